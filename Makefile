@@ -1,0 +1,49 @@
+# Everything a fresh machine needs is Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+UV     := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+CREATE  := $(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+else
+CREATE  := $(PYTHON) -m venv $(VENV)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check clean bench
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a model=tiny" overrides
+	@$(BIN)/python -m punie $(ARGS)
+
+test: $(VENV)/.dev ## every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/ty check
+	@$(BIN)/lint-imports
+
+clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "punie needs Python 3.11, 3.12 or 3.13, and " + sys.executable + " is " + sys.version.split()[0] + ": choose another with make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (once) ..."
+	@$(CREATE)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,96 @@
+"""The front door: ``python -m punie``. A subcommand, or else a Hydra run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from punie import __version__
+from punie.errors import PunieError
+
+COMMANDS = {
+    "plan": "what a run would do: stages, hit or miss and why, disk",
+    "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
+    "data": "build or check a data set",
+    "store": "list, verify or clean the artifacts",
+    "tiny": "rebuild an embedded model",
+}
+"""Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments) -> int``."""
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run punie; returns the exit code.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            return _command(arguments[0], arguments[1:])
+        if arguments == ["--version"]:
+            print(f"punie {__version__}")
+            return 0
+        return _hydra(arguments)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from what is finished", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; not our error
+        return 0
+    except (PunieError, OSError) as error:
+        if os.environ.get("PUNIE_DEBUG") == "1":
+            traceback.print_exc()
+        return _fail(str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1))
+
+
+def _command(name: str, arguments: list[str]) -> int:
+    module = importlib.import_module(f"punie.commands.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"punie {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments))
+
+
+def _hydra(arguments: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from punie.config.compose import CONFIG_NAME, VERSION_BASE, prepare, quote_phases, translate
+    from punie.main import task
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
+    sys.argv = [sys.argv[0], *quote_phases(arguments)]
+    run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translate(error) from error
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"punie: {message}", file=sys.stderr)
+    return code
+
+
+def _os_error(error: OSError) -> str:
+    where = f"\n  where    {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}\n  next     check the path, its permissions and the free space there"
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The only code, beside the tiny recipe, that imports mlx."""

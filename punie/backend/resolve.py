@@ -1,0 +1,145 @@
+"""Where the base model is, what it consists of, and whether it can be used. Nothing here imports mlx."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from punie.errors import PunieError
+from punie.paths import resource
+from punie.store.digests import content_digests
+
+_PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+
+
+class NotCached(PunieError):
+    """The model is on the hub and not on this machine."""
+
+
+def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
+    """The folder of a model that is on this machine.
+
+    Args:
+        embedded: Name of one of punie's own models.
+        path: A local folder.
+        repo: A hub repository, as owner/name.
+        revision: Its commit, tag or branch.
+
+    Raises:
+        PunieError: There is no such model here, or its folder cannot be used.
+        NotCached: It would have to be downloaded.
+    """
+    if embedded:
+        models = resource("data/models")
+        folder = models / embedded
+        if not (folder / "config.json").exists():
+            raise PunieError(
+                f"there is no embedded model {embedded}",
+                where="model.embedded",
+                expected=", ".join(sorted(p.name for p in models.iterdir() if p.is_dir())),
+            )
+    elif path:
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise PunieError(
+                "the model folder does not exist",
+                where=f"model.path={path}",
+                next_step="give the folder that holds config.json and the safetensors files",
+            )
+    else:
+        folder = _cached(repo or "", revision)
+    _require_usable(folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """File name to sha256 for every file of a model that can influence a result."""
+    return content_digests(p for p in folder.iterdir() if p.suffix in _PARTS and not p.name.startswith("."))
+
+
+def download(repo: str, revision: str) -> Path:
+    """Fetch a model into the hub cache: weights, configuration and tokenizer, no code.
+
+    Raises:
+        PunieError: The hub cannot be reached, or has no such model.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS]))
+    except RepositoryNotFoundError as error:
+        raise PunieError(
+            "the hub has no such model, or it is not public",
+            where=f"{repo} at {revision}",
+            next_step="check model.repo; for a gated model log in with: hf auth login",
+        ) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise PunieError(
+            "the model is not on this machine and the hub cannot be reached",
+            where=f"{repo} at {revision}",
+            found=str(error).splitlines()[0],
+            next_step=(
+                f"on a machine with a connection run: hf download {repo}; or use model=tiny, "
+                "or a folder of yours: model=local model.path=FOLDER"
+            ),
+        ) from error
+
+
+def _cached(repo: str, revision: str) -> Path:
+    """The snapshot folder in the hub's cache (layout: models--owner--name/{refs,snapshots,blobs})."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    home = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    reference = home / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = home / "snapshots" / commit
+    if not (snapshot / "config.json").exists() or _missing_shards(snapshot):
+        raise NotCached(
+            "the model is not on this machine yet",
+            where=f"{repo} at {revision}",
+            next_step=f"the run downloads it; or beforehand: hf download {repo} --revision {revision}",
+        )
+    return snapshot
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = set(json.loads(index.read_text()).get("weight_map", {}).values())
+        return sorted(name for name in names if not (folder / name).exists())
+    return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
+
+
+def _require_usable(folder: Path) -> None:
+    """Refuse a folder that is not a whole model, or that would have code of its own run."""
+    config_path = folder / "config.json"
+    try:
+        config = json.loads(config_path.read_text())
+    except FileNotFoundError:
+        raise PunieError(
+            "the model folder has no config.json", where=folder, next_step="give a model folder in mlx-lm's format"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PunieError("the model's config.json cannot be read", where=config_path, found=error) from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise PunieError("the model's config.json names no model_type", where=config_path)
+    try:
+        missing = _missing_shards(folder)
+    except ValueError as error:
+        raise PunieError("the model's shard index cannot be read", where=folder, found=error) from None
+    if missing:
+        raise PunieError(
+            "the model folder lacks weights",
+            where=folder,
+            found=f"no {', '.join(missing[:3])}" + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+            expected="model*.safetensors (punie reads no pickle formats)",
+            next_step="fetch the model again, or convert it: mlx_lm.convert --hf-path FOLDER",
+        )
+    if "model_file" in config or "auto_map" in config:
+        raise PunieError(
+            "the model wants to run code of its own, which punie never does",
+            where=config_path,
+            found="model_file or auto_map",
+            next_step="use a model whose architecture mlx-lm has",
+        )

@@ -1,0 +1,92 @@
+"""Look at this machine as punie will use it, and say what to do about each finding.
+
+  punie doctor
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tabulate import tabulate
+
+Finding = tuple[str, str, str]
+"""What was looked at, what was found, what to do about it (empty: nothing)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--dir", default="outputs/store", help="folder of the store (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; 1 if one of them stops punie from working."""
+    findings, broken = [], False
+    for what, found, remedy in _findings(Path(arguments.dir)):
+        findings.append([what, found, "ok" if not remedy else remedy])
+        broken |= remedy.startswith("must")
+    print(tabulate(findings, ["what", "found", "to do"], tablefmt="simple", maxcolwidths=[None, 46, 50]))
+    print("\nnext: " + ("mend what must be mended, then punie doctor" if broken else "python -m punie"))
+    return 1 if broken else 0
+
+
+def _findings(store: Path) -> Iterator[Finding]:
+    import psutil
+
+    from punie.backend import blas
+    from punie.provenance.capture import PACKAGES, version
+
+    supported = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield "Python", platform.python_version(), "" if supported else "must be 3.11, 3.12 or 3.13"
+    missing = [name for name in PACKAGES if version(name) is None]
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name not in missing)
+    yield "packages", versions, f"must install {', '.join(missing)}: make run" if missing else ""
+    active = blas.activate()
+    yield "BLAS", f"{active.name} ({active.source})", f"slow; {active.note}" if active.note else ""
+    import mlx.core as mx
+
+    device = mx.default_device()
+    yield "device", str(device), "" if device == mx.gpu else "no GPU for MLX here: fine for tiny models, slow for large ones"
+    speed = _gflops()
+    remedy = "slow for a CPU: install libopenblas, or check scipy-openblas32" if device != mx.gpu and speed < 20 else ""
+    yield "float32 products", f"{speed:.0f} GFLOP/s (1024 x 1024)", remedy
+    if device != mx.gpu and shutil.which("g++") is None and sys.platform == "linux":
+        yield "C++ compiler", "none", "must install one (apt-get install g++): MLX compiles kernels on the CPU"
+    memory = psutil.virtual_memory()
+    yield "memory", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free", (
+        "close something before training a large model" if memory.available < 2e9 else ""
+    )
+    place = store.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    yield "disk", f"{free / 1e9:.1f} GB free for {store}", "punie store gc" if free < 2e9 else ""
+    yield from _hub()
+
+
+def _hub() -> Iterator[Finding]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    models = sorted(p.name.removeprefix("models--").replace("--", "/") for p in cache.glob("models--*"))
+    found = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
+    yield "hub cache", found or "no models", "" if models else "nothing to do for model=tiny; larger ones are downloaded"
+
+
+def _gflops(size: int = 1024) -> float:
+    """Speed of a float32 product, the best of five; billions of operations a second."""
+    import mlx.core as mx
+
+    a = mx.random.normal((size, size))
+    mx.eval(a)
+    best = float("inf")
+    for _ in range(5):
+        clock = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - clock)
+    return 2 * size**3 / best / 1e9

@@ -1,0 +1,6 @@
+"""The config: its schema, and the strict check of what was composed."""
+
+from punie.config.check import resolve
+from punie.config.schema import SCHEMA_NAME, Config, register
+
+__all__ = ["SCHEMA_NAME", "Config", "register", "resolve"]

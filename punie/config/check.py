@@ -1,0 +1,225 @@
+"""The strict check of a composed config, and the wording of what is wrong with it.
+
+Typing catches much while Hydra merges; the rest is here: keys added with ``+``, missing values, ranges,
+choices, and fields that contradict each other. All problems are reported together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from punie.config.schema import Config, LoraConfig
+from punie.errors import ConfigError, Problems
+
+
+@dataclass(frozen=True)
+class Known:
+    """One field of the schema."""
+
+    key: str
+    """Dotted name, such as ``lora.rank``."""
+    hint: Any
+    """Its type."""
+    about: Mapping[str, Any]
+    """What ``schema.option`` recorded: doc, unit, limits, choices, neutral."""
+
+    def describe(self) -> str:
+        """What the field takes, in a line: type, limits, unit, meaning."""
+        words = [_type_name(self.hint)]
+        if self.about.get("choices"):
+            words = ["one of " + ", ".join("null" if c is None else str(c) for c in self.about["choices"])]
+        for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<=")):
+            if self.about.get(bound) is not None:
+                words.append(f"{sign} {self.about[bound]:g}")
+        if self.about.get("unit"):
+            words.append(f"({self.about['unit']})")
+        return f"{' '.join(words)}: {self.about.get('doc', '')}"
+
+    def allows(self, value: object) -> bool:
+        """Whether the value is within the limits and among the choices."""
+        if self.about.get("choices"):
+            return value in self.about["choices"]
+        if value is None:
+            return True
+        number = typing.cast(float, value)
+        bounds = {name: self.about.get(name) for name in ("ge", "gt", "le")}
+        return (
+            (bounds["ge"] is None or number >= bounds["ge"])
+            and (bounds["gt"] is None or number > bounds["gt"])
+            and (bounds["le"] is None or number <= bounds["le"])
+        )
+
+
+def schema_fields(cls: type = Config, prefix: str = "") -> Iterator[Known]:
+    """Every leaf field of the schema, in order."""
+    for known in _level(cls, prefix):
+        inner = _dataclass_in(known.hint)
+        if inner is None:
+            yield known
+        else:
+            yield from schema_fields(inner, known.key + ".")
+
+
+def find_field(key: str) -> Known | None:
+    """The schema's entry of a dotted key, a group or a leaf; list indices are skipped; None if unknown."""
+    parts = [part.split("[")[0] for part in key.split(".") if part and not part.isdigit()]
+    owner: type | None = Config
+    found: Known | None = None
+    for part in parts:
+        found = next((k for k in _level(owner, "") if k.key == part), None) if owner else None
+        if found is None:
+            return None
+        owner = _dataclass_in(found.hint)
+    return found and dataclasses.replace(found, key=key)
+
+
+def resolve(composed: DictConfig) -> Config:
+    """The composed config as checked, typed objects.
+
+    Args:
+        composed: What Hydra composed, without its own ``hydra`` node.
+
+    Raises:
+        Problems: Unknown keys, missing or unresolvable values, wrong types, values out of range or not
+            among the choices: all of them in one report.
+    """
+    plain = typing.cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
+    problems = list(_unknown(plain, Config, ""))
+    problems += [
+        ConfigError(f"{key} has no value", expected=_describe(key), next_step=f"set it: {key}=...")
+        for key in sorted(OmegaConf.missing_keys(composed))
+    ]
+    if not problems:
+        try:
+            config = typing.cast(Config, OmegaConf.to_object(composed))
+        except OmegaConfBaseException as error:
+            problems.append(from_omegaconf(error))
+        else:
+            problems = [*_limits(config, ""), *_relations(config)]
+            if not problems:
+                return config
+    raise Problems("The config cannot be used:", problems, exit_code=ConfigError.exit_code)
+
+
+def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -> ConfigError:
+    """An OmegaConf error in punie's form: key, what is wrong, what is expected there.
+
+    Args:
+        error: What OmegaConf raised.
+        override: The command-line override that led to it, if it is known.
+    """
+    key = str(getattr(error, "full_key", None) or getattr(error, "key", None) or "")
+    message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    known = find_field(key)
+    if known is None and key and "interpolation" not in message.lower():
+        return unknown_key(key, override)
+    if known is None or "interpolation" in message.lower():
+        return ConfigError(message, where=override or key or None)
+    return ConfigError(f"{key}: {message}", where=override, expected=known.describe())
+
+
+def unknown_key(key: str, override: str | None = None) -> ConfigError:
+    """The error for a key that the schema does not have, with the nearest one that it has."""
+    parent, _, leaf = key.rpartition(".")
+    group = find_field(parent)
+    owner = _dataclass_in(group.hint) if group else (None if parent else Config)
+    siblings = {known.key: f"{parent}.{known.key}".lstrip(".") for known in _level(owner, "")} if owner else {}
+    everywhere = {known.key.rpartition(".")[2]: known.key for known in schema_fields()}
+    suggestion = next(
+        (names[close[0]] for names in (siblings, everywhere) if (close := difflib.get_close_matches(leaf, names, 1))),
+        None,
+    )
+    return ConfigError(
+        f"unknown key {key}",
+        where=override,
+        expected=f"one of {', '.join(siblings)}" if siblings else None,
+        next_step=f"did you mean {suggestion}?" if suggestion else "python -m punie --cfg job lists every key",
+    )
+
+
+def _level(cls: type, prefix: str) -> Iterator[Known]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        yield Known(prefix + field.name, hints[field.name], field.metadata)
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """The dataclass within a type hint (itself, Optional, list of), else None."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for arg in typing.get_args(hint) if (found := _dataclass_in(arg))), None)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [_type_name(arg) for arg in typing.get_args(hint) if arg is not type(None)]
+        return " or ".join([*inner, "null"])
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(hint, "a list" if typing.get_origin(hint) is list else "a mapping")
+
+
+def _describe(key: str) -> str | None:
+    known = find_field(key)
+    return known.describe() if known else None
+
+
+def _unknown(node: Mapping[Any, Any], cls: type, prefix: str) -> Iterator[ConfigError]:
+    hints = typing.get_type_hints(cls)
+    for name, value in node.items():
+        if name not in hints:
+            yield unknown_key(f"{prefix}{name}")
+        elif (inner := _dataclass_in(hints[name])) is not None:
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Mapping):
+                    yield from _unknown(item, inner, f"{prefix}{name}.")
+
+
+def _limits(node: Any, prefix: str) -> Iterator[ConfigError]:
+    for known in _level(type(node), prefix):
+        value = getattr(node, known.key.rpartition(".")[2])
+        children = value if isinstance(value, list) else [value]
+        if any(dataclasses.is_dataclass(child) for child in children):
+            for child in children:
+                yield from _limits(child, f"{known.key}.")
+        elif not known.allows(value):
+            yield ConfigError(f"{known.key} is out of range", found=value, expected=known.describe())
+
+
+def _relations(config: Config) -> Iterator[ConfigError]:
+    """Checks that involve more than one field."""
+    sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
+    if len(sources) != 1:
+        yield ConfigError(
+            "the model must come from exactly one place",
+            where="model",
+            found=", ".join(sources) or "none",
+            expected="one of model.embedded, model.path, model.repo",
+            next_step="model=local model.path=FOLDER takes a folder of yours",
+        )
+    known = [field.name for field in dataclasses.fields(LoraConfig)]
+    for key in config.model.recipe:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            yield ConfigError(
+                f"unknown key model.recipe.{key}",
+                expected="a field of lora",
+                next_step=f"did you mean {near[0]}?" if near else None,
+            )
+    if config.eval.repeats > 1 and config.eval.temperature == 0:
+        yield ConfigError(
+            "repeats at temperature 0 give the same answer every time and are not samples",
+            where="eval.repeats",
+            found=config.eval.repeats,
+            next_step="set eval.repeats=1 or eval.temperature above 0",
+        )
+    if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
+        yield ConfigError("name must be a plain folder name", where="name", found=repr(config.name))

@@ -1,0 +1,232 @@
+"""The schema of a composed config: every field with its meaning, unit and limits.
+
+The dataclasses are registered with Hydra as the first entry of the defaults list, so that the YAML of
+every group is merged into typed nodes. What typing cannot see (keys added with ``+``, missing values,
+ranges, choices) is found by ``punie.config.check``.
+
+A field marked ``neutral`` does not change what a stage produces and stays out of its key. A field that is
+added later carries ``omit_if``: at that value it stays out of the key too, so that old artifacts keep
+their keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+SCHEMA_NAME = "punie_schema"
+_UNSET = object()
+
+
+def option(
+    doc: str,
+    default: Any = MISSING,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    choices: tuple[object, ...] = (),
+    neutral: bool = False,
+    omit_if: object = _UNSET,
+) -> Any:
+    """A documented config field.
+
+    Args:
+        doc: One sentence that a user reads in an error, in ``--help`` and in the config reference.
+        default: Its default; without one the config must supply it.
+        unit: Unit of the number, such as ``tokens`` or ``GB``.
+        ge: Smallest value allowed.
+        gt: The value must be above this.
+        le: Largest value allowed.
+        choices: The only values allowed.
+        neutral: It does not change what a stage produces.
+        omit_if: At this value the field stays out of keys; for fields added after a release.
+    """
+    metadata = {
+        "doc": doc, "unit": unit, "ge": ge, "gt": gt, "le": le, "choices": choices, "neutral": neutral,
+    }  # fmt: skip
+    if omit_if is not _UNSET:
+        metadata["omit_if"] = omit_if
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# OmegaConf reads the annotations, and knows Optional[...] on every version it supports.
+@dataclass
+class ModelConfig:
+    """The base model. Its identity is the content of its files, so every field here is neutral."""
+
+    name: str = option("Name shown in tables and reports.", neutral=True)
+    embedded: Optional[str] = option("One of punie's own models under data/models/.", None, neutral=True)
+    path: Optional[str] = option("A local model folder.", None, neutral=True)
+    repo: Optional[str] = option("A model on the Hugging Face hub, as owner/name.", None, neutral=True)
+    revision: str = option("Commit, tag or branch of the repo.", "main", neutral=True)
+    size_gb: Optional[float] = option(
+        "Expected size of the download.", None, unit="GB", gt=0.0, neutral=True
+    )
+    recipe: dict[str, Any] = option(
+        "Fields of lora that this model needs otherwise; used by lora=reference.", {}, neutral=True
+    )
+
+
+@dataclass
+class DataConfig:
+    """The training data: a folder with train.jsonl and valid.jsonl in chat format."""
+
+    name: str = option("Name shown in tables and reports.", neutral=True)
+    path: str = option("The folder; relative to the working folder, else one of punie's own.", neutral=True)
+    min_examples: int = option("Fewest training rows accepted.", 20, unit="rows", ge=1, neutral=True)
+    expected_train: Optional[int] = option("Exact number of training rows expected.", None, unit="rows", ge=1)
+    expected_valid: Optional[int] = option(
+        "Exact number of validation rows expected.", None, unit="rows", ge=1
+    )
+
+
+@dataclass
+class LoraConfig:
+    """LoRA fine-tuning, under mlx-lm's names."""
+
+    fine_tune_type: str = option("Kind of adapter.", "lora", choices=("lora", "dora"))
+    rank: int = option("Rank of the low-rank update.", 8, ge=1)
+    scale: float = option("Direct multiplier of the update (not PEFT's alpha / rank).", 20.0, gt=0.0)
+    dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
+    num_layers: int = option("Transformer blocks to adapt, from the last one; -1 for all.", 8, ge=-1)
+    keys: Optional[list[str]] = option("Layers within a block to adapt; null for every linear one.", None)
+    iters: int = option("Minibatches to train on (not optimizer updates).", 800, unit="minibatches", ge=1)
+    batch_size: int = option("Rows in a minibatch.", 1, unit="rows", ge=1)
+    grad_accumulation_steps: int = option("Minibatches to an optimizer update.", 4, unit="minibatches", ge=1)
+    learning_rate: float = option("Constant learning rate.", 1e-4, gt=0.0)
+    optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw"))
+    max_seq_length: int = option("Longest row; longer ones are cut off at the end.", 2048, unit="tokens", ge=8)
+    mask_prompt: bool = option("Supervise the last assistant turn only.", True)
+    grad_checkpoint: bool = option("Recompute activations backwards: less memory, more time.", False)
+    steps_per_report: int = option(
+        "Minibatches between loss reports.", 10, unit="minibatches", ge=1, neutral=True
+    )
+    steps_per_eval: int = option("Minibatches between validations.", 50, unit="minibatches", ge=1)
+    val_batches: int = option(
+        "Validation minibatches, always the same rows; -1 for the whole set.", 10, unit="minibatches", ge=-1
+    )
+    save_every: int = option("Minibatches between checkpoints.", 200, unit="minibatches", ge=1)
+    select: str = option("Which checkpoint is the result.", "last", choices=("last", "best_val"))
+    seed: int = option("Seeds the data order and, by its own stream, the initial adapter.", 0, ge=0)
+
+
+@dataclass
+class QuantizeConfig:
+    """Fusing the adapter and quantizing the result."""
+
+    bits: Optional[int] = option(
+        "Bits per weight; null keeps the base's floating point.", 5, unit="bits", choices=(None, 2, 3, 4, 5, 6, 8)
+    )
+    group_size: int = option("Weights that share a scale.", 64, unit="weights", choices=(32, 64, 128))
+
+
+@dataclass
+class EvalConfig:
+    """The evaluation: which suite, which model, how to sample."""
+
+    suite: str = option("core27, another of punie's own suites, or a path to a JSONL file.", neutral=True)
+    target: str = option(
+        "Which weights to score.", "quantized", choices=("base", "adapter", "quantized")
+    )
+    temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
+    top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)
+    top_k: int = option("Keep only the k likeliest tokens; 0 keeps all.", 0, unit="tokens", ge=0)
+    min_p: float = option("Drop tokens below this share of the likeliest one's probability.", 0.0, ge=0.0, le=1.0)
+    repeats: int = option("Samples of each prompt.", 1, unit="samples", ge=1)
+    max_tokens: int = option("Longest answer; an item of the suite may set its own.", 256, unit="tokens", ge=1)
+    stop: list[str] = option("Texts that end an answer, besides the model's own end tokens.", [])
+    system_prompt: Optional[str] = option("System prompt; null for the one code_mode is trained with.", None)
+    seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
+    batch_size: int = option("Answers generated together.", 32, unit="samples", ge=1, neutral=True)
+
+
+@dataclass
+class Criterion:
+    """One pre-registered condition on a score."""
+
+    metric: str = option("overall, or categories.<name>.")
+    op: str = option("Comparison.", ">=", choices=(">=", ">"))
+    value: float = option("Threshold, as a share of 1.", ge=0.0, le=1.0)
+
+
+@dataclass
+class Outcome:
+    """What a result in a range means, decided before the run."""
+
+    metric: str = option("overall, categories.<name>, or a figure of the sweep.")
+    at_least: Optional[float] = option("Lower bound, inclusive.", None)
+    below: Optional[float] = option("Upper bound, exclusive.", None)
+    verdict: str = option("What it then means.")
+
+
+@dataclass
+class Baseline:
+    """Published figures to compare with."""
+
+    source: str = option("Where the figures come from.")
+    overall: float = option("Overall keyword score, as a share of 1.", ge=0.0, le=1.0)
+    categories: dict[str, float] = option("Keyword score by category.", {})
+
+
+@dataclass
+class PhaseConfig:
+    """An experiment recipe's scientific half: what is asked, and what would answer it."""
+
+    id: str = option("Short name, such as 43a.")
+    title: str = option("One line.")
+    hypothesis: str = option("What the phase sets out to show.")
+    references: list[str] = option("What it builds on.", [])
+    score: str = option("Which score the criteria speak of.", "keyword", choices=("keyword", "strict"))
+    baseline: Optional[Baseline] = option("Published figures.", None)
+    criteria: list[Criterion] = option("All must hold for the phase to pass.", [])
+    outcomes: list[Outcome] = option("Verdicts by range; the first that fits is given.", [])
+    sweep: bool = option("Meant to be run with -m.", False)
+
+
+@dataclass
+class StoreConfig:
+    """Where artifacts live."""
+
+    dir: str = option("Folder of the artifact store.", "outputs/store", neutral=True)
+
+
+@dataclass
+class RuntimeConfig:
+    """How to compute. The two CPU switches change rounding, so they are part of the keys."""
+
+    blas: bool = option("On a Linux CPU, load an optimised BLAS before mlx.", True)
+    cpu_float32: bool = option("On the CPU, dequantize the model to float32 for training and evaluation.", True)
+    isolation: str = option(
+        "Run accelerator stages in a process of their own: auto does so on a GPU.",
+        "auto", choices=("auto", "process", "none"), neutral=True,
+    )  # fmt: skip
+
+
+@dataclass
+class Config:
+    """One run, fully composed."""
+
+    name: str = option("Names the run's folder.", "default", neutral=True)
+    seed: int = option("Default of lora.seed and eval.seed.", 0, ge=0, neutral=True)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    phase: Optional[PhaseConfig] = None
+    store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under ``SCHEMA_NAME``."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=SCHEMA_NAME, node=Config)

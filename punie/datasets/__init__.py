@@ -1,0 +1,1 @@
+"""Chat-format training data: generate, validate, load."""

@@ -1,0 +1,96 @@
+"""The errors punie raises on purpose: each one a message for a person, never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PunieError(Exception):
+    """A problem the user can act on.
+
+    Args:
+        what: One sentence: what is wrong.
+        where: File and line, config key or folder; shown on its own line.
+        found: What was found there.
+        expected: What would have been right.
+        next_step: What to do now, as a sentence or a command.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object | None = None,
+        found: object | None = None,
+        expected: object | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.found = None if found is None else str(found)
+        self.expected = None if expected is None else str(expected)
+        self.next_step = next_step
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by state, so that an error crosses from a stage's own process unharmed."""
+        return (_rebuild, (type(self), self.__dict__))
+
+    def __str__(self) -> str:
+        rows = [self.what]
+        for label in ("where", "found", "expected", "next_step"):
+            value = getattr(self, label)
+            if value is not None:
+                rows.append(f"  {label.replace('_step', ''):<9}{value}")
+        return "\n".join(rows)
+
+
+def _rebuild(cls: type[PunieError], state: dict[str, object]) -> PunieError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, state["what"])
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(PunieError):
+    """The composed config is wrong: an unknown key, a wrong type, a value out of range."""
+
+    exit_code = 2
+
+
+class DataError(PunieError):
+    """A data set or suite cannot be used as it is."""
+
+
+class StoreError(PunieError):
+    """An artifact is damaged, or the store cannot be read or written."""
+
+
+class Problems(PunieError):
+    """Several problems found in one pass, reported together.
+
+    Args:
+        what: One sentence over the list.
+        problems: The problems, in the order they were found.
+        exit_code: What the process ends with.
+    """
+
+    def __init__(self, what: str, problems: Sequence[PunieError], exit_code: int = 1) -> None:
+        super().__init__(what)
+        self.problems = list(problems)
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        rows = [self.what]
+        for number, problem in enumerate(self.problems, 1):
+            first, *rest = str(problem).splitlines()
+            rows.append(f"  {number}. {first}")
+            rows.extend(f"   {line}" for line in rest)
+        return "\n".join(rows)
+
+
+def each_problem(error: PunieError) -> list[PunieError]:
+    """The single problems an error stands for."""
+    return error.problems if isinstance(error, Problems) else [error]

@@ -1,0 +1,1 @@
+"""Suites, parsing, scoring and the sandbox the model's code runs in."""

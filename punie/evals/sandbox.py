@@ -1,0 +1,185 @@
+"""Where a model's code runs: an interpreter of its own with stub tools, no files, no network and limits.
+
+The interpreter is pydantic-monty, in a worker process that can be lost without harm. Clock, sleep and
+random numbers are fixed, so that the same code has the same outcome every time.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic_monty import (
+    ClassInstance,
+    CollectString,
+    Monty,
+    MontyComplete,
+    MontyCrashedError,
+    MontyError,
+    MontySyntaxError,
+)
+
+from punie.tools.stubs import Call, Recorder
+
+Outcome = Literal["ok", "syntax error", "unknown tool", "wrong arguments", "runtime error", "limit hit"]
+
+GRACE = 0.5
+"""Seconds that the worker has to stop by itself at its time limit before it is killed."""
+MAX_KEPT = 20_000
+"""Most that is kept of a call's arguments, in characters and list items together; the rest is cut off."""
+MAX_DEPTH = 10
+"""Deepest nesting kept of an argument."""
+MAX_ERROR = 500
+"""Longest error message kept, in characters."""
+_CLOCK = datetime(2025, 1, 1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a piece of code may use."""
+
+    duration: float = 1.0
+    """Longest run, in seconds, calls included."""
+    memory: int = 32 * 2**20
+    """Largest heap, in bytes."""
+    recursion: int = 200
+    """Deepest nesting of function calls."""
+    calls: int = 200
+    """Most calls of tools; the first look-up of a tool's name counts as one, too."""
+    output: int = 100_000
+    """Longest printed output, in bytes."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What became of a piece of code."""
+
+    calls: tuple[Call, ...]
+    """The calls that were made until it ended, with arguments that JSON can hold."""
+    outcome: Outcome
+    """How it ended. ``wrong arguments``: a tool refused what it was called with."""
+    error: str = ""
+    """The last error's message; empty for ``ok``."""
+
+
+class Sandbox:
+    """A worker that runs pieces of code one after another, each in a fresh session (about 1 ms).
+
+    Use it as a context manager and keep it for a whole evaluation: the worker starts once.
+
+    Args:
+        limits: What each piece may use.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._pool = Monty(
+            max_processes=1, request_timeout=self.limits.duration + GRACE, feed_duration_limit_grace=GRACE
+        )
+
+    def __enter__(self) -> Self:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.__exit__(*exception)
+
+    def run(self, code: str) -> Execution:
+        """Run a piece of code; whatever it does ends in an outcome within its limits."""
+        recorder = Recorder()
+        refusals: list[str] = []
+        tools = {name: _bridge(stub, refusals) for name, stub in recorder.functions().items()}
+        try:
+            outcome, error = self._feed(code, tools)
+        except MontyError as raised:
+            outcome, error = _classify(raised, code, refusals), str(raised)[:MAX_ERROR]
+        return Execution(tuple(recorder.calls), outcome, error)
+
+    def _feed(self, code: str, tools: dict[str, Callable[..., Any]]) -> tuple[Outcome, str]:
+        limits = self.limits
+        session = self._pool.checkout(
+            limits={
+                "max_feed_duration_secs": limits.duration,
+                "max_memory": limits.memory,
+                "max_recursion_depth": limits.recursion,
+                "max_suspensions": limits.calls,
+            },
+            os_policy={"datetime": _CLOCK, "sleep": "zero", "random_start": {"seed": 0}},
+        )
+        deadline = time.monotonic() + limits.duration + GRACE
+        with session as fresh:
+            printed = CollectString(max_bytes=limits.output)
+            state = fresh.feed_start(code, external_lookup=tools, print_callback=printed)
+            # The worker's own clock stands still while an argument crosses over, so a loop of calls with
+            # large ones needs this second look.
+            while not isinstance(state, MontyComplete):
+                if time.monotonic() > deadline:
+                    return "limit hit", "the calls took too long"
+                state = state.resume_auto()
+        return "ok", ""
+
+
+def _bridge(stub: Callable[..., Any], refusals: list[str]) -> Callable[..., Any]:
+    """The stub as the sandbox sees it: arguments and result cross the border as plain values."""
+
+    def call(*args: object, **kwargs: object) -> Any:
+        kept = _Kept()
+        try:
+            result = stub(
+                *map(kept.plain, args), **{name: kept.plain(value) for name, value in kwargs.items()}
+            )
+        except TypeError as error:
+            refusals.append(str(error))
+            raise
+        return ClassInstance(result, eager_attrs="all")
+
+    return call
+
+
+class _Kept:
+    """What is kept of one call's arguments: a list that holds itself many times over stays small."""
+
+    def __init__(self) -> None:
+        self.room = MAX_KEPT
+
+    def plain(self, value: object, depth: int = 0) -> object:
+        """The value itself where JSON can hold it and there is room; a description of it otherwise."""
+        self.room -= 1
+        if isinstance(value, str):
+            kept = value[: max(self.room, 0)]
+            self.room -= len(kept)
+            return value if len(kept) == len(value) else kept + "…"
+        if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        if isinstance(value, int) and value.bit_length() <= 64:
+            return value
+        if isinstance(value, list | tuple) and depth < MAX_DEPTH:
+            items = [self.plain(each, depth + 1) for each in value if self.room > 0]
+            return items if len(items) == len(value) else [*items, "…"]
+        return f"<{type(value).__name__}>"
+
+
+def _classify(raised: MontyError, code: str, refusals: list[str]) -> Outcome:
+    error = raised.exception()
+    if isinstance(raised, MontySyntaxError):
+        return "syntax error"
+    if isinstance(raised, MontyCrashedError) or isinstance(
+        error, TimeoutError | MemoryError | RecursionError
+    ):
+        return "limit hit"
+    if isinstance(error, RuntimeError) and str(error).startswith("suspension limit"):
+        return "limit hit"
+    if isinstance(error, TypeError) and str(error) in refusals:
+        return "wrong arguments"
+    missing = (
+        re.fullmatch(r"name '(\w+)' is not defined", str(error)) if isinstance(error, NameError) else None
+    )
+    if missing and not hasattr(builtins, missing[1]) and re.search(rf"\b{missing[1]}\s*\(", code):
+        return "unknown tool"
+    return "runtime error"

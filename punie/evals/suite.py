@@ -1,0 +1,155 @@
+"""Suites: the prompts of an evaluation and the calls each one asks for, as JSON lines."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from punie import jsonl
+from punie.errors import DataError, Problems, PunieError
+from punie.tools.registry import CATEGORIES, TOOLS, Parameter
+
+MAX_TOKENS = 256
+"""Token limit of an item that sets none."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One call that a sample's prompt asks for."""
+
+    tool: str
+    """The tool's name."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments that are compared, by parameter name; others may be anything."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt of a suite."""
+
+    id: str
+    """Unique in its suite."""
+    category: str
+    """One of the registry's categories; scores are averaged by it."""
+    prompt: str
+    """The user's turn."""
+    expect: tuple[Expectation, ...]
+    """The calls asked for; at least one."""
+    match: Literal["any", "all"] = "any"
+    """Whether one of the expected calls is enough, or all of them are needed."""
+    max_tokens: int = MAX_TOKENS
+    """Longest answer, in tokens."""
+
+
+def load_suite(path: Path) -> list[Sample]:
+    """The samples of a suite, in the order of its file.
+
+    Args:
+        path: A JSONL file, one item a line, with the fields of :class:`Sample`.
+
+    Raises:
+        DataError: The file is missing, cannot be read or is empty.
+        Problems: Items are wrong: every problem of every line, each with its place.
+    """
+    samples: list[Sample] = []
+    problems: list[PunieError] = []
+    first_seen: dict[str, int] = {}
+    try:
+        for line in jsonl.read(path):
+            found = [line.problem] if line.problem else list(_check(line.value, f"{path}:{line.number}"))
+            key = line.value.get("id")
+            if isinstance(key, str) and first_seen.setdefault(key, line.number) != line.number:
+                what = f"The id '{key}' is used twice."
+                found.append(
+                    DataError(what, where=f"{path}:{line.number}", found=f"also on line {first_seen[key]}")
+                )
+            problems += found
+            if not found:
+                samples.append(_build(line.value))
+    except OSError as error:
+        raise DataError(
+            "The suite cannot be read.",
+            where=path,
+            found=error.strerror,
+            expected="a JSONL file, one item a line",
+            next_step="Check eval.suite.",
+        ) from error
+    if problems:
+        raise Problems(f"The suite {path.name} cannot be used as it is.", problems)
+    if not samples:
+        raise DataError("The suite is empty.", where=path, expected="one JSON object a line")
+    return samples
+
+
+def _build(item: Mapping[str, Any]) -> Sample:
+    expect = tuple(Expectation(each["tool"], each.get("arguments", {})) for each in item["expect"])
+    values: dict[str, Any] = {**item, "expect": expect}
+    return Sample(**values)
+
+
+def _check(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """Every problem of one item."""
+    yield from _unknown(item, [each.name for each in fields(Sample)], "field", where)
+    for name in ("id", "category", "prompt"):
+        value = item.get(name)
+        if not isinstance(value, str) or not value.strip():
+            yield _wrong(name, item, "some text", where)
+        elif name == "category" and value not in CATEGORIES:
+            yield from _unknown([value], CATEGORIES, "category", where)
+    if item.get("match", "any") not in ("any", "all"):
+        yield _wrong("match", item, "'any' or 'all'", where)
+    limit = item.get("max_tokens", MAX_TOKENS)
+    if type(limit) is not int or limit < 1:
+        yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
+    expected = item.get("expect")
+    if not isinstance(expected, list) or not expected:
+        yield _wrong("expect", item, 'a list such as [{"tool": "git_status", "arguments": {}}]', where)
+        return
+    for each in expected:
+        yield from _check_expectation(each, where)
+
+
+def _check_expectation(each: object, where: str) -> Iterator[DataError]:
+    if not isinstance(each, dict) or not isinstance(each.get("tool"), str):
+        found = jsonl.excerpt(each)
+        yield DataError("An expected call names no tool.", where=where, found=found, expected='{"tool": …}')
+        return
+    each = cast("dict[str, Any]", each)
+    yield from _unknown(each, ("tool", "arguments"), "field of an expected call", where)
+    arguments = each.get("arguments", {})
+    if not isinstance(arguments, dict):
+        yield _wrong("arguments", each, "an object of argument names and values", where)
+    elif each["tool"] not in TOOLS:
+        yield from _unknown([each["tool"]], TOOLS, "tool", where)
+    else:
+        tool = TOOLS[each["tool"]]
+        parameters = {parameter.name: parameter for parameter in tool.parameters}
+        yield from _unknown(arguments, parameters, f"argument of {tool.signature}", where)
+        for name in arguments.keys() & parameters:
+            if not _has_type(arguments[name], parameters[name]):
+                what = f"The argument '{name}' of {tool.name} has the wrong type."
+                found = jsonl.excerpt(arguments[name])
+                yield DataError(what, where=where, found=found, expected=parameters[name].type)
+
+
+def _has_type(value: object, parameter: Parameter) -> bool:
+    if parameter.type == "list[str]":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return type(value).__name__ == parameter.type
+
+
+def _unknown(names: Collection[str], known: Collection[str], kind: str, where: str) -> Iterator[DataError]:
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            expected = f"'{close[0]}', perhaps" if close else "one of " + (", ".join(known) or "none at all")
+            yield DataError(f"Unknown {kind}: '{name}'.", where=where, expected=expected)
+
+
+def _wrong(name: str, item: Mapping[str, Any], expected: str, where: str) -> DataError:
+    what = f"The field '{name}' is {'wrong' if name in item else 'missing'}."
+    found = jsonl.excerpt(item[name]) if name in item else None
+    return DataError(what, where=where, found=found, expected=expected)

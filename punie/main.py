@@ -1,0 +1,106 @@
+"""The Hydra task: one composed config → one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from punie import pipeline
+from punie.config import resolve
+from punie.errors import PunieError
+from punie.progress import Reporter
+from punie.provenance import capture
+from punie.rundir import RunDirectory
+from punie.store.artifacts import Store
+from punie.store.keys import digest
+
+
+def task(composed: DictConfig) -> float:
+    """Run the pipeline and show its result.
+
+    Returns:
+        The overall score that the phase's criteria speak of (keyword without a phase).
+
+    Raises:
+        PunieError: The run cannot start, or failed; its directory says so too.
+    """
+    config = resolve(composed)
+    job = HydraConfig.get()
+    reporter = Reporter()
+    resolved = OmegaConf.to_yaml(composed, resolve=True)
+    directory = RunDirectory(Path(job.runtime.output_dir))
+    provenance = capture.capture(
+        argv=sys.argv,
+        overrides=list(job.overrides.task),
+        config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
+    )
+    directory.begin(resolved, provenance)
+    if config.phase and config.phase.sweep and job.mode.name == "RUN":
+        reporter.line(
+            f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
+            f"the sweep: python -m punie -m +phase={config.phase.id}",
+            style="yellow",
+        )
+    plan = pipeline.Plan()
+    status, error = "failed", None
+    try:
+        store = Store(Path(config.store.dir))
+        plan = pipeline.plan(config, store)
+        pipeline.run(plan, config, store, reporter)
+        directory.collect(plan.artifacts())
+        status = "finished"
+    except KeyboardInterrupt:
+        status, error = "interrupted", "interrupted; the same command goes on from what is finished"
+        raise
+    except PunieError as problem:
+        error = str(problem)
+        raise
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        raise
+    finally:
+        directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error)
+    results = json.loads((directory.path / "results.json").read_text())
+    _show(config, results, directory.path)
+    score = config.phase.score if config.phase else "keyword"
+    return float(results["scores"][score]["overall"]["mean"])
+
+
+def _show(config: Any, results: dict[str, Any], path: Path) -> None:
+    from punie.reports.documents import terminal
+
+    baseline = config.phase.baseline if config.phase else None
+    published = {"overall": baseline.overall, "categories": baseline.categories} if baseline else None
+    try:
+        shown = os.path.relpath(path)
+    except ValueError:
+        shown = str(path)
+    print(f"\n{terminal(results, published)}\n\nrun directory: {shown}")
+    print(f"next: open {shown}/report.html")
+
+
+def _stages(plan: pipeline.Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": step.stage.name,
+            "key": step.key,
+            "reused": step.reused,
+            "reason": step.reason,
+            "seconds": step.seconds,
+        }
+        for step in plan.steps
+        if step.artifact is not None
+    ]
+
+
+def _blas() -> str | None:
+    """What served this process, if a stage ran in it."""
+    from punie.backend import blas
+
+    return blas.in_use()

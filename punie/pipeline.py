@@ -1,0 +1,224 @@
+"""The stage graph of one run: keys, reuse with the reason for a miss, and order.
+
+A stage's key is the hash of its *material*: the stage and its version, the config it reads, the keys of
+the stages it needs, the digests of its inputs, and for stages that compute the device and the versions
+of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from punie.backend import blas, estimate
+from punie.backend.device import device_kind, libraries
+from punie.backend.resolve import NotCached
+from punie.config.schema import Config
+from punie.errors import Problems, PunieError, each_problem
+from punie.progress import Reporter
+from punie.stages import STAGES, preflight
+from punie.stages.contract import Settings, Stage
+from punie.stages.inputs import base_folder
+from punie.store.artifacts import Artifact, Miss, Store
+from punie.store.keys import SCHEMA, SHORT, artifact_key
+
+
+@dataclass
+class Step:
+    """One stage of a plan."""
+
+    stage: Stage
+    settings: Settings
+    material: dict[str, Any] | None = None
+    """What its key is made of; None as long as an input is unknown."""
+    key: str | None = None
+    artifact: Artifact | None = None
+    """What the store has for the key: a hit."""
+    miss: Miss | None = None
+    """Why it has nothing."""
+    problem: PunieError | None = None
+    """Why the key cannot be known."""
+    seconds: float = 0.0
+    """Time taken in this run."""
+    reused: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Hit or miss, and why, in a few words."""
+        if self.problem is not None:
+            return str(self.problem.what)
+        if self.artifact is not None:
+            return f"built {self.artifact.manifest['created'].replace('T', ' ').removesuffix('+00:00')}"
+        return str(self.miss) if self.miss else "an input is not known yet"
+
+
+@dataclass
+class Plan:
+    """The stages of one run, in order, and what they will take."""
+
+    steps: list[Step] = field(default_factory=list)
+    needed_bytes: int = 0
+    """Disk that what is missing will take, roughly."""
+    parameters: int | None = None
+    """Of the base model; None if it is not on this machine."""
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """What is there, by stage."""
+        return {step.stage.name: step.artifact for step in self.steps if step.artifact is not None}
+
+
+def plan(config: Config, store: Store) -> Plan:
+    """What a run of this config would do; changes nothing and imports neither mlx nor transformers."""
+    steps: dict[str, Step] = {}
+    for stage in _wanted(config):
+        step = steps[stage.name] = Step(stage, stage.settings(config))
+        _resolve_key(step, config, steps, store)
+    result = Plan(list(steps.values()))
+    result.parameters, result.needed_bytes = _size(config, steps)
+    return result
+
+
+def run(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
+    """Run every stage of the plan whose artifact is missing; in the end every step has its artifact.
+
+    Raises:
+        PunieError: Something is wrong; what was finished stays in the store and in the plan.
+    """
+    _require_ready(plan, config, store)
+    steps: dict[str, Step] = {}
+    for step in plan.steps:
+        steps[step.stage.name] = step
+        _complete(step, config, steps, store, reporter)
+
+
+def _wanted(config: Config) -> list[Stage]:
+    """The preflight, and all that the report depends on, in running order."""
+    by_name = {stage.name: stage for stage in STAGES}
+    wanted, todo = {"preflight"}, ["report"]
+    while todo:
+        name = todo.pop()
+        if name not in wanted:
+            wanted.add(name)
+            todo += by_name[name].needs(by_name[name].settings(config))
+    return [stage for stage in STAGES if stage.name in wanted]
+
+
+def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: Store) -> None:
+    """Find the step's material and key, and what the store has for it."""
+    stage = step.stage
+    upstream = {name: steps[name].key for name in stage.needs(step.settings)}
+    try:
+        contents = stage.contents(step.settings)
+    except PunieError as error:
+        step.problem = error
+        return
+    step.problem = None
+    if any(key is None for key in upstream.values()):
+        return
+    step.material = {
+        "schema": SCHEMA,
+        "stage": stage.name,
+        "version": stage.version,
+        "settings": stage.identity(config),
+        "upstream": upstream,
+        "contents": contents,
+    }
+    if stage.computes:
+        step.material |= {"libraries": libraries(), "device": device_kind()}
+    step.key = artifact_key(step.material)
+    step.artifact = store.find(stage.name, step.key)
+    step.miss = None if step.artifact else store.explain(stage.name, step.material)
+
+
+def _require_ready(plan: Plan, config: Config, store: Store) -> None:
+    """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
+    problems: dict[str, PunieError] = {}
+    for step in plan.steps:
+        if step.problem is not None and not isinstance(step.problem, NotCached):
+            problems |= {str(problem): problem for problem in each_problem(step.problem)}
+    problems |= {str(p): p for p in preflight.machine(config, plan.needed_bytes, plan.parameters)}
+    first = plan.steps[0]
+    if problems and first.material is not None and first.artifact is None:
+        try:
+            _complete(first, config, {}, store, Reporter.silent())
+        except PunieError as error:
+            problems |= {str(problem): problem for problem in each_problem(error)}
+    if len(problems) == 1:
+        raise next(iter(problems.values()))
+    if problems:
+        raise Problems("The run cannot start:", list(problems.values()))
+
+
+def _complete(
+    step: Step, config: Config, steps: Mapping[str, Step], store: Store, reporter: Reporter
+) -> None:
+    """Make sure that the step has its artifact, and tell what happened."""
+    name, clock = step.stage.name, time.monotonic()
+    if isinstance(step.problem, NotCached) and step.stage.acquire:
+        step.stage.acquire(step.settings, reporter)
+    if step.material is None:
+        _resolve_key(step, config, steps, store)
+    if step.problem is not None:
+        raise step.problem
+    assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
+    if step.artifact is not None:
+        step.reused = True
+    else:
+        reporter.line(f"▸ {name:<10} run    {step.reason}")
+        inputs = {n: a for n in step.stage.needs(step.settings) if (a := steps[n].artifact) is not None}
+        isolated = step.stage.computes and (
+            config.runtime.isolation == "process"
+            or (config.runtime.isolation == "auto" and device_kind() != "cpu")
+        )
+
+        def build(out: Path) -> Mapping[str, Any]:
+            if not isolated:
+                return _run_stage(step.stage.name, step.settings, inputs, out, config.runtime.blas, reporter)
+            # A process of its own gives the accelerator's memory back, and can abort alone.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                return pool.submit(
+                    _run_stage, step.stage.name, step.settings, inputs, out, config.runtime.blas, None
+                ).result()
+
+        step.artifact, step.reused = store.get_or_build(name, step.material, build)
+    step.seconds = round(time.monotonic() - clock, 3)
+    mark = "reused" if step.reused else "done"
+    detail = step.reason if step.reused else f"{step.artifact.size / 1e6:.1f} MB"
+    reporter.line(f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green")
+
+
+def _run_stage(
+    name: str,
+    settings: Settings,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    use_blas: bool,
+    reporter: Reporter | None,
+) -> Mapping[str, Any]:
+    """Run a stage here; also the entry point of a stage's own process, which makes its own reporter."""
+    blas.activate(use_blas)
+    stage = next(stage for stage in STAGES if stage.name == name)
+    return stage.run(settings, inputs, out, reporter or Reporter())
+
+
+def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
+    """Parameters of the base model, and the bytes that missing artifacts and the download will take."""
+    needed = 0
+    try:
+        parameters = estimate.weights(base_folder(steps["base"].settings)).parameters
+    except NotCached:
+        size = (config.model.size_gb or 0) * 1e9
+        needed += int(size)
+        parameters = int(size * 8 / 4.5)  # hub models here are 4-bit in groups of 64
+    except PunieError:
+        return None, 0
+    if "quantize" in steps and steps["quantize"].artifact is None:
+        needed += estimate.quantized_bytes(parameters, config.quantize.bits, config.quantize.group_size)
+    return (parameters or None), needed
+
+

@@ -1,0 +1,1 @@
+"""What ran where, with which versions."""

@@ -1,0 +1,148 @@
+"""The documents of a run: report.md and a self-contained report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tabulate import tabulate
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a run's documents show."""
+
+    name: str
+    model: str
+    data: str
+    suite: str
+    phase: Mapping[str, Any] | None
+    results: Mapping[str, Any]
+    """results.json: scores, sampling, identity, verdict, artifacts."""
+    samples: Sequence[Mapping[str, Any]]
+    """samples.jsonl."""
+    metrics: Sequence[Mapping[str, Any]]
+    """train.jsonl; empty when nothing was trained."""
+    info: Mapping[str, Mapping[str, Any]]
+    """What each stage recorded in its manifest."""
+    settings: Mapping[str, Any]
+    """The config fields that decided the artifacts, by dotted name."""
+
+
+def score_table(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the score table: overall and by category, both scores, the baseline's.
+
+    Args:
+        results: As in results.json.
+        baseline: ``overall`` and ``categories`` as published; None if there are none.
+    """
+    keyword, strict = results["scores"]["keyword"], results["scores"]["strict"]
+    headers = ["category", "n", "keyword", "strict"] + (["baseline"] if baseline else [])
+
+    def row(name: str, pick: Any, published: float | None) -> list[str]:
+        cells = [name, str(pick(keyword)["n"]), _share(pick(keyword)["mean"]), _share(pick(strict)["mean"])]
+        return cells + ([_share(published)] if baseline else [])
+
+    published = (baseline or {}).get("categories", {})
+    rows = [
+        row(name, lambda score, name=name: score["categories"][name], published.get(name))
+        for name in keyword["categories"]
+    ]
+    rows.append(row("overall", lambda score: score["overall"], (baseline or {}).get("overall")))
+    return headers, rows
+
+
+def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    """The score table and the verdict, for a terminal."""
+    headers, rows = score_table(results, baseline)
+    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))
+    sampling = results["sampling"]
+    return (
+        f"{table}\n\ntemperature {sampling['temperature']:g}, seed {sampling['seed']}, "
+        f"strict {interval(results)}\n{results['verdict']['summary']}"
+    )
+
+
+def interval(results: Mapping[str, Any]) -> str:
+    """The strict score with its 95 % interval, in words."""
+    overall = results["scores"]["strict"]["overall"]
+    low, high = overall["interval"]
+    return f"{overall['mean']:.3f}, 95 % interval {low:.2f} to {high:.2f}"
+
+
+def markdown(facts: Facts) -> str:
+    """report.md."""
+    return _render("report.md.jinja", facts, autoescape=False)
+
+
+def html(facts: Facts) -> str:
+    """report.html: one file, no network, no scripts; everything from the model is escaped."""
+    return _render("report.html.jinja", facts, autoescape=True)
+
+
+def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
+    # Escaping is off for Markdown only, where the model's own text is always in a fenced block.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=autoescape,  # noqa: S701
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"share": _share, "fence": _fence, "plain": lambda value: "unset" if value is None else value}
+    baseline = (facts.phase or {}).get("baseline")
+    headers, rows = score_table(facts.results, baseline)
+    return environment.get_template(template).render(
+        **asdict(facts),
+        headers=headers,
+        rows=rows,
+        table=tabulate(rows, headers, tablefmt="github", disable_numparse=True),
+        interval=interval(facts.results),
+        curve=_curve(facts.metrics),
+    )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _fence(text: str) -> str:
+    """A fenced block that the text cannot close."""
+    longest = max((len(run) for run in _runs(text, "`")), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}\n{text}\n{marks}"
+
+
+def _runs(text: str, mark: str) -> list[str]:
+    found, run = [], ""
+    for char in text + "\0":
+        if char == mark:
+            run += char
+        elif run:
+            found.append(run)
+            run = ""
+    return found
+
+
+def _curve(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Loss curves as polylines in a 600 x 200 box, with the axes' ends."""
+    points = [record for record in metrics if record.get("loss") is not None]
+    if len(points) < 2:
+        return None
+    last = max(record["iter"] for record in points) or 1
+    top = max(record["loss"] for record in points) or 1.0
+    lines = {
+        kind: " ".join(
+            f"{600 * record['iter'] / last:.1f},{200 - 195 * record['loss'] / top:.1f}"
+            for record in points
+            if record["kind"] == kind
+        )
+        for kind in ("train", "valid")
+    }
+    return {"lines": lines, "last": last, "top": round(top, 3)}

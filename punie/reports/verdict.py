@@ -1,0 +1,74 @@
+"""A run's scores against what was decided before the run."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+_OPERATORS = {">=": operator.ge, ">": operator.gt}
+_ROUNDING = 1e-9
+"""A mean of shares such as 0.6 must not fail 0.6 for its last bit."""
+
+
+def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The verdict of a phase's criteria and outcomes.
+
+    Args:
+        scores: As ``evals.summary.summarize`` returns them.
+        phase: The phase as plain values; None for a run without one.
+
+    Returns:
+        ``summary`` in a sentence, ``passed`` (None without criteria), ``criteria`` each with the figure
+        found (None where the suite has no such category), ``outcome``.
+    """
+    if phase is None:
+        return {
+            "summary": "no phase, no criteria: a score to look at, not a verdict",
+            "passed": None,
+            "criteria": [],
+            "outcome": None,
+        }
+    rows = []
+    for criterion in phase["criteria"]:
+        found = metric(scores, phase["score"], criterion["metric"])
+        compare = _OPERATORS[criterion["op"]]
+        margin = _ROUNDING if criterion["op"] == ">=" else -_ROUNDING
+        met = found is not None and compare(found + margin, criterion["value"])
+        rows.append({**criterion, "found": found, "met": met})
+    missed = [row for row in rows if not row["met"]]
+    passed = not missed if rows else None
+    outcome = next(
+        (
+            o["verdict"]
+            for o in phase["outcomes"]
+            if (value := metric(scores, phase["score"], o["metric"])) is not None
+            and (o["at_least"] is None or value + _ROUNDING >= o["at_least"])
+            and (o["below"] is None or value + _ROUNDING < o["below"])
+        ),
+        None,
+    )
+    words = f"phase {phase['id']}: "
+    if passed is None:
+        words += "it has no criteria"
+    elif passed:
+        words += f"all {len(rows)} criteria met" if len(rows) > 1 else "its criterion is met"
+    else:
+        words += f"{len(missed)} of {len(rows)} criteria missed: " + ", ".join(_missed(row) for row in missed[:4])
+        words += " ..." if len(missed) > 4 else ""
+    if outcome:
+        words += f"; {outcome}"
+    return {"summary": words, "passed": passed, "criteria": rows, "outcome": outcome}
+
+
+def metric(scores: Mapping[str, Any], score: str, name: str) -> float | None:
+    """A score's mean by dotted name (``overall``, ``categories.lsp``), or None if it is not there."""
+    node: Any = scores[score]
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node.get("mean") if isinstance(node, Mapping) else None
+
+
+def _missed(row: Mapping[str, Any]) -> str:
+    found = "not measured" if row["found"] is None else f"{row['found']:.3f}"
+    return f"{row['metric'].removeprefix('categories.')} {found} (needs {row['op']} {row['value']:g})"

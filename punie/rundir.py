@@ -1,0 +1,61 @@
+"""The run directory: what a person opens after a run.
+
+``config.yaml`` (resolved), ``provenance.json``, ``status.json``, ``train.jsonl``, ``samples.jsonl``,
+``results.json``, ``report.md``, ``report.html`` and Hydra's own ``.hydra/``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from punie.files import write_json, write_text
+from punie.provenance.capture import now
+from punie.store.artifacts import Artifact
+
+_COPIES = {"train": ("train.jsonl",), "evaluate": ("samples.jsonl",), "report": ("results.json", "report.md", "report.html")}
+
+
+class RunDirectory:
+    """One run's folder.
+
+    Args:
+        path: The folder; Hydra has made it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._status: dict[str, Any] = {"schema": 1, "status": "running", "started": now(), "stages": []}
+
+    def begin(self, config_yaml: str, provenance: Mapping[str, Any]) -> None:
+        """Write what is known before the first stage."""
+        write_text(self.path / "config.yaml", config_yaml)
+        write_json(self.path / "provenance.json", provenance)
+        self._write_status()
+
+    def finish(
+        self, status: str, provenance: Mapping[str, Any], stages: list[dict[str, Any]], error: str | None = None
+    ) -> None:
+        """Write the end.
+
+        Args:
+            status: ``finished``, ``failed`` or ``interrupted``.
+            provenance: The completed record.
+            stages: Name, key, reuse, reason and seconds of each stage that was reached.
+            error: What went wrong.
+        """
+        write_json(self.path / "provenance.json", provenance)
+        self._status |= {"status": status, "ended": now(), "stages": stages, "error": error}
+        self._write_status()
+
+    def collect(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Copy in the files that people read; the store keeps the weights."""
+        for stage, names in _COPIES.items():
+            if stage in artifacts:
+                for name in names:
+                    shutil.copyfile(artifacts[stage].file(name), self.path / name)
+
+    def _write_status(self) -> None:
+        write_json(self.path / "status.json", self._status)

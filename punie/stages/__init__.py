@@ -1,0 +1,17 @@
+"""The pipeline's stages, one file each; here config, core and I/O meet.
+
+Adding a stage is one file and one line in ``STAGES``.
+"""
+
+from punie.stages import base, evaluate, preflight, quantize, report, train
+from punie.stages.contract import Stage
+
+STAGES: tuple[Stage, ...] = (
+    preflight.STAGE,
+    base.STAGE,
+    train.STAGE,
+    quantize.STAGE,
+    evaluate.STAGE,
+    report.STAGE,
+)
+"""In the order they run."""

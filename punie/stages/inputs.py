@@ -1,0 +1,75 @@
+"""Where a run's inputs are: the data folder, the suite, the base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from punie.backend import resolve
+from punie.errors import DataError
+from punie.paths import resource
+from punie.stages.contract import Settings
+from punie.store.digests import content_digests
+
+SPLITS = ("train.jsonl", "valid.jsonl")
+
+
+def data_folder(path: str) -> Path:
+    """The data folder: relative to the working folder, else one of punie's own.
+
+    Raises:
+        DataError: There is none, or it lacks a split.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_absolute() and not folder.exists():
+        try:
+            folder = resource(path)
+        except FileNotFoundError:
+            pass
+    missing = [name for name in SPLITS if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            "the data folder does not exist" if not folder.exists() else "the data folder is incomplete",
+            where=f"data.path={path}",
+            found=None if not folder.exists() else "no " + " and no ".join(missing),
+            expected=f"a folder with {' and '.join(SPLITS)}",
+            next_step="data=jsonl data.path=FOLDER takes yours; data=code_mode is punie's own",
+        )
+    return folder
+
+
+def data_digests(path: str) -> dict[str, str]:
+    """File name to sha256 of the two splits."""
+    folder = data_folder(path)
+    return content_digests(folder / name for name in SPLITS)
+
+
+def suite_path(suite: str) -> Path:
+    """The suite's file: one of punie's own by name, else a path.
+
+    Raises:
+        DataError: There is none.
+    """
+    own = resource("data/suites")
+    for path in (own / f"{suite}.jsonl", Path(suite).expanduser()):
+        if path.is_file():
+            return path
+    raise DataError(
+        "there is no such suite",
+        where=f"eval.suite={suite}",
+        expected=", ".join(sorted(path.stem for path in own.glob("*.jsonl"))) + ", or a path to a JSONL file",
+    )
+
+
+def suite_digest(suite: str) -> str:
+    """sha256 of the suite's file."""
+    return next(iter(content_digests([suite_path(suite)]).values()))
+
+
+def base_folder(settings: Settings) -> Path:
+    """The base model's folder on this machine.
+
+    Raises:
+        PunieError: See ``resolve.locate``.
+    """
+    model = settings.model
+    return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)

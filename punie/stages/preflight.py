@@ -1,0 +1,211 @@
+"""preflight: every problem that can be known before weights load, all of them in one report.
+
+What the inputs say is checked once and kept (this stage's artifact); what the machine says, its memory
+and disk, is checked before every run (``machine``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from punie.backend import resolve
+from punie.backend.device import device_kind
+from punie.backend.resolve import NotCached
+from punie.config.schema import Config
+from punie.errors import DataError, Problems, PunieError, each_problem
+from punie.files import write_json
+from punie.progress import Reporter
+from punie.stages.contract import Settings, Stage
+from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
+from punie.store.artifacts import Artifact
+
+SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
+"""A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
+_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
+
+
+def contents(settings: Settings) -> dict[str, Any]:
+    """Digests of data, suite and tokenizer; a model that is not here yet is checked when it is."""
+    found: dict[str, Any] = {
+        "data": data_digests(settings.data.path),
+        "suite": suite_digest(settings.eval.suite),
+    }
+    try:
+        files = resolve.contents(base_folder(settings))
+    except NotCached:
+        return found
+    return found | {"tokenizer": {n: d for n, d in files.items() if n.startswith(_TOKENIZER)}}
+
+
+def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Check data, suite and tokenizer against each other; write preflight.json.
+
+    Raises:
+        Problems: Everything that would make the run fail or its score meaningless.
+    """
+    from punie.datasets.load import load_rows
+    from punie.evals.suite import load_suite
+    from punie.tools.registry import system_prompt
+
+    problems: list[PunieError] = []
+    warnings: list[str] = []
+    rows: dict[str, list[Any]] = {}
+    folder = data_folder(settings.data.path)
+    for name in SPLITS:
+        try:
+            rows[name] = load_rows(folder / name)
+        except PunieError as error:
+            problems += each_problem(error)
+    problems += _counts(settings, rows)
+    suite: list[Any] = []
+    try:
+        suite = load_suite(suite_path(settings.eval.suite))
+    except PunieError as error:
+        problems += each_problem(error)
+    if not problems:
+        system = settings.eval.system_prompt if settings.eval.system_prompt is not None else system_prompt()
+        warnings += _overlaps(rows, suite, system)
+        problems += _rendering(settings, folder)
+    if problems:
+        raise Problems("The run cannot start:", problems)
+    for warning in warnings:
+        reporter.line(f"  note: {warning}", style="yellow")
+    write_json(out / "preflight.json", {"rows": {k: len(v) for k, v in rows.items()}, "warnings": warnings})
+    return {"rows": {k: len(v) for k, v in rows.items()}, "warnings": warnings}
+
+
+def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[PunieError]:
+    """What this machine lacks for the run, each with what would help.
+
+    Args:
+        config: The run's config.
+        needed_bytes: Disk that the missing artifacts and the download will take.
+        parameters: Of the base model; None if it is not known yet.
+    """
+    problems: list[PunieError] = []
+    place = Path(config.store.dir).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed_bytes > free:
+        problems.append(
+            PunieError(
+                "there is not enough free disk",
+                where=place,
+                found=f"{free / 1e9:.2f} GB free",
+                expected=f"{needed_bytes / 1e9:.2f} GB for what is still to be built",
+                next_step="punie store gc, or another disk: store.dir=FOLDER",
+            )
+        )
+    if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
+        memory, total = 4 * parameters * 1.2, psutil.virtual_memory().total
+        if memory > total:
+            problems.append(
+                PunieError(
+                    "the model does not fit this machine's memory in float32",
+                    where="runtime.cpu_float32",
+                    found=f"{total / 1e9:.1f} GB",
+                    expected=f"about {memory / 1e9:.1f} GB",
+                    next_step="runtime.cpu_float32=false (slow), a smaller model, or a machine with a GPU",
+                )
+            )
+    return problems
+
+
+def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieError]:
+    data, found = settings.data, {name: len(value) for name, value in rows.items()}
+    problems: list[PunieError] = []
+    train, valid = SPLITS
+    for name, expected in ((train, data.expected_train), (valid, data.expected_valid)):
+        if name in found and expected is not None and found[name] != expected:
+            problems.append(
+                DataError(
+                    "the split does not have the rows it should have",
+                    where=f"{data.path}/{name}",
+                    found=f"{found[name]} rows",
+                    expected=f"{expected} rows (data.expected_{name.partition('.')[0]})",
+                )
+            )
+    if train in found and found[train] < data.min_examples:
+        problems.append(
+            DataError(
+                "there are too few training rows",
+                where=f"{data.path}/{train}",
+                found=found[train],
+                expected=f"at least {data.min_examples} (data.min_examples)",
+            )
+        )
+    return problems
+
+
+def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> list[str]:
+    """What makes a score less meaningful: rows in both splits, suite prompts that were trained, a system
+    prompt that was not."""
+    train, valid = (
+        [json.dumps(list(map(dict, row.messages)), sort_keys=True) for row in rows[name]] for name in SPLITS
+    )
+    warnings = []
+    if shared := len(set(train) & set(valid)):
+        warnings.append(f"{shared} validation rows are in the training data too")
+    asked = {
+        " ".join(message["content"].split()).casefold()
+        for row in rows[SPLITS[0]]
+        for message in row.messages
+        if message["role"] == "user"
+    }
+    leaked = [sample.id for sample in suite if " ".join(sample.prompt.split()).casefold() in asked]
+    if leaked:
+        warnings.append(f"suite prompts that are in the training data: {', '.join(leaked)}")
+    trained = Counter(
+        next((m["content"] for m in row.messages if m["role"] == "system"), None) for row in rows[SPLITS[0]]
+    )
+    if system not in trained:
+        warnings.append("the evaluation's system prompt is in no training row (eval.system_prompt)")
+    return warnings
+
+
+def _rendering(settings: Settings, folder: Path) -> list[PunieError]:
+    """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer."""
+    from punie.backend.load import tokenizer
+    from punie.stages.train import tokenize
+
+    try:
+        loaded = tokenizer(base_folder(settings))
+    except NotCached:
+        return []
+    except PunieError as error:
+        return [error]
+    problems: list[PunieError] = []
+    split = [text for text in SINGLE_TOKENS if len(loaded.encode(text, add_special_tokens=False)) != 1]
+    if split:
+        problems.append(
+            PunieError(
+                "the tokenizer splits markers that the wrapper needs whole",
+                where="tokenizer of model",
+                found=", ".join(split),
+                next_step="use a model of the Qwen3 family, or one whose tokenizer has these tokens",
+            )
+        )
+    for name in SPLITS:
+        try:
+            tokenize(folder / name, loaded, settings.lora)
+        except PunieError as error:
+            problems += each_problem(error)
+    return problems
+
+
+STAGE = Stage(
+    name="preflight",
+    version=1,
+    reads=("model", "data", "lora.max_seq_length", "lora.mask_prompt", "eval.suite", "eval.system_prompt"),
+    needs=lambda _: (),
+    contents=contents,
+    run=run,
+)

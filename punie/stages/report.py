@@ -1,0 +1,64 @@
+"""report: the documents of a run, and its verdict against the phase's criteria."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from punie.files import write_json, write_text
+from punie.progress import Reporter
+from punie.reports.verdict import judge
+from punie.stages.contract import Settings, Stage
+from punie.store.artifacts import Artifact
+
+_NEEDS = {"base": ("base", "evaluate"), "adapter": ("base", "train", "evaluate")}
+_ALL = ("base", "train", "quantize", "evaluate")
+
+
+def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Write results.json (scores, identity, verdict, keys), report.md and report.html."""
+    from punie.reports import documents
+
+    results = json.loads(inputs["evaluate"].file("results.json").read_text())
+    phase = dataclasses.asdict(settings.phase) if settings.phase else None
+    results["verdict"] = judge(results["scores"], phase)
+    results["artifacts"] = {
+        name: {
+            "key": artifact.key,
+            "files": {file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
+        }
+        for name, artifact in inputs.items()
+    }
+    facts = documents.Facts(
+        name=settings.name,
+        model=settings.model.name,
+        data=settings.data.name,
+        suite=settings.eval.suite,
+        phase=phase,
+        results=results,
+        samples=_lines(inputs["evaluate"].file("samples.jsonl")),
+        metrics=_lines(inputs["train"].file("train.jsonl")) if "train" in inputs else [],
+        info={name: dict(artifact.info) for name, artifact in inputs.items()},
+        settings={key: v for a in inputs.values() for key, v in a.manifest["material"]["settings"].items()},
+    )
+    write_json(out / "results.json", results)
+    write_text(out / "report.md", documents.markdown(facts))
+    write_text(out / "report.html", documents.html(facts))
+    return {"verdict": results["verdict"]["summary"]}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target"),
+    needs=lambda settings: _NEEDS.get(settings.eval.target, _ALL),
+    run=run,
+    labels=True,
+)

@@ -1,0 +1,1 @@
+"""Content-addressed artifacts: keys, publication, verification, locks."""

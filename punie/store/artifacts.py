@@ -1,0 +1,345 @@
+"""The content-addressed store: ``<root>/<stage>/<key>/`` holds one immutable artifact.
+
+An artifact is complete and verified, or it is not there. It is written into a temporary folder on the
+same filesystem, its files are flushed to disk, its manifest is written last, and the folder is renamed
+into place. Who builds a key holds that key's lock, an OS file lock that vanishes with its process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from punie.errors import StoreError
+from punie.store.keys import SHORT, artifact_key, differences, file_digest
+
+MANIFEST = "manifest.json"
+_NEAREST_LIMIT = 200
+_verified: set[Path] = set()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One published artifact.
+
+    Attributes:
+        path: Its folder.
+        manifest: ``stage``, ``key``, ``material`` (what the key is made of), ``files`` (name to sha256
+            and size in bytes), ``created`` (UTC), ``seconds`` it took, ``info`` from the stage.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """The stage that made it."""
+        return self.manifest["stage"]
+
+    @property
+    def key(self) -> str:
+        """Its key, 64 hex digits."""
+        return self.manifest["key"]
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the stage recorded about it."""
+        return self.manifest["info"]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, without the manifest."""
+        return sum(entry["size"] for entry in self.manifest["files"].values())
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files, verified once in this process.
+
+        Raises:
+            StoreError: The artifact has no such file, or its bytes are not those that were published.
+        """
+        if name not in self.manifest["files"]:
+            raise StoreError(f"the {self.stage} artifact has no file {name}", where=self.path)
+        self.verify_once()
+        return self.path / name
+
+    def verify_once(self) -> None:
+        """Check every digest, the first time this process uses the artifact.
+
+        Raises:
+            StoreError: A file is missing or changed.
+        """
+        if self.path in _verified:
+            return
+        if damage := self.damage(digests=True):
+            raise StoreError(
+                f"the {self.stage} artifact is damaged: {damage}",
+                where=self.path,
+                next_step="run again: it is set aside and rebuilt",
+            )
+        _verified.add(self.path)
+
+    def damage(self, *, digests: bool) -> str | None:
+        """What is wrong with it, or None.
+
+        Args:
+            digests: Read every byte; otherwise only names and sizes are compared.
+        """
+        if artifact_key(self.manifest["material"]) != self.key or self.path.name != self.key:
+            return "its key is not that of its material"
+        for name, entry in self.manifest["files"].items():
+            path = self.path / name
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                return f"{name}: {error.strerror}"
+            if size != entry["size"]:
+                return f"{name} has {size} bytes instead of {entry['size']}"
+            if digests and file_digest(path) != entry["sha256"]:
+                return f"{name} does not have the bytes that were published"
+        return None
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a key is not in the store."""
+
+    changes: tuple[tuple[str, Any, Any], ...]
+    """Field, old and new value, against the nearest artifact of the stage."""
+    nearest: Artifact | None
+
+    def __str__(self) -> str:
+        if self.nearest is None:
+            return "nothing built yet"
+        shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in self.changes[:3]]
+        more = len(self.changes) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+class Store:
+    """The artifacts below one folder.
+
+    Args:
+        root: The folder; it is made when the first artifact is built.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The whole artifact of a key, checked by name and size, or None. Changes nothing."""
+        artifact = self._read(self.root / stage / key)
+        return None if artifact is None or artifact.damage(digests=False) else artifact
+
+    def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
+        """Every artifact that has a manifest, newest first within a stage."""
+        folders = [self.root / stage] if stage else sorted(p for p in self._children(self.root) if p.name[0] != ".")
+        for folder in folders:
+            for path in sorted(self._children(folder), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+                if (artifact := self._read(path)) is not None:
+                    yield artifact
+
+    def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
+        """What differs from the nearest artifact of the stage, for a key that is not there."""
+        best: Miss = Miss((), None)
+        for count, artifact in enumerate(self.artifacts(stage)):
+            if count == _NEAREST_LIMIT:
+                break
+            changes = tuple(differences(artifact.manifest["material"], material))
+            if best.nearest is None or len(changes) < len(best.changes):
+                best = Miss(changes, artifact)
+        return best
+
+    def get_or_build(
+        self, stage: str, material: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
+    ) -> tuple[Artifact, bool]:
+        """The artifact of this material, built if it is not there.
+
+        Args:
+            stage: The stage's name.
+            material: All that decides the result; its hash is the key.
+            build: Writes the artifact's files into the empty folder it is given, and returns what is
+                to be recorded under ``info``.
+
+        Returns:
+            The artifact, and whether it was there already.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        key = artifact_key(material)
+        if found := self.find(stage, key):
+            return found, True
+        with self._writing(), self._lock(stage, key):
+            self._sweep(stage, key)
+            if found := self.find(stage, key):
+                return found, True
+            self._set_aside(stage, key, "damaged")
+            folder = self.root / ".building" / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
+            folder.mkdir(parents=True)
+            try:
+                started, clock = datetime.now(UTC), time.monotonic()
+                info = build(folder) or {}
+                self._write_manifest(
+                    folder,
+                    {
+                        "schema": 1,
+                        "stage": stage,
+                        "key": key,
+                        "material": material,
+                        "files": _inventory(folder),
+                        "created": started.isoformat(timespec="seconds"),
+                        "seconds": round(time.monotonic() - clock, 3),
+                        "info": info,
+                    },
+                )
+                target = self.root / stage / key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(target)
+                _sync_folder(target.parent)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        artifact = self._read(target)
+        if artifact is None:
+            raise StoreError("an artifact vanished right after it was published", where=target)
+        _verified.add(target)
+        return artifact, False
+
+    def set_aside(self, artifact: Artifact) -> Path | None:
+        """Move a damaged artifact out of the way, so that it is rebuilt; returns where it went."""
+        with self._writing(), self._lock(artifact.stage, artifact.key):
+            return self._set_aside(artifact.stage, artifact.key, "damaged")
+
+    def remove(self, artifact: Artifact) -> None:
+        """Delete an artifact; half of it is never seen, since it is renamed away first."""
+        with self._writing(), self._lock(artifact.stage, artifact.key):
+            gone = self._set_aside(artifact.stage, artifact.key, "removed")
+            if gone is not None:
+                shutil.rmtree(gone)
+
+    def leftovers(self) -> list[Path]:
+        """Folders that no artifact uses: of killed builds, and damaged ones set aside."""
+        return [*self._children(self.root / ".building"), *self._children(self.root / ".damaged")]
+
+    def sweep(self) -> list[Path]:
+        """Delete the leftovers whose lock is free; returns what was deleted."""
+        swept = []
+        for path in self.leftovers():
+            stage, key, _ = path.name.rsplit("-", 2)
+            with contextlib.suppress(TimeoutError):
+                with self._lock(stage, key, wait=False):
+                    shutil.rmtree(path)
+                    swept.append(path)
+        return swept
+
+    def _read(self, path: Path) -> Artifact | None:
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+        except (OSError, ValueError):
+            return None
+        wanted = {"stage", "key", "material", "files", "created", "seconds", "info"}
+        return Artifact(path, manifest) if isinstance(manifest, dict) and wanted <= manifest.keys() else None
+
+    def _children(self, folder: Path) -> list[Path]:
+        try:
+            return [path for path in folder.iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return []
+
+    def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
+
+    def _sweep(self, stage: str, key: str) -> None:
+        for path in self._children(self.root / ".building"):
+            if path.name.startswith(f"{stage}-{key}-"):
+                shutil.rmtree(path)
+
+    def _set_aside(self, stage: str, key: str, why: str) -> Path | None:
+        path = self.root / stage / key
+        if not path.exists():
+            return None
+        target = self.root / f".{why}" / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        _verified.discard(path)
+        return target
+
+    def _write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        path = folder / MANIFEST
+        with path.open("w") as stream:
+            json.dump(manifest, stream, indent=1, ensure_ascii=False, allow_nan=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(folder)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns a refusal of the filesystem into an error for people."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, TimeoutError) or error.errno is None:
+                raise
+            remedies = {
+                "ENOSPC": "free some space: punie store gc, or another store.dir",
+                "EDQUOT": "free some space: punie store gc, or another store.dir",
+                "EROFS": "choose a folder that can be written: store.dir=FOLDER",
+                "EACCES": "choose a folder that can be written: store.dir=FOLDER",
+            }
+            raise StoreError(
+                f"the store cannot be written: {error.strerror}",
+                where=error.filename or self.root,
+                next_step=remedies.get(_errno_name(error)),
+            ) from error
+
+
+def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of every file below the folder, each flushed to disk first."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"sha256": file_digest(path), "size": path.stat().st_size}
+    return files
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _errno_name(error: OSError) -> str:
+    import errno
+
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+def _field(name: str) -> str:
+    group, _, rest = name.partition("/")
+    if group == "upstream":
+        return f"upstream {rest}"
+    return rest.replace("/", ".") if rest else name
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:SHORT]
+    return "unset" if value is None else str(value)

@@ -1,0 +1,74 @@
+"""What a folder of inputs contains, by digest, without reading gigabytes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+
+from punie.store.keys import file_digest
+
+_REMEMBER_FROM = 32 * 2**20
+"""Smaller files are quicker to hash than to look up; bytes."""
+_SETTLED = 2.0
+"""A file changed less than this many seconds ago could change again within its timestamp."""
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+def content_digests(files: Iterable[Path]) -> dict[str, str]:
+    """File name to sha256 of its bytes, for files of one folder.
+
+    A file of the Hugging Face cache is a link to a blob that is named by its sha256, which is taken at
+    its word; any other large file is hashed once and remembered by path, size, inode and time.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    memory = _Memory()
+    found = {path.name: _digest(path, memory) for path in sorted(files)}
+    memory.save()
+    return found
+
+
+def _digest(path: Path, memory: _Memory) -> str:
+    real = path.resolve()
+    if path.is_symlink() and real.parent.name == "blobs" and _BLOB.fullmatch(real.name):
+        return real.name
+    stat = real.stat()
+    if stat.st_size < _REMEMBER_FROM or time.time() - stat.st_mtime < _SETTLED:
+        return file_digest(real)
+    tag = f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    if tag not in memory.known:
+        memory.known[tag] = file_digest(real)
+        memory.changed = True
+    return memory.known[tag]
+
+
+class _Memory:
+    """Digests of large files, kept in the user's cache folder. Losing it costs time only."""
+
+    def __init__(self) -> None:
+        self.path = Path(platformdirs.user_cache_dir("punie")) / "digests.json"
+        self.changed = False
+        self.known: dict[str, str] = {}
+        if self.path.exists():
+            try:
+                loaded = json.loads(self.path.read_text())
+            except (OSError, ValueError):
+                loaded = {}
+            self.known = {k: v for k, v in loaded.items() if isinstance(v, str)} if isinstance(loaded, dict) else {}
+
+    def save(self) -> None:
+        if not self.changed:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent)
+        with os.fdopen(handle, "w") as stream:
+            json.dump(self.known, stream)
+        Path(name).replace(self.path)

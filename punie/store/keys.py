@@ -1,0 +1,63 @@
+"""Digests and keys: what an artifact was made from, in one hash.
+
+A key is the sha256 of canonical JSON (sorted keys, no spaces, UTF-8) over a tagged object, so that two
+objects of different kinds can never share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "punie/1"
+SHORT = 12
+"""Characters of a key that are shown to people."""
+
+
+def canonical_json(value: object) -> bytes:
+    """The one byte string for a JSON value.
+
+    Raises:
+        ValueError: A float is not finite.
+        TypeError: Something in it is not JSON.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def digest(tag: str, value: object) -> str:
+    """sha256, as 64 hex digits, over the tag and the value."""
+    return hashlib.sha256(canonical_json([SCHEMA, tag, value])).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def artifact_key(material: Mapping[str, Any]) -> str:
+    """The key of the artifact made from this material (see ``punie.pipeline``)."""
+    return digest("artifact", material)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The dotted names at which two materials differ, with the old and the new value (None: absent)."""
+    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
+    names = sorted(before.keys() | after.keys())
+    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value

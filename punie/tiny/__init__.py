@@ -1,0 +1,1 @@
+"""The recipe that builds the embedded models from a seed."""

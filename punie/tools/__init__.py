@@ -1,0 +1,1 @@
+"""The 26 tools the model is taught to call: signatures, families, recording stubs."""
