@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import signal
@@ -48,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (PunieError, OSError) as error:
         if os.environ.get("PUNIE_DEBUG") == "1":
             traceback.print_exc()
-        return _fail(str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1))
+        return _fail(
+            str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1)
+        )
 
 
 def _command(name: str, arguments: list[str]) -> int:
@@ -62,7 +65,10 @@ def _command(name: str, arguments: list[str]) -> int:
 
 def _hydra(arguments: list[str]) -> int:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
     from punie.config.compose import CONFIG_NAME, VERSION_BASE, prepare, quote_phases, translate
@@ -70,11 +76,25 @@ def _hydra(arguments: list[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
     sys.argv = [sys.argv[0], *quote_phases(arguments)]
-    run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)
+    failures: list[PunieError] = []
+
+    @functools.wraps(task)
+    def job(composed: DictConfig) -> float | None:
+        try:
+            return task(composed)
+        except PunieError as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            failures.append(error)  # Hydra would put words of its own around it
+            return None
+
+    run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)
     try:
         run()
     except (HydraException, OmegaConfBaseException) as error:
         raise translate(error) from error
+    if failures:
+        raise failures[0]
     return 0
 
 
@@ -85,7 +105,8 @@ def _fail(message: str, code: int) -> int:
 
 def _os_error(error: OSError) -> str:
     where = f"\n  where    {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}\n  next     check the path, its permissions and the free space there"
+    advice = "check the path, its permissions and the free space there"
+    return f"{error.strerror or error}{where}\n  next     {advice}"
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -6,19 +6,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from punie import pipeline
 from punie.config import resolve
 from punie.errors import PunieError
-from punie.progress import Reporter
-from punie.provenance import capture
-from punie.rundir import RunDirectory
-from punie.store.artifacts import Store
-from punie.store.keys import digest
+
+if TYPE_CHECKING:
+    from punie.pipeline import Plan
 
 
 def task(composed: DictConfig) -> float:
@@ -30,6 +28,14 @@ def task(composed: DictConfig) -> float:
     Raises:
         PunieError: The run cannot start, or failed; its directory says so too.
     """
+    # Imported here, so that --help and --cfg, which never come here, stay quick.
+    from punie import pipeline
+    from punie.progress import Reporter
+    from punie.provenance import capture
+    from punie.rundir import RunDirectory
+    from punie.store.artifacts import Store
+    from punie.store.keys import digest
+
     config = resolve(composed)
     job = HydraConfig.get()
     reporter = Reporter()
@@ -41,7 +47,7 @@ def task(composed: DictConfig) -> float:
         config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
     )
     directory.begin(resolved, provenance)
-    if config.phase and config.phase.sweep and job.mode.name == "RUN":
+    if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
         reporter.line(
             f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
             f"the sweep: python -m punie -m +phase={config.phase.id}",
@@ -85,7 +91,7 @@ def _show(config: Any, results: dict[str, Any], path: Path) -> None:
     print(f"next: open {shown}/report.html")
 
 
-def _stages(plan: pipeline.Plan) -> list[dict[str, Any]]:
+def _stages(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
             "stage": step.stage.name,

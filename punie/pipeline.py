@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.backend import blas, estimate
 from punie.backend.device import device_kind, libraries
 from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import Problems, PunieError, each_problem
-from punie.progress import Reporter
+from punie.rundir import COPIES
 from punie.stages import STAGES, preflight
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SCHEMA, SHORT, artifact_key
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Step:
     """What the store has for the key: a hit."""
     miss: Miss | None = None
     """Why it has nothing."""
+    damage: str | None = None
+    """What was wrong with the artifact that was set aside."""
     problem: PunieError | None = None
     """Why the key cannot be known."""
     seconds: float = 0.0
@@ -52,6 +55,8 @@ class Step:
         """Hit or miss, and why, in a few words."""
         if self.problem is not None:
             return str(self.problem.what)
+        if self.damage is not None:
+            return f"damaged: {self.damage}"
         if self.artifact is not None:
             return f"built {self.artifact.manifest['created'].replace('T', ' ').removesuffix('+00:00')}"
         return str(self.miss) if self.miss else "an input is not known yet"
@@ -89,7 +94,8 @@ def run(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
     """
-    _require_ready(plan, config, store)
+    _require_ready(plan, config, store, reporter)
+    _set_damaged_aside(plan, store)
     steps: dict[str, Step] = {}
     for step in plan.steps:
         steps[step.stage.name] = step
@@ -135,7 +141,7 @@ def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: S
     step.miss = None if step.artifact else store.explain(stage.name, step.material)
 
 
-def _require_ready(plan: Plan, config: Config, store: Store) -> None:
+def _require_ready(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
     """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
     problems: dict[str, PunieError] = {}
     for step in plan.steps:
@@ -145,13 +151,26 @@ def _require_ready(plan: Plan, config: Config, store: Store) -> None:
     first = plan.steps[0]
     if problems and first.material is not None and first.artifact is None:
         try:
-            _complete(first, config, {}, store, Reporter.silent())
+            _complete(first, config, {}, store, reporter)
         except PunieError as error:
             problems |= {str(problem): problem for problem in each_problem(error)}
     if len(problems) == 1:
         raise next(iter(problems.values()))
     if problems:
         raise Problems("The run cannot start:", list(problems.values()))
+
+
+def _set_damaged_aside(plan: Plan, store: Store) -> None:
+    """Read every byte of what this run will use; what is damaged is moved away and built again."""
+    used = set(COPIES)
+    for step in reversed(plan.steps):
+        if step.artifact is not None and step.stage.name in used:
+            step.damage = step.artifact.damage(digests=True)
+            if step.damage is not None:
+                store.set_aside(step.artifact)
+                step.artifact = None
+        if step.artifact is None:
+            used |= set(step.stage.needs(step.settings))
 
 
 def _complete(
@@ -179,6 +198,9 @@ def _complete(
         def build(out: Path) -> Mapping[str, Any]:
             if not isolated:
                 return _run_stage(step.stage.name, step.settings, inputs, out, config.runtime.blas, reporter)
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
             # A process of its own gives the accelerator's memory back, and can abort alone.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 return pool.submit(
@@ -189,7 +211,9 @@ def _complete(
     step.seconds = round(time.monotonic() - clock, 3)
     mark = "reused" if step.reused else "done"
     detail = step.reason if step.reused else f"{step.artifact.size / 1e6:.1f} MB"
-    reporter.line(f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green")
+    reporter.line(
+        f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green"
+    )
 
 
 def _run_stage(
@@ -203,7 +227,11 @@ def _run_stage(
     """Run a stage here; also the entry point of a stage's own process, which makes its own reporter."""
     blas.activate(use_blas)
     stage = next(stage for stage in STAGES if stage.name == name)
-    return stage.run(settings, inputs, out, reporter or Reporter())
+    if reporter is None:
+        from punie.progress import Reporter
+
+        reporter = Reporter()
+    return stage.run(settings, inputs, out, reporter)
 
 
 def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
@@ -220,5 +248,3 @@ def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
     if "quantize" in steps and steps["quantize"].artifact is None:
         needed += estimate.quantized_bytes(parameters, config.quantize.bits, config.quantize.group_size)
     return (parameters or None), needed
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,17 +27,12 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
 
-    @classmethod
-    def silent(cls) -> Reporter:
-        """A reporter that shows nothing."""
-        return cls(Console(quiet=True))
-
     def line(self, text: str, style: str | None = None) -> None:
         """Print a line; the style only shows on a terminal."""
         self.console.print(text, style=style, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, what: str, total: int, unit: str) -> Generator[Bar]:
         """A progress bar over ``total`` units of work, with the time left."""
         if self.console.is_terminal:
             columns = (

@@ -15,7 +15,12 @@ from punie.files import write_json, write_text
 from punie.provenance.capture import now
 from punie.store.artifacts import Artifact
 
-_COPIES = {"train": ("train.jsonl",), "evaluate": ("samples.jsonl",), "report": ("results.json", "report.md", "report.html")}
+COPIES = {
+    "train": ("train.jsonl",),
+    "evaluate": ("samples.jsonl",),
+    "report": ("results.json", "report.md", "report.html"),
+}
+"""The files a run directory takes from the store, by stage."""
 
 
 class RunDirectory:
@@ -36,7 +41,11 @@ class RunDirectory:
         self._write_status()
 
     def finish(
-        self, status: str, provenance: Mapping[str, Any], stages: list[dict[str, Any]], error: str | None = None
+        self,
+        status: str,
+        provenance: Mapping[str, Any],
+        stages: list[dict[str, Any]],
+        error: str | None = None,
     ) -> None:
         """Write the end.
 
@@ -52,7 +61,7 @@ class RunDirectory:
 
     def collect(self, artifacts: Mapping[str, Artifact]) -> None:
         """Copy in the files that people read; the store keeps the weights."""
-        for stage, names in _COPIES.items():
+        for stage, names in COPIES.items():
             if stage in artifacts:
                 for name in names:
                     shutil.copyfile(artifacts[stage].file(name), self.path / name)

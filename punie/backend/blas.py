@@ -127,5 +127,7 @@ def _blas_names(library: Path) -> list[str]:
     """
     content = library.read_bytes()
     prefix = PREFIX.encode()
-    found = {word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80}
+    found = {
+        word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80
+    }
     return sorted(name.decode() for name in found if name.replace(b"_", b"").isalnum())

@@ -12,7 +12,9 @@ def device_kind() -> str:
     if sys.platform == "darwin":
         return "metal"
     has_cuda = any(
-        name.startswith("mlx-cuda") for name in (d.name.lower() for d in importlib.metadata.distributions()) if name
+        name.startswith("mlx-cuda")
+        for name in (d.name.lower() for d in importlib.metadata.distributions())
+        if name
     )
     return "cuda" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu"
 

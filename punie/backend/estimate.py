@@ -65,7 +65,7 @@ def _header(path: Path) -> dict[str, dict]:
             raise ValueError(f"{size} bytes instead of {8 + length + end}")
     except (struct.error, ValueError, KeyError, TypeError, IndexError) as error:
         raise PunieError(
-            "a weight file is truncated or damaged",
+            "A weight file is truncated or damaged.",
             where=path,
             found=error,
             next_step="fetch or copy the model again",

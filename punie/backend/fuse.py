@@ -36,7 +36,11 @@ def fuse(base: Path, adapter: Path, out: Path, *, bits: int | None, group_size: 
         PunieError: No layer of the model can be quantized in groups of this size.
     """
     model, config = load_lazily(base, adapter)
-    fused = [(name, module.fuse(dequantize=True)) for name, module in model.named_modules() if hasattr(module, "fuse")]
+    fused = [
+        (name, module.fuse(dequantize=True))
+        for name, module in model.named_modules()
+        if hasattr(module, "fuse")
+    ]
     model.update_modules(tree_unflatten(fused))
     model = dequantize_model(model)
     config.pop("quantization", None)
@@ -48,7 +52,7 @@ def fuse(base: Path, adapter: Path, out: Path, *, bits: int | None, group_size: 
         bits_per_weight = round(compute_bits_per_weight(model), 3)
         if not any(hasattr(module, "bits") for _, module in model.named_modules()):
             raise PunieError(
-                "no layer of the model can be quantized",
+                "No layer of the model can be quantized.",
                 where=f"quantize.group_size={group_size}",
                 expected="a group size that divides the layers' input sizes",
                 next_step="quantize.group_size=32, or quantize=none",

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -77,13 +77,13 @@ def generate(
         [(token,) for token in tokenizer.eos_token_ids]
         + [tuple(tokenizer.encode(text, add_special_tokens=False)) for text in stop]
     )
-    generator = BatchGenerator(
-        model, completion_batch_size=batch_size, prefill_batch_size=min(batch_size, 8)
-    )
+    generator = BatchGenerator(model, completion_batch_size=batch_size, prefill_batch_size=min(batch_size, 8))
     uids = generator.insert(
         [request.prompt for request in requests],
         max_tokens=[request.max_tokens for request in requests],
-        samplers=None if sampling.temperature == 0 else [_sampler(sampling, request.id) for request in requests],
+        samplers=None
+        if sampling.temperature == 0
+        else [_sampler(sampling, request.id) for request in requests],
         stop_sequences=[stops] * len(requests),
     )
     began = time.perf_counter()
@@ -92,7 +92,7 @@ def generate(
     ended: dict[int, tuple[str, float]] = {}
     try:
         while responses := generator.next_generated():
-            chosen = mx.stack([r.logprobs[r.token] for r in responses]).tolist()
+            chosen = cast(list[float], mx.stack([r.logprobs[r.token] for r in responses]).tolist())
             for response, logprob in zip(responses, chosen, strict=True):
                 if response.finish_reason is not None:
                     ended[response.uid] = (response.finish_reason, time.perf_counter() - began)

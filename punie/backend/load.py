@@ -35,11 +35,11 @@ def tokenizer(folder: Path) -> Any:
         loaded = load_tokenizer(folder)
     except (OSError, ValueError, KeyError) as error:
         raise PunieError(
-            "the model's tokenizer cannot be loaded", where=folder, found=str(error).splitlines()[0]
+            "The model's tokenizer cannot be loaded.", where=folder, found=str(error).splitlines()[0]
         ) from error
     if not getattr(loaded, "has_chat_template", True) or loaded.chat_template is None:
         raise PunieError(
-            "the model has no chat template",
+            "The model has no chat template.",
             where=folder,
             next_step="use an instruction-tuned model, or add chat_template.jinja to the folder",
         )
@@ -86,7 +86,7 @@ def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         return load_model(folder, lazy=True)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise PunieError(
-            "mlx-lm cannot load the model",
+            "Mlx-lm cannot load the model.",
             where=folder,
             found=str(error).splitlines()[0],
             next_step="check that its model_type is one mlx-lm has, and that its files are whole",

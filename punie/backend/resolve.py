@@ -34,7 +34,7 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         folder = models / embedded
         if not (folder / "config.json").exists():
             raise PunieError(
-                f"there is no embedded model {embedded}",
+                f"There is no embedded model {embedded}.",
                 where="model.embedded",
                 expected=", ".join(sorted(p.name for p in models.iterdir() if p.is_dir())),
             )
@@ -42,7 +42,7 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise PunieError(
-                "the model folder does not exist",
+                "The model folder does not exist.",
                 where=f"model.path={path}",
                 next_step="give the folder that holds config.json and the safetensors files",
             )
@@ -67,16 +67,18 @@ def download(repo: str, revision: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS]))
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS])
+        )
     except RepositoryNotFoundError as error:
         raise PunieError(
-            "the hub has no such model, or it is not public",
+            "The hub has no such model, or it is not public.",
             where=f"{repo} at {revision}",
             next_step="check model.repo; for a gated model log in with: hf auth login",
         ) from error
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         raise PunieError(
-            "the model is not on this machine and the hub cannot be reached",
+            "The model is not on this machine and the hub cannot be reached.",
             where=f"{repo} at {revision}",
             found=str(error).splitlines()[0],
             next_step=(
@@ -96,7 +98,7 @@ def _cached(repo: str, revision: str) -> Path:
     snapshot = home / "snapshots" / commit
     if not (snapshot / "config.json").exists() or _missing_shards(snapshot):
         raise NotCached(
-            "the model is not on this machine yet",
+            "The model is not on this machine yet.",
             where=f"{repo} at {revision}",
             next_step=f"the run downloads it; or beforehand: hf download {repo} --revision {revision}",
         )
@@ -118,27 +120,30 @@ def _require_usable(folder: Path) -> None:
         config = json.loads(config_path.read_text())
     except FileNotFoundError:
         raise PunieError(
-            "the model folder has no config.json", where=folder, next_step="give a model folder in mlx-lm's format"
+            "The model folder has no config.json.",
+            where=folder,
+            next_step="give a model folder in mlx-lm's format",
         ) from None
     except (OSError, ValueError) as error:
-        raise PunieError("the model's config.json cannot be read", where=config_path, found=error) from None
+        raise PunieError("The model's config.json cannot be read.", where=config_path, found=error) from None
     if not isinstance(config, dict) or "model_type" not in config:
-        raise PunieError("the model's config.json names no model_type", where=config_path)
+        raise PunieError("The model's config.json names no model_type.", where=config_path)
     try:
         missing = _missing_shards(folder)
     except ValueError as error:
-        raise PunieError("the model's shard index cannot be read", where=folder, found=error) from None
+        raise PunieError("The model's shard index cannot be read.", where=folder, found=error) from None
     if missing:
         raise PunieError(
-            "the model folder lacks weights",
+            "The model folder lacks weights.",
             where=folder,
-            found=f"no {', '.join(missing[:3])}" + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+            found=f"no {', '.join(missing[:3])}"
+            + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
             expected="model*.safetensors (punie reads no pickle formats)",
             next_step="fetch the model again, or convert it: mlx_lm.convert --hf-path FOLDER",
         )
     if "model_file" in config or "auto_map" in config:
         raise PunieError(
-            "the model wants to run code of its own, which punie never does",
+            "The model wants to run code of its own, which punie never does.",
             where=config_path,
             found="model_file or auto_map",
             next_step="use a model whose architecture mlx-lm has",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -67,9 +67,16 @@ class Trained:
 
 
 def attach_adapter(
-    model: nn.Module, *, num_layers: int, rank: int, scale: float, dropout: float, keys: list[str] | None, seed: int,
+    model: nn.Module,
+    *,
+    num_layers: int,
+    rank: int,
+    scale: float,
+    dropout: float,
+    keys: list[str] | None,
+    seed: int,
     dora: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Freeze the model and give its last layers an adapter, drawn from its own stream of the seed.
 
     Returns:
@@ -81,7 +88,7 @@ def attach_adapter(
     depth = len(model.layers)
     if num_layers > depth:
         raise PunieError(
-            "the adapter has more layers than the model",
+            "The adapter has more layers than the model.",
             where="lora.num_layers",
             found=num_layers,
             expected=f"at most {depth}",
@@ -96,9 +103,9 @@ def attach_adapter(
     try:
         linear_to_lora_layers(model, layers, parameters, use_dora=dora)
     except ValueError as error:
-        raise PunieError("the adapter does not fit the model", where="lora", found=error) from error
+        raise PunieError("The adapter does not fit the model.", where="lora", found=error) from error
     if not tree_flatten(model.trainable_parameters()):
-        raise PunieError("no layer of the model is adapted", where="lora.keys", found=keys)
+        raise PunieError("No layer of the model is adapted.", where="lora.keys", found=keys)
     mx.eval(model.trainable_parameters())
     return {"fine_tune_type": "dora" if dora else "lora", "num_layers": layers, "lora_parameters": parameters}
 
@@ -187,11 +194,11 @@ def train(
                 mx.eval(model.trainable_parameters(), steps.state, loss)
             else:
                 mx.eval(gradient, loss)
-            total = float(loss.item())
+            total = _number(loss)
             if not math.isfinite(total):
                 names = ", ".join(rows[i].name for i in batch)
                 raise PunieError(
-                    f"the loss is not finite at iteration {it}",
+                    f"The loss is not finite at iteration {it}.",
                     where=names,
                     found=total,
                     next_step="lower lora.learning_rate or lora.scale, and look at the rows named above",
@@ -222,8 +229,8 @@ def train(
         tokens=state.tokens,
         padding_share=round(1 - state.tokens / state.positions, 6),
         tokens_per_second=round(state.tokens / state.seconds, 1),
-        trainable=sum(value.size for _, value in tree_flatten(model.trainable_parameters())),
-        parameters=sum(value.size for _, value in tree_flatten(model.parameters())),
+        trainable=_count(model.trainable_parameters()),
+        parameters=_count(model.parameters()),
     )
 
 
@@ -310,6 +317,14 @@ def _pad(rows: Sequence[Row], max_seq_length: int) -> tuple[mx.array, mx.array, 
     return batch, bounds, sum(map(len, cut))
 
 
+def _number(scalar: mx.array) -> float:
+    return float(cast(float, scalar.item()))
+
+
+def _count(parameters: Any) -> int:
+    return sum(cast(mx.array, value).size for _, value in tree_flatten(parameters))
+
+
 def _supervised(rows: Sequence[Row], max_seq_length: int) -> int:
     return sum(min(len(row.tokens), max_seq_length) - max(row.prompt, 1) for row in rows)
 
@@ -321,7 +336,7 @@ def _validate(model: nn.Module, rows: Sequence[Row], batches: list[list[int]], m
     for batch in batches:
         chosen = [rows[i] for i in batch]
         array, bounds, _ = _pad(chosen, max_seq_length)
-        total += float(_summed_loss(model, array, bounds).item())
+        total += _number(_summed_loss(model, array, bounds))
         supervised += _supervised(chosen, max_seq_length)
     return total / supervised
 
@@ -332,7 +347,7 @@ def _save_adapter(model: nn.Module, folder: Path, config: dict[str, Any]) -> Non
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
-class _checkpointed:  # noqa: N801 - used as a function
+class _checkpointed:
     """Gradient checkpointing for the model's layers while the block runs, and not a moment longer."""
 
     def __init__(self, model: nn.Module, enabled: bool) -> None:

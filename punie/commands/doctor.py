@@ -1,6 +1,6 @@
 """Look at this machine as punie will use it, and say what to do about each finding.
 
-  punie doctor
+punie doctor
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 if one of them stops punie from working."""
     findings, broken = [], False
     for what, found, remedy in _findings(Path(arguments.dir)):
-        findings.append([what, found, "ok" if not remedy else remedy])
+        findings.append([what, found, remedy or "ok"])
         broken |= remedy.startswith("must")
     print(tabulate(findings, ["what", "found", "to do"], tablefmt="simple", maxcolwidths=[None, 46, 50]))
     print("\nnext: " + ("mend what must be mended, then punie doctor" if broken else "python -m punie"))
@@ -51,15 +51,29 @@ def _findings(store: Path) -> Iterator[Finding]:
     import mlx.core as mx
 
     device = mx.default_device()
-    yield "device", str(device), "" if device == mx.gpu else "no GPU for MLX here: fine for tiny models, slow for large ones"
+    yield (
+        "device",
+        str(device),
+        "" if device == mx.gpu else "no GPU for MLX here: fine for tiny models, slow for large ones",
+    )
     speed = _gflops()
-    remedy = "slow for a CPU: install libopenblas, or check scipy-openblas32" if device != mx.gpu and speed < 20 else ""
+    remedy = (
+        "slow for a CPU: install libopenblas, or check scipy-openblas32"
+        if device != mx.gpu and speed < 20
+        else ""
+    )
     yield "float32 products", f"{speed:.0f} GFLOP/s (1024 x 1024)", remedy
     if device != mx.gpu and shutil.which("g++") is None and sys.platform == "linux":
-        yield "C++ compiler", "none", "must install one (apt-get install g++): MLX compiles kernels on the CPU"
+        yield (
+            "C++ compiler",
+            "none",
+            "must install one (apt-get install g++): MLX compiles kernels on the CPU",
+        )
     memory = psutil.virtual_memory()
-    yield "memory", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free", (
-        "close something before training a large model" if memory.available < 2e9 else ""
+    yield (
+        "memory",
+        f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
+        ("close something before training a large model" if memory.available < 2e9 else ""),
     )
     place = store.absolute()
     while not place.exists():
@@ -75,7 +89,11 @@ def _hub() -> Iterator[Finding]:
     cache = Path(HF_HUB_CACHE)
     models = sorted(p.name.removeprefix("models--").replace("--", "/") for p in cache.glob("models--*"))
     found = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
-    yield "hub cache", found or "no models", "" if models else "nothing to do for model=tiny; larger ones are downloaded"
+    yield (
+        "hub cache",
+        found or "no models",
+        "" if models else "nothing to do for model=tiny; larger ones are downloaded",
+    )
 
 
 def _gflops(size: int = 1024) -> float:

@@ -1,7 +1,7 @@
 """Show what a run would do, without running it: each stage's key, hit or miss and why, and the disk it takes.
 
-  punie plan                          the default run
-  punie plan +phase=43a model=tiny    with overrides, as for python -m punie
+punie plan                          the default run
+punie plan +phase=43a model=tiny    with overrides, as for python -m punie
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from tabulate import tabulate
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("overrides", nargs="*", help="as for python -m punie: GROUP=OPTION, key=value, +phase=NAME")
+    parser.add_argument(
+        "overrides", nargs="*", help="as for python -m punie: GROUP=OPTION, key=value, +phase=NAME"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -44,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}, indent=1))
         return 1 if problems else 0
     shown = [[r["stage"], (r["key"] or "–")[:SHORT], r["state"], r["reason"]] for r in rows]
-    print(tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]))
+    print(
+        tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60])
+    )
     print(f"\ndisk: about {plan.needed_bytes / 1e9:.3g} GB for what is missing, in {config.store.dir}")
     for problem in problems:
         print(f"\nproblem: {problem}")

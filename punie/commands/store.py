@@ -1,8 +1,8 @@
 """The artifact store: what is in it, whether it is whole, and what can go.
 
-  punie store ls                     every artifact, newest first
-  punie store verify                 read every byte and compare the digests
-  punie store gc --older-than 30     what would be deleted; --delete does it
+punie store ls                     every artifact, newest first
+punie store verify                 read every byte and compare the digests
+punie store gc --older-than 30     what would be deleted; --delete does it
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("ls", "verify", "gc"))
     parser.add_argument("--dir", default="outputs/store", help="folder of the store (default: %(default)s)")
     parser.add_argument("--stage", help="only this stage")
-    parser.add_argument("--older-than", type=float, default=30.0, metavar="DAYS", help="gc: age in days (default: %(default)g)")
+    parser.add_argument(
+        "--older-than",
+        type=float,
+        default=30.0,
+        metavar="DAYS",
+        help="gc: age in days (default: %(default)g)",
+    )
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 
 
@@ -60,7 +66,8 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
     old = [
         artifact
         for artifact in store.artifacts(arguments.stage)
-        if (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= arguments.older_than * 86400
+        if (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds()
+        >= arguments.older_than * 86400
     ]
     leftovers = store.leftovers()
     if old:
@@ -79,7 +86,19 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
 
 def _table(artifacts: list[Artifact]) -> str:
     rows = [
-        [a.stage, a.key[:SHORT], a.manifest["created"].removesuffix("+00:00"), f"{a.size / 1e6:.1f}", f"{a.manifest['seconds']:.1f}"]
+        [
+            a.stage,
+            a.key[:SHORT],
+            a.manifest["created"].removesuffix("+00:00"),
+            f"{a.size / 1e6:.1f}",
+            f"{a.manifest['seconds']:.1f}",
+        ]
         for a in artifacts
     ]
-    return tabulate(rows, ["stage", "key", "created (UTC)", "MB", "seconds"], tablefmt="simple", disable_numparse=True, colalign=["left", "left", "left", "right", "right"])
+    return tabulate(
+        rows,
+        ["stage", "key", "created (UTC)", "MB", "seconds"],
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=["left", "left", "left", "right", "right"],
+    )

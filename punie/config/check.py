@@ -95,7 +95,7 @@ def resolve(composed: DictConfig) -> Config:
     plain = typing.cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
     problems = list(_unknown(plain, Config, ""))
     problems += [
-        ConfigError(f"{key} has no value", expected=_describe(key), next_step=f"set it: {key}=...")
+        ConfigError(f"{key} has no value.", expected=_describe(key), next_step=f"set it: {key}=...")
         for key in sorted(OmegaConf.missing_keys(composed))
     ]
     if not problems:
@@ -124,7 +124,7 @@ def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -
         return unknown_key(key, override)
     if known is None or "interpolation" in message.lower():
         return ConfigError(message, where=override or key or None)
-    return ConfigError(f"{key}: {message}", where=override, expected=known.describe())
+    return ConfigError(f"{key}: {message}.", where=override, expected=known.describe())
 
 
 def unknown_key(key: str, override: str | None = None) -> ConfigError:
@@ -132,21 +132,29 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
     parent, _, leaf = key.rpartition(".")
     group = find_field(parent)
     owner = _dataclass_in(group.hint) if group else (None if parent else Config)
-    siblings = {known.key: f"{parent}.{known.key}".lstrip(".") for known in _level(owner, "")} if owner else {}
+    siblings = (
+        {known.key: f"{parent}.{known.key}".lstrip(".") for known in _level(owner, "")} if owner else {}
+    )
     everywhere = {known.key.rpartition(".")[2]: known.key for known in schema_fields()}
     suggestion = next(
-        (names[close[0]] for names in (siblings, everywhere) if (close := difflib.get_close_matches(leaf, names, 1))),
+        (
+            names[close[0]]
+            for names in (siblings, everywhere)
+            if (close := difflib.get_close_matches(leaf, names, 1))
+        ),
         None,
     )
     return ConfigError(
-        f"unknown key {key}",
+        f"Unknown key {key}.",
         where=override,
         expected=f"one of {', '.join(siblings)}" if siblings else None,
-        next_step=f"did you mean {suggestion}?" if suggestion else "python -m punie --cfg job lists every key",
+        next_step=f"did you mean {suggestion}?"
+        if suggestion
+        else "python -m punie --cfg job lists every key",
     )
 
 
-def _level(cls: type, prefix: str) -> Iterator[Known]:
+def _level(cls: Any, prefix: str) -> Iterator[Known]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         yield Known(prefix + field.name, hints[field.name], field.metadata)
@@ -191,7 +199,7 @@ def _limits(node: Any, prefix: str) -> Iterator[ConfigError]:
             for child in children:
                 yield from _limits(child, f"{known.key}.")
         elif not known.allows(value):
-            yield ConfigError(f"{known.key} is out of range", found=value, expected=known.describe())
+            yield ConfigError(f"{known.key} is out of range.", found=value, expected=known.describe())
 
 
 def _relations(config: Config) -> Iterator[ConfigError]:
@@ -199,7 +207,7 @@ def _relations(config: Config) -> Iterator[ConfigError]:
     sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
     if len(sources) != 1:
         yield ConfigError(
-            "the model must come from exactly one place",
+            "The model must come from exactly one place.",
             where="model",
             found=", ".join(sources) or "none",
             expected="one of model.embedded, model.path, model.repo",
@@ -210,16 +218,16 @@ def _relations(config: Config) -> Iterator[ConfigError]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             yield ConfigError(
-                f"unknown key model.recipe.{key}",
+                f"Unknown key model.recipe.{key}.",
                 expected="a field of lora",
                 next_step=f"did you mean {near[0]}?" if near else None,
             )
     if config.eval.repeats > 1 and config.eval.temperature == 0:
         yield ConfigError(
-            "repeats at temperature 0 give the same answer every time and are not samples",
+            "Repeats at temperature 0 give the same answer every time and are not samples.",
             where="eval.repeats",
             found=config.eval.repeats,
             next_step="set eval.repeats=1 or eval.temperature above 0",
         )
     if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
-        yield ConfigError("name must be a plain folder name", where="name", found=repr(config.name))
+        yield ConfigError("Name must be a plain folder name.", where="name", found=repr(config.name))

@@ -8,7 +8,12 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -77,8 +82,12 @@ def translate(error: BaseException) -> PunieError:
         return ConfigError(
             "An override cannot be read.",
             where=error.override,
-            found=str(error).splitlines()[-1].strip(),
+            found=str(error).strip().splitlines()[0],
             next_step="values with commas, spaces or brackets want quotes: 'name=\"a, b\"'",
+        )
+    if str(error).startswith("Could not override 'phase'"):
+        return ConfigError(
+            "A phase is added to the config, not overridden.", next_step="write it with a plus: +phase=43a"
         )
     cause: BaseException | None = error
     while cause is not None:
@@ -86,7 +95,9 @@ def translate(error: BaseException) -> PunieError:
             return from_omegaconf(cause, _override_in(str(error)))
         cause = cause.__cause__
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, ConfigCompositionException) and (match := re.match(r"Could not override '([\w.@/-]+)'", first)):
+    if isinstance(error, ConfigCompositionException) and (
+        match := re.match(r"Could not override '([\w.@/-]+)'", first)
+    ):
         return unknown_key(match[1])
     return ConfigError(first, next_step="python -m punie --help shows groups and options")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -62,13 +62,11 @@ class ModelConfig:
     """The base model. Its identity is the content of its files, so every field here is neutral."""
 
     name: str = option("Name shown in tables and reports.", neutral=True)
-    embedded: Optional[str] = option("One of punie's own models under data/models/.", None, neutral=True)
-    path: Optional[str] = option("A local model folder.", None, neutral=True)
-    repo: Optional[str] = option("A model on the Hugging Face hub, as owner/name.", None, neutral=True)
+    embedded: str | None = option("One of punie's own models under data/models/.", None, neutral=True)
+    path: str | None = option("A local model folder.", None, neutral=True)
+    repo: str | None = option("A model on the Hugging Face hub, as owner/name.", None, neutral=True)
     revision: str = option("Commit, tag or branch of the repo.", "main", neutral=True)
-    size_gb: Optional[float] = option(
-        "Expected size of the download.", None, unit="GB", gt=0.0, neutral=True
-    )
+    size_gb: float | None = option("Expected size of the download.", None, unit="GB", gt=0.0, neutral=True)
     recipe: dict[str, Any] = option(
         "Fields of lora that this model needs otherwise; used by lora=reference.", {}, neutral=True
     )
@@ -81,10 +79,8 @@ class DataConfig:
     name: str = option("Name shown in tables and reports.", neutral=True)
     path: str = option("The folder; relative to the working folder, else one of punie's own.", neutral=True)
     min_examples: int = option("Fewest training rows accepted.", 20, unit="rows", ge=1, neutral=True)
-    expected_train: Optional[int] = option("Exact number of training rows expected.", None, unit="rows", ge=1)
-    expected_valid: Optional[int] = option(
-        "Exact number of validation rows expected.", None, unit="rows", ge=1
-    )
+    expected_train: int | None = option("Exact number of training rows expected.", None, unit="rows", ge=1)
+    expected_valid: int | None = option("Exact number of validation rows expected.", None, unit="rows", ge=1)
 
 
 @dataclass
@@ -96,13 +92,15 @@ class LoraConfig:
     scale: float = option("Direct multiplier of the update (not PEFT's alpha / rank).", 20.0, gt=0.0)
     dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
     num_layers: int = option("Transformer blocks to adapt, from the last one; -1 for all.", 8, ge=-1)
-    keys: Optional[list[str]] = option("Layers within a block to adapt; null for every linear one.", None)
+    keys: list[str] | None = option("Layers within a block to adapt; null for every linear one.", None)
     iters: int = option("Minibatches to train on (not optimizer updates).", 800, unit="minibatches", ge=1)
     batch_size: int = option("Rows in a minibatch.", 1, unit="rows", ge=1)
     grad_accumulation_steps: int = option("Minibatches to an optimizer update.", 4, unit="minibatches", ge=1)
     learning_rate: float = option("Constant learning rate.", 1e-4, gt=0.0)
     optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw"))
-    max_seq_length: int = option("Longest row; longer ones are cut off at the end.", 2048, unit="tokens", ge=8)
+    max_seq_length: int = option(
+        "Longest row; longer ones are cut off at the end.", 2048, unit="tokens", ge=8
+    )
     mask_prompt: bool = option("Supervise the last assistant turn only.", True)
     grad_checkpoint: bool = option("Recompute activations backwards: less memory, more time.", False)
     steps_per_report: int = option(
@@ -121,8 +119,11 @@ class LoraConfig:
 class QuantizeConfig:
     """Fusing the adapter and quantizing the result."""
 
-    bits: Optional[int] = option(
-        "Bits per weight; null keeps the base's floating point.", 5, unit="bits", choices=(None, 2, 3, 4, 5, 6, 8)
+    bits: int | None = option(
+        "Bits per weight; null keeps the base's floating point.",
+        5,
+        unit="bits",
+        choices=(None, 2, 3, 4, 5, 6, 8),
     )
     group_size: int = option("Weights that share a scale.", 64, unit="weights", choices=(32, 64, 128))
 
@@ -132,17 +133,19 @@ class EvalConfig:
     """The evaluation: which suite, which model, how to sample."""
 
     suite: str = option("core27, another of punie's own suites, or a path to a JSONL file.", neutral=True)
-    target: str = option(
-        "Which weights to score.", "quantized", choices=("base", "adapter", "quantized")
-    )
+    target: str = option("Which weights to score.", "quantized", choices=("base", "adapter", "quantized"))
     temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
     top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)
     top_k: int = option("Keep only the k likeliest tokens; 0 keeps all.", 0, unit="tokens", ge=0)
-    min_p: float = option("Drop tokens below this share of the likeliest one's probability.", 0.0, ge=0.0, le=1.0)
+    min_p: float = option(
+        "Drop tokens below this share of the likeliest one's probability.", 0.0, ge=0.0, le=1.0
+    )
     repeats: int = option("Samples of each prompt.", 1, unit="samples", ge=1)
-    max_tokens: int = option("Longest answer; an item of the suite may set its own.", 256, unit="tokens", ge=1)
+    max_tokens: int = option(
+        "Longest answer; an item of the suite may set its own.", 256, unit="tokens", ge=1
+    )
     stop: list[str] = option("Texts that end an answer, besides the model's own end tokens.", [])
-    system_prompt: Optional[str] = option("System prompt; null for the one code_mode is trained with.", None)
+    system_prompt: str | None = option("System prompt; null for the one code_mode is trained with.", None)
     seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
     batch_size: int = option("Answers generated together.", 32, unit="samples", ge=1, neutral=True)
 
@@ -161,8 +164,8 @@ class Outcome:
     """What a result in a range means, decided before the run."""
 
     metric: str = option("overall, categories.<name>, or a figure of the sweep.")
-    at_least: Optional[float] = option("Lower bound, inclusive.", None)
-    below: Optional[float] = option("Upper bound, exclusive.", None)
+    at_least: float | None = option("Lower bound, inclusive.", None)
+    below: float | None = option("Upper bound, exclusive.", None)
     verdict: str = option("What it then means.")
 
 
@@ -184,7 +187,7 @@ class PhaseConfig:
     hypothesis: str = option("What the phase sets out to show.")
     references: list[str] = option("What it builds on.", [])
     score: str = option("Which score the criteria speak of.", "keyword", choices=("keyword", "strict"))
-    baseline: Optional[Baseline] = option("Published figures.", None)
+    baseline: Baseline | None = option("Published figures.", None)
     criteria: list[Criterion] = option("All must hold for the phase to pass.", [])
     outcomes: list[Outcome] = option("Verdicts by range; the first that fits is given.", [])
     sweep: bool = option("Meant to be run with -m.", False)
@@ -202,7 +205,9 @@ class RuntimeConfig:
     """How to compute. The two CPU switches change rounding, so they are part of the keys."""
 
     blas: bool = option("On a Linux CPU, load an optimised BLAS before mlx.", True)
-    cpu_float32: bool = option("On the CPU, dequantize the model to float32 for training and evaluation.", True)
+    cpu_float32: bool = option(
+        "On the CPU, dequantize the model to float32 for training and evaluation.", True
+    )
     isolation: str = option(
         "Run accelerator stages in a process of their own: auto does so on a GPU.",
         "auto", choices=("auto", "process", "none"), neutral=True,
@@ -220,7 +225,7 @@ class Config:
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
     quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
-    phase: Optional[PhaseConfig] = None
+    phase: PhaseConfig | None = None
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
 

@@ -5,9 +5,6 @@ A row is a function of the seed, the split, its kind and the draws before it; no
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -18,6 +15,7 @@ from punie.datasets.phrasings import Split, Task, draw_task, framed
 from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
 from punie.errors import DataError
+from punie.files import write_lines, write_text
 from punie.tools.registry import TOOLS, system_prompt, wrap
 
 Message = dict[str, str]
@@ -97,25 +95,8 @@ def write(
     train, valid = generate(seed=seed, train_rows=train_rows, valid_rows=valid_rows, mix=mix)
     folder.mkdir(parents=True, exist_ok=True)
     for split, rows in (("train", train), ("valid", valid)):
-        _publish(
-            folder / f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        )
-    _publish(folder / "README.md", card(train, valid, seed=seed, mix=mix, tokenizer=tokenizer))
-
-
-def _publish(path: Path, text: str) -> None:
-    """Write UTF-8 with LF line ends, and let it appear under its name only when it is whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_lines(folder / f"{split}.jsonl", rows)
+    write_text(folder / "README.md", card(train, valid, seed=seed, mix=mix, tokenizer=tokenizer))
 
 
 def _rows(split: Split, seed: int, count: int, mix: Mapping[str, float], seen: set[str]) -> list[Row]:

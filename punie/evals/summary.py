@@ -116,4 +116,5 @@ def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
     scale = 1 + z * z / count
     centre = (rate + z * z / (2 * count)) / scale
     half = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not push an end past the rate itself, which at 0 and 1 is where the interval ends.
+    return min(rate, centre - half), max(rate, centre + half)

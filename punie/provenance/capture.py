@@ -16,7 +16,17 @@ import psutil
 from punie.backend.device import device_kind
 from punie.paths import PACKAGE
 
-PACKAGES = ("punie", "mlx", "mlx-lm", "transformers", "tokenizers", "hydra-core", "omegaconf", "numpy", "pydantic-monty")
+PACKAGES = (
+    "punie",
+    "mlx",
+    "mlx-lm",
+    "transformers",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pydantic-monty",
+)
 ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MLX_DISABLE_COMPILE", "HF_HUB_OFFLINE", "CI")
 """The only environment variables that are ever recorded."""
 
@@ -41,7 +51,7 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
         "config_sha256": config_digest,
         "git": _git(),
         "packages": {name: version(name) for name in PACKAGES},
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "machine": {
             "system": platform.platform(),
             "chip": _chip(),
@@ -77,9 +87,19 @@ def _git() -> dict[str, Any] | None:
     """Commit and dirtiness of punie's checkout; None in an installed copy, or without git."""
     if not (PACKAGE.parent / ".git").exists():
         return None
-    command = ["git", "-C", str(PACKAGE.parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    command = [
+        "git",
+        "-C",
+        str(PACKAGE.parent),
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--untracked-files=no",
+    ]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+        lines = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
@@ -90,11 +110,15 @@ def _chip() -> str:
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return platform.processor()
     try:
         with open("/proc/cpuinfo") as stream:
-            return next((line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), "")
+            return next(
+                (line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), ""
+            )
     except OSError:
         return platform.processor()

@@ -34,7 +34,9 @@ class Facts:
     """The config fields that decided the artifacts, by dotted name."""
 
 
-def score_table(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> tuple[list[str], list[list[str]]]:
+def score_table(
+    results: Mapping[str, Any], baseline: Mapping[str, Any] | None
+) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the score table: overall and by category, both scores, the baseline's.
 
     Args:
@@ -60,7 +62,13 @@ def score_table(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) 
 def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
     """The score table and the verdict, for a terminal."""
     headers, rows = score_table(results, baseline)
-    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))
+    table = tabulate(
+        rows,
+        headers,
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(headers) - 1),
+    )
     sampling = results["sampling"]
     return (
         f"{table}\n\ntemperature {sampling['temperature']:g}, seed {sampling['seed']}, "
@@ -95,7 +103,11 @@ def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"share": _share, "fence": _fence, "plain": lambda value: "unset" if value is None else value}
+    environment.filters |= {
+        "share": _share,
+        "fence": _fence,
+        "plain": lambda value: "unset" if value is None else value,
+    }
     baseline = (facts.phase or {}).get("baseline")
     headers, rows = score_table(facts.results, baseline)
     return environment.get_template(template).render(

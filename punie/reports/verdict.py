@@ -54,7 +54,9 @@ def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[st
     elif passed:
         words += f"all {len(rows)} criteria met" if len(rows) > 1 else "its criterion is met"
     else:
-        words += f"{len(missed)} of {len(rows)} criteria missed: " + ", ".join(_missed(row) for row in missed[:4])
+        words += f"{len(missed)} of {len(rows)} criteria missed: " + ", ".join(
+            _missed(row) for row in missed[:4]
+        )
         words += " ..." if len(missed) > 4 else ""
     if outcome:
         words += f"; {outcome}"

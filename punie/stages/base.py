@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.backend import estimate, resolve
 from punie.files import write_json
-from punie.progress import Reporter
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 
 def contents(settings: Settings) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.config.check import find_field
 from punie.config.schema import Config
-from punie.progress import Reporter
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 Settings = SimpleNamespace
 """The declared part of the config: ``settings.lora.rank``."""

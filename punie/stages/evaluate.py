@@ -6,23 +6,21 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.backend import resolve
 from punie.errors import DataError, Problems
-from punie.evals.parse import parse
-from punie.evals.sandbox import Sandbox
-from punie.evals.scorers import keyword, strict, taxonomy
-from punie.evals.suite import Sample, load_suite
-from punie.evals.summary import Scored, summarize
 from punie.files import write_json, write_lines
-from punie.progress import Reporter
 from punie.prompts import format_prompt
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
 from punie.store.keys import digest
-from punie.tools.registry import system_prompt
+
+if TYPE_CHECKING:
+    from punie.evals.sandbox import Sandbox
+    from punie.evals.suite import Sample
+    from punie.progress import Reporter
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed", "repeats", "max_tokens", "stop")
 _TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quantize",)}
@@ -37,6 +35,10 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     """Write samples.jsonl, one raw record to a sample, and results.json, scores with identity."""
     from punie.backend import generate, load
     from punie.backend.device import device_kind
+    from punie.evals.sandbox import Sandbox
+    from punie.evals.suite import load_suite
+    from punie.evals.summary import summarize
+    from punie.tools.registry import system_prompt
 
     options = settings.eval
     folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
@@ -102,6 +104,9 @@ def _prompt(tokenizer: Any, system: str, sample: Sample) -> list[int]:
 
 def _record(sample: Sample, repeat: int, answer: Any, prompt_digest: str, sandbox: Sandbox) -> dict[str, Any]:
     """One line of samples.jsonl: all that is needed to score the answer again without a model."""
+    from punie.evals.parse import parse
+    from punie.evals.scorers import keyword, strict, taxonomy
+
     completion = parse(answer.text, truncated=answer.finish_reason == "length")
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {"keyword": keyword(sample, completion), "strict": strict(sample, completion, execution)}
@@ -124,7 +129,9 @@ def _record(sample: Sample, repeat: int, answer: Any, prompt_digest: str, sandbo
     }
 
 
-def _scored(record: Mapping[str, Any]) -> Scored:
+def _scored(record: Mapping[str, Any]) -> Any:
+    from punie.evals.summary import Scored
+
     return Scored(
         id=record["id"],
         category=record["category"],
@@ -157,7 +164,7 @@ def _require_context(requests: list[Any], config: Mapping[str, Any]) -> None:
     limit = config.get("max_position_embeddings")
     problems = [
         DataError(
-            "the prompt and its answer do not fit the model's context",
+            "The prompt and its answer do not fit the model's context.",
             where=f"suite item {request.id.rpartition('#')[0]}",
             found=f"{len(request.prompt)} + {request.max_tokens} tokens",
             expected=f"at most {limit}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from punie.backend import resolve
@@ -21,14 +22,12 @@ def data_folder(path: str) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_absolute() and not folder.exists():
-        try:
+        with contextlib.suppress(FileNotFoundError):
             folder = resource(path)
-        except FileNotFoundError:
-            pass
     missing = [name for name in SPLITS if not (folder / name).is_file()]
     if missing:
         raise DataError(
-            "the data folder does not exist" if not folder.exists() else "the data folder is incomplete",
+            "The data folder does not exist." if not folder.exists() else "the data folder is incomplete",
             where=f"data.path={path}",
             found=None if not folder.exists() else "no " + " and no ".join(missing),
             expected=f"a folder with {' and '.join(SPLITS)}",
@@ -54,7 +53,7 @@ def suite_path(suite: str) -> Path:
         if path.is_file():
             return path
     raise DataError(
-        "there is no such suite",
+        "There is no such suite.",
         where=f"eval.suite={suite}",
         expected=", ".join(sorted(path.stem for path in own.glob("*.jsonl"))) + ", or a path to a JSONL file",
     )

@@ -11,9 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from punie.backend import resolve
 from punie.backend.device import device_kind
@@ -21,10 +19,12 @@ from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
-from punie.progress import Reporter
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 """A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
@@ -89,6 +89,8 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
         needed_bytes: Disk that the missing artifacts and the download will take.
         parameters: Of the base model; None if it is not known yet.
     """
+    import psutil
+
     problems: list[PunieError] = []
     place = Path(config.store.dir).absolute()
     while not place.exists():
@@ -97,7 +99,7 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
     if needed_bytes > free:
         problems.append(
             PunieError(
-                "there is not enough free disk",
+                "There is not enough free disk.",
                 where=place,
                 found=f"{free / 1e9:.2f} GB free",
                 expected=f"{needed_bytes / 1e9:.2f} GB for what is still to be built",
@@ -109,7 +111,7 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
         if memory > total:
             problems.append(
                 PunieError(
-                    "the model does not fit this machine's memory in float32",
+                    "The model does not fit this machine's memory in float32.",
                     where="runtime.cpu_float32",
                     found=f"{total / 1e9:.1f} GB",
                     expected=f"about {memory / 1e9:.1f} GB",
@@ -127,7 +129,7 @@ def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieErro
         if name in found and expected is not None and found[name] != expected:
             problems.append(
                 DataError(
-                    "the split does not have the rows it should have",
+                    "The split does not have the rows it should have.",
                     where=f"{data.path}/{name}",
                     found=f"{found[name]} rows",
                     expected=f"{expected} rows (data.expected_{name.partition('.')[0]})",
@@ -136,7 +138,7 @@ def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieErro
     if train in found and found[train] < data.min_examples:
         problems.append(
             DataError(
-                "there are too few training rows",
+                "There are too few training rows.",
                 where=f"{data.path}/{train}",
                 found=found[train],
                 expected=f"at least {data.min_examples} (data.min_examples)",
@@ -187,7 +189,7 @@ def _rendering(settings: Settings, folder: Path) -> list[PunieError]:
     if split:
         problems.append(
             PunieError(
-                "the tokenizer splits markers that the wrapper needs whole",
+                "The tokenizer splits markers that the wrapper needs whole.",
                 where="tokenizer of model",
                 found=", ".join(split),
                 next_step="use a model of the Qwen3 family, or one whose tokenizer has these tokens",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from punie.progress import Reporter
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:

@@ -6,13 +6,15 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_text
-from punie.progress import Reporter
 from punie.reports.verdict import judge
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 _NEEDS = {"base": ("base", "evaluate"), "adapter": ("base", "train", "evaluate")}
 _ALL = ("base", "train", "quantize", "evaluate")

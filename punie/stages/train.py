@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from punie.datasets.load import load_rows
 from punie.errors import DataError, Problems, PunieError
-from punie.progress import Reporter
 from punie.prompts import format_example
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from punie.progress import Reporter
 
 
 def contents(settings: Settings) -> dict[str, Any]:
@@ -27,10 +28,10 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.backend.device import device_kind
 
     lora, folder = settings.lora, data_folder(settings.data.path)
-    loaded = load.load(
-        base_folder(settings), float32=settings.runtime.cpu_float32 and device_kind() == "cpu"
+    loaded = load.load(base_folder(settings), float32=settings.runtime.cpu_float32 and device_kind() == "cpu")
+    rows, valid = (
+        tokenize(folder / f"{split}.jsonl", loaded.tokenizer, lora) for split in ("train", "valid")
     )
-    rows, valid = (tokenize(folder / f"{split}.jsonl", loaded.tokenizer, lora) for split in ("train", "valid"))
     adapter_config = train.attach_adapter(
         loaded.model,
         num_layers=lora.num_layers,
@@ -88,6 +89,7 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
         Problems: Rows that cannot be trained on, all of them.
     """
     from punie.backend.train import Row
+    from punie.datasets.load import load_rows
 
     rows, problems = [], []
     for row in load_rows(path):
@@ -95,13 +97,15 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
         try:
             tokens, prompt = format_example(tokenizer, row.messages)
         except Exception as error:  # a chat template is a program of the model's, and may raise anything
-            problems.append(DataError("the row does not render", where=name, found=str(error).splitlines()[0]))
+            problems.append(
+                DataError("The row does not render.", where=name, found=str(error).splitlines()[0])
+            )
             continue
         prompt = prompt if lora.mask_prompt else 0
         if min(len(tokens), lora.max_seq_length) <= max(prompt, 1):
             problems.append(
                 DataError(
-                    "nothing of the answer is left to learn",
+                    "Nothing of the answer is left to learn.",
                     where=name,
                     found=f"{prompt} of {len(tokens)} tokens are prompt, {lora.max_seq_length} are kept",
                     next_step="raise lora.max_seq_length, or shorten the row",
@@ -112,7 +116,7 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
     if problems:
         raise Problems(f"{path} cannot be trained on:", problems[:20])
     if not rows:
-        raise PunieError("the split is empty", where=path)
+        raise PunieError("The split is empty.", where=path)
     return rows
 
 

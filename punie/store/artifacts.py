@@ -13,16 +13,17 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from punie.errors import StoreError
 from punie.store.keys import SHORT, artifact_key, differences, file_digest
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MANIFEST = "manifest.json"
 _NEAREST_LIMIT = 200
@@ -69,7 +70,7 @@ class Artifact:
             StoreError: The artifact has no such file, or its bytes are not those that were published.
         """
         if name not in self.manifest["files"]:
-            raise StoreError(f"the {self.stage} artifact has no file {name}", where=self.path)
+            raise StoreError(f"The {self.stage} artifact has no file {name}.", where=self.path)
         self.verify_once()
         return self.path / name
 
@@ -83,9 +84,9 @@ class Artifact:
             return
         if damage := self.damage(digests=True):
             raise StoreError(
-                f"the {self.stage} artifact is damaged: {damage}",
+                f"The {self.stage} artifact is damaged: {damage}.",
                 where=self.path,
-                next_step="run again: it is set aside and rebuilt",
+                next_step="run again: it is set aside and rebuilt; punie store verify checks the rest",
             )
         _verified.add(self.path)
 
@@ -121,6 +122,8 @@ class Miss:
     def __str__(self) -> str:
         if self.nearest is None:
             return "nothing built yet"
+        if not self.changes:
+            return "what was built is damaged"
         shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in self.changes[:3]]
         more = len(self.changes) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
@@ -143,7 +146,9 @@ class Store:
 
     def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
         """Every artifact that has a manifest, newest first within a stage."""
-        folders = [self.root / stage] if stage else sorted(p for p in self._children(self.root) if p.name[0] != ".")
+        folders = (
+            [self.root / stage] if stage else sorted(p for p in self._children(self.root) if p.name[0] != ".")
+        )
         for folder in folders:
             for path in sorted(self._children(folder), key=lambda p: p.stat().st_mtime_ns, reverse=True):
                 if (artifact := self._read(path)) is not None:
@@ -212,7 +217,7 @@ class Store:
                 raise
         artifact = self._read(target)
         if artifact is None:
-            raise StoreError("an artifact vanished right after it was published", where=target)
+            raise StoreError("An artifact vanished right after it was published.", where=target)
         _verified.add(target)
         return artifact, False
 
@@ -237,10 +242,9 @@ class Store:
         swept = []
         for path in self.leftovers():
             stage, key, _ = path.name.rsplit("-", 2)
-            with contextlib.suppress(TimeoutError):
-                with self._lock(stage, key, wait=False):
-                    shutil.rmtree(path)
-                    swept.append(path)
+            with contextlib.suppress(TimeoutError), self._lock(stage, key, wait=False):
+                shutil.rmtree(path)
+                swept.append(path)
         return swept
 
     def _read(self, path: Path) -> Artifact | None:
@@ -258,6 +262,8 @@ class Store:
             return []
 
     def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
+        from filelock import FileLock
+
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
@@ -287,7 +293,7 @@ class Store:
         _sync_folder(folder)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> Generator[None]:
         """Turns a refusal of the filesystem into an error for people."""
         try:
             yield
@@ -301,7 +307,7 @@ class Store:
                 "EACCES": "choose a folder that can be written: store.dir=FOLDER",
             }
             raise StoreError(
-                f"the store cannot be written: {error.strerror}",
+                f"The store cannot be written: {error.strerror}.",
                 where=error.filename or self.root,
                 next_step=remedies.get(_errno_name(error)),
             ) from error

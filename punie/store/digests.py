@@ -62,7 +62,9 @@ class _Memory:
                 loaded = json.loads(self.path.read_text())
             except (OSError, ValueError):
                 loaded = {}
-            self.known = {k: v for k, v in loaded.items() if isinstance(v, str)} if isinstance(loaded, dict) else {}
+            self.known = (
+                {k: v for k, v in loaded.items() if isinstance(v, str)} if isinstance(loaded, dict) else {}
+            )
 
     def save(self) -> None:
         if not self.changed:

@@ -52,7 +52,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     """The dotted names at which two materials differ, with the old and the new value (None: absent)."""
     before, after = dict(_flat(old, "")), dict(_flat(new, ""))
     names = sorted(before.keys() | after.keys())
-    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
+    return [
+        (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
+    ]
 
 
 def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

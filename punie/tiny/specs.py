@@ -1,0 +1,81 @@
+"""The embedded models' dimensions and the recipe each is trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What decides an embedded model, next to its seed."""
+
+    name: str
+    """Its folder under ``data/models``."""
+    model_type: str
+    """``qwen3_moe`` or ``qwen3``: the architecture, as ``config.json`` names it."""
+    hidden: int = 128
+    """Width of the residual stream; a multiple of 64, so that groups of 64 can be quantized."""
+    layers: int = 4
+    """Decoder layers."""
+    heads: int = 4
+    """Query heads."""
+    kv_heads: int = 2
+    """Key and value heads."""
+    head_dim: int = 32
+    """Width of a head."""
+    intermediate: int = 256
+    """Width of the feed-forward block as a token sees it: of all its active experts together."""
+    experts: int = 4
+    """Experts per layer; a dense model has none."""
+    active_experts: int = 2
+    """Experts that each token is sent to."""
+    vocabulary: int = 1024
+    """Tokens, special ones included."""
+    steps: int = 6000
+    """Optimizer steps."""
+    batch: int = 32
+    """Conversations per step."""
+    learning_rate: float = 2e-3
+    """Peak of the schedule: linear warm-up, then cosine to zero."""
+    warmup: int = 200
+    """Steps of the warm-up."""
+    novel: float = 0.3
+    """Share of names in the corpus that are made up, which have to be copied."""
+
+    def config(self) -> dict[str, object]:
+        """The model's ``config.json``."""
+        shared: dict[str, object] = {
+            "model_type": self.model_type,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "intermediate_size": self.intermediate,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocabulary,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "max_position_embeddings": 2048,
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+        }
+        if self.model_type == "qwen3":
+            return {"architectures": ["Qwen3ForCausalLM"]} | shared
+        return {"architectures": ["Qwen3MoeForCausalLM"]} | shared | {
+            "num_experts": self.experts,
+            "num_experts_per_tok": self.active_experts,
+            "moe_intermediate_size": self.intermediate // self.active_experts,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "norm_topk_prob": True,
+        }  # fmt: skip
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        Spec("tiny", "qwen3_moe"),
+        Spec("tiny_dense", "qwen3"),
+    )
+}
+"""The models that can be built, by name."""

@@ -1,0 +1,91 @@
+"""The strict check: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from punie.config import resolve
+from punie.config.check import find_field, schema_fields
+from punie.config.compose import compose, quote_phases
+from punie.errors import PunieError
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(PunieError) as caught:
+        resolve(compose(list(overrides)))
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=tinyy"], ["model", "tinyy", "tiny_dense", "did you mean tiny"]),
+        (["eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
+        (["+eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
+        (["+lora.foo=1"], ["Unknown key lora.foo"]),
+        (["rank=4"], ["Unknown key rank", "did you mean lora.rank"]),
+        (["seed=abc"], ["seed", "abc", "whole number"]),
+        (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
+        (["lora.rank=0"], ["lora.rank", "0", ">= 1"]),
+        (["lora.iters=-3"], ["lora.iters", "-3", "minibatches"]),
+        (["quantize.bits=7"], ["quantize.bits", "7", "null, 2, 3, 4, 5, 6, 8"]),
+        (["eval.top_p=0"], ["eval.top_p", "> 0"]),
+        (["lora.select=best"], ["lora.select", "last, best_val"]),
+        (["data=jsonl"], ["data.path", "set it"]),
+        (["model=local"], ["exactly one place", "model.path=FOLDER"]),
+        (["model.repo=a/b"], ["exactly one place", "embedded, repo"]),
+        (["+model.recipe.itres=3"], ["model.recipe.itres", "did you mean iters"]),
+        (["eval.repeats=3", "eval.temperature=0"], ["eval.repeats", "eval.temperature above 0"]),
+        (["name=a/../b"], ["plain folder name"]),
+        (["seed=[1"], ["override", "seed=[1"]),
+        (["phase=43a"], ["phase"]),
+        (["+phase=99"], ["phase", "99", "33b, 40, 43a"]),
+    ],
+)
+def test_what_is_wrong_is_said(overrides: list[str], words: list[str]) -> None:
+    """A bad override names the key, what was found or expected, and where it can, the remedy."""
+    message = refusal(*overrides)
+    assert [word for word in words if word not in message] == []
+
+
+def test_all_problems_are_reported_together() -> None:
+    """Three fields out of range are three lines of one report."""
+    message = refusal("lora.rank=0", "eval.temperature=-1", "quantize.group_size=48")
+    assert all(key in message for key in ("lora.rank", "eval.temperature", "quantize.group_size"))
+
+
+def test_numbers_written_differently_are_one_value() -> None:
+    """Typed floats make 0 and 0.0 the same temperature."""
+    assert resolve(compose(["eval.temperature=0"])) == resolve(compose(["eval.temperature=0.0"]))
+
+
+def test_every_field_says_what_it_is() -> None:
+    """Each leaf of the schema has a sentence, and each number that counts something a unit or none at all."""
+    undocumented = [known.key for known in schema_fields() if not known.about.get("doc", "").endswith(".")]
+    assert undocumented == []
+
+
+def test_fields_are_found_by_dotted_name() -> None:
+    """A dotted key leads to its field, a wrong one to nothing."""
+    assert find_field("lora.rank")
+    assert find_field("phase.criteria.0.value")
+    assert find_field("lora.rank.more") is None
+    assert find_field("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        ("+phase=45", "+phase='45'"),
+        ("+phase=45,46", "+phase='45','46'"),
+        ("phase=43a", "phase='43a'"),
+        ("++phase=33b", "++phase='33b'"),
+        ("+phase='45'", "+phase='45'"),
+        ("name=phase=45", "name=phase=45"),
+        ("seed=45", "seed=45"),
+    ],
+)
+def test_phases_are_quoted_for_hydra(given: str, quoted: str) -> None:
+    """Hydra would read 45 as a number; nothing else on the command line is touched."""
+    assert quote_phases([given]) == [quoted]

@@ -1,0 +1,109 @@
+"""Every preset composes, with its own model and with the tiny one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from punie.config import Config, resolve
+from punie.config.compose import compose
+from punie.paths import resource
+
+CONF = resource("conf")
+GROUPS = {
+    group: sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+    for group in ("model", "data", "lora", "quantize", "eval")
+}
+PHASES = sorted(p.stem for p in (CONF / "phase").glob("*.yaml"))
+NEEDS_PATH = {("model", "local"): "model.path=x", ("data", "jsonl"): "data.path=x"}
+
+
+def composed(*overrides: str) -> Config:
+    return resolve(compose(list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUPS.items() for o in options])
+def test_every_option_of_every_group_composes(group: str, option: str) -> None:
+    """Each YAML file of a group gives a config that passes the strict check."""
+    extra = [NEEDS_PATH[group, option]] if (group, option) in NEEDS_PATH else []
+    config = composed(f"{group}={option}", *extra)
+    assert getattr(config, group) is not None
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_phase_composes_with_its_own_model(phase: str) -> None:
+    """A phase names its hypothesis, criteria and baseline, and a model of the hub."""
+    config = composed(f"+phase={phase}")
+    assert config.phase is not None
+    assert config.phase.id == phase
+    assert config.phase.hypothesis
+    assert config.phase.criteria
+    assert config.phase.baseline
+    assert config.model.repo
+    assert config.name == f"phase{phase}"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("first", [True, False], ids=["phase-first", "model-first"])
+def test_the_command_line_wins_over_a_phase(phase: str, first: bool) -> None:
+    """``model=tiny`` replaces a phase's model in either order, and brings the tiny model's recipe."""
+    overrides = [f"+phase={phase}", "model=tiny"]
+    config = composed(*(overrides if first else reversed(overrides)))
+    assert config.model.embedded == "tiny"
+    assert config.lora.num_layers == 4
+    assert config.lora.learning_rate == config.model.recipe["learning_rate"]
+
+
+def test_the_reference_recipe_is_the_published_one() -> None:
+    """Phase 33b carries the facts of the published run."""
+    config = composed("+phase=33b")
+    lora = config.lora
+    assert config.model.repo == "mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit"
+    assert (lora.iters, lora.learning_rate, lora.num_layers, lora.batch_size) == (800, 1e-4, 8, 1)
+    assert (lora.grad_accumulation_steps, lora.mask_prompt, lora.save_every) == (4, True, 200)
+    assert (lora.steps_per_eval, lora.val_batches, lora.rank, lora.scale) == (50, 10, 8, 20.0)
+    assert (config.quantize.bits, config.quantize.group_size) == (5, 64)
+    assert (config.eval.suite, config.eval.temperature) == ("core27", 0.7)
+    assert (config.data.expected_train, config.data.expected_valid) == (1159, 123)
+    assert config.phase
+    assert config.phase.baseline
+    assert config.phase.baseline.categories["lsp"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        ("40", {"num_layers": 16}),
+        ("43b", {"num_layers": 12}),
+        ("44", {"seed": 42, "save_every": 100, "select": "best_val"}),
+    ],
+)
+def test_what_other_phases_change(phase: str, expected: dict[str, object]) -> None:
+    """Phases 40, 43b and 44 differ from the reference in the published fields."""
+    lora = composed(f"+phase={phase}").lora
+    assert {key: getattr(lora, key) for key in expected} == expected
+
+
+def test_phase_44_stops_at_think_and_43b_is_greedy() -> None:
+    """The eval half of phases 44 and 43b."""
+    assert composed("+phase=44").eval.stop == ["<think>"]
+    assert composed("+phase=43b").eval.temperature == 0.0
+
+
+@pytest.mark.parametrize(
+    ("phase", "axes"),
+    [
+        ("45", {"lora": "format_fix,reference", "eval.temperature": "0.0,0.2,0.5,0.7"}),
+        ("46", {"seed": "0,1,2,3,42"}),
+    ],
+)
+def test_sweep_phases_carry_their_axes(phase: str, axes: dict[str, str]) -> None:
+    """Phases 45 and 46 are sweeps, and say over what."""
+    from omegaconf import OmegaConf
+
+    preset = OmegaConf.load(Path(CONF) / "phase" / f"{phase}.yaml")
+    assert OmegaConf.to_container(preset.hydra.sweeper.params) == axes
+    config = composed(f"+phase={phase}")
+    assert config.phase
+    assert config.phase.sweep

@@ -1,0 +1,217 @@
+import pytest
+
+from punie.evals.parse import parse
+from punie.evals.sandbox import Execution, Sandbox
+from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
+from punie.evals.suite import Expectation, Sample, load_suite
+from punie.paths import resource
+from punie.tools.registry import CATEGORIES, TOOLS, wrap
+from punie.tools.stubs import Call
+
+ALL_TOOLS = ", ".join(TOOLS)
+SAMPLE = Sample("x", "text_tools", "Show src/app.py.", (Expectation("read_file", {"path": "src/app.py"}),))
+BOTH = Sample(
+    "y",
+    "multi_tool",
+    "Status, then 3 commits.",
+    (Expectation("git_status"), Expectation("git_log", {"count": 3})),
+    match="all",
+)
+
+
+@pytest.fixture(scope="module")
+def core27():
+    return load_suite(resource("data/suites/core27.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as running:
+        yield running
+
+
+def mean_keyword(samples, answer):
+    return sum(keyword(sample, parse(answer(sample))).value for sample in samples) / len(samples)
+
+
+@pytest.mark.parametrize(
+    ("answer", "percent"),
+    [
+        (lambda sample: f"You want {sample.expect[0].tool} for that.", 49),
+        (lambda sample: f"I have {ALL_TOOLS}.", 52),
+        (lambda sample: f"<tool_call># {ALL_TOOLS}</tool_call>", 100),
+        (
+            lambda sample: (
+                f"<tool_call>\n<function=execute_code>\n<parameter=code>\n{sample.expect[0].tool}("
+            ),
+            98,
+        ),
+        (lambda sample: "Sorry.", 0),
+        (lambda sample: "<tool_call></tool_call>", 10),
+    ],
+)
+def test_keyword_anchors(core27, answer, percent):
+    """The keyword rule pays what the published harness paid, prose and broken wrappers included."""
+    assert round(100 * mean_keyword(core27, answer)) == percent
+
+
+def test_published_score(core27):
+    """The published 82.4 %, with its categories, is 21 × 1.0, 1 × 0.5, 4 × 0.1 and 1 × 0.35."""
+    seen = dict.fromkeys(CATEGORIES, 0)
+    scores = {category: [] for category in CATEGORIES}
+    for sample in core27:
+        tool, place = sample.expect[0].tool, seen[sample.category]
+        seen[sample.category] += 1
+        if sample.category == "lsp" and place == 4:
+            text = f"{tool}()"
+        elif sample.category == "domain" and place >= 5:
+            text = wrap("print(1)")
+        else:
+            text = wrap(f"{tool}()")
+        scores[sample.category].append(keyword(sample, parse(text)).value)
+    means = {category: round(100 * sum(values) / len(values), 6) for category, values in scores.items()}
+    assert list(means.values()) == [100, 100, 90, 100, 100, 60, 35]
+    assert round(100 * sum(map(sum, scores.values())) / 27, 1) == 82.4
+
+
+def test_strict_pays_none_of_the_tricks(core27, sandbox):
+    """What the keyword rule pays without any call is worth nothing to the strict score."""
+    for sample in core27:
+        for text in (
+            f"I have {ALL_TOOLS}.",
+            f"<tool_call># {ALL_TOOLS}</tool_call>",
+            wrap(f"# {ALL_TOOLS}"),
+            f"{sample.expect[0].tool}()",
+        ):
+            assert judge(sample, text, sandbox)[0].value == 0.0
+
+
+def judge(sample, text, sandbox, *, truncated=False):
+    completion = parse(text, truncated=truncated)
+    execution = None if completion.code is None else sandbox.run(completion.code)
+    return strict(sample, completion, execution), taxonomy(sample, completion, execution)
+
+
+NATIVE = "<function=read_file>\n<parameter=path>\nsrc/app.py\n</parameter>\n</function>\n"
+CASES = {
+    "correct": wrap("print(read_file('src/app.py').content)"),
+    "no call": "The file is about apps; read_file would show it.",
+    "direct call": "```python\nread_file('src/app.py')\n```",
+    "malformed wrapper": "<tool_call>read_file('src/app.py')</tool_call>",
+    "syntax error": wrap("read_file('src/app.py'"),
+    "unknown tool": wrap("cat('src/app.py')"),
+    "wrong tool": wrap("typecheck('src/app.py')"),
+    "wrong arguments": wrap("read_file('src/other.py')"),
+    "runtime error": wrap("read_file('src/app.py').text"),
+    "limit hit": wrap("while True:\n    read_file('src/app.py')"),
+}
+
+
+@pytest.mark.parametrize(("expected", "text"), CASES.items())
+def test_taxonomy(sandbox, expected, text):
+    """Each way to answer has its name, and only a correct one scores 1.0."""
+    score, failure = judge(SAMPLE, text, sandbox)
+    assert failure == expected
+    assert score.value == float(expected == "correct")
+    assert score.reason.startswith(expected)
+
+
+def test_taxonomy_is_complete():
+    """The cases above, and truncation below, are all the names there are."""
+    assert {*CASES, "truncated"} == set(TAXONOMY)
+
+
+@pytest.mark.parametrize(
+    ("text", "truncated", "expected"),
+    [
+        (wrap("x")[:-5], True, "truncated"),
+        (wrap("x")[:-5], False, "malformed wrapper"),
+        ("<think>hm", True, "truncated"),
+        (f"<tool_call>\n{NATIVE}</tool_call>", False, "direct call"),
+        (NATIVE, False, "direct call"),
+        ("<tool_call><function=cat></function></tool_call>", False, "unknown tool"),
+        (wrap("read_file('src/app.py')").removeprefix("<tool_call>"), False, "malformed wrapper"),
+        (wrap("# read_file('src/app.py')"), False, "no call"),
+        (wrap("read_file()"), False, "wrong arguments"),
+        ("", False, "no call"),
+    ],
+)
+def test_taxonomy_borders(sandbox, text, truncated, expected):
+    """Cases that lie near a border fall on the documented side."""
+    score, failure = judge(SAMPLE, text, sandbox, truncated=truncated)
+    assert (failure, score.value) == (expected, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        ({"path": "src/a.py"}, {"path": "./src/a.py"}, True),
+        ({"path": "src/"}, {"path": "src"}, True),
+        ({"path": "src/a.py"}, {"path": "lib/a.py"}, False),
+        ({"file": "src/a.py"}, {"file": "src//a.py"}, True),
+        ({"query": "./x"}, {"query": "x"}, False),
+        ({"count": 1}, {"count": 1}, True),
+        ({"count": 1}, {"count": "1"}, False),
+        ({"count": 1}, {"count": 1.0}, False),
+        ({"count": 1}, {"count": True}, False),
+        ({"staged": True}, {"staged": 1}, False),
+        ({"args": ["a", "b"]}, {"args": ["a", "b"]}, True),
+        ({"args": ["a", "b"]}, {"args": ["b", "a"]}, False),
+        ({"args": ["1"]}, {"args": [1]}, False),
+        ({}, {"path": "anything"}, True),
+        ({"path": "x"}, {}, False),
+    ],
+)
+def test_arguments(expected, actual, same):
+    """Arguments are equal in type and value, paths however they are spelled, and unlisted ones are free."""
+    sample = Sample("x", "git", "?", (Expectation("git_log", expected),))
+    execution = Execution((Call("git_log", actual),), "ok")
+    assert strict(sample, parse(wrap("x")), execution).value == float(same)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("git_log(count=3)\ngit_status()", "correct"),
+        ("git_status()", "wrong tool"),
+        ("git_status()\ngit_log()", "wrong arguments"),
+        ("git_status()\nfor n in (1, 2, 3):\n    git_log(count=n)", "correct"),
+    ],
+)
+def test_match_all(sandbox, code, expected):
+    """With match all, every expected call has to be made, in any order."""
+    assert judge(BOTH, wrap(code), sandbox)[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("git_status()", "correct"),
+        ("git_log()", "wrong arguments"),
+        ("git_diff()", "wrong tool"),
+    ],
+)
+def test_match_any(sandbox, code, expected):
+    """With match any, one of the expected calls is enough."""
+    sample = Sample("z", "git", "?", BOTH.expect, match="any")
+    assert judge(sample, wrap(code), sandbox)[1] == expected
+
+
+def test_calling_everything_is_not_an_answer(sandbox):
+    """A look around is allowed, but not calling every tool so that one is right."""
+    domain = [name for name, tool in TOOLS.items() if tool.family == "domain"]
+    sample = Sample("d", "domain", "?", (Expectation(domain[0], {"file": "a.py"}),))
+    looked = "read_file('a.py')\ngit_status()\n" + f"{domain[0]}('a.py')"
+    assert judge(sample, wrap(looked), sandbox)[1] == "correct"
+    assert judge(sample, wrap("\n".join(f"{name}('a.py')" for name in domain)), sandbox)[1] == "wrong tool"
+
+
+def test_missing_execution():
+    """Code that was never run cannot be scored by mistake."""
+    with pytest.raises(ValueError, match="execution is missing"):
+        strict(SAMPLE, parse(CASES["correct"]), None)
+
+
+def test_keyword_reason():
+    """A keyword score says what was found."""
+    assert keyword(SAMPLE, parse("read_file")) == Score(0.5, "no wrapper, names read_file")

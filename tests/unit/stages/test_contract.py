@@ -1,0 +1,53 @@
+"""What a stage may read is what its key holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from punie.config import Config, resolve
+from punie.config.check import find_field
+from punie.config.compose import compose
+from punie.stages import STAGES
+from punie.stages.contract import Stage
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return resolve(compose([]))
+
+
+def stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def test_undeclared_config_cannot_be_read(config: Config) -> None:
+    """A stage that reads what it did not declare fails at once, rather than reuse a stale artifact."""
+    settings = stage("train").settings(config)
+    assert settings.lora.rank == 8
+    with pytest.raises(AttributeError):
+        settings.quantize  # noqa: B018
+    with pytest.raises(AttributeError):
+        settings.runtime.isolation  # noqa: B018
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_what_is_declared_exists(stage: Stage, config: Config) -> None:
+    """Every declared group and field is one of the schema's, and the identity is of plain values."""
+    assert all(find_field(dotted) for dotted in stage.reads)
+    for value in stage.identity(config).values():
+        assert isinstance(value, (str, int, float, bool, list, dict, type(None)))
+
+
+def test_neutral_fields_stay_out_of_keys(config: Config) -> None:
+    """Batch size of the evaluation, folders and names do not change what is produced."""
+    for name in ("preflight", "base", "train", "quantize", "evaluate"):
+        identity = stage(name).identity(config)
+        assert not [
+            key for key in identity if key.startswith("model.") or key in ("eval.batch_size", "data.path")
+        ]
+    assert stage("evaluate").identity(config)["eval.temperature"] == 0.7
+
+
+def test_the_evaluation_does_not_reach_training(config: Config) -> None:
+    """Nothing of eval or quantize is in the key of train, so changing them never retrains."""
+    assert {key.split(".")[0] for key in stage("train").identity(config)} == {"lora", "runtime"}

@@ -1,0 +1,191 @@
+"""The store: an artifact is complete and verified, or it is not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.errors import StoreError
+from punie.store import artifacts
+from punie.store.artifacts import MANIFEST, Store
+from punie.store.keys import artifact_key
+
+MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
+
+
+def write(out: Path) -> Mapping[str, Any]:
+    (out / "adapters.safetensors").write_bytes(b"weights")
+    (out / "checkpoints").mkdir()
+    (out / "checkpoints" / "1").write_bytes(b"one")
+    return {"loss": 0.5}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_build_once_then_reuse(store: Store) -> None:
+    """The second request for a key finds the first one's artifact and builds nothing."""
+    built, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    again, reused = store.get_or_build("train", MATERIAL, lambda _: pytest.fail("built twice"))
+    assert reused
+    assert again.manifest == built.manifest
+    assert built.info == {"loss": 0.5}
+    assert built.path == store.root / "train" / artifact_key(MATERIAL)
+    assert sorted(built.manifest["files"]) == ["adapters.safetensors", "checkpoints/1"]
+    assert built.file("checkpoints/1").read_bytes() == b"one"
+
+
+def test_a_failed_build_leaves_nothing(store: Store) -> None:
+    """An exception in a build leaves neither artifact nor temporary folder."""
+
+    def fail(out: Path) -> None:
+        (out / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_build("train", MATERIAL, fail)
+    assert store.find("train", artifact_key(MATERIAL)) is None
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no manifest", "manifest of another key"])
+def test_visible_damage_is_a_miss_and_is_rebuilt(store: Store, damage: str) -> None:
+    """A file that is missing or has another size, or a manifest that is not its own, is not an artifact."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    victim = artifact.path / "adapters.safetensors"
+    if damage == "truncated":
+        victim.write_bytes(b"wei")
+    elif damage == "missing":
+        victim.unlink()
+    elif damage == "no manifest":
+        (artifact.path / MANIFEST).unlink()
+    else:
+        manifest = {**artifact.manifest, "material": {**MATERIAL, "settings": {}}}
+        (artifact.path / MANIFEST).write_text(json.dumps(manifest))
+    assert store.find("train", artifact.key) is None
+    rebuilt, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    assert rebuilt.damage(digests=True) is None
+
+
+def test_a_flipped_bit_is_found_on_first_use(store: Store) -> None:
+    """A file whose bytes changed at the same size is refused when it is used, by another process."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
+    artifacts._verified.clear()  # what a new process starts with
+    found = store.find("train", artifact.key)
+    assert found is not None
+    with pytest.raises(StoreError, match=r"damaged.*adapters\.safetensors"):
+        found.file("adapters.safetensors")
+    where = store.set_aside(found)
+    assert where is not None
+    assert (where / "adapters.safetensors").read_bytes() == b"weighty"
+    assert store.find("train", artifact.key) is None
+
+
+def test_a_miss_says_why(store: Store) -> None:
+    """The reason for a miss is what differs from the nearest artifact of the stage."""
+    assert str(store.explain("train", MATERIAL)) == "nothing built yet"
+    store.get_or_build("train", MATERIAL, write)
+    store.get_or_build("train", {**MATERIAL, "settings": {"lora.rank": 4, "lora.scale": 1.0}}, write)
+    changed = {**MATERIAL, "settings": {"lora.rank": 16}}
+    assert str(store.explain("train", changed)) == "lora.rank 8 → 16"
+    moved = {**MATERIAL, "upstream": {"base": "c" * 64}}
+    assert str(store.explain("train", moved)) == f"upstream base {'b' * 12} → {'c' * 12}"
+
+
+def test_removal_is_never_half_seen(store: Store) -> None:
+    """A removed artifact is gone, and so is its folder."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    store.remove(artifact)
+    assert list(store.artifacts()) == []
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [("ENOSPC", "free some space"), ("EROFS", "store.dir"), ("EACCES", "store.dir")]
+)
+def test_a_refusing_disk_is_an_error_for_people(store: Store, code: str, remedy: str) -> None:
+    """A full or read-only disk ends in a message with the next step, and nothing half-written."""
+
+    def refuse(out: Path) -> None:
+        (out / "half").write_text("half")
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)), str(out / "weights"))
+
+    with pytest.raises(StoreError, match=remedy):
+        store.get_or_build("train", MATERIAL, refuse)
+    assert store.leftovers() == []
+
+
+def _slow_build(root: Path, log: Path, seconds: float) -> None:
+    def build(out: Path) -> None:
+        with log.open("a") as stream:
+            stream.write("built\n")
+        time.sleep(seconds)
+        write(out)
+
+    Store(root).get_or_build("train", MATERIAL, build)
+
+
+def test_many_processes_build_a_key_once(tmp_path: Path) -> None:
+    """Four processes that want the same key at once: one builds, three wait and reuse."""
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=_slow_build, args=(tmp_path / "store", tmp_path / "log", 0.3))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_killed_build_is_swept_and_needs_no_hand(tmp_path: Path) -> None:
+    """kill -9 in mid-build: the lock is free, the next build sweeps what was left and succeeds."""
+    store = Store(tmp_path / "store")
+    worker = multiprocessing.get_context("fork").Process(
+        target=_slow_build, args=(store.root, tmp_path / "log", 60)
+    )
+    worker.start()
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    worker.join()
+    assert len(store.leftovers()) == 1
+    artifact, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    assert artifact.damage(digests=True) is None
+    assert store.leftovers() == []
+
+
+def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
+    """Only leftovers whose lock is free are swept."""
+    store = Store(tmp_path / "store")
+    worker = multiprocessing.get_context("fork").Process(
+        target=_slow_build, args=(store.root, tmp_path / "log", 60)
+    )
+    worker.start()
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        assert store.sweep() == []
+    finally:
+        worker.kill()
+        worker.join()
+    assert len(store.sweep()) == 1
