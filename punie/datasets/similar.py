@@ -5,7 +5,7 @@ pieces. MinHash estimates it: under a random order of all pieces, two sets have 
 just that probability (A. Z. Broder, "On the resemblance and containment of documents", 1997). Only texts
 that agree in one of several bands of such values are compared at all.
 
-Shape letters: N = texts, K = values of a signature, B = bands of K // B values, P = pairs.
+Shape letters: N = texts, K = values of a signature, B = bands, S = sources of texts, P = pairs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ PIECE = 5
 """Length of a piece, in bytes; it fits into 64 bits as it is."""
 VALUES = 128
 """K: the standard error of a similarity of 0.8 is 0.035."""
-BANDS = 32
-"""B: a pair with similarity 0.8 meets in one of them except once in ten million times."""
+BANDS = 16
+"""B: a pair of similarity 0.8 agrees in none of them with a probability of (1 − 0.8⁴)¹⁶, 2 in 10,000."""
+BAND = 4
+"""Values in a band."""
 NEIGHBOURS = 8
 """Texts that each text is compared with in one band, so that thousands of kin do not cost millions."""
 MAX_TEXT = 4_000
@@ -45,31 +47,35 @@ def signature(text: str) -> NDArray[np.uint32]:
     return ((pieces * _MULTIPLIERS) >> np.uint64(32)).min(axis=1).astype(np.uint32)
 
 
-def similar_pairs(signatures: NDArray[np.uint32], threshold: float) -> dict[tuple[int, int], float]:
-    """Pairs of texts whose estimated similarity reaches the threshold.
+def nearest(
+    signatures: NDArray[np.uint32], sources: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For each text, the most similar of the texts ahead of it, one for each source.
 
     Args:
         signatures: One row a text, (N, K).
-        threshold: Least similarity, from 0.0 to 1.0.
+        sources: Where each text comes from, as a number from 0, (N,).
 
     Returns:
-        Similarity by ``(a, b)`` with ``a < b``. Of a large family of kin, each text's nearest few.
+        The estimated similarities, 0.0 where nothing is near, and the indices of those texts, both (N, S).
     """
-    found: dict[tuple[int, int], float] = {}
-    # (N, B): a band's values as one number.
-    weights = _MULTIPLIERS[: VALUES // BANDS, 0]
-    keys = (signatures.reshape(len(signatures), BANDS, -1).astype(np.uint64) * weights).sum(axis=2)
+    shape = (len(signatures), int(sources.max(initial=-1)) + 1)
+    similarities, indices = np.zeros(shape), np.zeros(shape, np.int64)
+    bands = signatures[:, : BANDS * BAND].reshape(len(signatures), BANDS, BAND)
+    keys = (bands.astype(np.uint64) * _MULTIPLIERS[:BAND, 0]).sum(axis=2)  # (N, B): a band as one number
     for band in range(BANDS):
-        # Within a band's equals, those that agree in the next band as well stand together.
+        # Of the texts that agree in this band, those that agree in the next one as well stand together.
         order = np.lexsort((keys[:, (band + 1) % BANDS], keys[:, band]))
         for distance in range(1, min(NEIGHBOURS, len(order) - 1) + 1):
             left, right = order[:-distance], order[distance:]
-            equal = keys[left, band] == keys[right, band]
-            if not equal.any():
-                break
-            left, right = left[equal], right[equal]
-            similarity = (signatures[left] == signatures[right]).mean(axis=1)  # (P,)
-            for index in np.flatnonzero(similarity >= threshold):
-                pair = sorted((int(left[index]), int(right[index])))
-                found[pair[0], pair[1]] = float(similarity[index])
-    return found
+            agree = keys[left, band] == keys[right, band]
+            for earlier, later in ((left, right), (right, left)):
+                # No text occurs twice among the later ones, so that each slot is written once.
+                chosen = agree & (earlier < later)
+                first, second = earlier[chosen], later[chosen]
+                similarity = (signatures[first] == signatures[second]).mean(axis=1)  # (P,)
+                slot = (second, sources[first])
+                better = similarity > similarities[slot]
+                slot = (slot[0][better], slot[1][better])
+                similarities[slot], indices[slot] = similarity[better], first[better]
+    return similarities, indices

@@ -9,13 +9,17 @@ import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from punie.evals.parse import Completion
-from punie.evals.sandbox import Execution
 from punie.evals.suite import Expectation, Sample
 from punie.tools.registry import EXECUTE_CODE, TOOLS
 from punie.tools.stubs import Call
+
+if TYPE_CHECKING:
+    from punie.evals.sandbox import (
+        Execution,
+    )  # at run time it would load the interpreter, which no score needs
 
 Failure = Literal[
     "correct",

@@ -14,23 +14,26 @@ tokens to predict.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
 from punie.tiny.specs import Spec
 
 _EPSILON = 1e-6
-_TAYLOR = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477, 0.001333355814642844)
+_TAYLOR = (
+    1.0,
+    0.6931471805599453,
+    0.2402265069591007,
+    0.05550410866482158,
+    0.009618129107628477,
+    0.001333355814642844,
+)
 """ln(2)^n / n!: 2^f as a power series in f."""
 
 
 @mx.custom_function
-def exp(x: mx.array) -> mx.array:
-    """e^x for x up to 80, within a few units of float32's last place; below -80 it is e^-80.
-
-    2^k is put together from its bits, and 2^f with |f| <= 1/2 is a Taylor polynomial.
-    """
+def _exp(x: mx.array) -> mx.array:
     y = mx.maximum(x, -80.0) * 1.4426950408889634
     k = mx.floor(y + 0.5)
     f = y - k
@@ -40,9 +43,17 @@ def exp(x: mx.array) -> mx.array:
     return power * mx.view((k.astype(mx.int32) + 127) << 23, mx.float32)
 
 
-@exp.vjp
+@_exp.vjp
 def _(primals: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output
+
+
+def exp(x: mx.array) -> mx.array:
+    """e^x for x up to 80, within a few units of float32's last place; below -80 it is e^-80.
+
+    2^k is put together from its bits, and 2^f with |f| <= 1/2 is a Taylor polynomial.
+    """
+    return cast(mx.array, _exp(x))
 
 
 def silu(x: mx.array) -> mx.array:
@@ -72,7 +83,9 @@ def _attention(p: Any, x: mx.array, spec: Spec, mask: mx.array) -> mx.array:
     queries = queries.reshape(batch, spec.kv_heads, shared * length, spec.head_dim)
     keys = rotated(heads("k_proj", spec.kv_heads), p["k_norm"]["weight"])
     values = heads("v_proj", spec.kv_heads).transpose(0, 2, 1, 3)  # (B, K, T, W)
-    scores = (queries @ keys.transpose(0, 1, 3, 2)).reshape(batch, spec.kv_heads, shared, length, length) + mask
+    scores = (queries @ keys.transpose(0, 1, 3, 2)).reshape(
+        batch, spec.kv_heads, shared, length, length
+    ) + mask
     weights = exp(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
     weights = weights / weights.sum(axis=-1, keepdims=True)
     mixed = weights.reshape(batch, spec.kv_heads, shared * length, length) @ values
@@ -87,7 +100,7 @@ def _feed_forward(p: Any, x: mx.array) -> mx.array:
 
 
 def _experts(p: Any, x: mx.array, active: int) -> mx.array:
-    """The sparse block, (B, T, D) -> (B, T, D): every expert, weighted by 0 where a token is not sent to it."""
+    """The sparse block, (B, T, D) -> (B, T, D): all experts, weighted by 0 where a token is not sent."""
     gates = mx.softmax(x @ p["gate"]["weight"].T, axis=-1)  # (B, T, E)
     lowest = mx.stop_gradient(mx.sort(gates, axis=-1)[..., -active, None])
     scores = mx.where(gates >= lowest, gates, 0.0)
@@ -118,7 +131,8 @@ def logits(parameters: Any, spec: Spec, tokens: mx.array, positions: mx.array) -
     for layer in p["layers"]:
         x = x + _attention(layer["self_attn"], _norm(x, layer["input_layernorm"]["weight"]), spec, mask)
         h = _norm(x, layer["post_attention_layernorm"]["weight"])
-        x = x + (_experts(layer["mlp"], h, spec.active_experts) if "gate" in layer["mlp"] else _feed_forward(layer["mlp"], h))
+        mlp = layer["mlp"]
+        x = x + (_experts(mlp, h, spec.active_experts) if "gate" in mlp else _feed_forward(mlp, h))
     chosen = _norm(x.reshape(-1, x.shape[-1])[positions], p["norm"]["weight"])
     return chosen @ p["embed_tokens"]["weight"].T
 

@@ -2,14 +2,12 @@
 
 Import only after ``punie.backend.blas.activate()``: this module imports mlx.
 
-Shape letters: B = conversations of a batch, T = tokens of the longest of them, V = vocabulary,
-D = hidden width, E = experts.
+Shape letters: B = conversations of a batch, T = tokens of the longest of them, N = tokens to predict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -22,14 +20,13 @@ from tokenizers import Tokenizer
 from punie.datasets.generate import Message
 from punie.progress import Bar
 from punie.tiny.corpus import Corpus
+from punie.tiny.forward import loss
 from punie.tiny.specs import Spec
 from punie.tiny.tokenizer import SPECIAL
 
 _ARCHITECTURES: dict[str, Any] = {"qwen3": qwen3, "qwen3_moe": qwen3_moe}
 _POOL = 16
 """Batches drawn together and sorted by length, so that little of a batch is padding."""
-_PROMPT_WEIGHT = 0.1
-"""Weight of a token that was not said by the assistant: some, because requests teach to repeat names."""
 
 
 def new_model(spec: Spec, seed: int) -> nn.Module:
@@ -41,7 +38,7 @@ def new_model(spec: Spec, seed: int) -> nn.Module:
     return model
 
 
-def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, seed: int, steps: int, bar: Bar) -> None:
+def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, *, seed: int, steps: int, bar: Bar) -> None:
     """Train a model in place on the corpus of a seed.
 
     Args:
@@ -53,30 +50,26 @@ def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, seed: int, step
         bar: Told of every step.
     """
     warmup = min(spec.warmup, max(1, steps // 10))
-    schedule = optim.join_schedules(
-        [
-            optim.linear_schedule(0.0, spec.learning_rate, warmup),
-            optim.cosine_decay(spec.learning_rate, max(1, steps - warmup), 0.02 * spec.learning_rate),
-        ],
-        [warmup],
+    peak, low = spec.learning_rate, 0.02 * spec.learning_rate
+    optimizer = optim.AdamW(
+        optim.join_schedules(
+            [optim.linear_schedule(low, peak, warmup), optim.cosine_decay(peak, max(1, steps - warmup), low)],
+            [warmup],
+        ),
+        betas=[0.9, 0.98],
+        weight_decay=0.01,
     )
-    optimizer = optim.AdamW(schedule, betas=[0.9, 0.98], weight_decay=0.01)
-    loss_and_gradient = nn.value_and_grad(model, _loss)
-    batches = _batches(Corpus(seed, spec.novel), tokenizer, spec.batch)
-    with _every_expert(model):
-        for step in range(1, steps + 1):
-            tokens, weights = next(batches)
-            loss, gradient = loss_and_gradient(model, tokens, weights)
-            gradient, _ = optim.clip_grad_norm(gradient, 1.0)
-            optimizer.update(model, gradient)
-            mx.eval(model.parameters(), optimizer.state, loss)
-            bar(step, f"loss {loss.item():.3f}")
-
-
-def _loss(model: nn.Module, tokens: mx.array, weights: mx.array) -> mx.array:
-    """Mean cross-entropy of the next token, tokens (B, T), over positions weighted by weights (B, T-1)."""
-    logits = model(tokens[:, :-1])
-    return (nn.losses.cross_entropy(logits, tokens[:, 1:]) * weights).sum() / weights.sum()
+    parameters = model.parameters()
+    loss_and_gradient = mx.value_and_grad(loss)
+    stream = batches(Corpus(seed, spec.novel), tokenizer, spec.batch)
+    for step in range(1, steps + 1):
+        batch = next(stream)
+        value, gradient = loss_and_gradient(parameters, spec, *map(mx.array, batch))
+        gradient, _ = optim.clip_grad_norm(gradient, 1.0)
+        parameters = optimizer.apply_gradients(gradient, parameters)
+        mx.eval(parameters, optimizer.state, value)
+        bar(step, f"loss {value.item():.3f}")
+    model.update(parameters)
 
 
 def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[bool]]:
@@ -92,8 +85,13 @@ def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], li
     return tokens, said
 
 
-def _batches(corpus: Corpus, tokenizer: Tokenizer, size: int) -> Iterator[tuple[mx.array, mx.array]]:
-    """Batches of token ids (B, T) and weights (B, T-1), without end."""
+def batches(
+    corpus: Corpus, tokenizer: Tokenizer, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Without end: token ids (B, T), positions (N,) in the flattened ids, and the ids (N,) that follow them.
+
+    Only what the assistant says is predicted.
+    """
     padding = tokenizer.token_to_id(SPECIAL[0])
     while True:
         pool = [encode(tokenizer, corpus.conversation()) for _ in range(size * _POOL)]
@@ -101,45 +99,11 @@ def _batches(corpus: Corpus, tokenizer: Tokenizer, size: int) -> Iterator[tuple[
         groups = [pool[start : start + size] for start in range(0, len(pool), size)]
         corpus.rng.shuffle(groups)
         for rows in groups:
-            longest = max(len(tokens) for tokens, _ in rows)
+            longest = max(len(ids) for ids, _ in rows)
             tokens = np.full((size, longest), padding, dtype=np.int32)
-            said = np.zeros((size, longest), dtype=np.float32)
+            said = np.zeros((size, longest), dtype=bool)
             for index, (ids, answers) in enumerate(rows):
                 tokens[index, : len(ids)] = ids
-                said[index, : len(ids)] = np.where(answers, 1.0, _PROMPT_WEIGHT)
-            yield mx.array(tokens), mx.array(said[:, 1:])
-
-
-class _EveryExpert(qwen3_moe.Qwen3MoeSparseMoeBlock):
-    """The sparse block with the same result, computed as three dense products over all experts.
-
-    On a CPU, two large matrix products are quicker than many small ones over half the weights. What a token
-    was not routed to is multiplied by zero.
-    """
-
-    def __call__(self, x: mx.array) -> mx.array:
-        experts = self.switch_mlp
-        gates = mx.softmax(self.gate(x), axis=-1)  # (B, T, E)
-        lowest = mx.sort(gates, axis=-1)[..., -self.top_k, None]
-        scores = mx.where(gates >= mx.stop_gradient(lowest), gates, 0.0)
-        scores = scores / scores.sum(axis=-1, keepdims=True)
-        up, gate = (
-            x @ each.weight.reshape(-1, x.shape[-1]).T  # (B, T, E * F)
-            for each in (experts.up_proj, experts.gate_proj)
-        )
-        hidden = (nn.silu(gate) * up).reshape(*scores.shape, -1) * scores[..., None]  # (B, T, E, F)
-        down = experts.down_proj.weight.transpose(0, 2, 1).reshape(-1, x.shape[-1])  # (E * F, D)
-        return hidden.reshape(*x.shape[:-1], -1) @ down
-
-
-@contextmanager
-def _every_expert(model: Any) -> Iterator[None]:
-    """Within, a model's sparse blocks compute every expert."""
-    blocks = [layer.mlp for layer in model.layers if isinstance(layer.mlp, qwen3_moe.Qwen3MoeSparseMoeBlock)]
-    for block in blocks:
-        block.__class__ = _EveryExpert
-    try:
-        yield
-    finally:
-        for block in blocks:
-            block.__class__ = qwen3_moe.Qwen3MoeSparseMoeBlock
+                said[index, : len(ids)] = answers
+            following = np.flatnonzero(said)
+            yield tokens, (following - 1).astype(np.int32), tokens.reshape(-1)[following]

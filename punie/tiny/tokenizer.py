@@ -33,7 +33,8 @@ CHAT_TEMPLATE = """\
 # LoadConfig, src/app.py), with the joint a token of its own, so that a name has the same tokens in a
 # request and in a call: copying is then a matter of repeating tokens.
 _PIECES = Regex(
-    r"</?[a-z]+[=>]| = | [a-z]+(?=[ ,?;:\n]|\.?$|\.\s)|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]|\n+| |[_/.$`]|[^\sA-Za-z0-9_/.$`]+|\s+"
+    r"</?[a-z]+[=>]| = | [a-z]+(?=[ ,?;:\n]|\.?$|\.\s)|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]|\n+| |[_/.$`]"
+    r"|[^\sA-Za-z0-9_/.$`]+|\s+"
 )
 
 

@@ -5,7 +5,7 @@ from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
 from punie.evals.suite import Expectation, Sample, load_suite
 from punie.paths import resource
-from punie.tools.registry import CATEGORIES, TOOLS, wrap
+from punie.tools.registry import CATEGORIES, REQUIRED, TOOLS, wrap
 from punie.tools.stubs import Call
 
 ALL_TOOLS = ", ".join(TOOLS)
@@ -90,6 +90,25 @@ def judge(sample, text, sandbox, *, truncated=False):
     completion = parse(text, truncated=truncated)
     execution = None if completion.code is None else sandbox.run(completion.code)
     return strict(sample, completion, execution), taxonomy(sample, completion, execution)
+
+
+def test_the_right_calls_are_worth_everything(core27, sandbox):
+    """The calls that a suite's item expects, made through the wrapper, score 1.0 by both rules."""
+    for sample in core27:
+        lines = [
+            f"{each.tool}({', '.join(f'{name}={value!r}' for name, value in full(each).items())})"
+            for each in sample.expect
+        ]
+        text = wrap("\n".join(f"print({line}.success)" for line in lines))
+        assert keyword(sample, parse(text)).value == 1.0
+        assert judge(sample, text, sandbox) == (Score(1.0, "correct"), "correct")
+
+
+def full(expectation):
+    """The expected arguments, with the required ones that the suite leaves free."""
+    fillers = {"str": "x", "int": 1}
+    required = [each for each in TOOLS[expectation.tool].parameters if each.default is REQUIRED]
+    return {each.name: fillers[each.type] for each in required} | dict(expectation.arguments)
 
 
 NATIVE = "<function=read_file>\n<parameter=path>\nsrc/app.py\n</parameter>\n</function>\n"
