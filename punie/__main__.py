@@ -40,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments == ["--version"]:
             print(f"punie {__version__}")
             return 0
+        if "--help" in arguments or "-h" in arguments:
+            from punie.commands.help import text
+
+            print(text(COMMANDS), end="")
+            return 0
         return _hydra(arguments)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from what is finished", INTERRUPTED)

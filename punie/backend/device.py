@@ -11,14 +11,18 @@ def device_kind() -> str:
     """``metal``, ``cuda`` or ``cpu``."""
     if sys.platform == "darwin":
         return "metal"
-    has_cuda = any(
-        name.startswith("mlx-cuda")
-        for name in (d.name.lower() for d in importlib.metadata.distributions())
-        if name
-    )
+    has_cuda = any(_installed(name) for name in ("mlx-cuda-13", "mlx-cuda-12"))
     return "cuda" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu"
 
 
 def libraries() -> dict[str, str]:
     """Versions of what computes: part of every key."""
     return {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

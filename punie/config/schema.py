@@ -81,6 +81,7 @@ class DataConfig:
     min_examples: int = option("Fewest training rows accepted.", 20, unit="rows", ge=1, neutral=True)
     expected_train: int | None = option("Exact number of training rows expected.", None, unit="rows", ge=1)
     expected_valid: int | None = option("Exact number of validation rows expected.", None, unit="rows", ge=1)
+    mix: dict[str, float] = option("Share of each kind of row `punie data build` makes.", {}, neutral=True)
 
 
 @dataclass

@@ -12,9 +12,6 @@ from punie import jsonl
 from punie.errors import DataError, Problems, PunieError
 from punie.tools.registry import CATEGORIES, TOOLS, Parameter
 
-MAX_TOKENS = 256
-"""Token limit of an item that sets none."""
-
 
 @dataclass(frozen=True)
 class Expectation:
@@ -40,8 +37,8 @@ class Sample:
     """The calls asked for; at least one."""
     match: Literal["any", "all"] = "any"
     """Whether one of the expected calls is enough, or all of them are needed."""
-    max_tokens: int = MAX_TOKENS
-    """Longest answer, in tokens."""
+    max_tokens: int | None = None
+    """Longest answer, in tokens; None leaves it to ``eval.max_tokens``."""
 
 
 def load_suite(path: Path) -> list[Sample]:
@@ -101,7 +98,7 @@ def _check(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
             yield from _unknown([value], CATEGORIES, "category", where)
     if item.get("match", "any") not in ("any", "all"):
         yield _wrong("match", item, "'any' or 'all'", where)
-    limit = item.get("max_tokens", MAX_TOKENS)
+    limit = item.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
     expected = item.get("expect")

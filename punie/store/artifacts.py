@@ -124,8 +124,12 @@ class Miss:
             return "nothing built yet"
         if not self.changes:
             return "what was built is damaged"
-        shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in self.changes[:3]]
-        more = len(self.changes) - len(shown)
+        own = [change for change in self.changes if not change[0].startswith("upstream/")]
+        if not own:  # what changed is further up
+            names = [name.removeprefix("upstream/") for name, *_ in self.changes]
+            return f"{' and '.join(names)} changed"
+        shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in own[:3]]
+        more = len(own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
@@ -339,9 +343,7 @@ def _errno_name(error: OSError) -> str:
 
 
 def _field(name: str) -> str:
-    group, _, rest = name.partition("/")
-    if group == "upstream":
-        return f"upstream {rest}"
+    _, _, rest = name.partition("/")
     return rest.replace("/", ".") if rest else name
 
 

@@ -42,7 +42,8 @@ def write(folder: Path, built: Mapping[str, Any]) -> None:
 Built by `punie tiny build {spec["name"]}`, trained from nothing on generated conversations about the
 26 tools of `punie/tools/registry.py`. It knows the tools by name and answers in prose or with plain
 calls; the wrapper that puts code into `execute_code` is what fine-tuning teaches it. Figures are in
-`docs/tiny-models.md`. It knows nothing else, and is good for nothing but studying fine-tuning and its evaluation.
+`docs/tiny-models.md`. It knows nothing else, and is good for nothing but studying fine-tuning and its
+evaluation.
 
 A rebuild with the same recipe, libraries and machine gives the files with these digests, bit for bit.
 

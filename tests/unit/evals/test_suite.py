@@ -3,7 +3,7 @@ import json
 import pytest
 
 from punie.errors import DataError, Problems
-from punie.evals.suite import MAX_TOKENS, Expectation, Sample, load_suite
+from punie.evals.suite import Expectation, Sample, load_suite
 from punie.paths import resource
 from punie.tools.registry import CATEGORIES
 
@@ -50,7 +50,7 @@ def test_defaults(tmp_path):
     (sample,) = load_suite(write(tmp_path, item))
     assert (sample.match, sample.max_tokens, sample.expect) == (
         "any",
-        MAX_TOKENS,
+        None,
         (Expectation("git_status"),),
     )
 

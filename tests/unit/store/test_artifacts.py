@@ -103,7 +103,7 @@ def test_a_miss_says_why(store: Store) -> None:
     changed = {**MATERIAL, "settings": {"lora.rank": 16}}
     assert str(store.explain("train", changed)) == "lora.rank 8 → 16"
     moved = {**MATERIAL, "upstream": {"base": "c" * 64}}
-    assert str(store.explain("train", moved)) == f"upstream base {'b' * 12} → {'c' * 12}"
+    assert str(store.explain("train", moved)) == "base changed"
 
 
 def test_removal_is_never_half_seen(store: Store) -> None:

@@ -1,0 +1,89 @@
+"""Training data: build punie's own, or check any chat-format folder.
+
+punie data build                          write data/code_mode again, from its seed and mix
+punie data build --out my/data seed=7 data.mix.direct=0.2
+punie data check my/data                  every row's problems with file:line; overlaps; lengths
+punie data check my/data model=qwen3_8b   lengths under that model's tokenizer
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from punie.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    build = actions.add_parser("build", help="generate train.jsonl, valid.jsonl and the data card")
+    build.add_argument("--out", default="data/code_mode", help="folder to write (default: %(default)s)")
+    check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
+    check.add_argument("path", help="a folder with *.jsonl files, or one file")
+    for action in (build, check):
+        action.add_argument("overrides", nargs="*", help="config overrides, as for python -m punie")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the action; check returns 1 if there are errors."""
+    from punie.config import resolve
+    from punie.config.compose import compose
+
+    config = resolve(compose(arguments.overrides))
+    if arguments.action == "build":
+        return _build(Path(arguments.out), config)
+    return _check(Path(arguments.path), config)
+
+
+def _build(out: Path, config: Config) -> int:
+    from punie.datasets.generate import DEFAULT_MIX, write
+    from punie.paths import resource
+
+    data = config.data
+    rows = {"train_rows": data.expected_train, "valid_rows": data.expected_valid}
+    write(
+        out,
+        seed=config.seed,
+        mix=data.mix or DEFAULT_MIX,
+        tokenizer=resource("data/models/tiny/tokenizer.json"),
+        **{name: count for name, count in rows.items() if count is not None},
+    )
+    print(f"wrote {out}/train.jsonl, valid.jsonl and README.md; next: punie data check {out}")
+    return 0
+
+
+def _check(path: Path, config: Config) -> int:
+    from punie.backend import blas, resolve
+    from punie.datasets.validate import check
+    from punie.evals.suite import load_suite
+    from punie.progress import Reporter
+    from punie.prompts import format_example
+    from punie.stages.inputs import suite_path
+
+    blas.activate(config.runtime.blas)
+    from punie.backend.load import tokenizer
+
+    model = config.model
+    folder = resolve.locate(
+        embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
+    )
+    loaded = tokenizer(folder)
+    suites = {name: {s.id: s.prompt for s in load_suite(suite_path(name))} for name in (config.eval.suite,)}
+    with Reporter().bar("checking", 100, "%") as bar:
+        report = check(
+            path,
+            tokenize=lambda messages: format_example(loaded, messages),
+            max_seq_length=config.lora.max_seq_length,
+            suites=suites,
+            progress=lambda done, total: bar(100 * done // max(total, 1)),
+        )
+    print(report.render(), end="")
+    if report.errors:
+        print(f"\n{len(report.errors)} errors; next: mend the rows named above", file=sys.stderr)
+        return 1
+    print(f"\nnext: python -m punie data=jsonl data.path={path}")
+    return 0
