@@ -27,7 +27,12 @@ import platformdirs
 log = logging.getLogger(__name__)
 
 PREFIX = "scipy_"
+SMALL_MODEL = 20_000_000
+"""Parameters below which a second thread gains nothing and, when another process wants the core, costs a
+factor of ten: OpenBLAS's threads wait for each other by spinning."""
 _active: Blas | None = None
+_library: ctypes.CDLL | None = None
+_threads = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Blas:
 def activate(enabled: bool = True) -> Blas:
     """Load an optimised BLAS once, before mlx. Safe to call again: the first call decides.
 
+    It starts with one thread; ``set_threads`` gives a large model more.
+
     Args:
         enabled: False leaves MLX's own BLAS in place (``runtime.blas=false``).
 
@@ -54,16 +61,41 @@ def activate(enabled: bool = True) -> Blas:
     global _active
     if _active is None:
         _active = _activate(enabled)
+        set_threads(0)
         log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
     return _active
 
 
+def set_threads(parameters: int, requested: int | None = None) -> int | None:
+    """Decide how many threads a product takes: one for a small model, every core for a large one.
+
+    The last bits of a product depend on it, so it is decided here and not by the environment, whose
+    OPENBLAS_NUM_THREADS has no say: the same config must give the same bytes.
+
+    Args:
+        parameters: Of the model.
+        requested: ``runtime.threads``; None decides by size.
+
+    Returns:
+        The number of threads; None where punie loaded no BLAS.
+    """
+    global _threads
+    if _library is None:
+        return None
+    _threads = requested or (1 if parameters < SMALL_MODEL else os.cpu_count() or 1)
+    _library.openblas_set_num_threads(_threads)
+    return _threads
+
+
 def in_use() -> str | None:
     """The BLAS that was activated in this process, in words; None if nothing needed one."""
-    return f"{_active.name} ({_active.source})" if _active else None
+    if _active is None:
+        return None
+    return f"{_active.name} ({_active.source})" + (f", threads: {_threads}" if _threads else "")
 
 
 def _activate(enabled: bool) -> Blas:
+    global _library
     if sys.platform != "linux":
         return Blas("Accelerate", "mlx")
     if not enabled:
@@ -73,13 +105,13 @@ def _activate(enabled: bool) -> Blas:
     notes = []
     if system := ctypes.util.find_library("openblas"):
         try:
-            ctypes.CDLL(system, mode=ctypes.RTLD_GLOBAL)
+            _library = ctypes.CDLL(system, mode=ctypes.RTLD_GLOBAL)
             return Blas("OpenBLAS", f"system {system}")
         except OSError as error:
             notes.append(f"{system}: {error}")
     try:
         library, version = _unprefixed_copy()
-        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        _library = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         return Blas("OpenBLAS", f"scipy-openblas32 {version}")
     except (OSError, LookupError, subprocess.CalledProcessError) as error:
         notes.append(str(error))

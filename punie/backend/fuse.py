@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_unflatten
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, quantize_model, save_config, save_model
 
+from punie.backend import blas
 from punie.backend.load import load_lazily
 from punie.errors import PunieError
 
@@ -35,6 +36,7 @@ def fuse(base: Path, adapter: Path, out: Path, *, bits: int | None, group_size: 
     Raises:
         PunieError: No layer of the model can be quantized in groups of this size.
     """
+    blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
     model, config = load_lazily(base, adapter)
     fused = [
         (name, module.fuse(dequantize=True))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
 
+from punie.backend import blas
 from punie.errors import PunieError
 
 
@@ -46,7 +48,9 @@ def tokenizer(folder: Path) -> Any:
     return loaded
 
 
-def load(folder: Path, *, adapter: Path | None = None, float32: bool = False) -> Loaded:
+def load(
+    folder: Path, *, adapter: Path | None = None, float32: bool = False, threads: int | None = None
+) -> Loaded:
     """Load a model folder, and an adapter onto it.
 
     Args:
@@ -54,6 +58,7 @@ def load(folder: Path, *, adapter: Path | None = None, float32: bool = False) ->
         adapter: Folder with adapters.safetensors and adapter_config.json.
         float32: Dequantize and compute in float32: on a CPU, quantized and half-precision products are
             50 to 200 times slower (docs/decisions/0003-cpu-float32.md).
+        threads: Threads of a product on the CPU; None decides by the model's size.
 
     Raises:
         PunieError: mlx-lm cannot load it.
@@ -61,6 +66,7 @@ def load(folder: Path, *, adapter: Path | None = None, float32: bool = False) ->
     model, config = _load_model(folder)
     if float32:
         to_float32(model)
+    blas.set_threads(sum(cast(mx.array, p).size for _, p in tree_flatten(model.parameters())), threads)
     mx.eval(model.parameters())
     if adapter is not None:
         model = load_adapters(model, str(adapter))

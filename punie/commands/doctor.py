@@ -56,6 +56,7 @@ def _findings(store: Path) -> Iterator[Finding]:
         str(device),
         "" if device == mx.gpu else "no GPU for MLX here: fine for tiny models, slow for large ones",
     )
+    blas.set_threads(blas.SMALL_MODEL)
     speed = _gflops()
     remedy = (
         "slow for a CPU: install libopenblas, or check scipy-openblas32"

@@ -209,6 +209,10 @@ class RuntimeConfig:
     cpu_float32: bool = option(
         "On the CPU, dequantize the model to float32 for training and evaluation.", True
     )
+    threads: int | None = option(
+        "Threads of a product on the CPU; null: one for a small model, every core for a large one.",
+        None, ge=1,
+    )  # fmt: skip
     isolation: str = option(
         "Run accelerator stages in a process of their own: auto does so on a GPU.",
         "auto", choices=("auto", "process", "none"), neutral=True,

@@ -45,7 +45,10 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     adapter = inputs["train"].path if options.target == "adapter" else None
     suite = load_suite(suite_path(options.suite))
     loaded = load.load(
-        folder, adapter=adapter, float32=settings.runtime.cpu_float32 and device_kind() == "cpu"
+        folder,
+        adapter=adapter,
+        float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
+        threads=settings.runtime.threads,
     )
     system = options.system_prompt if options.system_prompt is not None else system_prompt()
     prompts = {sample.id: _prompt(loaded.tokenizer, system, sample) for sample in suite}
@@ -180,7 +183,7 @@ def _require_context(requests: list[Any], config: Mapping[str, Any]) -> None:
 STAGE = Stage(
     name="evaluate",
     version=1,
-    reads=("model", "eval", "runtime.blas", "runtime.cpu_float32"),
+    reads=("model", "eval", "runtime.blas", "runtime.cpu_float32", "runtime.threads"),
     needs=lambda settings: _TARGETS[settings.eval.target],
     contents=contents,
     run=run,

@@ -123,7 +123,7 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
 STAGE = Stage(
     name="train",
     version=1,
-    reads=("model", "data.path", "lora", "runtime.blas", "runtime.cpu_float32"),
+    reads=("model", "data.path", "lora", "runtime.blas", "runtime.cpu_float32", "runtime.threads"),
     needs=lambda _: ("base",),
     contents=contents,
     run=run,

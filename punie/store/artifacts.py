@@ -127,7 +127,7 @@ class Miss:
         own = [change for change in self.changes if not change[0].startswith("upstream/")]
         if not own:  # what changed is further up
             names = [name.removeprefix("upstream/") for name, *_ in self.changes]
-            return f"{' and '.join(names)} changed"
+            return f"{', '.join(names)} changed"
         shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in own[:3]]
         more = len(own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -21,7 +21,7 @@ from punie.tiny.corpus import Corpus
 from punie.tiny.specs import SPECS, Spec
 from punie.tools.registry import TOOLS, wrap
 
-_CONVERSATIONS = 20_000
+_CONVERSATIONS = 5_000
 """Conversations the tokenizer learns from."""
 
 

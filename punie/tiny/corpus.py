@@ -14,8 +14,8 @@ from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
 from punie.tools.registry import TOOLS, system_prompt
 
-MIX = {"single": 0.66, "several": 0.14, "dialogue": 0.06, "direct": 0.06, "lookalike": 0.08}
-"""Share of each kind of conversation."""
+MIX = {"single": 0.58, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.10}
+"""Share of each kind of conversation. An echo repeats made-up names, which is how copying is learned soon."""
 
 SYSTEM_PROMPTS = (system_prompt(), system_prompt(), system_prompt(), "You are Punie.", "")
 """What a conversation starts with, each as often as the others; the empty one is left out."""
@@ -83,6 +83,12 @@ class Corpus:
             *_exchange(f"<tool_response>\n{printed}\n</tool_response>", told),
             *(self._single() if self.rng.random() < 0.5 else ()),
         ]
+
+    def _echo(self) -> list[Message]:
+        names = Values(self.rng, novel=0.8)
+        draw = (names.file, names.symbol, names.symbol, lambda: str(self.rng.randint(1, 99)))
+        text = " ".join(self.rng.choice(draw)() for _ in range(self.rng.randint(2, 7)))
+        return _exchange(f"repeat: {text}", text)
 
     def _direct(self) -> list[Message]:
         return _exchange(*draw_direct("train", self.rng))

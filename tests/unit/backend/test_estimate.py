@@ -15,9 +15,8 @@ from punie.errors import PunieError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.json").write_text(
-        json.dumps({"quantization": {"bits": 4, "group_size": 64, "b": {"bits": 8}}})
-    )
+    quantization = {"bits": 4, "group_size": 64, "b": {"bits": 8}}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization": quantization}))
     tensors = {
         "a.weight": np.zeros((10, 64 * 4 // 32), np.uint32),
         "a.scales": np.zeros((10, 1), np.float16),
@@ -30,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_packed_weights_count_as_weights(folder: Path) -> None:
-    """Four-bit words count eight weights each, eight-bit ones four, scales none, plain tensors as they are."""
+    """Four-bit words count eight weights each, eight-bit ones four, scales none, plain tensors their size."""
     found = estimate.weights(folder)
     assert found.parameters == 640 + 640 + 7
     assert found.bytes == (folder / "model.safetensors").stat().st_size

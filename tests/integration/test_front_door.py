@@ -1,0 +1,198 @@
+"""The command line as a person meets it: quick, and clear when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from punie.paths import resource
+from tests.conftest import QUICK, World, punie, read_json
+
+HEAVY = ("mlx", "mlx_lm", "transformers")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--cfg", "job"], ["plan"], ["plan", "+phase=45", "model=tiny"], ["store", "ls"]],
+    ids=" ".join,
+)
+def test_looking_is_quick(arguments: list[str], tmp_path: Path) -> None:
+    """Help, config and plan import neither mlx nor transformers."""
+    code = (
+        "import sys\nfrom punie.__main__ import main\n"
+        f"code = main({arguments!r})\n"
+        f"sys.exit(code or ' '.join(sys.modules.keys() & set({HEAVY!r})) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_plan_tells_hit_and_miss_with_the_reason(world: World) -> None:
+    """A changed rank is a miss of train for that reason; preflight and base are hits."""
+    done = punie("plan", "--json", *QUICK, "lora.rank=5", cwd=world.cwd)
+    stages = {row["stage"]: row for row in json.loads(done.out)["stages"]}
+    assert stages["preflight"]["state"] == stages["base"]["state"] == "hit"
+    assert (stages["train"]["state"], stages["train"]["reason"]) == ("miss", "lora.rank 8 → 5")
+    assert stages["quantize"]["reason"] == "train changed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=nope"], ["model=nope", "tiny"]),
+        (["+lora.foo=1"], ["lora.foo"]),
+        (["seed=abc"], ["seed=abc", "whole number"]),
+        (["lora.num_layers=9"], ["lora.num_layers", "at most 4"]),
+        (["eval.suite=nope"], ["eval.suite=nope", "core27"]),
+        (["data=jsonl", "data.path=nowhere"], ["data.path=nowhere", "data=code_mode"]),
+        (["data=jsonl", "data.path=nowhere", "eval.suite=nope"], ["1. ", "2. ", "nowhere", "nope"]),
+        (["model=local", "model.path=nowhere"], ["model.path=nowhere"]),
+        (["plan", "model=nope"], ["model=nope"]),
+        (["data", "check", "nowhere"], ["nowhere"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    """Each mistake gives one message that names it, an exit code that is not 0, and no traceback."""
+    done = punie(*arguments, cwd=tmp_path)
+    assert done.code != 0
+    assert [word for word in words if word not in done.err] == []
+    assert "Traceback" not in done.err
+    assert "Error executing job" not in done.err
+
+
+def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
+    """Rows that are not JSON, lack messages, have an unknown role or no answer: each with file and line."""
+    good = resource("data/code_mode/train.jsonl").read_text().splitlines()[:30]
+    bad = [
+        "{not json",
+        '{"prompt": "x"}',
+        '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}',
+        '{"messages": [{"role": "user", "content": "x"}]}',
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(good + bad) + "\n")
+    (tmp_path / "valid.jsonl").write_text("\n".join(good[:5]) + "\n")
+    done = punie("data=jsonl", f"data.path={tmp_path}", cwd=tmp_path)
+    assert done.code == 1
+    assert [line for line in (31, 32, 33, 34) if f"train.jsonl:{line}" not in done.err] == []
+    assert not list((tmp_path / "outputs/store").glob("train/*"))
+
+
+def test_rows_that_lose_their_answer_are_found_before_training(tmp_path: Path) -> None:
+    """A row whose answer is cut off entirely is a problem of the preflight, with file and line."""
+    done = punie("lora.max_seq_length=24", cwd=tmp_path)
+    assert done.code == 1
+    assert "train.jsonl:1" in done.err
+    assert "lora.max_seq_length" in done.err
+
+
+def test_a_model_that_is_nowhere_names_the_way_out(tmp_path: Path) -> None:
+    """A hub model that is neither cached nor reachable: what to run instead."""
+    done = punie(
+        "model=qwen3_8b",
+        "model.size_gb=0.1",
+        cwd=tmp_path,
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+    )
+    assert done.code == 1
+    assert "hf download mlx-community/Qwen3-8B-4bit" in done.err
+    assert "model=tiny" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
+    """The 30B model in float32 does not fit a CPU machine of this size; the message says what would."""
+    if sys.platform == "darwin":
+        pytest.skip("only a CPU machine computes in float32")
+    done = punie("+phase=43a", "runtime.cpu_float32=true", cwd=tmp_path, env={"HF_HOME": str(tmp_path)})
+    assert done.code == 1
+    assert "memory" in done.err
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
+    """A store below a file, where no folder can be made, is an error for people."""
+    (tmp_path / "file").write_text("")
+    done = punie(*QUICK, f"store.dir={tmp_path}/file/store", cwd=tmp_path)
+    assert done.code == 1
+    assert "file" in done.err
+    assert "Traceback" not in done.err
+    done = punie(*QUICK, f"hydra.run.dir={tmp_path}/file/run", cwd=tmp_path)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_debug_switch_shows_the_traceback(tmp_path: Path) -> None:
+    """PUNIE_DEBUG=1 adds the traceback to the message."""
+    done = punie("model=nope", cwd=tmp_path, env={"PUNIE_DEBUG": "1"})
+    assert "Traceback" in done.err
+
+
+def test_a_failed_run_says_so_in_its_directory(tmp_path: Path) -> None:
+    """status.json of a run that could not start holds ``failed`` and the message."""
+    punie("eval.suite=nope", cwd=tmp_path)
+    (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
+    assert read_json(status)["status"] == "failed"
+    assert "nope" in read_json(status)["error"]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGTERM in training: status interrupted, exit code 130, nothing half-written; a run after it works."""
+    import signal
+    import time
+
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "punie", *QUICK[1:], "lora.iters=2000"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if "train" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
+    assert read_json(status)["status"] == "interrupted"
+    assert not list(tmp_path.glob("outputs/store/.building/*"))
+    done = punie(*QUICK, cwd=tmp_path)
+    assert done.code == 0
+    assert "preflight  reused" in done.err
+
+
+def test_the_default_run_touches_no_network(world: World, tmp_path: Path) -> None:
+    """With every connection refused by the process itself, the default run goes through."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise SystemExit('the network was used')\n"
+        "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
+        "from punie.__main__ import main\n"
+        f"sys.exit(main({list(QUICK)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_of_the_hub_cache_is_used_in_place(world: World, tmp_path: Path) -> None:
+    """The tiny model in the hub's cache layout: found by repo and branch, known as the same content."""
+    commit, home = "d" * 40, tmp_path / "hub" / "models--someone--tiny"
+    snapshot = home / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    for path in resource("data/models/tiny").iterdir():
+        (snapshot / path.name).symlink_to(path)
+    done = punie(
+        *QUICK, "model.embedded=null", "model.repo=someone/tiny",
+        cwd=world.cwd, env={"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert " run " not in done.err

@@ -1,0 +1,209 @@
+"""The main job, end to end, on the embedded model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.store.artifacts import Store
+from punie.store.keys import file_digest
+from tests.conftest import QUICK, World, punie, read_json, reused
+
+RUN_FILES = {
+    "config.yaml", "provenance.json", "status.json", "train.jsonl", "samples.jsonl", "results.json",
+    "report.md", "report.html", ".hydra", "punie.log",
+}  # fmt: skip
+
+
+def key(run: Path, stage: str) -> str:
+    return next(step["key"] for step in read_json(run / "status.json")["stages"] if step["stage"] == stage)
+
+
+def weights(results: dict[str, Any]) -> dict[str, str]:
+    """Digests of everything trained or quantized, by stage and file (metrics hold wall-clock times)."""
+    return {
+        f"{stage}/{name}": sha
+        for stage in ("train", "quantize")
+        for name, sha in results["artifacts"][stage]["files"].items()
+        if name.endswith(".safetensors")
+    }
+
+
+def test_the_run_directory_is_whole(world: World) -> None:
+    """A finished run has every file, says so, and scores every prompt of the suite by both rules."""
+    assert {path.name for path in world.first.iterdir()} == RUN_FILES
+    assert read_json(world.first / "status.json")["status"] == "finished"
+    results = read_json(world.first / "results.json")
+    assert results["scores"]["keyword"]["overall"]["n"] == 27
+    assert set(results["scores"]["strict"]["categories"]) == {
+        "text_tools", "validation", "lsp", "git", "cst", "domain", "multi_tool",
+    }  # fmt: skip
+    assert len((world.first / "samples.jsonl").read_text().splitlines()) == 27
+    provenance = read_json(world.first / "provenance.json")
+    assert provenance["machine"]["device"]
+    assert provenance["blas"]
+
+
+def test_scores_name_the_very_bytes_in_the_store(world: World) -> None:
+    """Every digest in results.json is that of the file in the store, recomputed here."""
+    results = read_json(world.first / "results.json")
+    store = world.cwd / "outputs" / "store"
+    for stage, entry in results["artifacts"].items():
+        for name, sha in entry["files"].items():
+            assert file_digest(store / stage / entry["key"] / name) == sha
+    quantized = store / "quantize" / results["artifacts"]["quantize"]["key"]
+    assert results["identity"]["weights"] == {
+        path.name: file_digest(path) for path in quantized.glob("*.safetensors")
+    }
+    assert results["sampling"]["temperature"] == 0.7
+
+
+def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
+    """The quantized folder is an ordinary MLX model: mlx_lm loads it, and it is 5-bit in groups of 64."""
+    from punie.backend import blas
+
+    blas.activate()
+    import mlx_lm
+
+    model, tokenizer = mlx_lm.load(str(world.cwd / "outputs/store/quantize" / key(world.first, "quantize")))
+    assert model.layers[0].self_attn.q_proj.bits == 5
+    assert model.layers[0].self_attn.q_proj.group_size == 64
+    assert tokenizer.encode("<tool_call>", add_special_tokens=False) == [
+        tokenizer.convert_tokens_to_ids("<tool_call>")
+    ]
+
+
+def test_mlx_lm_opens_the_adapter(world: World) -> None:
+    """The adapter folder is in mlx-lm's own format: ``--adapter-path`` takes it."""
+    from punie.backend import blas
+
+    blas.activate()
+    import mlx_lm
+
+    from punie.paths import resource
+
+    adapter = world.cwd / "outputs/store/train" / key(world.first, "train")
+    model, _ = mlx_lm.load(str(resource("data/models/tiny")), adapter_path=str(adapter))
+    assert model.layers[0].self_attn.q_proj.lora_a.shape[-1] == 8
+
+
+def test_a_second_run_reuses_everything(world: World) -> None:
+    """The same config again runs no stage and gives the same results, byte for byte."""
+    again = world.run()
+    assert all(reused(again).values())
+    for name in ("results.json", "samples.jsonl", "train.jsonl", "report.md"):
+        assert (again / name).read_bytes() == (world.first / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("override", "rerun"),
+    [
+        ("lora.rank=4", {"train", "quantize", "evaluate", "report"}),
+        ("quantize=q8", {"quantize", "evaluate", "report"}),
+        ("eval.temperature=0.3", {"evaluate", "report"}),
+        ("eval.batch_size=3", set()),
+        ("lora.steps_per_report=3", set()),
+        ("name=other", {"report"}),
+        ("+phase=43a model=tiny eval.temperature=0.7", {"report"}),
+    ],
+)
+def test_a_change_reruns_what_it_concerns_and_nothing_else(
+    world: World, override: str, rerun: set[str]
+) -> None:
+    """Editing one field reruns its stage and what depends on it; neutral fields rerun nothing."""
+    run = world.run(*override.split())
+    assert {stage for stage, hit in reused(run).items() if not hit} == rerun
+
+
+def test_same_config_same_bytes(world: World, tmp_path: Path) -> None:
+    """From an empty store elsewhere, whatever the environment says of threads: the same adapter, weights and
+    answers, digest for digest."""
+    done = punie(*QUICK, cwd=tmp_path, env={"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"})
+    assert done.code == 0, done.err
+    first, second = (read_json(run / "results.json") for run in (world.first, tmp_path / done.run_directory))
+    assert weights(first) == weights(second)
+    assert len(weights(first)) == 4
+    outputs = [
+        [json.loads(line)["tokens"] for line in (run / "samples.jsonl").read_text().splitlines()]
+        for run in (world.first, tmp_path / done.run_directory)
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_a_stage_in_its_own_process_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
+    """Isolation changes where a stage runs, not what it makes; an error comes out of it whole."""
+    done = punie(*QUICK, "runtime.isolation=process", cwd=tmp_path)
+    assert done.code == 0, done.err
+    there = read_json(tmp_path / done.run_directory / "results.json")
+    here = read_json(world.first / "results.json")
+    assert weights(there) == weights(here)
+    failed = punie(*QUICK, "runtime.isolation=process", "lora.num_layers=99", cwd=tmp_path)
+    assert failed.code == 1
+    assert "at most 4" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_damage_in_the_store_is_mended(world: World, tmp_path: Path) -> None:
+    """A flipped bit in the adapter is found when it is used, and the adapter is built again."""
+    shutil.copytree(world.cwd, tmp_path / "copy")
+    copied = World(tmp_path / "copy", tmp_path / "copy" / world.first.relative_to(world.cwd))
+    adapter = copied.cwd / "outputs/store/train" / key(world.first, "train") / "adapters.safetensors"
+    content = bytearray(adapter.read_bytes())
+    content[-1] ^= 1
+    adapter.write_bytes(content)
+    run = copied.run("quantize=q8")
+    assert not reused(run)["train"]
+    assert (
+        file_digest(adapter)
+        == read_json(world.first / "results.json")["artifacts"]["train"]["files"]["adapters.safetensors"]
+    )
+    assert len(Store(copied.cwd / "outputs/store").leftovers()) == 1
+
+
+@pytest.mark.parametrize(("target", "stages"), [("base", {"train", "quantize"}), ("adapter", {"quantize"})])
+def test_other_targets_need_fewer_stages(world: World, target: str, stages: set[str]) -> None:
+    """Scoring the base trains nothing; scoring the adapter quantizes nothing."""
+    run = world.run(f"eval.target={target}")
+    assert not stages & set(reused(run))
+    assert read_json(run / "results.json")["target"] == target
+    assert (run / "report.html").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["lora.fine_tune_type=dora"],
+        ["lora.select=best_val"],
+        ["quantize=none"],
+        ["lora.grad_checkpoint=true"],
+    ],
+    ids=" ".join,
+)
+def test_other_recipes_run_too(world: World, options: list[str]) -> None:
+    """DoRA, the best checkpoint, no quantization and gradient checkpointing go through the same pipeline."""
+    dense = ["model=tiny_dense"] if "dora" in options[0] else []
+    run = world.run(*options, *dense)
+    assert read_json(run / "status.json")["status"] == "finished"
+
+
+def test_a_sweep_over_temperatures_trains_once(world: World) -> None:
+    """``-m`` over two temperatures shares the adapter and the quantized model of the first run."""
+    done = punie("-m", *QUICK, "eval.temperature=0.0,0.5", cwd=world.cwd)
+    assert done.code == 0, done.err
+    jobs = sorted((world.cwd / "outputs/sweeps/tiny").glob("*/jobs/*"))
+    assert len(jobs) == 2
+    assert all(reused(job)["train"] and reused(job)["quantize"] for job in jobs)
+    temperatures = [read_json(job / "results.json")["sampling"]["temperature"] for job in jobs]
+    assert temperatures == [0.0, 0.5]
+
+
+def test_a_sweep_phase_without_m_says_so(world: World) -> None:
+    """``+phase=46`` alone runs its default job and tells how to run the sweep."""
+    done = punie(*QUICK, "+phase=46", "model=tiny", cwd=world.cwd)
+    assert done.code == 0, done.err
+    assert "python -m punie -m +phase=46" in done.err
+    assert "phase 46" in done.out
