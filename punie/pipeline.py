@@ -207,7 +207,9 @@ def _complete(
                     _run_stage, step.stage.name, step.settings, inputs, out, config.runtime.blas, None
                 ).result()
 
-        step.artifact, step.reused = store.get_or_build(name, step.material, build)
+        step.artifact, step.reused = store.get_or_build(
+            name, step.material, build, resumable=step.stage.resumable
+        )
     step.seconds = round(time.monotonic() - clock, 3)
     mark = "reused" if step.reused else "done"
     detail = step.reason if step.reused else f"{step.artifact.size / 1e6:.1f} MB"

@@ -46,8 +46,34 @@ def format_example(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tup
     """
     if not messages or messages[-1].get("role") != "assistant":
         raise ValueError("the last message is not the assistant's")
-    prompt = format_prompt(tokenizer, messages[:-1])
     tokens = format_prompt(tokenizer, messages, add_generation_prompt=False)
+    return tokens, _prompt_length(tokenizer, messages, len(messages) - 1, tokens)
+
+
+def format_turns(
+    tokenizer: ChatTokenizer, messages: Sequence[Message]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a training row, (T,), and the half-open range of every assistant turn in it.
+
+    Raises:
+        ValueError: As for ``format_example``, of any of the turns.
+    """
+    tokens, _ = format_example(tokenizer, messages)
+    spans = []
+    for index, message in enumerate(messages):
+        if message.get("role") == "assistant":
+            start = _prompt_length(tokenizer, messages, index, tokens)
+            through = format_prompt(tokenizer, messages[: index + 1], add_generation_prompt=False)
+            if tokens[: len(through)] != through:
+                raise ValueError("the chat template renders a turn differently once another follows it")
+            spans.append((start, len(through)))
+    return tokens, spans
+
+
+def _prompt_length(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], turn: int, tokens: list[int]
+) -> int:
+    prompt = format_prompt(tokenizer, messages[:turn])
     if tokens[: len(prompt)] != prompt:
         raise ValueError("the chat template renders the prompt differently once the answer follows it")
-    return tokens, len(prompt)
+    return len(prompt)

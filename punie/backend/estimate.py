@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from punie.errors import PunieError
-
-_HEADER_LIMIT = 100_000_000
-"""The safetensors format's own bound on a header; bytes."""
+from punie.backend.shards import read_header
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,9 @@ def weights(folder: Path) -> Weights:
     default_bits = quantization.get("bits", 4)
     parameters = size = 0
     for path in sorted(folder.glob("model*.safetensors")):
-        header = _header(path)
         size += path.stat().st_size
-        for name, tensor in header.items():
-            if name == "__metadata__" or name.endswith((".scales", ".biases")):
+        for name, tensor in read_header(path).tensors.items():
+            if name.endswith((".scales", ".biases")):
                 continue
             count = 1
             for extent in tensor["shape"]:
@@ -50,24 +45,3 @@ def weights(folder: Path) -> Weights:
 def quantized_bytes(parameters: int, bits: int | None, group_size: int) -> int:
     """Size of a model at ``bits`` per weight, with a 16-bit scale and bias to each group (affine)."""
     return int(parameters * (16 if bits is None else bits + 32 / group_size) / 8)
-
-
-def _header(path: Path) -> dict[str, dict]:
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, _HEADER_LIMIT):
-                raise ValueError("the header is longer than the file")
-            header = json.loads(stream.read(length))
-        end = max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
-        if 8 + length + end != size:
-            raise ValueError(f"{size} bytes instead of {8 + length + end}")
-    except (struct.error, ValueError, KeyError, TypeError, IndexError) as error:
-        raise PunieError(
-            "A weight file is truncated or damaged.",
-            where=path,
-            found=error,
-            next_step="fetch or copy the model again",
-        ) from None
-    return header

@@ -1,69 +1,216 @@
-"""From a base model and an adapter to a quantized model folder that mlx-lm itself loads."""
+"""From a base model and an adapter to a quantized model folder that mlx-lm itself loads, in one pass.
+
+The layout of the result is known first (``layout``), so every file's header can be written at once
+(``shards``); then layer after layer is read, dequantized, given its delta, quantized and written, in
+pieces, and let go. docs/quantize.md has the picture.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import copy
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
-from mlx.utils import tree_unflatten
-from mlx_lm.utils import compute_bits_per_weight, dequantize_model, quantize_model, save_config, save_model
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.tuner.lora import LoRASwitchLinear
+from mlx_lm.utils import dequantize_model, save_config
 
 from punie.backend import blas
-from punie.backend.load import load_lazily
+from punie.backend.layout import Layout, plan
+from punie.backend.shards import Writer
 from punie.errors import PunieError
 
+PIECE = 1 << 22
+"""Weights computed at a time, where a layer can be cut without changing a bit of it."""
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 _OWN = {"config.json", "model.safetensors.index.json"}
+_CUTTABLE = (
+    nn.Linear, nn.Embedding, SwitchLinear, nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear,
+    LoRASwitchLinear,
+)  # fmt: skip
+"""Kinds whose rows (or experts) do not depend on each other. The other adapters' deltas are one matrix
+product each, whose last bits could depend on how many rows it has."""
+_WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
+
+Piece = list[tuple[str, mx.array]]
+"""Names and arrays that are computed together: a layer's, or some rows of them."""
 
 
-def fuse(base: Path, adapter: Path, out: Path, *, bits: int | None, group_size: int) -> dict[str, Any]:
-    """Add the adapter to the base's weights and quantize the sum, lazily, tensor by tensor as it is saved.
+def fuse(
+    base: Path,
+    adapter: Path,
+    out: Path,
+    *,
+    base_key: str,
+    bits: int | None,
+    group_size: int,
+    recipe: str | None = None,
+    shard_mb: int = 5000,
+) -> dict[str, Any]:
+    """Add the adapter to the base's weights, quantize the sum, and write it, piece by piece.
 
     Args:
         base: The base model's folder.
         adapter: The adapter's folder, in mlx-lm's format.
-        out: The folder to write into.
+        out: The empty folder to write into.
+        base_key: Key of the base's artifact, which the adapter must name as its own.
         bits: Bits per weight; None keeps the base's floating point.
         group_size: Weights that share a scale.
+        recipe: One of mlx-lm's mixed recipes; None gives every layer the same bits.
+        shard_mb: Most megabytes (10^6 bytes) to a weight file.
 
     Returns:
-        ``bits_per_weight`` (None if not quantized) and ``size_mb`` of the weights.
+        ``bits_per_weight`` (None if not quantized), ``parameters``, ``size_mb`` of the weights; and under
+        ``budget`` what was predicted and what was measured: ``disk_mb`` and ``memory_mb`` (of MLX's arrays).
 
     Raises:
-        PunieError: No layer of the model can be quantized in groups of this size.
+        PunieError: The adapter, the base or the settings do not fit, all found before anything is
+            written; or the disk does not give back what was written to it.
     """
     blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
-    model, config = load_lazily(base, adapter)
-    fused = [
-        (name, module.fuse(dequantize=True))
-        for name, module in model.named_modules()
-        if hasattr(module, "fuse")
-    ]
-    model.update_modules(tree_unflatten(fused))
-    model = dequantize_model(model)
-    config.pop("quantization", None)
-    config.pop("quantization_config", None)
-    bits_per_weight = None
-    if bits is not None:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is returned below
-            model, config = quantize_model(model, config, group_size, bits)
-        bits_per_weight = round(compute_bits_per_weight(model), 3)
-        if not any(hasattr(module, "bits") for _, module in model.named_modules()):
-            raise PunieError(
-                "No layer of the model can be quantized.",
-                where=f"quantize.group_size={group_size}",
-                expected="a group size that divides the layers' input sizes",
-                next_step="quantize.group_size=32, or quantize=none",
-            )
-    save_model(out, model, donate_model=True)
-    save_config(config, out / "config.json")
+    layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
+    needed = max(map(_working_bytes, layout.sources.values()), default=0)
+    with Writer(out, layout.tensors, shard_mb * 1_000_000) as writer:
+        _require_disk(out, writer.total_bytes)
+        mx.reset_peak_memory()
+        for piece in _ahead(_pieces(layout)):
+            for name, array in piece:
+                writer.write(name, memoryview(cast(Any, array)))
+    measured = mx.get_peak_memory()
+    mx.clear_cache()
+    writer.write_index(layout.parameters)
+    writer.verify()
+    save_config(layout.config, out / "config.json")
     for path in base.iterdir():
         if path.suffix in _COPIED and path.name not in _OWN and not path.name.startswith("."):
             shutil.copyfile(path, out / path.name)
-    mx.clear_cache()
-    weights = sum(path.stat().st_size for path in out.glob("*.safetensors"))
-    return {"bits_per_weight": bits_per_weight, "size_mb": round(weights / 1e6, 3)}
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    return {
+        "bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3),
+        "parameters": layout.parameters,
+        "size_mb": round(size / 1e6, 3),
+        "budget": {
+            "predicted": {
+                "disk_mb": round(writer.total_bytes / 1e6, 3),
+                "memory_mb": round(needed / 1e6, 3),
+            },
+            "measured": {"disk_mb": round(size / 1e6, 3), "memory_mb": round(measured / 1e6, 3)},
+        },
+    }
+
+
+def _pieces(layout: Layout) -> Iterator[Piece]:
+    """The arrays to write, in order, none of them computed yet; each layer is let go after its last."""
+    streams = itertools.cycle(_streams())
+    wanted = {tensor.name: tensor for tensor in layout.tensors}
+    for path in list(layout.sources):
+        module = layout.sources.pop(path)
+        mx.eval(module.parameters())  # read: the packed weights are in memory now, and nothing else
+        for part in _parts(module):
+            with mx.stream(next(streams)):
+                yield [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
+
+
+def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
+    """A layer as it will be written, as bytes in words of the elements' size: fused, cast, quantized."""
+    layer = module.fuse(dequantize=True) if hasattr(module, "fuse") else _dequantized(module)
+    for name, array in layer.items():
+        if isinstance(array, mx.array):
+            layer[name] = layout.cast(_join(path, name), array)
+    if (target := layout.targets.get(path)) is not None:
+        layer = layer.to_quantized(**target)
+    return [
+        (_join(path, name), mx.contiguous(array).view(_WORDS[array.dtype.size]))
+        for name, array in layer.items()
+        if isinstance(array, mx.array)
+    ]
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The layer cut along its first axis into pieces of about ``PIECE`` weights, if it can be cut."""
+    rows, weights = _extent(module)
+    step = max(1, rows * PIECE // weights) if isinstance(module, _CUTTABLE) else rows
+    if step >= rows:
+        yield module
+        return
+    for start in range(0, rows, step):
+        yield _rows(module, start, start + step)
+
+
+def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
+    """A layer's rows (experts, of a switch layer), its adapter's included."""
+    part = copy.copy(module)
+    for name, value in module.items():
+        if isinstance(value, nn.Module):
+            part[name] = _rows(value, start, stop)
+        elif isinstance(value, mx.array):
+            part[name] = value[start:stop]
+    return part
+
+
+def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces, with the next ones being computed while one is written."""
+    waiting: list[Piece] = []
+    for piece in pieces:
+        mx.async_eval([array for _, array in piece])
+        waiting.append(piece)
+        if len(waiting) > len(_streams()):
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _streams() -> list[Any]:
+    if not _made:
+        device = mx.default_device()
+        _made.extend([mx.new_stream(device) for _ in range(2 if device == mx.cpu else 1)])
+    return _made
+
+
+_made: list[Any] = []
+
+
+def _extent(module: nn.Module) -> tuple[int, int]:
+    """Rows (or experts) of a layer's weight, and its weights, unpacked."""
+    inner = getattr(module, "linear", None) or getattr(module, "embedding", None) or module
+    weight = inner.get("weight")
+    if weight is None:
+        return 1, 1
+    return weight.shape[0], weight.size * 32 // inner.bits if hasattr(inner, "bits") else weight.size
+
+
+def _working_bytes(module: nn.Module) -> int:
+    """Memory that computing a layer takes: it is read whole, and computed in pieces."""
+    stored = sum(a.nbytes for _, a in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters())))
+    _, weights = _extent(module)
+    if isinstance(module, _CUTTABLE):
+        weights = min(weights, PIECE) * (len(_streams()) + 1)
+    # A delta is float32, then cast; beside it the dequantized weight, the sum, and what is written.
+    return stored + weights * (4 + 3 * 2 + 1 if hasattr(module, "fuse") else 2 + 2)
+
+
+def _dequantized(module: nn.Module) -> nn.Module:
+    holder = nn.Module()
+    holder.layer = copy.copy(module)
+    return dequantize_model(holder).layer
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PunieError(
+            "The quantized model does not fit the disk.",
+            where=folder,
+            found=f"{free / 1e9:.3f} GB free",
+            expected=f"{needed / 1e9:.3f} GB",
+            next_step="punie store gc, or another disk: store.dir=FOLDER",
+        )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -15,14 +15,14 @@ _BUCKET = 16
 """Rows whose lengths round to the same multiple are interchangeable; tokens."""
 
 
-def stream(seed: int, purpose: str) -> np.random.Generator:
-    """The generator of one purpose (a key of ``STREAMS``) under a seed."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAMS[purpose]])))
+def stream(seed: int, purpose: str, *part: int) -> np.random.Generator:
+    """The generator of one purpose (a key of ``STREAMS``) under a seed; ``part`` divides it further."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAMS[purpose], *part])))
 
 
-def mlx_seed(seed: int, purpose: str) -> int:
+def mlx_seed(seed: int, purpose: str, *part: int) -> int:
     """A seed for MLX's own generator, of one purpose's stream."""
-    return int(stream(seed, purpose).integers(2**63))
+    return int(stream(seed, purpose, *part).integers(2**63))
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:

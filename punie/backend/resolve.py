@@ -9,6 +9,7 @@ from punie.errors import PunieError
 from punie.paths import resource
 from punie.store.digests import content_digests
 
+_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 _PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
@@ -55,6 +56,11 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
 def contents(folder: Path) -> dict[str, str]:
     """File name to sha256 for every file of a model that can influence a result."""
     return content_digests(p for p in folder.iterdir() if p.suffix in _PARTS and not p.name.startswith("."))
+
+
+def tokenizer_contents(folder: Path) -> dict[str, str]:
+    """File name to sha256 for the files that decide how text becomes tokens."""
+    return {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
 
 
 def download(repo: str, revision: str) -> Path:

@@ -1,14 +1,19 @@
-"""LoRA training over mlx-lm's models and layers, as a function of the rows and the arguments alone.
+"""The training loop over mlx-lm's models: a function of the rows and the arguments alone.
+
+Order, validation, reporting, checkpoints and resumption cannot influence one another
+(docs/training.md says how mlx-lm's own loop differs, and why).
 
 Shape letters: B = rows in a batch, T = tokens of the longest of them, V = vocabulary.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,37 +21,60 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optimizers
-from mlx.utils import tree_flatten, tree_map
-from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.tuner.utils import build_schedule
+from mlx_lm.utils import maybe_set_recommended_wired_limit
 
+from punie.backend import adapter
+from punie.backend.batches import Row, pad, width
+from punie.backend.checkpoints import Checkpoints
+from punie.backend.metrics import Metrics
 from punie.backend.order import mlx_seed, training_batches, validation_batches
 from punie.errors import PunieError
 
-PAD_TO = 8
-"""Batches are padded to a multiple of this many tokens."""
-ADAPTER = "adapters.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+OPTIMIZERS = {
+    "adam": optimizers.Adam,
+    "adamw": optimizers.AdamW,
+    "muon": optimizers.Muon,
+    "sgd": optimizers.SGD,
+    "adafactor": optimizers.Adafactor,
+}
+STUCK = 0.01
+"""A validation loss that fell by less than this share has not moved."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One tokenized training example."""
+class Recipe:
+    """How to train; the fields are ``lora``'s, and documented there."""
 
-    name: str
-    """``file:line``, for messages."""
-    tokens: list[int]
-    prompt: int
-    """Leading tokens that get no loss."""
+    iters: int
+    batch_size: int
+    grad_accumulation_steps: int
+    accumulation: str
+    learning_rate: float
+    lr_schedule: dict[str, Any] | None
+    optimizer: str
+    optimizer_config: dict[str, Any]
+    steps_per_report: int
+    steps_per_eval: int
+    val_batches: int
+    save_every: int
+    keep_checkpoints: int
+    select: str
+    grad_checkpoint: bool
+    seed: int
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run came to."""
+    """What a training came to."""
 
     iters: int
     updates: int
     selected_iter: int
     """The iteration whose weights are the result."""
+    resumed_from: int
+    """The checkpoint this process went on from; 0 if it began at the beginning."""
     train_loss: float
     """Mean over the last report window; nats per supervised token."""
     valid_loss: float
@@ -55,7 +83,7 @@ class Trained:
     """Before the first update."""
     supervised_tokens: int
     tokens: int
-    """Including prompts, excluding padding."""
+    """Prompts included, padding not."""
     padding_share: float
     """Share of the computed positions that were padding."""
     tokens_per_second: float
@@ -64,257 +92,309 @@ class Trained:
     """Trainable parameters."""
     parameters: int
     """All parameters of the model in memory."""
-
-
-def attach_adapter(
-    model: nn.Module,
-    *,
-    num_layers: int,
-    rank: int,
-    scale: float,
-    dropout: float,
-    keys: list[str] | None,
-    seed: int,
-    dora: bool = False,
-) -> dict[str, Any]:
-    """Freeze the model and give its last layers an adapter, drawn from its own stream of the seed.
-
-    Returns:
-        The adapter's description in mlx-lm's format (adapter_config.json).
-
-    Raises:
-        PunieError: The model has fewer layers, or none of the keys.
-    """
-    depth = len(model.layers)
-    if num_layers > depth:
-        raise PunieError(
-            "The adapter has more layers than the model.",
-            where="lora.num_layers",
-            found=num_layers,
-            expected=f"at most {depth}",
-            next_step=f"lora.num_layers={depth}, or -1 for all",
-        )
-    parameters: dict[str, Any] = {"rank": rank, "scale": scale, "dropout": dropout}
-    if keys is not None:
-        parameters["keys"] = keys
-    layers = depth if num_layers == -1 else num_layers
-    model.freeze()
-    mx.random.seed(mlx_seed(seed, "adapter"))
-    try:
-        linear_to_lora_layers(model, layers, parameters, use_dora=dora)
-    except ValueError as error:
-        raise PunieError("The adapter does not fit the model.", where="lora", found=error) from error
-    if not tree_flatten(model.trainable_parameters()):
-        raise PunieError("No layer of the model is adapted.", where="lora.keys", found=keys)
-    mx.eval(model.trainable_parameters())
-    return {"fine_tune_type": "dora" if dora else "lora", "num_layers": layers, "lora_parameters": parameters}
+    warnings: tuple[str, ...]
+    """What a person should look at."""
 
 
 def train(
     model: nn.Module,
     rows: Sequence[Row],
     valid: Sequence[Row],
+    recipe: Recipe,
     *,
     out: Path,
-    adapter_config: dict[str, Any],
-    iters: int,
-    batch_size: int,
-    grad_accumulation_steps: int,
-    learning_rate: float,
-    optimizer: str,
-    max_seq_length: int,
-    steps_per_report: int,
-    steps_per_eval: int,
-    val_batches: int,
-    save_every: int,
-    select: str,
-    grad_checkpoint: bool,
-    seed: int,
+    description: dict[str, Any],
+    identity: str,
     report: Callable[[dict[str, Any]], None],
+    score: Callable[[], float] | None = None,
+    group: mx.distributed.Group | None = None,
 ) -> Trained:
-    """Train the adapter that ``attach_adapter`` gave the model, and write it to ``out``.
+    """Train what ``adapter.attach`` left unfrozen, or go on from the newest whole checkpoint in ``out``.
 
-    The gradient of an update is that of the mean over all supervised tokens of its minibatches; a
-    trailing window shorter than ``grad_accumulation_steps`` is applied too. Validation scores the same
-    rows each time: before the first update, every ``steps_per_eval`` minibatches, at checkpoints where
-    one is to be selected, and after the last update.
+    With ``accumulation`` by token, an update's gradient is that of the mean over all supervised tokens of
+    its minibatches; by batch, the mean of their means. A trailing window is applied too. Validation
+    scores the same rows each time: before the first update, every ``steps_per_eval`` minibatches, at the
+    checkpoints among which one is to be selected, and after the last update.
 
     Args:
         model: In training precision.
         rows: Training rows.
         valid: Validation rows.
-        out: Folder for the adapter, ``train.jsonl`` and ``checkpoints/``.
-        adapter_config: What ``attach_adapter`` returned.
-        iters: Minibatches.
-        batch_size: Rows to a minibatch.
-        grad_accumulation_steps: Minibatches to an update.
-        learning_rate: Constant.
-        optimizer: ``adam`` or ``adamw``.
-        max_seq_length: Tokens kept of a row.
-        steps_per_report: Minibatches between ``train`` records.
-        steps_per_eval: Minibatches between ``valid`` records.
-        val_batches: Minibatches' worth of validation rows; -1 for all.
-        save_every: Minibatches between checkpoints.
-        select: ``last`` or ``best_val``.
-        grad_checkpoint: Recompute activations in the backward pass.
-        seed: Of data order, validation subset and dropout.
-        report: Called with every record of ``train.jsonl`` and with ``{"iter": …}`` after each minibatch.
+        recipe: How to train.
+        out: Folder for the adapter, ``train.jsonl`` and ``checkpoints/``; may hold those of a killed run.
+        description: What ``adapter.attach`` returned; written beside the weights.
+        identity: Digest of all that the training is a function of.
+        report: Called with every record of ``train.jsonl``, and with ``{"iter": …}`` after a minibatch.
+        score: Scores the model as it stands, for ``select=best_eval``.
+        group: The workers of a data-parallel training: each computes its share of every batch, the sums
+            are those of all, and rank 0 writes.
 
     Returns:
         What it came to.
 
     Raises:
-        PunieError: The loss is not finite.
+        PunieError: The loss or the gradient is not finite; a checkpoint belongs to another training.
     """
-    lengths = [min(len(row.tokens), max_seq_length) for row in rows]
-    checks = validation_batches([len(row.tokens) for row in valid], batch_size, val_batches, seed)
-    steps = _optimizer(optimizer, learning_rate)
-    state = _Progress(report, out / "train.jsonl")
-    mx.random.seed(mlx_seed(seed, "dropout"))
-    best = (math.inf, 0)
-    first_valid = valid_loss = math.nan
-    with _checkpointed(model, grad_checkpoint), state:
-        value_and_grad = nn.value_and_grad(model, _summed_loss)
-        gradient, window_tokens, updates = None, 0, 0
-        for it, batch in zip(range(1, iters + 1), training_batches(lengths, batch_size, seed), strict=False):
-            if it == 1:
-                first_valid = _validate(model, valid, checks, max_seq_length)
-                state.valid(0, updates, first_valid)
-            clock = time.perf_counter()
-            model.train()
-            array, bounds, real = _pad([rows[i] for i in batch], max_seq_length)
-            loss, step_gradient = value_and_grad(model, array, bounds)
-            supervised = _supervised([rows[i] for i in batch], max_seq_length)
-            gradient = step_gradient if gradient is None else tree_map(mx.add, gradient, step_gradient)
-            window_tokens += supervised
-            if it % grad_accumulation_steps == 0 or it == iters:
-                share = 1.0 / window_tokens
-                steps.update(model, tree_map(lambda g, share=share: g * share, gradient))
-                gradient, window_tokens, updates = None, 0, updates + 1
-                mx.eval(model.trainable_parameters(), steps.state, loss)
-            else:
-                mx.eval(gradient, loss)
-            total = _number(loss)
-            if not math.isfinite(total):
-                names = ", ".join(rows[i].name for i in batch)
-                raise PunieError(
-                    f"The loss is not finite at iteration {it}.",
-                    where=names,
-                    found=total,
-                    next_step="lower lora.learning_rate or lora.scale, and look at the rows named above",
-                )
-            state.trained(it, updates, total, supervised, real, array.size, time.perf_counter() - clock)
-            if it % steps_per_report == 0 or it == iters:
-                state.flush(it, learning_rate)
-            saving = it % save_every == 0 or it == iters
-            if it % steps_per_eval == 0 or it == iters or (saving and select == "best_val"):
-                valid_loss = _validate(model, valid, checks, max_seq_length)
-                state.valid(it, updates, valid_loss)
-            if saving:
-                _save_adapter(model, out / "checkpoints" / f"{it:07d}", adapter_config)
-                if valid_loss < best[0]:
-                    best = (valid_loss, it)
-    selected = best[1] if select == "best_val" else iters
-    chosen = out / "checkpoints" / f"{selected:07d}"
-    for name in (ADAPTER, ADAPTER_CONFIG):
-        (out / name).write_bytes((chosen / name).read_bytes())
-    return Trained(
-        iters=iters,
-        updates=updates,
-        selected_iter=selected,
-        train_loss=state.last_loss,
-        valid_loss=best[0] if select == "best_val" else valid_loss,
-        first_valid_loss=first_valid,
-        supervised_tokens=state.supervised,
-        tokens=state.tokens,
-        padding_share=round(1 - state.tokens / state.positions, 6),
-        tokens_per_second=round(state.tokens / state.seconds, 1),
-        trainable=_count(model.trainable_parameters()),
-        parameters=_count(model.parameters()),
-    )
+    return _Training(model, rows, valid, recipe, out, description, identity, report, score, group).run()
 
 
-class _Progress:
-    """The metrics stream: sums since the last record, totals, and the file."""
-
-    def __init__(self, report: Callable[[dict[str, Any]], None], path: Path) -> None:
-        self.report, self.path = report, path
-        self.tokens = self.supervised = self.positions = 0
-        self.seconds = 0.0
-        self.last_loss = math.nan
-        self._window = [0.0, 0, 0, 0.0]  # loss, supervised tokens, tokens, seconds
-        self._updates = 0
-
-    def __enter__(self) -> _Progress:
-        self.stream = self.path.open("w")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-
-    def trained(
-        self, it: int, updates: int, loss: float, supervised: int, tokens: int, positions: int, seconds: float
+class _Training:
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: Sequence[Row],
+        valid: Sequence[Row],
+        recipe: Recipe,
+        out: Path,
+        description: dict[str, Any],
+        identity: str,
+        report: Callable[[dict[str, Any]], None],
+        score: Callable[[], float] | None,
+        group: mx.distributed.Group | None,
     ) -> None:
-        self.tokens += tokens
-        self.supervised += supervised
-        self.positions += positions
-        self.seconds += seconds
-        self._updates = updates
-        self._window = [a + b for a, b in zip(self._window, (loss, supervised, tokens, seconds), strict=True)]
-        self.report({"iter": it})
-
-    def flush(self, it: int, learning_rate: float) -> None:
-        loss, supervised, tokens, seconds = self._window
-        self.last_loss = loss / supervised
-        self._write(
-            {
-                "kind": "train",
-                "iter": it,
-                "update": self._updates,
-                "loss": round(self.last_loss, 6),
-                "learning_rate": learning_rate,
-                "tokens": self.tokens,
-                "supervised_tokens": self.supervised,
-                "tokens_per_second": round(tokens / seconds, 1),
-                "peak_memory_mb": round(mx.get_peak_memory() / 1e6, 1),
-            }
+        self.model, self.rows, self.valid, self.recipe = model, rows, valid, recipe
+        self.out, self.description, self.score, self.group = out, description, score, group
+        self.rank, self.size = (group.rank(), group.size()) if group is not None else (0, 1)
+        self.checks = validation_batches(
+            [len(row.tokens) for row in valid], recipe.batch_size, recipe.val_batches, recipe.seed
         )
-        self._window = [0.0, 0, 0, 0.0]
+        self.optimizer = _optimizer(recipe)
+        self.optimizer.init(model.trainable_parameters())
+        self.trainable = {name: cast(mx.array, p) for name, p in tree_flatten(model.trainable_parameters())}
+        self.checkpoints = Checkpoints(out / "checkpoints", identity)
+        self.metrics = Metrics(out / "train.jsonl" if self.rank == 0 else None, report)
+        self.value_and_grad = nn.value_and_grad(model, summed_loss)
+        self.gradient: dict[str, mx.array] = {}  # by parameter, summed over the window so far
+        self.weight = 0.0  # what the sum is to be divided by
+        self.norm = math.nan
+        self.best: tuple[tuple[float, ...], int] | None = None
 
-    def valid(self, it: int, updates: int, loss: float) -> None:
-        self._write({"kind": "valid", "iter": it, "update": updates, "loss": round(loss, 6)})
+    def run(self) -> Trained:
+        recipe, metrics = self.recipe, self.metrics
+        old_limit = maybe_set_recommended_wired_limit()
+        resumed = self._resume()
+        batches = training_batches([len(row.tokens) for row in self.rows], recipe.batch_size, recipe.seed)
+        try:
+            with _checkpointed(self.model, recipe.grad_checkpoint):
+                if resumed == 0:
+                    metrics.totals.first_valid = self._validate(0)
+                for it, batch in enumerate(itertools.islice(batches, resumed, recipe.iters), resumed + 1):
+                    self._step(it, batch)
+                    if it % recipe.steps_per_report == 0 or it == recipe.iters:
+                        metrics.flush(
+                            it,
+                            learning_rate=_number(self.optimizer.learning_rate),
+                            gradient_norm=round(self.norm, 6),
+                            peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
+                        )
+                    saving = it % recipe.save_every == 0 or it == recipe.iters
+                    selecting = saving and recipe.select != "last"
+                    if it % recipe.steps_per_eval == 0 or it == recipe.iters or selecting:
+                        self._validate(it)
+                    if saving:
+                        self._save(it)
+        finally:
+            metrics.close()
+            if old_limit is not None:
+                mx.set_wired_limit(old_limit)
+        return self._finish(resumed)
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self.stream.write(json.dumps(record) + "\n")
-        self.stream.flush()
-        self.report(record)
+    def _step(self, it: int, batch: list[int]) -> None:
+        """One minibatch, and the update if it closes a window."""
+        recipe, clock = self.recipe, time.perf_counter()
+        chosen = [self.rows[index] for index in batch]
+        supervised = sum(row.supervised for row in chosen)
+        self.model.train()
+        mx.random.seed(mlx_seed(recipe.seed, "dropout", it, self.rank))  # so that no state is to be resumed
+        shares = [chosen[rank :: self.size] for rank in range(self.size)]
+        loss, gradient = mx.array(0.0), None
+        if own := shares[self.rank]:  # a last batch can be smaller than the workers are many
+            loss, gradient = self.value_and_grad(self.model, *pad(own))
+        by_token = recipe.accumulation == "per_token"
+        share = 1.0 if by_token else 1.0 / supervised
+        for name, value in tree_flatten(gradient) if gradient is not None else ():
+            self.gradient[name] = self.gradient.get(name, 0.0) + cast(mx.array, value) * share
+        self.weight += supervised if by_token else 1
+        closing = it % recipe.grad_accumulation_steps == 0 or it == recipe.iters
+        if self.group is not None:
+            loss = mx.distributed.all_sum(loss, group=self.group)
+        if closing:
+            loss = self._update(loss)
+        else:
+            mx.eval(self.gradient, loss)
+        total = _number(loss)
+        if not math.isfinite(total) or (closing and not math.isfinite(self.norm)):
+            raise self._not_finite(it, chosen, total)
+        self.metrics.trained(
+            it,
+            total,
+            supervised=supervised,
+            tokens=sum(len(row.tokens) for row in chosen),
+            positions=sum(len(share) * width(share) for share in shares if share),
+            seconds=time.perf_counter() - clock,
+        )
+
+    def _update(self, loss: mx.array) -> mx.array:
+        gradient = {}
+        for name, like in self.trainable.items():
+            value = self.gradient.get(name, mx.zeros_like(like))  # none, if this worker had no row
+            if self.group is not None:
+                value = mx.distributed.all_sum(value, group=self.group)
+            gradient[name] = value / self.weight
+        norm = mx.sqrt(mx.stack([mx.square(g.astype(mx.float32)).sum() for g in gradient.values()]).sum())
+        self.optimizer.update(self.model, tree_unflatten(list(gradient.items())))
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state, loss, norm)
+        self.norm = _number(norm)
+        self.gradient, self.weight = {}, 0.0
+        self.metrics.totals.updates += 1
+        return loss
+
+    def _validate(self, it: int) -> float:
+        """Mean loss over the supervised tokens of the fixed validation rows, in nats."""
+        self.model.eval()
+        total, supervised = mx.array(0.0), 0
+        for batch in self.checks:
+            chosen = [self.valid[index] for index in batch]
+            supervised += sum(row.supervised for row in chosen)
+            if own := chosen[self.rank :: self.size]:
+                total = total + summed_loss(self.model, *pad(own))
+                mx.eval(total)
+        if self.group is not None:
+            total = mx.distributed.all_sum(total, group=self.group)
+        loss = _number(total) / supervised
+        self.metrics.totals.last_valid = loss
+        self.metrics.write("valid", it, loss=round(loss, 6))
+        return loss
+
+    def _save(self, it: int) -> None:
+        """Publish a checkpoint, and see whether it is the best so far."""
+        recipe = self.recipe
+        if recipe.select != "last":
+            merit: tuple[float, ...] = (-self.metrics.totals.last_valid,)
+            if self.score is not None:
+                self.model.eval()
+                value = self.score()
+                self.metrics.write("select", it, score=round(value, 6))
+                merit = (value, *merit)
+            if self.best is None or merit > self.best[0]:
+                self.best = (merit, it)
+        if self.rank != 0:
+            return
+        arrays = {
+            **_prefixed("optimizer", self.optimizer.state),
+            **_prefixed("gradient", self.gradient),
+        }
+        state = {
+            "metrics": self.metrics.state(),
+            "weight": self.weight,
+            "best": list(self.best) if self.best else None,
+        }
+        self.checkpoints.save(
+            it, lambda folder: adapter.save(self.model, folder, self.description), arrays, state
+        )
+        self.checkpoints.thin(recipe.keep_checkpoints, [self.best[1]] if self.best else [])
+
+    def _resume(self) -> int:
+        """Take up the newest whole checkpoint; returns the iterations it has done."""
+        found = self.checkpoints.newest()
+        if found is None:
+            if self.metrics.path is not None:
+                self.metrics.restore({"position": 0})
+            return 0
+        state, arrays, folder = found
+        self.model.load_weights(str(folder / adapter.WEIGHTS), strict=False)
+        groups: dict[str, list[tuple[str, mx.array]]] = {"optimizer": [], "gradient": []}
+        for name, value in arrays.items():
+            group, _, key = name.partition("/")
+            if group in groups:
+                groups[group].append((key, value))
+        self.optimizer.state = tree_unflatten(groups["optimizer"])
+        self.gradient = dict(groups["gradient"])
+        self.weight = state["weight"]
+        self.best = (tuple(state["best"][0]), state["best"][1]) if state["best"] else None
+        self.metrics.restore(state["metrics"])
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state, self.gradient)
+        return int(state["iter"])
+
+    def _finish(self, resumed: int) -> Trained:
+        recipe, totals = self.recipe, self.metrics.totals
+        selected = self.best[1] if self.best else recipe.iters
+        if self.rank == 0:
+            for name in (adapter.WEIGHTS, adapter.CONFIG):
+                shutil.copyfile(self.checkpoints.path(selected) / name, self.out / name)
+            self.checkpoints.finish()
+        valid_loss = -self.best[0][-1] if self.best else totals.last_valid
+        warnings = []
+        if not valid_loss < totals.first_valid * (1 - STUCK):
+            warnings.append(
+                f"the validation loss has not moved: {totals.first_valid:.4f} before, {valid_loss:.4f} after "
+                f"{totals.updates} updates; raise lora.learning_rate or lora.iters, or look at the data"
+            )
+        return Trained(
+            iters=recipe.iters,
+            updates=totals.updates,
+            selected_iter=selected,
+            resumed_from=resumed,
+            train_loss=totals.train_loss,
+            valid_loss=valid_loss,
+            first_valid_loss=totals.first_valid,
+            supervised_tokens=totals.supervised,
+            tokens=totals.tokens,
+            padding_share=round(1 - totals.tokens / totals.positions, 6),
+            tokens_per_second=round(totals.tokens / totals.seconds, 1),
+            trainable=_count(self.model.trainable_parameters()),
+            parameters=_count(self.model.parameters()),
+            warnings=tuple(warnings),
+        )
+
+    def _not_finite(self, it: int, chosen: Sequence[Row], loss: float) -> PunieError:
+        last = self.checkpoints.newest()
+        kept = f"the last good checkpoint is {last[2]}" if last else "there is no checkpoint before it"
+        return PunieError(
+            f"The {'loss' if not math.isfinite(loss) else 'gradient'} is not finite at iteration {it}.",
+            where=", ".join(row.name for row in chosen),
+            found=f"loss {loss}, gradient norm {self.norm}; {kept}",
+            next_step="lower lora.learning_rate or lora.scale, and look at the rows named above",
+        )
 
 
-def _optimizer(name: str, learning_rate: float) -> optimizers.Optimizer:
-    return {"adam": optimizers.Adam, "adamw": optimizers.AdamW}[name](learning_rate=learning_rate)
-
-
-def _summed_loss(model: nn.Module, batch: mx.array, bounds: mx.array) -> mx.array:
+def summed_loss(model: nn.Module, tokens: mx.array, mask: mx.array) -> mx.array:
     """Cross-entropy summed over the supervised positions, in nats.
 
     Args:
         model: The model.
-        batch: Token ids, (B, T).
-        bounds: First supervised token and end of each row, (B, 2).
+        tokens: Token ids, (B, T).
+        mask: 1 where the next token is supervised, (B, T - 1).
     """
-    logits = model(batch[:, :-1]).astype(mx.float32)  # (B, T - 1, V)
-    position = mx.arange(1, batch.shape[1])
-    mask = (position >= bounds[:, :1]) & (position < bounds[:, 1:])
-    return (nn.losses.cross_entropy(logits, batch[:, 1:]) * mask).sum()
+    logits = model(tokens[:, :-1]).astype(mx.float32)  # (B, T - 1, V)
+    return (nn.losses.cross_entropy(logits, tokens[:, 1:]) * mask).sum()
 
 
-def _pad(rows: Sequence[Row], max_seq_length: int) -> tuple[mx.array, mx.array, int]:
-    """Token ids (B, T) padded on the right, supervised bounds (B, 2), and the number of real tokens."""
-    cut = [row.tokens[:max_seq_length] for row in rows]
-    width = math.ceil(max(map(len, cut)) / PAD_TO) * PAD_TO
-    batch = mx.array([tokens + [0] * (width - len(tokens)) for tokens in cut], dtype=mx.int32)
-    bounds = mx.array([[max(row.prompt, 1), len(tokens)] for row, tokens in zip(rows, cut, strict=True)])
-    return batch, bounds, sum(map(len, cut))
+def _optimizer(recipe: Recipe) -> optimizers.Optimizer:
+    try:
+        schedule = build_schedule(recipe.lr_schedule) if recipe.lr_schedule else recipe.learning_rate
+    except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
+        raise PunieError(
+            "The learning-rate schedule cannot be built.",
+            where="lora.lr_schedule",
+            found=error,
+            expected="name and arguments of one of mlx.optimizers' schedules, such as cosine_decay",
+        ) from error
+    try:
+        return OPTIMIZERS[recipe.optimizer](learning_rate=schedule, **recipe.optimizer_config)
+    except TypeError as error:
+        raise PunieError(
+            "The optimizer does not take these options.", where="lora.optimizer_config", found=error
+        ) from error
+
+
+def join_workers() -> mx.distributed.Group:
+    """The group of the processes that ``mlx.launch`` started with this one."""
+    return mx.distributed.init(strict=True, backend="ring")
+
+
+def _prefixed(name: str, tree: Any) -> dict[str, mx.array]:
+    return {f"{name}/{key}": cast(mx.array, value) for key, value in tree_flatten(tree)}
 
 
 def _number(scalar: mx.array) -> float:
@@ -325,38 +405,12 @@ def _count(parameters: Any) -> int:
     return sum(cast(mx.array, value).size for _, value in tree_flatten(parameters))
 
 
-def _supervised(rows: Sequence[Row], max_seq_length: int) -> int:
-    return sum(min(len(row.tokens), max_seq_length) - max(row.prompt, 1) for row in rows)
-
-
-def _validate(model: nn.Module, rows: Sequence[Row], batches: list[list[int]], max_seq_length: int) -> float:
-    """Mean loss over the supervised tokens of the fixed validation rows, in nats."""
-    model.eval()
-    total, supervised = 0.0, 0
-    for batch in batches:
-        chosen = [rows[i] for i in batch]
-        array, bounds, _ = _pad(chosen, max_seq_length)
-        total += _number(_summed_loss(model, array, bounds))
-        supervised += _supervised(chosen, max_seq_length)
-    return total / supervised
-
-
-def _save_adapter(model: nn.Module, folder: Path, config: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    mx.save_safetensors(str(folder / ADAPTER), dict(tree_flatten(model.trainable_parameters())))
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-
-
-class _checkpointed:
+@contextmanager
+def _checkpointed(model: nn.Module, enabled: bool) -> Generator[None]:
     """Gradient checkpointing for the model's layers while the block runs, and not a moment longer."""
-
-    def __init__(self, model: nn.Module, enabled: bool) -> None:
-        self.kind = type(model.layers[0]) if enabled else None
-
-    def __enter__(self) -> None:
-        if self.kind is None:
-            return
-        self.plain = plain = self.kind.__call__
+    kind = type(model.layers[0])
+    plain = kind.__call__
+    if enabled:
 
         def call(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
             def inner(parameters: Any, *args: Any, **kwargs: Any) -> Any:
@@ -365,8 +419,8 @@ class _checkpointed:
 
             return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
 
-        self.kind.__call__ = call
-
-    def __exit__(self, *_: object) -> None:
-        if self.kind is not None:
-            self.kind.__call__ = self.plain
+        kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = plain

@@ -222,6 +222,21 @@ def _relations(config: Config) -> Iterator[ConfigError]:
                 expected="a field of lora",
                 next_step=f"did you mean {near[0]}?" if near else None,
             )
+    lora = config.lora
+    if lora.save_every > lora.iters:
+        yield ConfigError(
+            "No checkpoint would ever be saved.",
+            where="lora.save_every",
+            found=f"every {lora.save_every} of {lora.iters} iterations",
+            next_step=f"lora.save_every={lora.iters}",
+        )
+    if lora.workers > 1 and lora.select == "best_eval":
+        yield ConfigError(
+            "Workers do not evaluate.",
+            where="lora.select=best_eval",
+            found=f"lora.workers={lora.workers}",
+            next_step="lora.select=best_val, or lora.workers=1",
+        )
     if config.eval.repeats > 1 and config.eval.temperature == 0:
         yield ConfigError(
             "Repeats at temperature 0 give the same answer every time and are not samples.",

@@ -70,6 +70,10 @@ class ModelConfig:
     recipe: dict[str, Any] = option(
         "Fields of lora that this model needs otherwise; used by lora=reference.", {}, neutral=True
     )
+    dimensions: dict[str, Any] = option(
+        "What its config.json says of its size; for estimates where the model is not on this machine.",
+        {}, neutral=True,
+    )  # fmt: skip
 
 
 @dataclass
@@ -85,35 +89,70 @@ class DataConfig:
 
 
 @dataclass
-class LoraConfig:
-    """LoRA fine-tuning, under mlx-lm's names."""
+class Schedule:
+    """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count updates, not minibatches."""
 
-    fine_tune_type: str = option("Kind of adapter.", "lora", choices=("lora", "dora"))
+    name: str = option("Such as cosine_decay, exponential_decay, linear_schedule or step_decay.")
+    arguments: list[float] = option("Its arguments; the first is the initial learning rate.", [])
+    warmup: int = option("Updates of linear warm-up before it.", 0, unit="updates", ge=0)
+    warmup_init: float = option("Learning rate the warm-up starts from.", 0.0, ge=0.0)
+
+
+@dataclass
+class LoraConfig:
+    """Fine-tuning, under mlx-lm's names."""
+
+    fine_tune_type: str = option(
+        "An adapter, or the last layers themselves.", "lora", choices=("lora", "dora", "full")
+    )
     rank: int = option("Rank of the low-rank update.", 8, ge=1)
     scale: float = option("Direct multiplier of the update (not PEFT's alpha / rank).", 20.0, gt=0.0)
     dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
-    num_layers: int = option("Transformer blocks to adapt, from the last one; -1 for all.", 8, ge=-1)
+    num_layers: int = option("Transformer blocks to train, from the last one; -1 for all.", 8, ge=-1)
     keys: list[str] | None = option("Layers within a block to adapt; null for every linear one.", None)
     iters: int = option("Minibatches to train on (not optimizer updates).", 800, unit="minibatches", ge=1)
-    batch_size: int = option("Rows in a minibatch.", 1, unit="rows", ge=1)
+    batch_size: int = option("Rows in a minibatch, over all workers.", 1, unit="rows", ge=1)
     grad_accumulation_steps: int = option("Minibatches to an optimizer update.", 4, unit="minibatches", ge=1)
-    learning_rate: float = option("Constant learning rate.", 1e-4, gt=0.0)
-    optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw"))
+    accumulation: str = option(
+        "What every weight is equal for in an update: a token, or a minibatch (mlx-lm's way).",
+        "per_token", choices=("per_token", "per_batch"),
+    )  # fmt: skip
+    learning_rate: float = option("Learning rate, unless lr_schedule is given.", 1e-4, gt=0.0)
+    lr_schedule: Schedule | None = option("Learning rate as a function of the update.", None)
+    optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw", "muon", "sgd", "adafactor"))
+    optimizer_config: dict[str, Any] = option("Further arguments of the optimizer.", {})
     max_seq_length: int = option(
         "Longest row; longer ones are cut off at the end.", 2048, unit="tokens", ge=8
     )
-    mask_prompt: bool = option("Supervise the last assistant turn only.", True)
+    mask_prompt: bool = option("Supervise assistant turns only; otherwise every token.", True)
+    supervise: str = option(
+        "Which assistant turns get loss, with mask_prompt.", "last_turn", choices=("last_turn", "all_turns")
+    )
     grad_checkpoint: bool = option("Recompute activations backwards: less memory, more time.", False)
     steps_per_report: int = option(
         "Minibatches between loss reports.", 10, unit="minibatches", ge=1, neutral=True
     )
-    steps_per_eval: int = option("Minibatches between validations.", 50, unit="minibatches", ge=1)
+    steps_per_eval: int = option(
+        "Minibatches between validations.", 50, unit="minibatches", ge=1, neutral=True
+    )
     val_batches: int = option(
         "Validation minibatches, always the same rows; -1 for the whole set.", 10, unit="minibatches", ge=-1
     )
     save_every: int = option("Minibatches between checkpoints.", 200, unit="minibatches", ge=1)
-    select: str = option("Which checkpoint is the result.", "last", choices=("last", "best_val"))
+    keep_checkpoints: int = option(
+        "Newest checkpoints kept, besides the selected one.", 4, unit="checkpoints", ge=1, neutral=True
+    )
+    select: str = option(
+        "Which checkpoint is the result: the last, that of lowest validation loss, or that of highest strict "
+        "score on select_suite.",
+        "last", choices=("last", "best_val", "best_eval"),
+    )  # fmt: skip
+    select_suite: str = option(
+        "Suite of select=best_eval; never the evaluated one.", "select52", neutral=True
+    )
     seed: int = option("Seeds the data order and, by its own stream, the initial adapter.", 0, ge=0)
+    workers: int = option("Processes that share every batch, under mlx.launch.", 1, unit="processes", ge=1)
+    hosts: list[str] = option("Hosts of the workers; none is this machine.", [], neutral=True)
 
 
 @dataclass
@@ -127,6 +166,22 @@ class QuantizeConfig:
         choices=(None, 2, 3, 4, 5, 6, 8),
     )
     group_size: int = option("Weights that share a scale.", 64, unit="weights", choices=(32, 64, 128))
+    recipe: str | None = option(
+        "One of mlx-lm's mixed recipes: more bits for the layers that need them; null for none.", None,
+        choices=(None, "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"),
+    )  # fmt: skip
+    shard_mb: int = option("Largest weight file; a tensor is never divided.", 5000, unit="MB", ge=1)
+    fidelity_rows: int = option(
+        "Validation rows on which base, adapter and result are compared; 0 compares nothing.",
+        16, unit="rows", ge=0,
+    )  # fmt: skip
+    min_gain_kept: float = option(
+        "Share of the adapter's log-probability gain that must be left; below it the run fails.", 0.5, le=1.0
+    )
+    keep: str = option(
+        "until_evaluated deletes the model once it is scored; it is rebuilt when something needs it.",
+        "always", choices=("always", "until_evaluated"), neutral=True,
+    )  # fmt: skip
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from punie.datasets.card import card
 from punie.datasets.code import chain, condition, loop, outcome, step
-from punie.datasets.phrasings import Split, Task, draw_task, framed
+from punie.datasets.phrasings import Split, Task, asked, draw_task, framed
 from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
 from punie.errors import DataError
@@ -192,8 +192,7 @@ class _Builder:
         return [draw_task(name, self.split, self.values, order=True) for name in names]
 
     def _turn(self, task: Task) -> list[Message]:
-        text = framed(task.text, self.split, self.rng) if task.is_order else task.text
-        return _exchange(text, wrap(step(task)))
+        return _exchange(asked(task, self.split, self.rng), wrap(step(task)))
 
 
 def _exchange(request: str, answer: str) -> list[Message]:

@@ -18,19 +18,32 @@ from punie.tools.registry import TOOLS
 
 Split = Literal["train", "valid"]
 
-FRAMES: dict[Split, tuple[str, ...]] = {
-    "train": (
-        *("{}", "{}", "{}", "{}.", "please {}", "please {}.", "{}, please.", "{} please"),
-        *("can you {}?", "could you {}?", "can you please {}?", "hi, can you {}?", "hey, {}", "ok, {}"),
-        *("I want you to {}.", "I need you to {}.", "I would like you to {}.", "go ahead and {}."),
-        *("now {}.", "next, {}.", "help me: {}."),
-    ),
-    "valid": (
-        *("kindly {}.", "would you mind if I asked you to {}?"),
-        *("your next job: {}.", "do me a favour and {}."),
-    ),
+Form = Literal["order", "thing", "sentence"]
+
+FRAMES: dict[Split, dict[Form, tuple[str, ...]]] = {
+    "train": {
+        "order": (
+            *("{}", "{}", "{}", "{}.", "please {}", "please {}.", "{}, please.", "{} please"),
+            *("can you {}?", "could you {}?", "can you please {}?", "hi, can you {}?", "hey, {}", "ok, {}"),
+            *("I want you to {}.", "I need you to {}.", "I would like you to {}.", "go ahead and {}."),
+            *("now {}.", "next, {}.", "help me: {}."),
+        ),
+        "thing": (
+            *("{}", "{}", "please, {}", "I want {}.", "I need {}.", "I would like {}."),
+            *("may I have {}?", "I am looking for {}.", "I care about {}.", "next: {}", "so, {}?"),
+        ),
+        "sentence": ("{}",),
+    },
+    "valid": {
+        "order": (
+            *("kindly {}.", "would you mind if I asked you to {}?"),
+            *("your next job: {}.", "do me a favour and {}."),
+        ),
+        "thing": (),
+        "sentence": ("{}",),
+    },
 }
-"""What an order is put into; "{}" is the order."""
+"""What a request is put into; "{}" is the request."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -45,11 +58,8 @@ class Template:
     """With slots still in it: ``show me {file}``."""
     arguments: tuple[tuple[str, object], ...] = ()
     """Arguments that its words imply."""
-
-    @property
-    def is_order(self) -> bool:
-        """Whether it fits into a frame; the others are whole sentences."""
-        return not (self.text[0].isupper() or self.text.endswith(("?", ".")))
+    form: Form = "order"
+    """Which frames it fits into; a sentence fits into none."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +69,11 @@ class Task:
     tool: str
     """The tool to call."""
     text: str
-    """The request, or the order to put into a frame."""
+    """The request, not yet in a frame."""
     arguments: dict[str, object]
     """By parameter name, in the order of the tool's parameters; defaults are left out."""
-    is_order: bool = True
-    """Whether ``text`` fits into a frame."""
+    form: Form = "order"
+    """Which frames the text fits into."""
 
 
 @cache
@@ -89,7 +99,14 @@ def _expanded(tool: str, pattern: str) -> list[Template]:
     text, _, implied = pattern.partition(" => ")
     name, _, value = implied.partition("=")
     arguments = ((name, value == "True"),) if implied else ()
-    return [Template(tool, each, arguments) for each in dict.fromkeys(expand(text))]
+    texts = expand(text.removeprefix("~ "))
+    form: Form = "thing" if text.startswith("~ ") else form_of(texts[0])
+    return [Template(tool, each, arguments, form) for each in dict.fromkeys(texts)]
+
+
+def form_of(text: str) -> Form:
+    """An order starts in lower case and goes on open-ended; anything else is a sentence."""
+    return "sentence" if text[0].isupper() or text.endswith(("?", ".")) else "order"
 
 
 def expand(pattern: str) -> list[str]:
@@ -112,7 +129,7 @@ def fill(template: Template, values: Values) -> Task:
 
     text = _SLOT.sub(value, template.text)
     arguments = {p.name: drawn[p.name] for p in TOOLS[template.tool].parameters if p.name in drawn}
-    return Task(template.tool, text, arguments, template.is_order)
+    return Task(template.tool, text, arguments, template.form)
 
 
 def draw_task(tool: str, split: Split, values: Values, *, order: bool = False) -> Task:
@@ -122,13 +139,18 @@ def draw_task(tool: str, split: Split, values: Values, *, order: bool = False) -
         tool: The tool to ask for.
         split: Whose patterns to use.
         values: Where the values come from.
-        order: Only take templates that fit into a frame.
+        order: Take orders only.
     """
-    groups = [group for group in templates(tool, split) if group[0].is_order or not order]
+    groups = [group for group in templates(tool, split) if group[0].form == "order" or not order]
     return fill(values.rng.choice(values.rng.choice(groups)), values)
 
 
-def framed(order: str, split: Split, rng: random.Random) -> str:
-    """An order as one might say it: bare, with a please, or as a question; capitalised at times."""
-    text = rng.choice(FRAMES[split]).format(order)
+def framed(text: str, split: Split, rng: random.Random, form: Form = "order") -> str:
+    """A request as one might say it: bare, with a please, or as a question; capitalised at most times."""
+    text = rng.choice(FRAMES[split][form]).format(text)
     return text if rng.random() < 0.3 else text[0].upper() + text[1:]
+
+
+def asked(task: Task, split: Split, rng: random.Random) -> str:
+    """A task's text in a frame that it fits into."""
+    return framed(task.text, split, rng, task.form)

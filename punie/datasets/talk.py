@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from punie.datasets.phrasings import Split, draw_task, expand, framed
+from punie.datasets.phrasings import Split, draw_task, expand, form_of, framed
 from punie.datasets.values import Values
 from punie.tools.registry import TOOLS
 
@@ -25,8 +25,7 @@ def _draw(name: str, split: Split, rng: random.Random) -> str:
 
 
 def _said(text: str, split: Split, rng: random.Random) -> str:
-    """A sentence as it is, an order in a frame."""
-    return text if text[0].isupper() or text.endswith(("?", ".")) else framed(text, split, rng)
+    return framed(text, split, rng, form_of(text))
 
 
 def draw_direct(split: Split, rng: random.Random) -> tuple[str, str]:

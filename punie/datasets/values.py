@@ -54,11 +54,11 @@ class Values:
             "query": lambda: self._named("query", self.symbol()),
             "old_name": lambda: self._named("old_name", self.symbol()),
             "new_name": lambda: self._named("new_name", self.symbol()),
-            "pattern": lambda: self._named("pattern", self.rng.choice(POOLS["patterns"]), always=True),
+            "pattern": lambda: self._named("pattern", self.pattern(), always=True),
             "count": self.count,
             "cwd": lambda: (folder := self.rng.choice(POOLS["folders"]), {"cwd": folder}),
             "command": self.command,
-            "content": lambda: self._named("content", self.rng.choice(POOLS["contents"]), always=True),
+            "content": lambda: self._named("content", self.content(), always=True),
             "import": self.import_,
             "module": self.module,
         }  # fmt: skip
@@ -120,8 +120,23 @@ class Values:
     def command(self) -> Drawn:
         """A command line, split at its spaces."""
         line = self.rng.choice(POOLS["commands"])
+        if self.rng.random() < self.novel:
+            line = f"{line.split(' ')[0]} {self.word('verbs')}"
         command, *args = line.split(" ")
         return self._quoted(line), {"command": command} | ({"args": args} if args else {})
+
+    def pattern(self) -> str:
+        """A syntax pattern with placeholders such as $X."""
+        if self.rng.random() < self.novel:
+            return f"{self.rng.choice(('', 'await ', 'return ', 'self.'))}{self.symbol()}($X)"
+        return self.rng.choice(POOLS["patterns"])
+
+    def content(self) -> str:
+        """A line of text for a file."""
+        if self.rng.random() < self.novel:
+            joint = self.rng.choice((" = ", ": ", " "))
+            return f"{self.word('nouns')}{joint}{self.word('stems')}"
+        return self.rng.choice(POOLS["contents"])
 
     def import_(self) -> Drawn:
         """An import statement."""
@@ -129,6 +144,8 @@ class Values:
             statement = f"import {self.word('modules')}"
         else:
             module, _, name = self.rng.choice(POOLS["members"]).partition(":")
+            if self.rng.random() < self.novel:
+                module, name = self.word("modules"), self.symbol()
             statement = f"from {module} import {name}"
         return self._named("import_stmt", statement)
 

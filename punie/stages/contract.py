@@ -46,6 +46,8 @@ class Stage:
     """Fetches inputs that ``contents`` found to be missing."""
     computes: bool = False
     """It uses MLX: its key holds device and library versions."""
+    resumable: bool = False
+    """A killed run's folder is kept, and given to the next one of the same key."""
     labels: bool = False
     """Neutral fields count too, because it shows them to people."""
 

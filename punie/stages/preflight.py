@@ -19,6 +19,7 @@ from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
+from punie.stages import rows
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 """A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
-_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 
 
 def contents(settings: Settings) -> dict[str, Any]:
@@ -37,11 +37,13 @@ def contents(settings: Settings) -> dict[str, Any]:
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
     }
+    if settings.lora.select == "best_eval":
+        found["select_suite"] = suite_digest(settings.lora.select_suite)
     try:
-        files = resolve.contents(base_folder(settings))
+        folder = base_folder(settings)
     except NotCached:
         return found
-    return found | {"tokenizer": {n: d for n, d in files.items() if n.startswith(_TOKENIZER)}}
+    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -56,14 +58,15 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
 
     problems: list[PunieError] = []
     warnings: list[str] = []
-    rows: dict[str, list[Any]] = {}
+    loaded: dict[str, list[Any]] = {}
     folder = data_folder(settings.data.path)
     for name in SPLITS:
         try:
-            rows[name] = load_rows(folder / name)
+            loaded[name] = load_rows(folder / name)
         except PunieError as error:
             problems += each_problem(error)
-    problems += _counts(settings, rows)
+    problems += _counts(settings, loaded)
+    problems += _recipe(settings)
     suite: list[Any] = []
     try:
         suite = load_suite(suite_path(settings.eval.suite))
@@ -71,14 +74,14 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         problems += each_problem(error)
     if not problems:
         system = settings.eval.system_prompt if settings.eval.system_prompt is not None else system_prompt()
-        warnings += _overlaps(rows, suite, system)
-        problems += _rendering(settings, folder)
+        warnings += _overlaps(loaded, suite, system)
+        problems += _rendering(settings)
     if problems:
         raise Problems("The run cannot start:", problems)
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
-    write_json(out / "preflight.json", {"rows": {k: len(v) for k, v in rows.items()}, "warnings": warnings})
-    return {"rows": {k: len(v) for k, v in rows.items()}, "warnings": warnings}
+    write_json(out / "preflight.json", {"rows": {k: len(v) for k, v in loaded.items()}, "warnings": warnings})
+    return {"rows": {k: len(v) for k, v in loaded.items()}, "warnings": warnings}
 
 
 def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[PunieError]:
@@ -135,6 +138,15 @@ def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieErro
                     expected=f"{expected} rows (data.expected_{name.partition('.')[0]})",
                 )
             )
+    if train in found and found[train] < settings.lora.batch_size:
+        problems.append(
+            DataError(
+                "A batch is larger than the training set.",
+                where="lora.batch_size",
+                found=settings.lora.batch_size,
+                expected=f"at most {found[train]}",
+            )
+        )
     if train in found and found[train] < data.min_examples:
         problems.append(
             DataError(
@@ -145,6 +157,41 @@ def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieErro
             )
         )
     return problems
+
+
+def _recipe(settings: Settings) -> list[PunieError]:
+    """What the recipe asks of the model and of the suites."""
+    problems: list[PunieError] = []
+    lora = settings.lora
+    try:
+        depth = _depth(base_folder(settings))
+    except PunieError:
+        depth = None  # another check tells of it
+    if depth is not None and lora.num_layers > depth:
+        problems.append(
+            PunieError(
+                "The adapter has more layers than the model.",
+                where="lora.num_layers",
+                found=lora.num_layers,
+                expected=f"at most {depth}",
+                next_step=f"lora.num_layers={depth}, or -1 for all",
+            )
+        )
+    if lora.select == "best_eval" and suite_digest(lora.select_suite) == suite_digest(settings.eval.suite):
+        problems.append(
+            DataError(
+                "A checkpoint must not be selected by the suite that is evaluated.",
+                where="lora.select_suite",
+                found=lora.select_suite,
+                next_step="lora.select_suite=select52, or lora.select=best_val",
+            )
+        )
+    return problems
+
+
+def _depth(folder: Path) -> int | None:
+    """Number of the model's layers."""
+    return json.loads((folder / "config.json").read_text()).get("num_hidden_layers")
 
 
 def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> list[str]:
@@ -173,13 +220,13 @@ def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> l
     return warnings
 
 
-def _rendering(settings: Settings, folder: Path) -> list[PunieError]:
+def _rendering(settings: Settings) -> list[PunieError]:
     """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer."""
     from punie.backend.load import tokenizer
-    from punie.stages.train import tokenize
 
     try:
-        loaded = tokenizer(base_folder(settings))
+        folder = base_folder(settings)
+        loaded = tokenizer(folder)
     except NotCached:
         return []
     except PunieError as error:
@@ -197,7 +244,7 @@ def _rendering(settings: Settings, folder: Path) -> list[PunieError]:
         )
     for name in SPLITS:
         try:
-            tokenize(folder / name, loaded, settings.lora)
+            rows.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
         except PunieError as error:
             problems += each_problem(error)
     return problems
@@ -206,7 +253,10 @@ def _rendering(settings: Settings, folder: Path) -> list[PunieError]:
 STAGE = Stage(
     name="preflight",
     version=1,
-    reads=("model", "data", "lora.max_seq_length", "lora.mask_prompt", "eval.suite", "eval.system_prompt"),
+    reads=(
+        *("model", "data", "eval.suite", "eval.system_prompt", "lora.batch_size", "lora.num_layers"),
+        *("lora.select", "lora.select_suite", *(name for name in rows.READS if name != "data.path")),
+    ),
     needs=lambda _: (),
     contents=contents,
     run=run,

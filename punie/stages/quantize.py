@@ -1,39 +1,93 @@
-"""quantize: fuse the adapter into the base and quantize → a model folder that mlx-lm itself loads."""
+"""quantize: fuse the adapter into the base and quantize → a model folder that mlx-lm itself loads.
+
+What was lost on the way is measured on validation rows, recorded, and refused if it is too much.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.prompts import format_example
 from punie.stages.contract import Settings, Stage
-from punie.stages.inputs import base_folder
+from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from punie.progress import Reporter
 
+_SPLIT = "valid.jsonl"
+
+
+def contents(settings: Settings) -> dict[str, Any]:
+    """Digest of the rows that the result is measured on."""
+    if not settings.quantize.fidelity_rows:
+        return {}
+    return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
+
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write the model folder."""
+    """Write the model folder, and measure it.
+
+    Raises:
+        PunieError: Something does not fit together, or the fine-tune did not survive.
+    """
+    from punie.backend import fidelity, load
+    from punie.backend.device import device_kind
     from punie.backend.fuse import fuse
 
-    adapter = inputs["train"]
+    quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings)
     adapter.verify_once()
-    return fuse(
-        base_folder(settings),
+    info = fuse(
+        folder,
         adapter.path,
         out,
-        bits=settings.quantize.bits,
-        group_size=settings.quantize.group_size,
+        base_key=inputs["base"].key,
+        bits=quantize.bits,
+        group_size=quantize.group_size,
+        recipe=quantize.recipe,
+        shard_mb=quantize.shard_mb,
     )
+    if not quantize.fidelity_rows:
+        return info
+    measured = fidelity.measure(
+        folder,
+        adapter.path,
+        out,
+        _rows(settings, load.tokenizer(folder)),
+        float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
+        threads=settings.runtime.threads,
+    )
+    fidelity.require_kept(measured, quantize.min_gain_kept, quantize.bits)
+    return info | {"fidelity": dataclasses.asdict(measured)}
+
+
+def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
+    """Validation rows, always the same ones, evenly spread over the file: tokens and prompt length."""
+    from punie.datasets.load import load_rows
+
+    rows = load_rows(data_folder(settings.data.path) / _SPLIT)
+    count, limit = min(settings.quantize.fidelity_rows, len(rows)), settings.lora.max_seq_length
+    chosen = (format_example(tokenizer, rows[i * len(rows) // count].messages) for i in range(count))
+    return [(tokens[:limit], prompt) for tokens, prompt in chosen if prompt < min(limit, len(tokens))]
 
 
 STAGE = Stage(
     name="quantize",
-    version=1,
-    reads=("model", "quantize", "runtime.blas"),
+    version=2,
+    reads=(
+        "model",
+        "data.path",
+        "quantize",
+        "lora.max_seq_length",
+        "runtime.blas",
+        "runtime.cpu_float32",
+        "runtime.threads",
+    ),
     needs=lambda _: ("base", "train"),
+    contents=contents,
     run=run,
     computes=True,
 )

@@ -170,7 +170,12 @@ class Store:
         return best
 
     def get_or_build(
-        self, stage: str, material: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
+        self,
+        stage: str,
+        material: Mapping[str, Any],
+        build: Callable[[Path], Mapping[str, Any] | None],
+        *,
+        resumable: bool = False,
     ) -> tuple[Artifact, bool]:
         """The artifact of this material, built if it is not there.
 
@@ -179,6 +184,7 @@ class Store:
             material: All that decides the result; its hash is the key.
             build: Writes the artifact's files into the empty folder it is given, and returns what is
                 to be recorded under ``info``.
+            resumable: The folder of an interrupted build is kept, and given to the next one as it is.
 
         Returns:
             The artifact, and whether it was there already.
@@ -190,12 +196,14 @@ class Store:
         if found := self.find(stage, key):
             return found, True
         with self._writing(), self._lock(stage, key):
-            self._sweep(stage, key)
             if found := self.find(stage, key):
                 return found, True
+            if not resumable:
+                self._sweep(stage, key)
             self._set_aside(stage, key, "damaged")
-            folder = self.root / ".building" / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
-            folder.mkdir(parents=True)
+            suffix = "resumable" if resumable else uuid.uuid4().hex[:8]
+            folder = self.root / ".building" / f"{stage}-{key}-{suffix}"
+            folder.mkdir(parents=True, exist_ok=resumable)
             try:
                 started, clock = datetime.now(UTC), time.monotonic()
                 info = build(folder) or {}
@@ -217,7 +225,8 @@ class Store:
                 folder.rename(target)
                 _sync_folder(target.parent)
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                if not resumable:
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise
         artifact = self._read(target)
         if artifact is None:

@@ -4,21 +4,34 @@ an assistant that knows the tools by name and writes prose or plain calls, never
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import cycle
 
 from punie.datasets.code import call, chain, outcome
 from punie.datasets.generate import JOINTS, Message
-from punie.datasets.phrasings import Task, draw_task, framed
+from punie.datasets.phrasings import Task, asked, draw_task, framed
 from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
 from punie.tools.registry import TOOLS, system_prompt
 
-MIX = {"single": 0.58, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.10}
-"""Share of each kind of conversation. An echo repeats made-up names, which is how copying is learned soon."""
+MIX = {"single": 0.68, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08}
+"""Share of each kind of conversation."""
 
 SYSTEM_PROMPTS = (system_prompt(), system_prompt(), system_prompt(), "You are Punie.", "")
 """What a conversation starts with, each as often as the others; the empty one is left out."""
+
+_BEFORE = (
+    *("I am new here.", "Quick question.", "The build is red.", "My editor crashed.", "I have a suspicion."),
+    *("Good morning!", "I changed a few things.", "We ship tomorrow.", "One more thing.", "Hello again."),
+    *("I am reviewing this.", "There was a bug report.", "This is confusing.", "As we said:", "Small task:"),
+)
+_AFTER = (
+    *("Thanks!", "No rush.", "It is urgent.", "I will wait.", "Then we go on.", "That is all.", "Just that."),
+    *("I am curious.", "Tell me what you find.", "I need it for a review.", "Nothing else.", "Do it now."),
+)
+_SMALL = re.compile(r" (?:the|of|for|me|a|an|all|is|are|in|to|that|at|any|do|does|it|please|you)(?= )")
+"""Words that a hurried person leaves out."""
 
 _SINGLE = (
     "I would call {tool} on {subject}.",
@@ -51,12 +64,26 @@ class Corpus:
 
     def _single(self) -> list[Message]:
         task = draw_task(next(self.tools), "train", self.values)
-        text = framed(task.text, "train", self.rng) if task.is_order else task.text
-        return _exchange(text, self._answer(task))
+        return _exchange(self._noisy(asked(task, "train", self.rng)), self._answer(task))
+
+    def _noisy(self, text: str) -> str:
+        """A request as it may come: with a word before or after, or in a hurry. Names in ticks stay whole."""
+        if self.rng.random() < 0.15:
+            parts = text.split("`")
+            parts[::2] = [
+                _SMALL.sub(lambda word: word[0] if self.rng.random() < 0.5 else "", part)
+                for part in parts[::2]
+            ]
+            text = "`".join(parts)
+        if self.rng.random() < 0.12:
+            text = f"{self.rng.choice(_BEFORE)} {text}"
+        if self.rng.random() < 0.12:
+            text = f"{text}{'' if text[-1] in '.?' else '.'} {self.rng.choice(_AFTER)}"
+        return text
 
     def _answer(self, task: Task) -> str:
         """A plain call for most orders, prose for most questions."""
-        if self.rng.random() < (0.85 if task.is_order else 0.3):
+        if self.rng.random() < (0.3 if task.form == "sentence" else 0.85):
             return chain([task]) if self.rng.random() < 0.2 else call(task.tool, task.arguments)
         subject = next(iter(task.arguments.values()), None)
         if isinstance(subject, str):
@@ -76,19 +103,12 @@ class Corpus:
 
     def _dialogue(self) -> list[Message]:
         task = draw_task(next(self.tools), "train", self.values)
-        text = framed(task.text, "train", self.rng) if task.is_order else task.text
         printed, told = outcome(task, self.rng)
         return [
-            *_exchange(text, call(task.tool, task.arguments)),
+            *_exchange(asked(task, "train", self.rng), call(task.tool, task.arguments)),
             *_exchange(f"<tool_response>\n{printed}\n</tool_response>", told),
             *(self._single() if self.rng.random() < 0.5 else ()),
         ]
-
-    def _echo(self) -> list[Message]:
-        names = Values(self.rng, novel=0.8)
-        draw = (names.file, names.symbol, names.symbol, lambda: str(self.rng.randint(1, 99)))
-        text = " ".join(self.rng.choice(draw)() for _ in range(self.rng.randint(2, 7)))
-        return _exchange(f"repeat: {text}", text)
 
     def _direct(self) -> list[Message]:
         return _exchange(*draw_direct("train", self.rng))

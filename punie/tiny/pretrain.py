@@ -25,8 +25,8 @@ from punie.tiny.specs import Spec
 from punie.tiny.tokenizer import SPECIAL
 
 _ARCHITECTURES: dict[str, Any] = {"qwen3": qwen3, "qwen3_moe": qwen3_moe}
-_POOL = 16
-"""Batches drawn together and sorted by length, so that little of a batch is padding."""
+_POOL = 512
+"""Conversations drawn together and sorted by length, so that little of a batch is padding."""
 
 
 def new_model(spec: Spec, seed: int) -> nn.Module:
@@ -61,7 +61,7 @@ def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, *, seed: int, s
     )
     parameters = model.parameters()
     loss_and_gradient = mx.value_and_grad(loss)
-    stream = batches(Corpus(seed, spec.novel), tokenizer, spec.batch)
+    stream = batches(Corpus(seed, spec.novel), tokenizer, spec.batch_tokens)
     for step in range(1, steps + 1):
         batch = next(stream)
         value, gradient = loss_and_gradient(parameters, spec, *map(mx.array, batch))
@@ -86,22 +86,27 @@ def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], li
 
 
 def batches(
-    corpus: Corpus, tokenizer: Tokenizer, size: int
+    corpus: Corpus, tokenizer: Tokenizer, budget: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Without end: token ids (B, T), positions (N,) in the flattened ids, and the ids (N,) that follow them.
 
-    Only what the assistant says is predicted.
+    Only what the assistant says is predicted. A batch has at most ``budget`` tokens, padding included, and
+    conversations of similar length.
     """
     padding = tokenizer.token_to_id(SPECIAL[0])
     while True:
-        pool = [encode(tokenizer, corpus.conversation()) for _ in range(size * _POOL)]
+        pool = [encode(tokenizer, corpus.conversation()) for _ in range(_POOL)]
         pool.sort(key=lambda row: len(row[0]))
-        groups = [pool[start : start + size] for start in range(0, len(pool), size)]
+        groups: list[list[tuple[list[int], list[bool]]]] = [[]]
+        for row in pool:
+            if (len(groups[-1]) + 1) * len(row[0]) > budget:
+                groups.append([])
+            groups[-1].append(row)
         corpus.rng.shuffle(groups)
         for rows in groups:
             longest = max(len(ids) for ids, _ in rows)
-            tokens = np.full((size, longest), padding, dtype=np.int32)
-            said = np.zeros((size, longest), dtype=bool)
+            tokens = np.full((len(rows), longest), padding, dtype=np.int32)
+            said = np.zeros((len(rows), longest), dtype=bool)
             for index, (ids, answers) in enumerate(rows):
                 tokens[index, : len(ids)] = ids
                 said[index, : len(ids)] = answers

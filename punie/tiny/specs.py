@@ -33,8 +33,8 @@ class Spec:
     """Tokens, special ones included."""
     steps: int = 6000
     """Optimizer steps."""
-    batch: int = 32
-    """Conversations per step."""
+    batch_tokens: int = 2048
+    """Most tokens per step, padding included."""
     learning_rate: float = 2e-3
     """Peak of the schedule: linear warm-up, then cosine to zero."""
     warmup: int = 200

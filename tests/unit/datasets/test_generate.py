@@ -7,7 +7,7 @@ import pytest
 from punie.datasets.card import answer_form, card, category, tools_called
 from punie.datasets.code import call, outcome, step
 from punie.datasets.generate import DEFAULT_MIX, generate, write
-from punie.datasets.phrasings import FRAMES, draw_task, expand, patterns, templates
+from punie.datasets.phrasings import FRAMES, draw_task, expand, form_of, patterns, templates
 from punie.datasets.values import Values, draws
 from punie.errors import DataError
 from punie.paths import resource
@@ -70,7 +70,7 @@ def test_train_and_valid_share_no_template():
         assert train
         assert valid
         assert not train & valid
-    assert not set(FRAMES["train"]) & set(FRAMES["valid"])
+    assert not set(FRAMES["train"]["order"]) & set(FRAMES["valid"]["order"])
 
 
 def test_the_mix_is_met_as_exactly_as_whole_rows_allow():
@@ -164,19 +164,17 @@ def test_no_suite_prompt_is_a_training_or_validation_template():
         for name in ("core27", "wide270")
         for line in resource(f"data/suites/{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
-    frames = "|".join(
-        re.sub(r"[.?]", r"\\\g<0>", frame).replace("{}", "(?:ORDER)")
-        for split in FRAMES.values()
-        for frame in split
-    )
     found = []
     for split in FRAMES:
-        for pattern in (each for group in patterns(split).values() for each in group):
-            text = re.sub(r"[.?]", r"\\\g<0>", pattern.partition(" => ")[0])
+        for template in (each for group in patterns(split).values() for each in group):
+            pattern = template.partition(" => ")[0]
+            form = "thing" if pattern.startswith("~ ") else form_of(pattern)
+            text = re.sub(r"[.?]", r"\\\g<0>", pattern.removeprefix("~ "))
             body = re.sub(r"\{(\w+)\}", lambda slot: SLOTS.get(slot[1], r"`?[\w./]+`?"), text)
-            whole = pattern[0].isupper() or pattern.partition(" => ")[0].endswith(("?", "."))
-            expression = re.compile(body if whole else frames.replace("ORDER", body), re.IGNORECASE)
-            found += [(prompt, pattern) for prompt in prompts if expression.fullmatch(prompt)]
+            frames = [re.sub(r"[.?]", r"\\\g<0>", frame) for frame in FRAMES[split][form]]
+            options = "|".join(frame.replace("{}", f"(?:{body})") for frame in dict.fromkeys(frames))
+            expression = re.compile(options, re.IGNORECASE)
+            found += [(prompt, template) for prompt in prompts if expression.fullmatch(prompt)]
     assert found == []
 
 

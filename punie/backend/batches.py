@@ -1,0 +1,85 @@
+"""Tokenized rows and how they become arrays.
+
+Shape letters: B = rows in a batch, T = tokens of the longest of them, rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+PAD_TO = 8
+"""Batches are padded to a multiple of this many tokens."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenized training example, already cut to length."""
+
+    name: str
+    """``file:line``, for messages."""
+    tokens: list[int]
+    spans: tuple[tuple[int, int], ...]
+    """Half-open ranges of supervised tokens; none starts at 0, which has nothing to be predicted from."""
+
+    @cached_property
+    def supervised(self) -> int:
+        """Tokens that get loss."""
+        return sum(end - start for start, end in self.spans)
+
+
+def width(rows: Sequence[Row]) -> int:
+    """T: tokens of the longest row, rounded up."""
+    return math.ceil(max(len(row.tokens) for row in rows) / PAD_TO) * PAD_TO
+
+
+def pad(rows: Sequence[Row]) -> tuple[mx.array, mx.array]:
+    """Token ids (B, T), padded on the right with 0, and their loss mask (B, T - 1).
+
+    The mask is 1 where the *next* token is supervised; padding never is.
+    """
+    tokens = np.zeros((len(rows), width(rows)), np.int32)
+    mask = np.zeros((len(rows), width(rows) - 1), np.float32)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row.tokens)] = row.tokens
+        for start, end in row.spans:
+            mask[index, start - 1 : end - 1] = 1.0
+    return mx.array(tokens), mx.array(mask)
+
+
+def save_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as one safetensors file."""
+    save_file(
+        {
+            "tokens": np.concatenate([np.asarray(row.tokens, np.int32) for row in rows]),
+            "lengths": np.asarray([len(row.tokens) for row in rows], np.int64),
+            "spans": np.asarray([span for row in rows for span in row.spans], np.int32).reshape(-1, 2),
+            "span_counts": np.asarray([len(row.spans) for row in rows], np.int64),
+            "lines": np.asarray([int(row.name.rpartition(":")[2]) for row in rows], np.int64),
+        },
+        path,
+        metadata={"split": rows[0].name.rpartition(":")[0]},
+    )
+
+
+def load_rows(path: Path, split: str) -> list[Row]:
+    """Read what ``save_rows`` wrote.
+
+    Args:
+        path: The file.
+        split: Name of the JSONL file the rows came from, for messages.
+    """
+    stored = load_file(path)
+    tokens = np.split(stored["tokens"], np.cumsum(stored["lengths"])[:-1])
+    spans = np.split(stored["spans"], np.cumsum(stored["span_counts"])[:-1])
+    return [
+        Row(f"{split}:{line}", ids.tolist(), tuple((int(start), int(end)) for start, end in ranges))
+        for line, ids, ranges in zip(stored["lines"], tokens, spans, strict=True)
+    ]

@@ -1,0 +1,110 @@
+"""The data as tokens: rendered by the model's own chat template, every row checked, kept by content.
+
+Tokenized splits are artifacts of the store (``tokens``), shared by preflight and training, by every run
+over the same data and tokenizer, and by the workers of a training.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from punie.errors import DataError, Problems
+from punie.stages.contract import Settings
+from punie.stages.inputs import data_digests, data_folder
+from punie.store.artifacts import Artifact, Store
+from punie.store.keys import SCHEMA
+
+VERSION = 1
+READS = ("data.path", "lora.max_seq_length", "lora.mask_prompt", "lora.supervise", "store.dir")
+"""What a stage declares in order to use ``tokenized``."""
+FILE = "rows.safetensors"
+_SHOWN = 20
+
+
+def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]) -> Artifact:
+    """A split's rows as tokens (``punie.backend.batches.load_rows`` reads them).
+
+    Args:
+        settings: With ``READS`` declared.
+        split: ``train.jsonl`` or ``valid.jsonl``.
+        tokenizer: The model's.
+        tokenizer_digests: Of the files that decide what it does.
+
+    Raises:
+        Problems: Rows that cannot be trained on, the first twenty of them.
+    """
+    lora = settings.lora
+    material = {
+        "schema": SCHEMA,
+        "stage": "tokens",
+        "version": VERSION,
+        "settings": {
+            "lora.max_seq_length": lora.max_seq_length,
+            "lora.mask_prompt": lora.mask_prompt,
+            "lora.supervise": lora.supervise,
+        },
+        "contents": {"data": data_digests(settings.data.path)[split], "tokenizer": tokenizer_digests},
+        "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
+    }
+
+    def build(out: Path) -> dict[str, Any]:
+        from punie.backend.batches import save_rows
+
+        rows = tokenize(data_folder(settings.data.path) / split, tokenizer, lora)
+        save_rows(out / FILE, rows)
+        return {"rows": len(rows), "tokens": sum(len(row.tokens) for row in rows)}
+
+    artifact, _ = Store(Path(settings.store.dir)).get_or_build("tokens", material, build)
+    return artifact
+
+
+def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
+    """Every row of a file as ``batches.Row``, cut to length, each with at least one supervised token."""
+    from punie.backend.batches import Row
+    from punie.datasets.load import load_rows
+
+    rows, problems = [], []
+    for row in load_rows(path):
+        name = f"{path.name}:{row.line}"
+        try:
+            tokens, spans = _spans(tokenizer, row.messages, lora)
+        except Exception as error:  # a chat template is a program of the model's, and may raise anything
+            found = (str(error).splitlines() or [type(error).__name__])[0]
+            problems.append(DataError("The row does not render.", where=name, found=found))
+            continue
+        limit = lora.max_seq_length
+        kept = tuple(
+            (max(start, 1), min(end, limit)) for start, end in spans if max(start, 1) < min(end, limit)
+        )
+        if kept:
+            rows.append(Row(name, tokens[:limit], kept))
+        else:
+            problems.append(
+                DataError(
+                    "Nothing of the answer is left to learn.",
+                    where=name,
+                    found=f"of {len(tokens)} tokens, {limit} are kept",
+                    next_step="raise lora.max_seq_length, or shorten the row",
+                )
+            )
+    if problems:
+        more = len(problems) - _SHOWN
+        listed = problems[:_SHOWN]
+        if more > 0:
+            listed.append(
+                DataError(f"… and {more:,} more rows of {path.name}.", next_step="punie data check")
+            )
+        raise Problems(f"{path} cannot be trained on:", listed)
+    return rows
+
+
+def _spans(tokenizer: Any, messages: Sequence[Any], lora: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    from punie.prompts import format_example, format_turns
+
+    if lora.mask_prompt and lora.supervise == "all_turns":
+        return format_turns(tokenizer, messages)
+    tokens, prompt = format_example(tokenizer, messages)
+    return tokens, [(prompt if lora.mask_prompt else 1, len(tokens))]
