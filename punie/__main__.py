@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
     "data": "build or check a data set",
     "store": "list, verify or clean the artifacts",
+    "export": "copy a run's quantized model out of the store, with a model card",
     "tiny": "rebuild an embedded model",
 }
 """Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments) -> int``."""

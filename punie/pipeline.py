@@ -7,8 +7,9 @@ of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,13 @@ from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SCHEMA, SHORT, artifact_key
+from punie.store.leases import drop, lease
 
 if TYPE_CHECKING:
     from punie.progress import Reporter
+
+SHOWN = ("preflight", *COPIES)
+"""The stages a run is for: what is checked, and what its directory shows."""
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Step:
     seconds: float = 0.0
     """Time taken in this run."""
     reused: bool = False
+    needed: bool = True
+    """This run uses its artifact; False where everything that is made from it is there already."""
 
     @property
     def reason(self) -> str:
@@ -57,6 +64,8 @@ class Step:
             return str(self.problem.what)
         if self.damage is not None:
             return f"damaged: {self.damage}"
+        if self.artifact is None and not self.needed:
+            return "not needed: all that is made from it is there"
         if self.artifact is not None:
             return f"built {self.artifact.manifest['created'].replace('T', ' ').removesuffix('+00:00')}"
         return str(self.miss) if self.miss else "an input is not known yet"
@@ -84,22 +93,53 @@ def plan(config: Config, store: Store) -> Plan:
         step = steps[stage.name] = Step(stage, stage.settings(config))
         _resolve_key(step, config, steps, store)
     result = Plan(list(steps.values()))
+    _mark_needed(result, SHOWN)
     result.parameters, result.needed_bytes = _size(config, steps)
     return result
 
 
-def run(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
-    """Run every stage of the plan whose artifact is missing; in the end every step has its artifact.
+def run(
+    plan: Plan, config: Config, store: Store, reporter: Reporter, *, wanted: Collection[str] = SHOWN
+) -> None:
+    """Run every stage of the plan that is needed and whose artifact is missing.
+
+    Args:
+        plan: From ``plan``; in the end every needed step has its artifact.
+        config: The run's config.
+        store: Where artifacts are found and published.
+        reporter: Where progress is told.
+        wanted: The stages whose artifacts are to be there in the end.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
     """
     _require_ready(plan, config, store, reporter)
     _set_damaged_aside(plan, store)
+    _mark_needed(plan, wanted)
     steps: dict[str, Step] = {}
+    with contextlib.ExitStack() as leases:
+        for step in plan.steps:
+            steps[step.stage.name] = step
+            if step.needed or step.artifact is not None:
+                _complete(step, config, steps, store, reporter, leases)
+    if config.quantize.keep == "until_evaluated" and "evaluate" in wanted:
+        _drop(plan, store, reporter)
+
+
+def _mark_needed(plan: Plan, wanted: Collection[str]) -> None:
+    """Find the steps this run needs: those wanted, and those that a missing one is made from."""
+    needed = set(wanted)
+    for step in reversed(plan.steps):
+        step.needed = step.stage.name in needed
+        if step.needed and step.artifact is None:
+            needed |= set(step.stage.needs(step.settings))
+
+
+def _drop(plan: Plan, store: Store, reporter: Reporter) -> None:
+    """Delete the quantized model, which has been evaluated; what needs it again builds it again."""
     for step in plan.steps:
-        steps[step.stage.name] = step
-        _complete(step, config, steps, store, reporter)
+        if step.stage.name == "quantize" and step.artifact is not None and drop(store, step.artifact):
+            reporter.line(f"  {step.stage.name} dropped, {step.artifact.size / 1e6:.1f} MB (quantize.keep)")
 
 
 def _wanted(config: Config) -> list[Stage]:
@@ -174,7 +214,12 @@ def _set_damaged_aside(plan: Plan, store: Store) -> None:
 
 
 def _complete(
-    step: Step, config: Config, steps: Mapping[str, Step], store: Store, reporter: Reporter
+    step: Step,
+    config: Config,
+    steps: Mapping[str, Step],
+    store: Store,
+    reporter: Reporter,
+    leases: contextlib.ExitStack | None = None,
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
     name, clock = step.stage.name, time.monotonic()
@@ -185,6 +230,11 @@ def _complete(
     if step.problem is not None:
         raise step.problem
     assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
+    if name == "quantize" and leases is not None and step.key is not None:
+        leases.enter_context(lease(store, name, step.key))
+        step.artifact = store.find(name, step.key)  # another run may have dropped it since the plan
+        if step.artifact is None and not step.needed:
+            return
     if step.artifact is not None:
         step.reused = True
     else:
@@ -247,6 +297,8 @@ def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
         parameters = int(size * 8 / 4.5)  # hub models here are 4-bit in groups of 64
     except PunieError:
         return None, 0
-    if "quantize" in steps and steps["quantize"].artifact is None:
-        needed += estimate.quantized_bytes(parameters, config.quantize.bits, config.quantize.group_size)
+    quantize = steps.get("quantize")
+    if quantize is not None and quantize.needed and quantize.artifact is None:
+        bits = max(config.quantize.bits or 0, 6) if config.quantize.recipe else config.quantize.bits
+        needed += estimate.quantized_bytes(parameters, bits, config.quantize.group_size)
     return (parameters or None), needed

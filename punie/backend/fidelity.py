@@ -124,13 +124,13 @@ def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> 
     if kept is None or kept >= min_gain_kept:
         return
     more = next((f"quantize=q{width}" for width in (4, 5, 6, 8) if width > (bits or 16)), None)
+    base, adapter, result = fidelity.base_logprob, fidelity.adapter_logprob, fidelity.quantized_logprob
     raise PunieError(
         "The fine-tune did not survive quantization.",
         where=f"quantize.min_gain_kept={min_gain_kept:g}",
-        found=f"{kept:.2f} of the adapter's gain is left: log-probability per token "
-        f"{fidelity.base_logprob:.3f} (base), {fidelity.adapter_logprob:.3f} (adapter), {fidelity.quantized_logprob:.3f} (quantized); "
-        f"the likeliest token agrees at {fidelity.agreement:.0%} of {fidelity.tokens} positions, "
-        f"divergence {fidelity.kl:.3f} nats",
+        found=f"{kept:.2f} of the adapter's gain is left: log-probability per token {base:.3f} (base), "
+        f"{adapter:.3f} (adapter), {result:.3f} (quantized); the likeliest token agrees at "
+        f"{fidelity.agreement:.0%} of {fidelity.tokens} positions, divergence {fidelity.kl:.3f} nats",
         expected=f"at least {min_gain_kept:g}",
         next_step=(f"more bits: {more}; " if more else "")
         + "or accept the loss: quantize.min_gain_kept=0, or less",

@@ -26,8 +26,13 @@ from punie.backend.layout import Layout, plan
 from punie.backend.shards import Writer
 from punie.errors import PunieError
 
-PIECE = 1 << 22
+PIECE = 1 << 21
 """Weights computed at a time, where a layer can be cut without changing a bit of it."""
+_PLAIN = 12
+"""Bytes to a weight while it is dequantized and quantized; measured on the CPU, where MLX unpacks through
+32-bit words. A GPU takes less."""
+_ADAPTED = 18
+"""The same with a delta, which is float32, then cast, then part of a sum."""
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 _OWN = {"config.json", "model.safetensors.index.json"}
 _CUTTABLE = (
@@ -75,14 +80,15 @@ def fuse(
     """
     blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
     layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
-    needed = max(map(_working_bytes, layout.sources.values()), default=0)
+    needed = max(map(working_bytes, layout.sources.values()), default=0)
     with Writer(out, layout.tensors, shard_mb * 1_000_000) as writer:
         _require_disk(out, writer.total_bytes)
         mx.reset_peak_memory()
+        before = mx.get_active_memory()
         for piece in _ahead(_pieces(layout)):
             for name, array in piece:
                 writer.write(name, memoryview(cast(Any, array)))
-    measured = mx.get_peak_memory()
+    measured = mx.get_peak_memory() - before
     mx.clear_cache()
     writer.write_index(layout.parameters)
     writer.verify()
@@ -105,16 +111,29 @@ def fuse(
     }
 
 
+def working_bytes(module: nn.Module) -> int:
+    """Memory that computing a layer takes at a time: it is read whole, and computed in pieces."""
+    stored = sum(a.nbytes for _, a in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters())))
+    rows, weights = _extent(module)
+    piece = max(PIECE, weights // rows) if isinstance(module, _CUTTABLE) else weights
+    at_once = min(weights, 2 * piece) if piece < weights else max(weights, min(2 * weights, 3 * PIECE))
+    return stored + at_once * (_ADAPTED if hasattr(module, "fuse") else _PLAIN) + PIECE
+
+
 def _pieces(layout: Layout) -> Iterator[Piece]:
     """The arrays to write, in order, none of them computed yet; each layer is let go after its last."""
     streams = itertools.cycle(_streams())
-    wanted = {tensor.name: tensor for tensor in layout.tensors}
     for path in list(layout.sources):
-        module = layout.sources.pop(path)
-        mx.eval(module.parameters())  # read: the packed weights are in memory now, and nothing else
-        for part in _parts(module):
-            with mx.stream(next(streams)):
-                yield [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
+        yield from _layer(path, layout, streams)
+
+
+def _layer(path: str, layout: Layout, streams: Iterator[Any]) -> Iterator[Piece]:
+    module = layout.sources.pop(path)
+    mx.eval(module.parameters())  # read: the packed weights are in memory now, and nothing else
+    wanted = {tensor.name for tensor in layout.tensors}
+    for part in _parts(module):
+        with mx.stream(next(streams)):
+            yield [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
 
 
 def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
@@ -155,12 +174,12 @@ def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
 
 
 def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same pieces, with the next ones being computed while one is written."""
+    """The same pieces, the next being computed while one is written; ``PIECE`` bytes at most wait for it."""
     waiting: list[Piece] = []
     for piece in pieces:
         mx.async_eval([array for _, array in piece])
         waiting.append(piece)
-        if len(waiting) > len(_streams()):
+        while sum(array.nbytes for one in waiting for _, array in one) > PIECE:
             yield waiting.pop(0)
     yield from waiting
 
@@ -184,16 +203,6 @@ def _extent(module: nn.Module) -> tuple[int, int]:
     return weight.shape[0], weight.size * 32 // inner.bits if hasattr(inner, "bits") else weight.size
 
 
-def _working_bytes(module: nn.Module) -> int:
-    """Memory that computing a layer takes: it is read whole, and computed in pieces."""
-    stored = sum(a.nbytes for _, a in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters())))
-    _, weights = _extent(module)
-    if isinstance(module, _CUTTABLE):
-        weights = min(weights, PIECE) * (len(_streams()) + 1)
-    # A delta is float32, then cast; beside it the dequantized weight, the sum, and what is written.
-    return stored + weights * (4 + 3 * 2 + 1 if hasattr(module, "fuse") else 2 + 2)
-
-
 def _dequantized(module: nn.Module) -> nn.Module:
     holder = nn.Module()
     holder.layer = copy.copy(module)
@@ -206,8 +215,8 @@ def _require_disk(folder: Path, needed: int) -> None:
         raise PunieError(
             "The quantized model does not fit the disk.",
             where=folder,
-            found=f"{free / 1e9:.3f} GB free",
-            expected=f"{needed / 1e9:.3f} GB",
+            found=f"{free / 1e6:.2f} MB free",
+            expected=f"{needed / 1e6:.2f} MB",
             next_step="punie store gc, or another disk: store.dir=FOLDER",
         )
 

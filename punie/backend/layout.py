@@ -82,9 +82,26 @@ def plan(
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
-    _require_settings(bits, group_size, recipe)
+    require_settings(bits, group_size, recipe)
     estimate.weights(base)  # every shard is as long as its header says
     model, config = _with_adapter(base, adapter, base_key)
+    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+
+
+def lay_out(
+    model: nn.Module, config: dict[str, Any], *, bits: int | None, group_size: int, recipe: str | None
+) -> Layout:
+    """The layout of a model with an adapter, whether its weights are on a disk or do not exist at all.
+
+    Args:
+        model: The model; its layers are replaced, its weights are not touched.
+        config: Its config.json.
+        bits: As for ``fuse.fuse``; so are the others.
+
+    Raises:
+        PunieError: The group size does not divide the layers' inputs.
+    """
+    config = dict(config)
     sources = dict(model.named_modules())
     model.update_modules(
         tree_unflatten([(path, m.fuse(dequantize=True)) for path, m in sources.items() if hasattr(m, "fuse")])
@@ -131,7 +148,12 @@ def _alone(module: nn.Module) -> nn.Module:
     return own
 
 
-def _require_settings(bits: int | None, group_size: int, recipe: str | None) -> None:
+def require_settings(bits: int | None, group_size: int, recipe: str | None) -> None:
+    """Refuse what MLX cannot do, whatever the model.
+
+    Raises:
+        PunieError: No such bits or group size, or a recipe without bits.
+    """
     if bits is not None and bits not in BITS:
         raise PunieError(
             "MLX has no such quantization.", where="quantize.bits", found=bits,

@@ -2,21 +2,31 @@
 
 punie plan                          the default run
 punie plan +phase=43a model=tiny    with overrides, as for python -m punie
+punie plan --estimate +phase=43a    parameters, folder sizes and peak memory as well, from the model's config
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.pipeline import Step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
         "overrides", nargs="*", help="as for python -m punie: GROUP=OPTION, key=value, +phase=NAME"
+    )
+    parser.add_argument(
+        "--estimate", action="store_true", help="also parameters, sizes and memory; needs no weights"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -36,22 +46,133 @@ def run(arguments: argparse.Namespace) -> int:
         {
             "stage": step.stage.name,
             "key": step.key,
-            "state": "hit" if step.artifact else ("blocked" if step.problem else "miss"),
+            "state": _state(step),
             "reason": step.reason,
         }
         for step in plan.steps
     ]
     problems = [str(problem) for problem in preflight.machine(config, plan.needed_bytes, plan.parameters)]
+    estimated = estimate(config) if arguments.estimate else None
     if arguments.json:
-        print(json.dumps({"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}, indent=1))
+        found = {"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}
+        print(json.dumps(found | ({"estimate": estimated} if estimated else {}), indent=1))
         return 1 if problems else 0
     shown = [[r["stage"], (r["key"] or "–")[:SHORT], r["state"], r["reason"]] for r in rows]
     print(
         tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60])
     )
     print(f"\ndisk: about {plan.needed_bytes / 1e9:.3g} GB for what is missing, in {config.store.dir}")
+    if estimated:
+        print(f"\n{_words(estimated)}")
     for problem in problems:
         print(f"\nproblem: {problem}")
     overrides = " ".join(arguments.overrides)
     print(f"next: python -m punie {overrides}".rstrip())
     return 1 if problems else 0
+
+
+def _state(step: Step) -> str:
+    if step.artifact:
+        return "hit"
+    if step.problem:
+        return "blocked"
+    return "miss" if step.needed else "skip"
+
+
+def estimate(config: Config) -> dict[str, Any]:
+    """Sizes of the config's recipe on its model, from the model's config alone; bytes and counts.
+
+    Raises:
+        PunieError: Neither the model nor its dimensions are on this machine.
+    """
+    from punie.backend import shapes
+
+    lora, quantize = config.lora, config.quantize
+    sizes = shapes.sizes(
+        _dimensions(config),
+        fine_tune_type=lora.fine_tune_type,
+        num_layers=lora.num_layers,
+        rank=lora.rank,
+        scale=lora.scale,
+        keys=lora.keys,
+        bits=quantize.bits,
+        group_size=quantize.group_size,
+        recipe=quantize.recipe,
+        batch_size=lora.batch_size,
+        accumulates=lora.grad_accumulation_steps > 1,
+        grad_checkpoint=lora.grad_checkpoint,
+    )
+    longest = min(_longest_row(config), lora.max_seq_length)
+    published = config.phase.baseline.training_peak_gb if config.phase and config.phase.baseline else None
+    found = dataclasses.asdict(sizes)
+    del found["training"]
+    return found | {
+        "training_peak": {
+            str(tokens): sizes.training.peak(tokens) for tokens in sorted({longest, lora.max_seq_length})
+        },
+        "longest_row_tokens": longest,
+        "published_training_peak_gb": published,
+    }
+
+
+def _words(found: dict[str, Any]) -> str:
+    """The estimate for a terminal."""
+    total, trained = found["parameters"] / 1e6, found["trainable"] / 1e6
+    peaks = [f"{_size(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()]
+    published = found["published_training_peak_gb"]
+    rows = [
+        ("parameters", f"{trained:,.3f} M trainable of {total:,.3f} M ({trained / total:.3%})"),
+        ("base model", _size(found["base_bytes"])),
+        ("adapter", _size(found["adapter_bytes"])),
+        (
+            "quantized model",
+            f"{_size(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight",
+        ),
+        ("training peak", "about " + ", ".join(peaks) + (f"; published {published} GB" if published else "")),
+        ("fuse and quantize", f"about {_size(found['quantize_bytes'])} of memory at a time"),
+    ]
+    note = (
+        f"The data's longest row has about {found['longest_row_tokens']} tokens. Training memory is a GPU's, "
+        "where the model\nstays as it is stored; on a CPU punie trains in float32: "
+        f"{_size(4 * found['parameters'])} for the weights alone."
+    )
+    return tabulate(rows, tablefmt="plain", disable_numparse=True) + "\n" + note
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
+
+
+def _dimensions(config: Config) -> dict[str, Any]:
+    """The model's own config.json where it is here, else what the preset says of it."""
+    from punie.backend import resolve
+    from punie.backend.resolve import NotCached
+    from punie.errors import PunieError
+
+    model = config.model
+    try:
+        folder = resolve.locate(
+            embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
+        )
+    except NotCached:
+        if model.dimensions:
+            return model.dimensions
+        raise PunieError(
+            "The size of the model is not known before it is here.",
+            where="model.dimensions",
+            next_step=f"hf download {model.repo} config.json, and put what it says under model.dimensions",
+        ) from None
+    return json.loads((folder / "config.json").read_text())
+
+
+def _longest_row(config: Config) -> int:
+    """Tokens of the data's longest row, roughly: three characters to a token, and eight tokens to a turn."""
+    from punie.datasets.load import load_rows
+    from punie.stages.inputs import SPLITS, data_folder
+
+    folder = data_folder(config.data.path)
+    return max(
+        sum(len(message["content"]) // 3 + 8 for message in row.messages)
+        for name in SPLITS
+        for row in load_rows(folder / name)
+    )

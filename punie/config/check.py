@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,10 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
     """The error for a key that the schema does not have, with the nearest one that it has."""
     parent, _, leaf = key.rpartition(".")
     group = find_field(parent)
+    if group and typing.get_origin(group.hint) is dict:
+        return ConfigError(
+            f"{parent} has no {leaf} yet.", where=override, next_step=f"add it with a plus: +{key}=..."
+        )
     owner = _dataclass_in(group.hint) if group else (None if parent else Config)
     siblings = (
         {known.key: f"{parent}.{known.key}".lstrip(".") for known in _level(owner, "")} if owner else {}
@@ -155,9 +160,14 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
 
 
 def _level(cls: Any, prefix: str) -> Iterator[Known]:
+    for known in _own_fields(cls):
+        yield dataclasses.replace(known, key=prefix + known.key) if prefix else known
+
+
+@functools.cache
+def _own_fields(cls: Any) -> tuple[Known, ...]:
     hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        yield Known(prefix + field.name, hints[field.name], field.metadata)
+    return tuple(Known(field.name, hints[field.name], field.metadata) for field in dataclasses.fields(cls))
 
 
 def _dataclass_in(hint: Any) -> type | None:
@@ -181,11 +191,11 @@ def _describe(key: str) -> str | None:
 
 
 def _unknown(node: Mapping[Any, Any], cls: type, prefix: str) -> Iterator[ConfigError]:
-    hints = typing.get_type_hints(cls)
+    fields = {known.key: known.hint for known in _own_fields(cls)}
     for name, value in node.items():
-        if name not in hints:
+        if name not in fields:
             yield unknown_key(f"{prefix}{name}")
-        elif (inner := _dataclass_in(hints[name])) is not None:
+        elif (inner := _dataclass_in(fields[name])) is not None:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, Mapping):
                     yield from _unknown(item, inner, f"{prefix}{name}.")

@@ -232,6 +232,7 @@ class Baseline:
     source: str = option("Where the figures come from.")
     overall: float = option("Overall keyword score, as a share of 1.", ge=0.0, le=1.0)
     categories: dict[str, float] = option("Keyword score by category.", {})
+    training_peak_gb: float | None = option("Peak memory of training.", None, unit="GB", gt=0.0)
 
 
 @dataclass

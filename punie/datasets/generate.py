@@ -5,6 +5,7 @@ A row is a function of the seed, the split, its kind and the draws before it; no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -65,7 +66,8 @@ def generate(
             can be found.
     """
     unknown = sorted(set(mix) - set(DEFAULT_MIX))
-    if unknown or not mix or min(mix.values()) < 0 or sum(mix.values()) <= 0:
+    usable = all(0 <= share < math.inf for share in mix.values()) and sum(mix.values()) > 0
+    if unknown or not usable:
         raise DataError(
             "The mix of rows cannot be used.",
             where="data.mix",
@@ -161,7 +163,7 @@ class _Builder:
             start, comma, last = self.rng.choice(JOINTS[self.split])
             text = start + comma.join(task.text for task in tasks[:-1]) + last + tasks[-1].text
             code = chain(tasks)
-        return _exchange(framed(text, self.split, self.rng), wrap(code))
+        return exchange(framed(text, self.split, self.rng), wrap(code))
 
     def _loop(self) -> tuple[str, str]:
         """One check over several paths."""
@@ -176,24 +178,25 @@ class _Builder:
         task = draw_task(next(self.tools), self.split, self.values)
         printed, told = outcome(task, self.rng)
         response = f"<tool_response>\n{printed}\n</tool_response>"
-        messages = [*self._turn(task), *_exchange(response, told)]
+        messages = [*self._turn(task), *exchange(response, told)]
         if self.rng.random() < 0.4:
             messages += self._turn(draw_task(next(self.tools), self.split, self.values))
         return messages
 
     def _direct(self) -> list[Message]:
-        return _exchange(*draw_direct(self.split, self.rng))
+        return exchange(*draw_direct(self.split, self.rng))
 
     def _lookalike(self) -> list[Message]:
-        return _exchange(*draw_lookalike(self.split, self.values))
+        return exchange(*draw_lookalike(self.split, self.values))
 
     def _orders(self, count: int) -> list[Task]:
         names = self.rng.sample(list(TOOLS), count)
         return [draw_task(name, self.split, self.values, order=True) for name in names]
 
     def _turn(self, task: Task) -> list[Message]:
-        return _exchange(asked(task, self.split, self.rng), wrap(step(task)))
+        return exchange(asked(task, self.split, self.rng), wrap(step(task)))
 
 
-def _exchange(request: str, answer: str) -> list[Message]:
+def exchange(request: str, answer: str) -> list[Message]:
+    """A user's turn and the assistant's."""
     return [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]

@@ -11,8 +11,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-import psutil
-
 from punie.backend.device import device_kind
 from punie.paths import PACKAGE
 
@@ -42,6 +40,8 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
     Returns:
         A JSON value; ``finish`` adds what is known in the end.
     """
+    import psutil
+
     memory = psutil.virtual_memory()
     return {
         "schema": 1,

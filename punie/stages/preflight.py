@@ -11,12 +11,13 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import resolve
 from punie.backend.device import device_kind
 from punie.backend.resolve import NotCached
-from punie.config.schema import Config
+from punie.config.schema import Config, ModelConfig
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
 from punie.stages import rows
@@ -109,6 +110,14 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
                 next_step="punie store gc, or another disk: store.dir=FOLDER",
             )
         )
+    if device_kind() == "cpu" and not config.runtime.cpu_float32 and _is_sparse_and_plain(config.model):
+        problems.append(
+            PunieError(
+                "MLX on a CPU cannot compute experts in half precision.",
+                where="runtime.cpu_float32=false",
+                next_step="runtime.cpu_float32=true, or a quantized or dense model",
+            )
+        )
     if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
         memory, total = 4 * parameters * 1.2, psutil.virtual_memory().total
         if memory > total:
@@ -122,6 +131,16 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
                 )
             )
     return problems
+
+
+def _is_sparse_and_plain(model: ModelConfig) -> bool:
+    """Whether the model has experts and is not quantized, as far as can be told from here."""
+    try:
+        folder = base_folder(SimpleNamespace(model=model))
+    except PunieError:
+        return False
+    config = json.loads((folder / "config.json").read_text())
+    return bool(config.get("num_experts")) and "quantization" not in config
 
 
 def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieError]:

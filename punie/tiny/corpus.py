@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 from punie.datasets.code import call, chain, outcome
-from punie.datasets.generate import JOINTS, Message
+from punie.datasets.generate import JOINTS, Message, exchange
 from punie.datasets.phrasings import Task, asked, draw_task, framed
 from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
@@ -64,7 +64,7 @@ class Corpus:
 
     def _single(self) -> list[Message]:
         task = draw_task(next(self.tools), "train", self.values)
-        return _exchange(self._noisy(asked(task, "train", self.rng)), self._answer(task))
+        return exchange(self._noisy(asked(task, "train", self.rng)), self._answer(task))
 
     def _noisy(self, text: str) -> str:
         """A request as it may come: with a word before or after, or in a hurry. Names in ticks stay whole."""
@@ -99,23 +99,19 @@ class Corpus:
             answer = "\n".join(call(task.tool, task.arguments) for task in tasks)
         else:
             answer = f"I would call {', then '.join(names)}."
-        return _exchange(framed(text, "train", self.rng), answer)
+        return exchange(framed(text, "train", self.rng), answer)
 
     def _dialogue(self) -> list[Message]:
         task = draw_task(next(self.tools), "train", self.values)
         printed, told = outcome(task, self.rng)
         return [
-            *_exchange(asked(task, "train", self.rng), call(task.tool, task.arguments)),
-            *_exchange(f"<tool_response>\n{printed}\n</tool_response>", told),
+            *exchange(asked(task, "train", self.rng), call(task.tool, task.arguments)),
+            *exchange(f"<tool_response>\n{printed}\n</tool_response>", told),
             *(self._single() if self.rng.random() < 0.5 else ()),
         ]
 
     def _direct(self) -> list[Message]:
-        return _exchange(*draw_direct("train", self.rng))
+        return exchange(*draw_direct("train", self.rng))
 
     def _lookalike(self) -> list[Message]:
-        return _exchange(*draw_lookalike("train", self.values))
-
-
-def _exchange(request: str, answer: str) -> list[Message]:
-    return [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]
+        return exchange(*draw_lookalike("train", self.values))

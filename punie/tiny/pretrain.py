@@ -21,6 +21,7 @@ from punie.datasets.generate import Message
 from punie.progress import Bar
 from punie.tiny.corpus import Corpus
 from punie.tiny.forward import loss
+from punie.tiny.muon import Muon
 from punie.tiny.specs import Spec
 from punie.tiny.tokenizer import SPECIAL
 
@@ -49,16 +50,7 @@ def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, *, seed: int, s
         steps: Optimizer steps; the schedule ends with them.
         bar: Told of every step.
     """
-    warmup = min(spec.warmup, max(1, steps // 10))
-    peak, low = spec.learning_rate, 0.02 * spec.learning_rate
-    optimizer = optim.AdamW(
-        optim.join_schedules(
-            [optim.linear_schedule(low, peak, warmup), optim.cosine_decay(peak, max(1, steps - warmup), low)],
-            [warmup],
-        ),
-        betas=[0.9, 0.98],
-        weight_decay=0.01,
-    )
+    optimizer = _optimizer(spec, steps)
     parameters = model.parameters()
     loss_and_gradient = mx.value_and_grad(loss)
     stream = batches(Corpus(seed, spec.novel), tokenizer, spec.batch_tokens)
@@ -70,6 +62,31 @@ def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, *, seed: int, s
         mx.eval(parameters, optimizer.state, value)
         bar(step, f"loss {value.item():.3f}")
     model.update(parameters)
+
+
+def _optimizer(spec: Spec, steps: int) -> optim.Optimizer:
+    """Muon for the matrices inside the layers, AdamW for embeddings, norms and the experts' gates."""
+    warmup = min(spec.warmup, max(1, steps // 10))
+
+    def schedule(peak: float) -> Any:
+        low = 0.02 * peak
+        rise, fall = (
+            optim.linear_schedule(low, peak, warmup),
+            optim.cosine_decay(peak, max(1, steps - warmup), low),
+        )
+        return optim.join_schedules([rise, fall], [warmup])
+
+    return optim.MultiOptimizer(
+        [
+            Muon(schedule(spec.matrix_learning_rate)),
+            optim.AdamW(schedule(spec.learning_rate), betas=[0.9, 0.98], weight_decay=0.01),
+        ],
+        [
+            lambda name, weight: (
+                weight.ndim >= 2 and not name.endswith(("embed_tokens.weight", "mlp.gate.weight"))
+            )
+        ],
+    )
 
 
 def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[bool]]:

@@ -35,11 +35,13 @@ class Spec:
     """Optimizer steps."""
     batch_tokens: int = 2048
     """Most tokens per step, padding included."""
-    learning_rate: float = 2e-3
-    """Peak of the schedule: linear warm-up, then cosine to zero."""
+    learning_rate: float = 4e-3
+    """Of embeddings, norms and gates, at the peak of the schedule: linear warm-up, then cosine to 2 %."""
+    matrix_learning_rate: float = 0.02
+    """Of the matrices inside the layers, at the same peak."""
     warmup: int = 200
     """Steps of the warm-up."""
-    novel: float = 0.3
+    novel: float = 0.5
     """Share of names in the corpus that are made up, which have to be copied."""
 
     def config(self) -> dict[str, object]:

@@ -115,6 +115,15 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(tmp_path: Pat
     assert "memory" in done.err
 
 
+def test_what_the_cpu_cannot_compute_is_refused(tmp_path: Path) -> None:
+    """Experts in half precision are not to be had on a CPU: said before training, with what to do."""
+    if sys.platform == "darwin":
+        pytest.skip("Metal computes them")
+    done = punie(*QUICK, "runtime.cpu_float32=false", cwd=tmp_path)
+    assert done.code == 1
+    assert "runtime.cpu_float32=true" in done.err
+
+
 def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     """A store below a file, where no folder can be made, is an error for people."""
     (tmp_path / "file").write_text("")

@@ -70,14 +70,17 @@ def make_base(
 
 
 def make_adapter(
-    folder: Path, base: Path, *, dora: bool = False, layers: int = 2, rank: int = 4, keys: Any = None
+    folder: Path, base: Path, *, kind: str = "lora", layers: int = 2, rank: int = 4, keys: Any = None
 ) -> Path:
     """Write an adapter with random deltas, as large as the weights, for a base model."""
     mx.random.seed(5)
     model, _ = load_model(base, lazy=True)
     model.freeze()
     parameters = {"rank": rank, "scale": 20.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
-    linear_to_lora_layers(model, layers, parameters, use_dora=dora)
+    if kind == "full":
+        model.layers[-1].unfreeze()
+    else:
+        linear_to_lora_layers(model, layers, parameters, use_dora=kind == "dora")
     model.update(tree_map(lambda a: a + mx.random.normal(a.shape, scale=0.02), model.trainable_parameters()))
     folder.mkdir(parents=True)
     mx.save_safetensors(
@@ -85,7 +88,7 @@ def make_adapter(
         dict(cast(list[tuple[str, mx.array]], tree_flatten(model.trainable_parameters()))),
     )
     config = {
-        "fine_tune_type": "dora" if dora else "lora",
+        "fine_tune_type": kind,
         "num_layers": layers,
         "lora_parameters": parameters,
     }

@@ -36,6 +36,7 @@ def refusal(*overrides: str) -> str:
         (["model=local"], ["exactly one place", "model.path=FOLDER"]),
         (["model.repo=a/b"], ["exactly one place", "embedded, repo"]),
         (["+model.recipe.itres=3"], ["model.recipe.itres", "did you mean iters"]),
+        (["data.mix.none=1"], ["data.mix has no none", "+data.mix.none"]),
         (["eval.repeats=3", "eval.temperature=0"], ["eval.repeats", "eval.temperature above 0"]),
         (["name=a/../b"], ["plain folder name"]),
         (["seed=[1"], ["override", "seed=[1"]),

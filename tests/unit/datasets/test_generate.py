@@ -79,7 +79,9 @@ def test_the_mix_is_met_as_exactly_as_whole_rows_allow():
     assert [sum(answer_form(row) == form for row in train) for form in ("wrapped", "prose")] == [30, 10]
 
 
-@pytest.mark.parametrize("mix", [{"singel": 1.0}, {"single": -1.0, "direct": 2.0}, {"single": 0.0}, {}])
+@pytest.mark.parametrize(
+    "mix", [{"singel": 1.0}, {"single": -1.0, "direct": 2.0}, {"single": 0.0}, {"single": float("nan")}, {}]
+)
 def test_an_unusable_mix_is_refused(mix):
     """An unknown kind, a negative share, or nothing at all is a DataError that names data.mix."""
     with pytest.raises(DataError, match=r"data\.mix"):

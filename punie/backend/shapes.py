@@ -1,0 +1,223 @@
+"""What a model, its adapter and its training will take, from its config alone: no weights needed.
+
+MLX's arrays are lazy. A model of any size is built, quantized, given its adapter, fused and quantized again
+in seconds and in a few dozen megabytes, as long as nothing is evaluated; its sizes are then read off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.utils import get_total_parameters
+
+from punie.backend.fuse import working_bytes
+from punie.backend.layout import lay_out, require_settings
+from punie.errors import PunieError
+
+_STATE = 4 * 4
+"""Bytes to a trainable weight: value, gradient and Adam's two moments, all float32."""
+_ACCUMULATED = 4
+"""Bytes more where gradients are summed over minibatches."""
+_HEAD = 2 + 4 + 4
+"""Bytes to a logit: as computed, as float32, and its gradient."""
+_VIEWS = {
+    "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
+}  # fmt: skip
+"""Primitives whose result is another look at their input, or small."""
+
+
+_TRACED = (256, 512)
+"""Lengths at which a layer's intermediate results are counted; tokens."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A recipe's sizes."""
+
+    parameters: int
+    """Of the base model."""
+    trainable: int
+    base_bytes: int
+    """The base model's weights, as stored."""
+    adapter_bytes: int
+    """The adapter's weights, float32."""
+    result_bytes: int
+    """The fused and quantized model's weights."""
+    bits_per_weight: float
+    quantize_bytes: int
+    """Memory that fusing and quantizing takes at a time."""
+    training: Training
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where a training's memory goes; bytes."""
+
+    weights: int
+    """The model in memory."""
+    state: int
+    """Adapter, gradients, optimizer."""
+    vocabulary: int
+    width: int
+    trained_layers: int
+    batch_size: int
+    grad_checkpoint: bool
+    traced: tuple[tuple[int, int], ...]
+    """Bytes of all intermediate results of one trained layer, at two lengths in tokens."""
+
+    def peak(self, tokens: int) -> int:
+        """Peak for rows of this many tokens.
+
+        Every intermediate result of the trained layers is counted as kept for the backward pass; fused
+        kernels keep less, so this is rather too much than too little.
+        """
+        rows = self.batch_size
+        layer = self._layer(tokens) * rows
+        kept = layer * self.trained_layers
+        if self.grad_checkpoint:  # what enters each layer, and one layer's inside
+            kept = layer + self.trained_layers * tokens * self.width * 4 * rows
+        return self.weights + self.state + rows * tokens * self.vocabulary * _HEAD + kept
+
+    def _layer(self, tokens: int) -> int:
+        """a·T + b·T², through the two traced lengths: attention is what grows with the square."""
+        (t1, y1), (t2, y2) = self.traced
+        square = (y2 / t2 - y1 / t1) / (t2 - t1)
+        return math.ceil(tokens * (y1 / t1 + square * (tokens - t1)))
+
+
+def sizes(
+    config: Mapping[str, Any],
+    *,
+    fine_tune_type: str,
+    num_layers: int,
+    rank: int,
+    scale: float,
+    keys: list[str] | None,
+    bits: int | None,
+    group_size: int,
+    recipe: str | None,
+    batch_size: int,
+    accumulates: bool,
+    grad_checkpoint: bool,
+) -> Sizes:
+    """Sizes of a recipe on a model.
+
+    Args:
+        config: The model's config.json, or the part of it that tells its dimensions.
+        fine_tune_type: ``lora``, ``dora`` or ``full``.
+        num_layers: Layers that are trained, from the last one; -1 for all.
+        rank: Of the adapter.
+        scale: Of the adapter.
+        keys: Layers within a block.
+        bits: Of the result.
+        group_size: Of the result.
+        recipe: Of the result.
+        batch_size: Rows in a minibatch.
+        accumulates: Gradients are summed over minibatches.
+        grad_checkpoint: Activations are recomputed.
+
+    Raises:
+        PunieError: mlx-lm has no such model, or the settings do not fit it.
+    """
+    require_settings(bits, group_size, recipe)
+    model = _model(config)
+    base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
+    depth = len(model.layers)
+    layers = depth if num_layers == -1 else min(num_layers, depth)
+    model.freeze()
+    if fine_tune_type == "full":
+        for layer in model.layers[depth - layers :]:
+            layer.unfreeze()
+    else:
+        adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
+        linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
+    adapted = model.trainable_parameters()
+    trainable = sum(a.size for a in _arrays(adapted))
+    plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+    width = int(config["hidden_size"])
+    traced = tuple((tokens, _intermediates(model.layers[-1], tokens, width)) for tokens in _TRACED)
+    layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
+    return Sizes(
+        parameters=parameters,
+        trainable=trainable,
+        base_bytes=base_bytes,
+        adapter_bytes=4 * trainable,
+        result_bytes=sum(tensor.nbytes for tensor in layout.tensors),
+        bits_per_weight=layout.bits_per_weight,
+        quantize_bytes=max(map(working_bytes, layout.sources.values())),
+        training=Training(
+            weights=base_bytes,
+            state=trainable * (_STATE + (_ACCUMULATED if accumulates else 0)),
+            vocabulary=int(config["vocab_size"]),
+            width=width,
+            trained_layers=layers,
+            batch_size=batch_size,
+            grad_checkpoint=grad_checkpoint,
+            traced=traced,
+        ),
+    )
+
+
+def _model(config: Mapping[str, Any]) -> nn.Module:
+    """The base model as its config describes it, quantized as it says; nothing is evaluated."""
+    try:
+        arch = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
+        model = arch.Model(arch.ModelArgs.from_dict(dict(config)))
+    except (ImportError, KeyError, TypeError) as error:
+        raise PunieError(
+            "The model's config does not tell its size.",
+            where="model.dimensions",
+            found=error,
+            expected="the fields of a config.json of an architecture that mlx-lm has",
+        ) from error
+    model.set_dtype(getattr(mx, config.get("torch_dtype") or "bfloat16"))
+    if quantization := config.get("quantization"):
+        own = getattr(model, "quant_predicate", None)
+
+        def chosen(path: str, module: nn.Module) -> bool | dict[str, Any]:
+            if path in quantization:
+                return quantization[path]
+            if not hasattr(module, "to_quantized") or module.weight.shape[-1] % quantization["group_size"]:
+                return False
+            return own(path, module) if own else True
+
+        nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=chosen)
+    return model
+
+
+def _intermediates(layer: nn.Module, tokens: int, width: int) -> int:
+    """Bytes of everything that a layer computes from (1, tokens, width), views not counted."""
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(layer.parameters()))
+    names = [name for name, _ in parameters]
+    nodes: list[dict[str, Any]] = []
+
+    def call(x: mx.array, *weights: mx.array) -> mx.array:
+        layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
+        return layer(x, "causal", None)
+
+    mx.export_function(
+        nodes.append, call, mx.zeros((1, tokens, width), mx.bfloat16), *[a for _, a in parameters]
+    )
+    layer.update(tree_unflatten(parameters))
+    return sum(
+        math.prod(shape) * kind.size
+        for node in nodes
+        if node["type"] == "primitive" and node["name"] not in _VIEWS
+        for _, shape, kind in node["outputs"]
+    )
+
+
+def _arrays(tree: Any) -> list[mx.array]:
+    return [cast(mx.array, array) for _, array in tree_flatten(tree)]
+
+
+def _bytes(tree: Any) -> int:
+    return sum(array.nbytes for array in _arrays(tree))

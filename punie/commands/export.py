@@ -1,0 +1,127 @@
+"""Copy a run's quantized model out of the store, with a model card that carries its scores and digests.
+
+punie export outputs/runs/NAME/ID my-model      then: mlx_lm.generate --model my-model
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from punie.errors import PunieError
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.store.artifacts import Artifact, Store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: the run's own)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export; what the run dropped after its evaluation is built again first."""
+    from punie.files import write_text
+    from punie.reports.card import model_card
+    from punie.store.artifacts import Store
+
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PunieError("The folder to export to is not empty.", where=out, next_step="name a new folder")
+    results, config = _read(arguments.run)
+    if "quantize" not in results["artifacts"]:
+        raise PunieError(
+            f"The run scored the {results['target']} model; it has no quantized one to export.",
+            where=arguments.run,
+            next_step="run it with eval.target=quantized",
+        )
+    recorded = results["artifacts"]["quantize"]
+    store = Store(arguments.store or Path(config.store.dir))
+    artifact = store.find("quantize", recorded["key"]) or _rebuilt(config, store, recorded["key"])
+    published = {name: entry["sha256"] for name, entry in artifact.manifest["files"].items()}
+    if published != recorded["files"]:
+        raise PunieError(
+            "The model in the store is not the one that was scored.",
+            where=artifact.path,
+            found=_differing(published, recorded["files"]),
+            next_step="run the same config again, and export that run",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        for name in published:
+            shutil.copyfile(artifact.file(name), scratch / name)
+        card = model_card(
+            name=config.name,
+            folder=out.name,
+            model=config.model.name,
+            repo=config.model.repo,
+            data=config.data.name,
+            results=results,
+            quantize=artifact.info,
+            files=published,
+        )
+        write_text(scratch / "README.md", card)
+        scratch.chmod(0o755)
+        scratch.replace(out)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    print(f"{out}  {artifact.size / 1e6:.1f} MB, {len(published)} files and README.md")
+    print(f"next: python -m mlx_lm generate --model {out} --prompt hello")
+    return 0
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Config]:
+    """A finished run's results and config."""
+    from omegaconf import OmegaConf
+
+    from punie.config import resolve
+    from punie.config.schema import Config
+
+    try:
+        results = json.loads((folder / "results.json").read_text())
+        written = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError) as error:
+        raise PunieError(
+            "This is not the directory of a finished run.",
+            where=folder,
+            found=error,
+            expected="a folder with results.json and config.yaml",
+            next_step="take the path that a run prints in the end",
+        ) from None
+    return results, resolve(OmegaConf.merge(OmegaConf.structured(Config), written))  # ty: ignore[invalid-argument-type]
+
+
+def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
+    """The run's model, built again.
+
+    Raises:
+        PunieError: What it was made from has changed since, so that it cannot come out the same.
+    """
+    from punie import pipeline
+    from punie.progress import Reporter
+
+    plan = pipeline.plan(config, store)
+    step = next(step for step in plan.steps if step.stage.name == "quantize")
+    if step.key != key:
+        raise PunieError(
+            "The run's model is not in the store and cannot be built again.",
+            where=f"quantize/{key}",
+            found=f"the same config now gives {step.key}",
+            next_step="run the config again and export that run, or give the run's store: --store DIR",
+        )
+    pipeline.run(plan, config, store, Reporter(), wanted=("quantize",))
+    assert step.artifact is not None  # noqa: S101 - it was wanted
+    return step.artifact
+
+
+def _differing(found: dict[str, str], expected: dict[str, str]) -> str:
+    return ", ".join(sorted(n for n in found | expected if found.get(n) != expected.get(n)))

@@ -1,0 +1,162 @@
+"""Fusing and quantizing as a part of the run: the gate, retention, export, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.store.artifacts import Artifact, Store
+from punie.store.keys import file_digest
+from tests.conftest import QUICK, World, punie, read_json, reused
+
+
+def artifact(world: World, run: Path, stage: str = "quantize") -> Artifact | None:
+    """What the store has of a run's stage."""
+    recorded = read_json(run / "results.json")["artifacts"][stage]
+    return Store(world.cwd / "outputs" / "store").find(stage, recorded["key"])
+
+
+def test_fidelity_is_recorded_and_shown(world: World) -> None:
+    """The manifest holds budget and fidelity of the default run, which keeps nearly all of its gain."""
+    model = artifact(world, world.first)
+    assert model is not None
+    fidelity = model.info["fidelity"]
+    assert fidelity["gain_kept"] > 0.9
+    assert fidelity["adapter_logprob"] > fidelity["base_logprob"] + 1
+    assert model.info["budget"]["measured"]["disk_mb"] == model.info["size_mb"]
+    for document in ("report.md", "report.html"):
+        text = (world.first / document).read_text()
+        assert "Fidelity" in text
+        assert f"{100 * fidelity['gain_kept']:.1f} %" in text
+
+
+def test_a_fine_tune_that_does_not_survive_fails_the_run(world: World) -> None:
+    """Two bits, a high bar: the run fails with the figures and more bits to try; nothing is published."""
+    before = len(list((world.cwd / "outputs/store/quantize").iterdir()))
+    done = punie(*QUICK, "quantize.bits=2", "quantize.min_gain_kept=0.99", cwd=world.cwd)
+    assert done.code == 1
+    words = ["did not survive", "quantize.min_gain_kept=0.99", "quantize=q4", "log-probability per token"]
+    assert [word for word in words if word not in done.err] == []
+    assert len(list((world.cwd / "outputs/store/quantize").iterdir())) == before
+
+
+def test_a_mixed_recipe_runs(world: World) -> None:
+    """mlx-lm's mixed_4_6: some layers have 4 bits, some 6."""
+    model = artifact(world, world.run("quantize=mixed_4_6"))
+    assert model is not None
+    entries = read_json(model.path / "config.json")["quantization"].values()
+    assert {entry["bits"] for entry in entries if isinstance(entry, dict)} == {4, 6}
+
+
+@pytest.mark.slow
+def test_a_dropped_model_is_not_missed_until_it_is_needed(world: World) -> None:
+    """until_evaluated deletes the model; the same run again builds nothing; a new evaluation rebuilds it."""
+    overrides = ("quantize.bits=6", "quantize.keep=until_evaluated")
+    run = world.run(*overrides)
+    assert artifact(world, run) is None
+    again = world.run(*overrides)
+    assert "quantize" not in reused(again)
+    assert all(reused(again).values())
+    third = world.run(*overrides, "eval.seed=9")
+    assert reused(third)["quantize"] is False
+    assert artifact(world, third) is None
+    weights = [read_json(r / "results.json")["identity"]["weights"] for r in (run, third)]
+    assert weights[0] == weights[1]
+
+
+def test_export_carries_scores_and_digests(world: World, tmp_path: Path) -> None:
+    """The folder holds the published files and a card with strict score, interval, fidelity and digests."""
+    out = tmp_path / "model"
+    done = punie("export", str(world.first), str(out), cwd=world.cwd)
+    assert done.code == 0, done.err
+    results = read_json(world.first / "results.json")
+    files = results["artifacts"]["quantize"]["files"]
+    assert {path.name for path in out.iterdir()} == {*files, "README.md"}
+    assert all(file_digest(out / name) == sha for name, sha in files.items())
+    card = (out / "README.md").read_text()
+    low, high = results["scores"]["strict"]["overall"]["interval"]
+    expected = [f"{low:.2f} to {high:.2f}", *files.values(), "temperature 0.7", "after quantization"]
+    assert [word for word in expected if word not in card] == []
+    again = punie("export", str(world.first), str(out), cwd=world.cwd)
+    assert again.code == 1
+    assert "not empty" in again.err
+
+
+@pytest.mark.slow
+def test_export_rebuilds_what_was_dropped(world: World, tmp_path: Path) -> None:
+    """A dropped model is built again for the export, byte for byte."""
+    run = world.run("quantize=q8", "quantize.keep=until_evaluated")
+    assert artifact(world, run) is None
+    done = punie("export", str(run), str(tmp_path / "model"), cwd=world.cwd)
+    assert done.code == 0, done.err
+    files = read_json(run / "results.json")["artifacts"]["quantize"]["files"]
+    assert all(file_digest(tmp_path / "model" / name) == sha for name, sha in files.items())
+
+
+@pytest.mark.parametrize("what", ["nothing", "base"])
+def test_export_of_what_has_no_model(what: str, world: World, tmp_path: Path) -> None:
+    """A folder that is no run, and a run that scored the base: an error for people, and no folder."""
+    run = tmp_path if what == "nothing" else world.run("eval.target=base")
+    done = punie("export", str(run), str(tmp_path / "out"), cwd=world.cwd)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_estimates_the_reference_recipe(tmp_path: Path) -> None:
+    """Offline and without weights: the published parameter counts, the 5-bit folder, and both peaks."""
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = punie("plan", "--estimate", "+phase=43a", cwd=tmp_path, env=env)
+    words = ["70.459 M trainable of 30,532.123 M (0.231%)", "21.00 GB", "published 21.4 GB"]
+    assert [word for word in words if word not in done.out] == []
+    done = punie("plan", "--estimate", "--json", "+phase=43a", cwd=tmp_path, env=env)
+    estimate = json.loads(done.out)["estimate"]
+    assert 20e9 < estimate["result_bytes"] < 21e9
+    longest = estimate["training_peak"][str(estimate["longest_row_tokens"])]
+    assert 0.8 * 21.4e9 < longest < 1.2 * 21.4e9
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_leaves_nothing_behind(world: World) -> None:
+    """SIGKILL at random moments of the pass; each rerun of the same key is clean and gives the same bytes."""
+    store = Store(world.cwd / "outputs" / "store")
+    model = artifact(world, world.first)
+    assert model is not None
+    expected = {n: e["sha256"] for n, e in model.manifest["files"].items() if n.endswith(".safetensors")}
+    draw = random.Random(7)
+    command = [sys.executable, "-m", "punie", *QUICK]
+    for _ in range(3):
+        store.remove(model)
+        process = subprocess.Popen(
+            [*command, "eval.seed=77"], cwd=world.cwd, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("▸ quantize"):
+                break
+        time.sleep(draw.uniform(0, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        done = punie(*QUICK, "eval.seed=77", cwd=world.cwd)
+        assert done.code == 0, done.err
+        assert store.leftovers() == []
+        again = store.find("quantize", model.key)
+        assert again is not None
+        assert expected.items() <= {n: e["sha256"] for n, e in again.manifest["files"].items()}.items()
+        for path in (
+            world.cwd / "outputs/store/evaluate"
+        ).iterdir():  # so that the next round needs the model
+            manifest: dict[str, Any] = read_json(path / "manifest.json")
+            if manifest["material"]["settings"].get("eval.seed") == 77:
+                store.remove(Artifact(path, manifest))
+        model = again

@@ -1,0 +1,136 @@
+"""Training through the front door: killed, shared among workers, selected by a score."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from punie.store.keys import file_digest
+from tests.conftest import QUICK, World, punie, read_json, reused
+
+
+def adapter(cwd: Path) -> str:
+    """Digest of the only adapter of a store."""
+    (path,) = cwd.glob("outputs/store/train/*/adapters.safetensors")
+    return file_digest(path)
+
+
+def validation(run: Path) -> list[float]:
+    records = map(json.loads, (run / "train.jsonl").read_text().splitlines())
+    return [record["loss"] for record in records if record["kind"] == "valid"]
+
+
+LONG = (*QUICK[1:], "lora.iters=40", "lora.save_every=2", "lora.batch_size=2")
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+    """kill -9 at twenty random moments, each time started again: the adapter of the undisturbed run, digest
+    for digest; nothing needs a hand, and nothing is left over."""
+    seed = random.randrange(2**32)
+    print("seed", seed)  # shown if the test fails
+    moments = random.Random(seed)
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    for folder in (calm, stormy):
+        folder.mkdir()
+    assert punie(*LONG, cwd=calm).code == 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "punie", *LONG], cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        time.sleep(moments.uniform(0.5, 4.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = punie(*LONG, cwd=stormy)
+    assert done.code == 0, done.err
+    assert adapter(stormy) == adapter(calm)
+    assert not list(stormy.glob("outputs/store/.building/*"))
+
+
+def test_a_killed_run_goes_on_unasked(tmp_path: Path) -> None:
+    """A run killed after its first checkpoint says that it went on from there, and reuses what was finished."""
+    command = [sys.executable, "-m", "punie", *LONG]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while (
+        not list(tmp_path.glob("outputs/store/.building/train-*/checkpoints/0*"))
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = punie(*LONG, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "went on from the checkpoint at iteration" in done.err
+    assert reused(tmp_path / done.run_directory)["base"]
+
+
+def test_two_workers_train_as_one(world: World) -> None:
+    """Two processes that share every batch lose what one does, within 1e-4 relative."""
+    two = world.run("lora.workers=2")
+    assert not reused(two)["train"]
+    assert len(validation(two)) == 3
+    assert validation(two) == pytest.approx(validation(world.first), rel=1e-4)
+
+
+def test_a_worker_that_fails_is_shown(world: World) -> None:
+    """An error in a worker comes out as the run's error."""
+    done = punie(*QUICK, "lora.workers=2", "lora.keys=[nope]", cwd=world.cwd)
+    assert done.code == 1
+    assert "No layer of the model is adapted" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_suite_that_selects_is_not_the_one_that_is_evaluated(world: World) -> None:
+    """best_eval scores every checkpoint on another suite, and refuses the evaluated one."""
+    run = world.run("lora.select=best_eval")
+    assert any('"select"' in line for line in (run / "train.jsonl").read_text().splitlines())
+    done = punie(*QUICK, "lora.select=best_eval", "lora.select_suite=core27", cwd=world.cwd)
+    assert done.code == 1
+    assert "lora.select_suite" in done.err
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("lora.batch_size=5000", ["lora.batch_size", "at most 1159"]),
+        ("lora.save_every=5000", ["lora.save_every", "lora.save_every=12"]),
+        ("lora.num_layers=5", ["lora.num_layers", "at most 4"]),
+    ],
+)
+def test_what_cannot_train_is_refused_before_time_is_spent(
+    world: World, override: str, words: list[str]
+) -> None:
+    """A batch longer than the set, a checkpoint that never comes, more layers than there are."""
+    done = punie(*QUICK, override, cwd=world.cwd)
+    assert done.code != 0
+    assert [word for word in words if word not in done.err] == []
+    assert "train      run" not in done.err
+
+
+def test_changed_data_is_another_training(tmp_path: Path) -> None:
+    """A row changed between kill and restart starts anew under another key, and says which file changed."""
+    from punie.paths import resource
+
+    for name in ("train.jsonl", "valid.jsonl"):
+        (tmp_path / name).write_text(
+            "\n".join(resource(f"data/code_mode/{name}").read_text().splitlines()[:40]) + "\n"
+        )
+    options = (*QUICK, "data=jsonl", f"data.path={tmp_path}")
+    first = punie(*options, cwd=tmp_path)
+    assert first.code == 0, first.err
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()
+    (tmp_path / "train.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    second = punie(*options, cwd=tmp_path)
+    assert second.code == 0, second.err
+    assert "train      run    data.train.jsonl" in second.err
+    assert read_json(tmp_path / second.run_directory / "status.json")["status"] == "finished"

@@ -1,0 +1,98 @@
+"""Sizes at real scale, without weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from punie.backend import estimate
+from punie.backend.fuse import fuse
+from punie.backend.shapes import Sizes, Training, sizes
+from punie.backend.shards import read_header
+from punie.config import resolve
+from punie.config.compose import compose
+from punie.errors import PunieError
+from tests.unit.backend.models import BASE_KEY, COMMON, KINDS, make_adapter, make_base
+
+RECIPE: dict[str, Any] = {
+    "fine_tune_type": "lora", "num_layers": 8, "rank": 8, "scale": 20.0, "keys": None, "bits": 5,
+    "group_size": 64, "recipe": None, "batch_size": 1, "accumulates": True, "grad_checkpoint": False,
+}  # fmt: skip
+
+
+def size_of(config: dict[str, Any], **changes: Any) -> Sizes:
+    settings: dict[str, Any] = RECIPE | changes
+    return sizes(config, **settings)
+
+
+def preset(name: str, **changes: Any) -> Sizes:
+    return size_of(resolve(compose([f"model={name}"])).model.dimensions, **changes)
+
+
+def test_the_published_figures_of_the_reference_recipe() -> None:
+    """70.459 M of 30,532.123 M parameters, and a 5-bit folder of 20 to 21 GB, in next to no memory."""
+    mx.reset_peak_memory()
+    found = preset("qwen3_coder_30b")
+    assert (found.trainable, found.parameters) == (70_459_392, 30_532_122_624)
+    assert 20e9 < found.result_bytes < 21e9
+    assert found.adapter_bytes == 4 * found.trainable
+    assert mx.get_peak_memory() < 50e6
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("qwen3_8b", 8_190_735_360), ("qwen3_14b", 14_768_307_200)])
+def test_the_dense_presets_have_their_public_size(name: str, parameters: int) -> None:
+    """8.2 B and 14.8 B parameters, from the presets' dimensions."""
+    assert preset(name).parameters == parameters
+
+
+def test_more_of_everything_takes_more_memory() -> None:
+    """Length, rows, layers and gradient sums raise the predicted peak; checkpointing lowers it."""
+    plain = preset("qwen3_8b").training
+    assert plain.peak(512) > plain.peak(256) > plain.weights
+    assert preset("qwen3_8b", batch_size=2).training.peak(256) > plain.peak(256)
+    assert preset("qwen3_8b", num_layers=16).training.peak(256) > plain.peak(256)
+    assert preset("qwen3_8b", accumulates=False).training.peak(256) < plain.peak(256)
+    assert preset("qwen3_8b", grad_checkpoint=True).training.peak(256) < plain.peak(256)
+
+
+def test_the_layers_memory_is_a_parabola_through_what_was_traced() -> None:
+    """3·T + 2·T² is found again from its values at two lengths."""
+    training = Training(0, 0, 0, 0, 1, 1, False, ((10, 230), (20, 860)))
+    assert training.peak(40) == 3 * 40 + 2 * 40 * 40
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_prediction_is_what_the_pass_writes(kind: str, tmp_path: Path) -> None:
+    """For a model that is there, the folder predicted from its config alone is the folder that is written."""
+    base = make_base(tmp_path / "base", kind)
+    adapter = make_adapter(tmp_path / "adapter", base)
+    (tmp_path / "out").mkdir()
+    info = fuse(base, adapter, tmp_path / "out", base_key=BASE_KEY, bits=5, group_size=64)
+    config = json.loads((base / "config.json").read_text())
+    found = size_of(config, num_layers=2, rank=4)
+    assert found.parameters == info["parameters"] == estimate.weights(base).parameters
+    assert found.bits_per_weight == pytest.approx(info["bits_per_weight"], abs=1e-3)
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert found.result_bytes == index["metadata"]["total_size"]
+    assert 4 * found.trainable == sum(
+        end - start
+        for entry in read_header(adapter / "adapters.safetensors").tensors.values()
+        for start, end in [entry["data_offsets"]]
+    )
+
+
+def test_a_config_that_tells_no_size_is_refused() -> None:
+    """Missing dimensions are an error for people."""
+    with pytest.raises(PunieError, match=r"model\.dimensions"):
+        size_of({"model_type": "qwen3"})
+
+
+def test_a_full_fine_tune_trains_whole_layers() -> None:
+    """All of the last layer's weights count as trainable."""
+    config = COMMON | KINDS["tied"]
+    found = size_of(config, fine_tune_type="full", num_layers=1)
+    assert found.trainable == 128 * 128 + 2 * 64 * 128 + 128 * 128 + 3 * 128 * 192 + 2 * 64 + 2 * 128
