@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,8 @@ _CUTTABLE = (
 """Kinds whose rows (or experts) do not depend on each other. The other adapters' deltas are one matrix
 product each, whose last bits could depend on how many rows it has."""
 _WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
+
+_made = threading.local()
 
 Piece = list[tuple[str, mx.array]]
 """Names and arrays that are computed together: a layer's, or some rows of them."""
@@ -133,7 +136,8 @@ def _layer(path: str, layout: Layout, streams: Iterator[Any]) -> Iterator[Piece]
     wanted = {tensor.name for tensor in layout.tensors}
     for part in _parts(module):
         with mx.stream(next(streams)):
-            yield [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
+            piece = [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
+        yield piece
 
 
 def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
@@ -185,13 +189,11 @@ def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _streams() -> list[Any]:
-    if not _made:
+    """On the CPU two, so that two pieces are computed at once; made once to a thread, which owns them."""
+    if not hasattr(_made, "streams"):
         device = mx.default_device()
-        _made.extend([mx.new_stream(device) for _ in range(2 if device == mx.cpu else 1)])
-    return _made
-
-
-_made: list[Any] = []
+        _made.streams = [mx.new_stream(device) for _ in range(2 if device == mx.cpu else 1)]
+    return _made.streams
 
 
 def _extent(module: nn.Module) -> tuple[int, int]:

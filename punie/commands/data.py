@@ -2,6 +2,7 @@
 
 punie data build                          write data/code_mode again, from its seed and mix
 punie data build --out my/data seed=7 data.mix.direct=0.2
+punie data suite --out select.jsonl       a suite to select checkpoints by, in validation's phrasings
 punie data check my/data                  every row's problems with file:line; overlaps; lengths
 punie data check my/data model=qwen3_8b   lengths under that model's tokenizer
 """
@@ -24,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--out", default="data/code_mode", help="folder to write (default: %(default)s)")
     check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
     check.add_argument("path", help="a folder with *.jsonl files, or one file")
-    for action in (build, check):
+    suite = actions.add_parser("suite", help="generate a suite for lora.select=best_eval")
+    suite.add_argument(
+        "--out", default="data/suites/select52.jsonl", help="file to write (default: %(default)s)"
+    )
+    suite.add_argument("--per-tool", type=int, default=2, help="items of each tool (default: %(default)s)")
+    for action in (build, suite, check):
         action.add_argument("overrides", nargs="*", help="config overrides, as for python -m punie")
 
 
@@ -36,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = resolve(compose(arguments.overrides))
     if arguments.action == "build":
         return _build(Path(arguments.out), config)
+    if arguments.action == "suite":
+        return _suite(Path(arguments.out), config.seed, arguments.per_tool)
     return _check(Path(arguments.path), config)
 
 
@@ -53,6 +61,19 @@ def _build(out: Path, config: Config) -> int:
         **{name: count for name, count in rows.items() if count is not None},
     )
     print(f"wrote {out}/train.jsonl, valid.jsonl and README.md; next: punie data check {out}")
+    return 0
+
+
+def _suite(out: Path, seed: int, per_tool: int) -> int:
+    from punie.datasets.selection import selection_suite
+    from punie.files import write_lines
+
+    items = selection_suite(seed=seed, per_tool=per_tool)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(out, items)
+    print(
+        f"wrote {len(items)} items to {out}; next: python -m punie lora.select=best_eval lora.select_suite={out}"
+    )
     return 0
 
 

@@ -44,9 +44,12 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     assert punie(*LONG, cwd=calm).code == 0
     for _ in range(20):
         process = subprocess.Popen(
-            [sys.executable, "-m", "punie", *LONG], cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "punie", *LONG],
+            cwd=stormy,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
         time.sleep(moments.uniform(0.5, 4.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -57,7 +60,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_unasked(tmp_path: Path) -> None:
-    """A run killed after its first checkpoint says that it went on from there, and reuses what was finished."""
+    """A run killed after its first checkpoint says that it went on from there, and reuses the rest."""
     command = [sys.executable, "-m", "punie", *LONG]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
