@@ -113,9 +113,8 @@ def one_pass(folder: Path, bits: int, library: str = "openblas") -> tuple[Run, i
     out = folder / "ours"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    done = run(
-        sys.executable, "-c", OURS, *(str(folder / n) for n in ("base", "adapter", "ours")), KEY, str(bits)
-    )
+    folders = (str(folder / name) for name in ("base", "adapter", "ours"))
+    done = run(sys.executable, "-c", OURS, *folders, KEY, str(bits), library)
     return done, size(out)
 
 

@@ -72,7 +72,7 @@ from types import SimpleNamespace
 from punie.backend import blas
 blas.activate()
 from punie.backend import adapter, load, train
-from punie.stages.rows import tokenize
+from punie.stages.tokens import tokenize
 folder, data, iters, batch, limit = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:6])
 loaded = load.load(folder, float32=True)
 lora = SimpleNamespace(max_seq_length=limit, mask_prompt=True, supervise="last_turn")

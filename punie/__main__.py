@@ -82,13 +82,13 @@ def _hydra(arguments: list[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
     sys.argv = [sys.argv[0], *quote_phases(arguments)]
-    failures: list[PunieError] = []
+    failures: list[PunieError | OSError] = []
 
     @functools.wraps(task)
     def job(composed: DictConfig) -> float | None:
         try:
             return task(composed)
-        except PunieError as error:
+        except (PunieError, OSError) as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
             failures.append(error)  # Hydra would put words of its own around it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from punie.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.pipeline import Plan
+
+log = logging.getLogger(__name__)
 
 
 def task(composed: DictConfig) -> float:
@@ -71,7 +74,12 @@ def task(composed: DictConfig) -> float:
         error = f"{type(problem).__name__}: {problem}"
         raise
     finally:
-        directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error)
+        try:
+            directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error)
+        except OSError as unwritable:
+            if status == "finished":
+                raise
+            log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
     results = json.loads((directory.path / "results.json").read_text())
     _show(config, results, directory.path)
     score = config.phase.score if config.phase else "keyword"

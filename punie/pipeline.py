@@ -101,14 +101,7 @@ def plan(config: Config, store: Store) -> Plan:
 def run(
     plan: Plan, config: Config, store: Store, reporter: Reporter, *, wanted: Collection[str] = SHOWN
 ) -> None:
-    """Run every stage of the plan that is needed and whose artifact is missing.
-
-    Args:
-        plan: From ``plan``; in the end every needed step has its artifact.
-        config: The run's config.
-        store: Where artifacts are found and published.
-        reporter: Where progress is told.
-        wanted: The stages whose artifacts are to be there in the end.
+    """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
+from punie.backend.arrays import save_arrays
 from punie.backend.order import mlx_seed
 from punie.errors import PunieError
 
@@ -103,5 +104,6 @@ def _unfreeze(layers: list[nn.Module]) -> None:
 
 def save(model: nn.Module, folder: Path, description: dict[str, Any]) -> None:
     """Write what was trained, in mlx-lm's own format."""
-    mx.save_safetensors(str(folder / WEIGHTS), dict(tree_flatten(model.trainable_parameters())))
+    weights = {name: cast(mx.array, value) for name, value in tree_flatten(model.trainable_parameters())}
+    save_arrays(folder / WEIGHTS, weights)
     (folder / CONFIG).write_text(json.dumps(description, indent=1) + "\n")

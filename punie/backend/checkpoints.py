@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 
 from punie.backend import adapter
+from punie.backend.arrays import save_arrays
 from punie.errors import PunieError
 from punie.files import write_json
 from punie.store.keys import file_digest
@@ -55,11 +56,12 @@ class Checkpoints:
             arrays: Optimizer state and the like.
             state: Counters, as JSON values.
         """
+        for leftover in self.folder.glob(".*"):  # of a save that was killed
+            shutil.rmtree(leftover)
         scratch = self.folder / f".{it:07d}"
-        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         save_adapter(scratch)
-        mx.save_safetensors(str(scratch / ARRAYS), arrays)
+        save_arrays(scratch / ARRAYS, arrays)
         files = {name: file_digest(scratch / name) for name in (adapter.WEIGHTS, adapter.CONFIG, ARRAYS)}
         write_json(scratch / STATE, {"iter": it, "identity": self.identity, "files": files, **state})
         for path in scratch.iterdir():
@@ -99,7 +101,9 @@ class Checkpoints:
                 shutil.rmtree(path)
 
     def finish(self) -> None:
-        """Drop what only a resumption needs."""
+        """Drop what only a resumption needs, and what a killed save left."""
+        for leftover in self.folder.glob(".*"):
+            shutil.rmtree(leftover)
         for path in self._all():
             (path / ARRAYS).unlink()
             (path / STATE).unlink()

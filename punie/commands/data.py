@@ -71,9 +71,8 @@ def _suite(out: Path, seed: int, per_tool: int) -> int:
     items = selection_suite(seed=seed, per_tool=per_tool)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_lines(out, items)
-    print(
-        f"wrote {len(items)} items to {out}; next: python -m punie lora.select=best_eval lora.select_suite={out}"
-    )
+    print(f"wrote {len(items)} items to {out}")
+    print(f"next: python -m punie lora.select=best_eval lora.select_suite={out}")
     return 0
 
 

@@ -20,7 +20,7 @@ from punie.backend.resolve import NotCached
 from punie.config.schema import Config, ModelConfig
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
-from punie.stages import rows
+from punie.stages import tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
@@ -263,7 +263,7 @@ def _rendering(settings: Settings) -> list[PunieError]:
         )
     for name in SPLITS:
         try:
-            rows.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
+            tokens.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
         except PunieError as error:
             problems += each_problem(error)
     return problems
@@ -274,7 +274,7 @@ STAGE = Stage(
     version=1,
     reads=(
         *("model", "data", "eval.suite", "eval.system_prompt", "lora.batch_size", "lora.num_layers"),
-        *("lora.select", "lora.select_suite", *(name for name in rows.READS if name != "data.path")),
+        *("lora.select", "lora.select_suite", *(name for name in tokens.READS if name != "data.path")),
     ),
     needs=lambda _: (),
     contents=contents,

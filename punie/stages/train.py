@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import resolve
-from punie.stages import rows
+from punie.stages import tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, data_digests, suite_digest, suite_path
 from punie.store.artifacts import Artifact
@@ -40,14 +40,15 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     tokenizer = load.tokenizer(folder)
     digests = resolve.tokenizer_contents(folder)
     splits = {
-        split: rows.tokenized(settings, split, tokenizer, digests) for split in ("train.jsonl", "valid.jsonl")
+        split: tokens.tokenized(settings, split, tokenizer, digests)
+        for split in ("train.jsonl", "valid.jsonl")
     }
     job = training.Job(
         out=str(out),
         base=str(folder),
         base_key=inputs["base"].key,
-        train=str(splits["train.jsonl"].file(rows.FILE)),
-        valid=str(splits["valid.jsonl"].file(rows.FILE)),
+        train=str(splits["train.jsonl"].file(tokens.FILE)),
+        valid=str(splits["valid.jsonl"].file(tokens.FILE)),
         identity=digest(
             "training", [inputs["base"].key, {n: a.key for n, a in splits.items()}, _recipe(settings.lora)]
         ),

@@ -8,6 +8,7 @@ into place. Who builds a key holds that key's lock, an OS file lock that vanishe
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -311,18 +312,19 @@ class Store:
         try:
             yield
         except OSError as error:
-            if isinstance(error, TimeoutError) or error.errno is None:
-                raise
             remedies = {
                 "ENOSPC": "free some space: punie store gc, or another store.dir",
                 "EDQUOT": "free some space: punie store gc, or another store.dir",
                 "EROFS": "choose a folder that can be written: store.dir=FOLDER",
                 "EACCES": "choose a folder that can be written: store.dir=FOLDER",
             }
+            name = errno.errorcode.get(error.errno or 0, "")
+            if name not in remedies:  # of something that was read, and says so itself
+                raise
             raise StoreError(
                 f"The store cannot be written: {error.strerror}.",
                 where=error.filename or self.root,
-                next_step=remedies.get(_errno_name(error)),
+                next_step=remedies[name],
             ) from error
 
 
@@ -343,12 +345,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _errno_name(error: OSError) -> str:
-    import errno
-
-    return errno.errorcode.get(error.errno or 0, "")
 
 
 def _field(name: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,40 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real filesystem of one and a half megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("may not mount a small filesystem here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
+    """The disk fills up in training: a message with what helps, and what was finished before is whole."""
+    done = punie(*QUICK, cwd=small_disk)
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert "punie store gc" in done.err
+    assert "Traceback" not in done.err
+    assert not list(small_disk.glob("outputs/store/train/*"))
+    assert punie("store", "verify", cwd=small_disk).code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_read_only_folder_is_said(small_disk: Path) -> None:
+    """Outputs that cannot be written end in a message, not in a traceback."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = punie(*QUICK, cwd=small_disk)
+    assert done.code == 1
+    assert "Read-only file system" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_debug_switch_shows_the_traceback(tmp_path: Path) -> None:
     """PUNIE_DEBUG=1 adds the traceback to the message."""
     done = punie("model=nope", cwd=tmp_path, env={"PUNIE_DEBUG": "1"})

@@ -53,7 +53,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def splits(tokenizer: Any) -> dict[str, list[Any]]:
     """The first rows of code_mode, tokenized."""
-    from punie.stages.rows import tokenize
+    from punie.stages.tokens import tokenize
 
     lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
     folder = resource("data/code_mode")

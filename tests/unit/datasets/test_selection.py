@@ -12,7 +12,7 @@ from punie.tools.registry import TOOLS
 
 
 def test_the_shipped_suite_is_the_generated_one() -> None:
-    """data/suites/select52.jsonl is what ``punie data suite`` writes, and a valid suite of every tool twice."""
+    """data/suites/select52.jsonl is what ``punie data suite`` writes: a valid suite of every tool twice."""
     path = resource("data/suites/select52.jsonl")
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == selection_suite()
     assert sorted(sample.expect[0].tool for sample in load_suite(path)) == sorted([*TOOLS, *TOOLS])
