@@ -31,7 +31,7 @@ class Spec:
     """Experts that each token is sent to."""
     vocabulary: int = 1024
     """Tokens, special ones included."""
-    steps: int = 6000
+    steps: int = 2200
     """Optimizer steps."""
     batch_tokens: int = 2048
     """Most tokens per step, padding included."""

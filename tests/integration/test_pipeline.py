@@ -69,7 +69,8 @@ def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
     blas.activate()
     import mlx_lm
 
-    model, tokenizer = mlx_lm.load(str(world.cwd / "outputs/store/quantize" / key(world.first, "quantize")))
+    folder = world.cwd / "outputs/store/quantize" / key(world.first, "quantize")
+    model, tokenizer, *_ = mlx_lm.load(str(folder))
     assert model.layers[0].self_attn.q_proj.bits == 5
     assert model.layers[0].self_attn.q_proj.group_size == 64
     assert tokenizer.encode("<tool_call>", add_special_tokens=False) == [
@@ -87,7 +88,7 @@ def test_mlx_lm_opens_the_adapter(world: World) -> None:
     from punie.paths import resource
 
     adapter = world.cwd / "outputs/store/train" / key(world.first, "train")
-    model, _ = mlx_lm.load(str(resource("data/models/tiny")), adapter_path=str(adapter))
+    model, *_ = mlx_lm.load(str(resource("data/models/tiny")), adapter_path=str(adapter))
     assert model.layers[0].self_attn.q_proj.lora_a.shape[-1] == 8
 
 
