@@ -77,9 +77,12 @@ def _hydra(arguments: list[str]) -> int:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from punie.config.compose import CONFIG_NAME, VERSION_BASE, prepare, quote_phases, translate
+    from punie.config import resolve
+    from punie.config.compose import CONFIG_NAME, VERSION_BASE, compose, prepare, quote_phases, translate
     from punie.main import task
 
+    if not any(argument.startswith("-") for argument in arguments):
+        resolve(compose(arguments))  # before Hydra makes the run's folder
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
     sys.argv = [sys.argv[0], *quote_phases(arguments)]
     failures: list[PunieError | OSError] = []

@@ -45,7 +45,7 @@ def task(composed: DictConfig) -> float:
     resolved = OmegaConf.to_yaml(composed, resolve=True)
     directory = RunDirectory(Path(job.runtime.output_dir))
     provenance = capture.capture(
-        argv=sys.argv,
+        argv=["python", "-m", "punie", *sys.argv[1:]],
         overrides=list(job.overrides.task),
         config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
     )

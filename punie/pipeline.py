@@ -8,6 +8,7 @@ of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import blas, estimate
-from punie.backend.device import device_kind, libraries
+from punie.backend.device import device_kind
 from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import Problems, PunieError, each_problem
+from punie.processes import run_alone
+from punie.provenance.capture import peak_memory_mb
 from punie.rundir import COPIES
 from punie.stages import STAGES, preflight
 from punie.stages.contract import Settings, Stage
@@ -107,6 +110,7 @@ def run(
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
     """
     _require_ready(plan, config, store, reporter)
+    _acquire(plan, config, store, reporter)
     _set_damaged_aside(plan, store)
     _mark_needed(plan, wanted)
     steps: dict[str, Step] = {}
@@ -167,8 +171,10 @@ def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: S
         "upstream": upstream,
         "contents": contents,
     }
+    if stage.libraries:
+        step.material["libraries"] = {name: importlib.metadata.version(name) for name in stage.libraries}
     if stage.computes:
-        step.material |= {"libraries": libraries(), "device": device_kind()}
+        step.material["device"] = device_kind()
     step.key = artifact_key(step.material)
     step.artifact = store.find(stage.name, step.key)
     step.miss = None if step.artifact else store.explain(stage.name, step.material)
@@ -191,6 +197,18 @@ def _require_ready(plan: Plan, config: Config, store: Store, reporter: Reporter)
         raise next(iter(problems.values()))
     if problems:
         raise Problems("The run cannot start:", list(problems.values()))
+
+
+def _acquire(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
+    """Fetch what is not on this machine, so that the preflight checks it too, and find the keys again."""
+    missing = [step for step in plan.steps if isinstance(step.problem, NotCached) and step.stage.acquire]
+    for step in missing:
+        if step.stage.acquire is not None:
+            step.stage.acquire(step.settings, reporter)
+    if missing:
+        steps = {step.stage.name: step for step in plan.steps}
+        for step in plan.steps:
+            _resolve_key(step, config, steps, store)
 
 
 def _set_damaged_aside(plan: Plan, store: Store) -> None:
@@ -216,8 +234,6 @@ def _complete(
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
     name, clock = step.stage.name, time.monotonic()
-    if isinstance(step.problem, NotCached) and step.stage.acquire:
-        step.stage.acquire(step.settings, reporter)
     if step.material is None:
         _resolve_key(step, config, steps, store)
     if step.problem is not None:
@@ -236,19 +252,12 @@ def _complete(
         isolated = step.stage.computes and (
             config.runtime.isolation == "process"
             or (config.runtime.isolation == "auto" and device_kind() != "cpu")
+            or blas.decided_otherwise(config.runtime.blas)
         )
 
         def build(out: Path) -> Mapping[str, Any]:
-            if not isolated:
-                return _run_stage(step.stage.name, step.settings, inputs, out, config.runtime.blas, reporter)
-            from concurrent.futures import ProcessPoolExecutor
-            from multiprocessing import get_context
-
-            # A process of its own gives the accelerator's memory back, and can abort alone.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                return pool.submit(
-                    _run_stage, step.stage.name, step.settings, inputs, out, config.runtime.blas, None
-                ).result()
+            arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
+            return run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
 
         step.artifact, step.reused = store.get_or_build(
             name, step.material, build, resumable=step.stage.resumable
@@ -267,7 +276,7 @@ def _run_stage(
     inputs: Mapping[str, Artifact],
     out: Path,
     use_blas: bool,
-    reporter: Reporter | None,
+    reporter: Reporter | None = None,
 ) -> Mapping[str, Any]:
     """Run a stage here; also the entry point of a stage's own process, which makes its own reporter."""
     blas.activate(use_blas)
@@ -276,7 +285,10 @@ def _run_stage(
         from punie.progress import Reporter
 
         reporter = Reporter()
-    return stage.run(settings, inputs, out, reporter)
+    info = stage.run(settings, inputs, out, reporter)
+    if not stage.computes:
+        return info
+    return {**info, "blas": blas.in_use(), "process_peak_mb": peak_memory_mb()}
 
 
 def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:

@@ -16,11 +16,10 @@ from punie.provenance.capture import now
 from punie.store.artifacts import Artifact
 
 COPIES = {
-    "train": ("train.jsonl",),
     "evaluate": ("samples.jsonl",),
-    "report": ("results.json", "report.md", "report.html"),
+    "report": ("results.json", "report.md", "report.html", "train.jsonl"),
 }
-"""The files a run directory takes from the store, by stage."""
+"""The files a run directory takes from the store, by stage; train.jsonl where something was trained."""
 
 
 class RunDirectory:
@@ -34,8 +33,15 @@ class RunDirectory:
         self.path = path
         self._status: dict[str, Any] = {"schema": 1, "status": "running", "started": now(), "stages": []}
 
-    def begin(self, config_yaml: str, provenance: Mapping[str, Any]) -> None:
-        """Write what is known before the first stage."""
+    def begin(self, config_yaml: str, provenance: Mapping[str, Any], store: str | None = None) -> None:
+        """Write what is known before the first stage.
+
+        Args:
+            config_yaml: The resolved config.
+            provenance: The record so far.
+            store: Folder of the store; its absolute path is recorded, for whoever comes from elsewhere.
+        """
+        self._status["store"] = None if store is None else str(Path(store).absolute())
         write_text(self.path / "config.yaml", config_yaml)
         write_json(self.path / "provenance.json", provenance)
         self._write_status()
@@ -64,6 +70,8 @@ class RunDirectory:
         for stage, names in COPIES.items():
             if stage in artifacts:
                 for name in names:
+                    if name not in artifacts[stage].manifest["files"]:
+                        continue
                     shutil.copyfile(artifacts[stage].file(name), self.path / name)
 
     def _write_status(self) -> None:

@@ -31,6 +31,7 @@ SMALL_MODEL = 20_000_000
 """Parameters below which a second thread gains nothing and, when another process wants the core, costs a
 factor of ten: OpenBLAS's threads wait for each other by spinning."""
 _active: Blas | None = None
+_enabled = True
 _library: ctypes.CDLL | None = None
 _threads = 0
 
@@ -58,8 +59,9 @@ def activate(enabled: bool = True) -> Blas:
     Returns:
         What is in use from now on.
     """
-    global _active
+    global _active, _enabled
     if _active is None:
+        _enabled = enabled
         _active = _activate(enabled)
         set_threads(0)
         log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
@@ -85,6 +87,11 @@ def set_threads(parameters: int, requested: int | None = None) -> int | None:
     _threads = requested or (1 if parameters < SMALL_MODEL else os.cpu_count() or 1)
     _library.openblas_set_num_threads(_threads)
     return _threads
+
+
+def decided_otherwise(enabled: bool) -> bool:
+    """Whether this process has settled for another choice, so that the work needs a process of its own."""
+    return _active is not None and _enabled != enabled
 
 
 def in_use() -> str | None:

@@ -71,7 +71,7 @@ class Checkpoints:
         scratch.rename(self.path(it))
 
     def newest(self) -> tuple[dict[str, Any], dict[str, mx.array], Path] | None:
-        """The newest whole checkpoint: its state, its arrays and its folder. Broken ones are deleted.
+        """The newest whole checkpoint: its state, its arrays and its folder. Broken ones are passed over.
 
         Raises:
             PunieError: It belongs to a training with other data, base or settings.
@@ -79,7 +79,6 @@ class Checkpoints:
         for path in sorted(self._all(), reverse=True):
             state = _whole(path)
             if state is None:
-                shutil.rmtree(path)
                 continue
             if state["identity"] != self.identity:
                 raise PunieError(
@@ -105,8 +104,8 @@ class Checkpoints:
         for leftover in self.folder.glob(".*"):
             shutil.rmtree(leftover)
         for path in self._all():
-            (path / ARRAYS).unlink()
-            (path / STATE).unlink()
+            (path / ARRAYS).unlink(missing_ok=True)
+            (path / STATE).unlink(missing_ok=True)
 
     def _all(self) -> list[Path]:
         return [path for path in self.folder.glob("[0-9]*") if path.is_dir()] if self.folder.exists() else []

@@ -15,11 +15,6 @@ def device_kind() -> str:
     return "cuda" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu"
 
 
-def libraries() -> dict[str, str]:
-    """Versions of what computes: part of every key."""
-    return {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}
-
-
 def _installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)

@@ -70,7 +70,7 @@ def generate(
         requests: Prompts with their limits; ids are unique.
         sampling: How to draw.
         stop: Texts that end an answer, besides the tokenizer's end tokens.
-        batch_size: Answers generated together; does not change them.
+        batch_size: Answers generated together. The draws do not depend on it; the last bits of logits do.
         done: Called with the number of finished answers.
     """
     stops = StopSequences(

@@ -24,6 +24,8 @@ class Totals:
     updates: int = 0
     train_loss: float = math.nan
     """Mean over the last report window; nats per supervised token."""
+    gradient_norm: float = math.nan
+    """Of the last update."""
     first_valid: float = math.nan
     last_valid: float = math.nan
     window_loss: float = 0.0
@@ -100,6 +102,6 @@ class Metrics:
         """Append a record of a kind: ``train``, ``valid`` or ``select``."""
         record = {"kind": kind, "iter": it, "update": self.totals.updates, **values}
         if self._stream is not None:
-            self._stream.write(json.dumps(record) + "\n")
+            self._stream.write(json.dumps(record, allow_nan=False) + "\n")
             self._stream.flush()
         self.report(record)

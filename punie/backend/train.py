@@ -9,12 +9,13 @@ Shape letters: B = rows in a batch, T = tokens of the longest of them, V = vocab
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from punie.backend.checkpoints import Checkpoints
 from punie.backend.metrics import Metrics
 from punie.backend.order import mlx_seed, training_batches, validation_batches
 from punie.errors import PunieError
+from punie.files import write_json
 
 OPTIMIZERS = {
     "adam": optimizers.Adam,
@@ -39,6 +41,7 @@ OPTIMIZERS = {
     "sgd": optimizers.SGD,
     "adafactor": optimizers.Adafactor,
 }
+RESULT = "trained.json"
 STUCK = 0.01
 """A validation loss that fell by less than this share has not moved."""
 
@@ -135,7 +138,22 @@ def train(
     Raises:
         PunieError: The loss or the gradient is not finite; a checkpoint belongs to another training.
     """
+    if (finished := _finished(out, identity)) is not None:
+        return finished
     return _Training(model, rows, valid, recipe, out, description, identity, report, score, group).run()
+
+
+def _finished(out: Path, identity: str) -> Trained | None:
+    """What the training came to, if it had ended before its process did."""
+    try:
+        record = json.loads((out / RESULT).read_text())
+    except FileNotFoundError:
+        return None
+    if record["identity"] != identity:
+        return None
+    Checkpoints(out / "checkpoints", identity).finish()
+    known: dict[str, Any] = {**record["trained"], "warnings": tuple(record["trained"]["warnings"])}
+    return Trained(**known)
 
 
 class _Training:
@@ -166,7 +184,7 @@ class _Training:
         self.value_and_grad = nn.value_and_grad(model, summed_loss)
         self.gradient: dict[str, mx.array] = {}  # by parameter, summed over the window so far
         self.weight = 0.0  # what the sum is to be divided by
-        self.norm = math.nan
+        self.window: list[str] = []  # names of the rows in it
         self.best: tuple[tuple[float, ...], int] | None = None
 
     def run(self) -> Trained:
@@ -184,7 +202,7 @@ class _Training:
                         metrics.flush(
                             it,
                             learning_rate=_number(self.optimizer.learning_rate),
-                            gradient_norm=round(self.norm, 6),
+                            gradient_norm=_known(metrics.totals.gradient_norm),
                             peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
                         )
                     saving = it % recipe.save_every == 0 or it == recipe.iters
@@ -223,8 +241,11 @@ class _Training:
         else:
             mx.eval(self.gradient, loss)
         total = _number(loss)
-        if not math.isfinite(total) or (closing and not math.isfinite(self.norm)):
-            raise self._not_finite(it, chosen, total)
+        self.window += [row.name for row in chosen]
+        if not math.isfinite(total) or (closing and not math.isfinite(self.metrics.totals.gradient_norm)):
+            raise self._not_finite(it, total)
+        if closing:
+            self.window = []
         self.metrics.trained(
             it,
             total,
@@ -244,7 +265,7 @@ class _Training:
         norm = mx.sqrt(mx.stack([mx.square(g.astype(mx.float32)).sum() for g in gradient.values()]).sum())
         self.optimizer.update(self.model, tree_unflatten(list(gradient.items())))
         mx.eval(self.model.trainable_parameters(), self.optimizer.state, loss, norm)
-        self.norm = _number(norm)
+        self.metrics.totals.gradient_norm = _number(norm)
         self.gradient, self.weight = {}, 0.0
         self.metrics.totals.updates += 1
         return loss
@@ -262,6 +283,9 @@ class _Training:
         if self.group is not None:
             total = mx.distributed.all_sum(total, group=self.group)
         loss = _number(total) / supervised
+        if not math.isfinite(loss):
+            self.window = [self.valid[index].name for batch in self.checks for index in batch][:8]
+            raise self._not_finite(it, loss)
         self.metrics.totals.last_valid = loss
         self.metrics.write("valid", it, loss=round(loss, 6))
         return loss
@@ -322,7 +346,6 @@ class _Training:
         if self.rank == 0:
             for name in (adapter.WEIGHTS, adapter.CONFIG):
                 shutil.copyfile(self.checkpoints.path(selected) / name, self.out / name)
-            self.checkpoints.finish()
         valid_loss = -self.best[0][-1] if self.best else totals.last_valid
         warnings = []
         if not valid_loss < totals.first_valid * (1 - STUCK):
@@ -330,7 +353,7 @@ class _Training:
                 f"the validation loss has not moved: {totals.first_valid:.4f} before, {valid_loss:.4f} after "
                 f"{totals.updates} updates; raise lora.learning_rate or lora.iters, or look at the data"
             )
-        return Trained(
+        trained = Trained(
             iters=recipe.iters,
             updates=totals.updates,
             selected_iter=selected,
@@ -346,14 +369,19 @@ class _Training:
             parameters=_count(self.model.parameters()),
             warnings=tuple(warnings),
         )
+        if self.rank == 0:  # from here on a kill costs nothing: the next run reads this and is done
+            record = {"identity": self.checkpoints.identity, "trained": asdict(trained)}
+            write_json(self.out / RESULT, record)
+            self.checkpoints.finish()
+        return trained
 
-    def _not_finite(self, it: int, chosen: Sequence[Row], loss: float) -> PunieError:
+    def _not_finite(self, it: int, loss: float) -> PunieError:
         last = self.checkpoints.newest()
         kept = f"the last good checkpoint is {last[2]}" if last else "there is no checkpoint before it"
         return PunieError(
             f"The {'loss' if not math.isfinite(loss) else 'gradient'} is not finite at iteration {it}.",
-            where=", ".join(row.name for row in chosen),
-            found=f"loss {loss}, gradient norm {self.norm}; {kept}",
+            where=", ".join(self.window),
+            found=f"loss {loss}, gradient norm {self.metrics.totals.gradient_norm}; {kept}",
             next_step="lower lora.learning_rate or lora.scale, and look at the rows named above",
         )
 
@@ -399,6 +427,11 @@ def _prefixed(name: str, tree: Any) -> dict[str, mx.array]:
 
 def _number(scalar: mx.array) -> float:
     return float(cast(float, scalar.item()))
+
+
+def _known(value: float) -> float | None:
+    """The value, rounded; None, which JSON has, for one that is not known yet."""
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _count(parameters: Any) -> int:

@@ -64,12 +64,6 @@ def _findings(store: Path) -> Iterator[Finding]:
         else ""
     )
     yield "float32 products", f"{speed:.0f} GFLOP/s (1024 x 1024)", remedy
-    if device != mx.gpu and shutil.which("g++") is None and sys.platform == "linux":
-        yield (
-            "C++ compiler",
-            "none",
-            "must install one (apt-get install g++): MLX compiles kernels on the CPU",
-        )
     memory = psutil.virtual_memory()
     yield (
         "memory",

@@ -6,7 +6,9 @@ punie export outputs/runs/NAME/ID my-model      then: mlx_lm.generate --model my
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,15 +21,23 @@ if TYPE_CHECKING:
     from punie.store.artifacts import Artifact, Store
 
 
+_RESULTS = {"artifacts", "scores", "target", "sampling", "identity", "generation", "verdict"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
     parser.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
     parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: the run's own)")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build the model again if it is gone; this may train again"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export; what the run dropped after its evaluation is built again first."""
+    """Export; what the run dropped after its evaluation is built again first, if that is asked for."""
+    from jinja2 import TemplateError
+
     from punie.files import write_text
     from punie.reports.card import model_card
     from punie.store.artifacts import Store
@@ -35,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PunieError("The folder to export to is not empty.", where=out, next_step="name a new folder")
-    results, config = _read(arguments.run)
+    results, config, root = _read(arguments.run)
     if "quantize" not in results["artifacts"]:
         raise PunieError(
             f"The run scored the {results['target']} model; it has no quantized one to export.",
@@ -43,8 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
             next_step="run it with eval.target=quantized",
         )
     recorded = results["artifacts"]["quantize"]
-    store = Store(arguments.store or Path(config.store.dir))
-    artifact = store.find("quantize", recorded["key"]) or _rebuilt(config, store, recorded["key"])
+    store = Store(arguments.store or root)
+    artifact = store.find("quantize", recorded["key"])
+    if artifact is None and not arguments.rebuild:
+        raise _missing(arguments, store, results["artifacts"])
+    artifact = artifact or _rebuilt(config, store, recorded["key"])
     published = {name: entry["sha256"] for name, entry in artifact.manifest["files"].items()}
     if published != recorded["files"]:
         raise PunieError(
@@ -58,16 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for name in published:
             shutil.copyfile(artifact.file(name), scratch / name)
-        card = model_card(
-            name=config.name,
-            folder=out.name,
-            model=config.model.name,
-            repo=config.model.repo,
-            data=config.data.name,
-            results=results,
-            quantize=artifact.info,
-            files=published,
-        )
+        try:
+            card = model_card(
+                name=config.name,
+                folder=out.name,
+                model=config.model.name,
+                repo=config.model.repo,
+                data=config.data.name,
+                results=results,
+                quantize=artifact.info,
+                files=published,
+            )
+        except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+            raise _unfinished(arguments.run, f"results.json: {error}") from error
         write_text(scratch / "README.md", card)
         scratch.chmod(0o755)
         scratch.replace(out)
@@ -79,25 +95,58 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], Config]:
-    """A finished run's results and config."""
+def _read(folder: Path) -> tuple[dict[str, Any], Config, Path]:
+    """A finished run's results and config, and the folder of its store.
+
+    Raises:
+        PunieError: They are not there, or not those of a run of this version.
+    """
+    import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from punie.config import resolve
     from punie.config.schema import Config
 
     try:
-        results = json.loads((folder / "results.json").read_text())
-        written = OmegaConf.load(folder / "config.yaml")
-    except (OSError, ValueError) as error:
-        raise PunieError(
-            "This is not the directory of a finished run.",
-            where=folder,
-            found=error,
-            expected="a folder with results.json and config.yaml",
-            next_step="take the path that a run prints in the end",
-        ) from None
-    return results, resolve(OmegaConf.merge(OmegaConf.structured(Config), written))  # ty: ignore[invalid-argument-type]
+        results = json.loads((folder / "results.json").read_text("utf-8"))
+        status = json.loads((folder / "status.json").read_text("utf-8"))
+        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise _unfinished(folder, str(error).strip().partition("\n")[0]) from None
+    if not isinstance(results, dict) or not isinstance(status, dict) or not results.keys() >= _RESULTS:
+        raise _unfinished(folder, "results.json or status.json lacks what a run writes")
+    named = results["artifacts"]
+    entries = named.values() if isinstance(named, dict) else [None]
+    if not all(isinstance(entry, dict) and {"key", "files"} <= entry.keys() for entry in entries):
+        raise _unfinished(folder, "results.json names its artifacts otherwise")
+    config = resolve(composed)  # ty: ignore[invalid-argument-type]
+    return results, config, Path(status.get("store") or config.store.dir)
+
+
+def _unfinished(folder: Path, found: str) -> PunieError:
+    return PunieError(
+        "This is not the directory of a finished run.",
+        where=folder,
+        found=found,
+        expected="results.json, status.json and config.yaml, as this version of punie writes them",
+        next_step="take the path that a run prints in the end",
+    )
+
+
+def _missing(arguments: argparse.Namespace, store: Store, named: dict[str, Any]) -> PunieError:
+    """The error for a model that is gone: what else is, and the command that builds it again."""
+    gone = [stage for stage in ("train", "quantize") if not store.find(stage, named[stage]["key"])]
+    again = "fuses and quantizes" if gone == ["quantize"] else "trains, fuses and quantizes"
+    command = shlex.join(["punie", "export", str(arguments.run), str(arguments.out), "--rebuild"])
+    if arguments.store:
+        command += f" --store {shlex.quote(str(arguments.store))}"
+    return PunieError(
+        "The run's model is not in the store.",
+        where=store.root,
+        found="no " + " and no ".join(f"{stage}/{named[stage]['key']}" for stage in gone),
+        next_step=f"{command} {again} again; or name another store: --store DIR",
+    )
 
 
 def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
@@ -109,6 +158,7 @@ def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
     from punie import pipeline
     from punie.progress import Reporter
 
+    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
     plan = pipeline.plan(config, store)
     step = next(step for step in plan.steps if step.stage.name == "quantize")
     if step.key != key:

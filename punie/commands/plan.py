@@ -34,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if the run could not start."""
     from punie import pipeline
+    from punie.backend.resolve import NotCached
     from punie.config import resolve
     from punie.config.compose import compose
+    from punie.errors import each_problem
     from punie.stages import preflight
     from punie.store.artifacts import Store
     from punie.store.keys import SHORT
@@ -51,11 +53,18 @@ def run(arguments: argparse.Namespace) -> int:
         }
         for step in plan.steps
     ]
-    problems = [str(problem) for problem in preflight.machine(config, plan.needed_bytes, plan.parameters)]
+    found = [
+        problem
+        for step in plan.steps
+        if step.problem is not None and not isinstance(step.problem, NotCached)
+        for problem in each_problem(step.problem)
+    ]
+    found += preflight.machine(config, plan.needed_bytes, plan.parameters)
+    problems = list(dict.fromkeys(map(str, found)))  # several stages can meet the same one
     estimated = estimate(config) if arguments.estimate else None
     if arguments.json:
-        found = {"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}
-        print(json.dumps(found | ({"estimate": estimated} if estimated else {}), indent=1))
+        whole = {"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}
+        print(json.dumps(whole | ({"estimate": estimated} if estimated else {}), indent=1))
         return 1 if problems else 0
     shown = [[r["stage"], (r["key"] or "–")[:SHORT], r["state"], r["reason"]] for r in rows]
     print(
@@ -162,7 +171,7 @@ def _dimensions(config: Config) -> dict[str, Any]:
             where="model.dimensions",
             next_step=f"hf download {model.repo} config.json, and put what it says under model.dimensions",
         ) from None
-    return json.loads((folder / "config.json").read_text())
+    return json.loads((folder / "config.json").read_text("utf-8"))
 
 
 def _longest_row(config: Config) -> int:

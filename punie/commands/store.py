@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
+from punie.store.leases import drop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,40 +49,43 @@ def _ls(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _verify(store: Store, arguments: argparse.Namespace) -> int:
-    damaged = []
-    count = 0
-    for artifact in store.artifacts(arguments.stage):
-        count += 1
-        if damage := artifact.damage(digests=True):
-            damaged.append((artifact, damage))
-            print(f"{artifact.stage}/{artifact.key[:SHORT]}: {damage}", file=sys.stderr)
-            where = store.set_aside(artifact)
+    unreadable = dict.fromkeys(store.unreadable(arguments.stage), "its manifest cannot be read")
+    artifacts = list(store.artifacts(arguments.stage))
+    found = unreadable | {artifact.path: artifact.damage(digests=True) for artifact in artifacts}
+    damaged = 0
+    for path, damage in found.items():
+        if damage and (where := store.set_aside(path)):  # else it was removed meanwhile
+            damaged += 1
+            print(f"{path.parent.name}/{path.name[:SHORT]}: {damage}", file=sys.stderr)
             print(f"  set aside as {where}; the next run rebuilds it", file=sys.stderr)
-    print(f"{count} artifacts, {len(damaged)} damaged")
+    print(f"{len(found)} artifacts, {damaged} damaged")
     return 1 if damaged else 0
 
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
-    now = datetime.now(UTC)
+    now, age = datetime.now(UTC), arguments.older_than * 86400
     old = [
         artifact
         for artifact in store.artifacts(arguments.stage)
-        if (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds()
-        >= arguments.older_than * 86400
+        if (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= age
     ]
-    leftovers = store.leftovers()
     if old:
         print(_table(old) + "\n")
-    size = sum(artifact.size for artifact in old)
-    what = f"{len(old)} artifacts ({size / 1e6:.1f} MB) and {len(leftovers)} leftover folders"
     if not arguments.delete:
+        leftovers = store.leftovers(age, arguments.stage)
+        what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
-    for artifact in old:
-        store.remove(artifact)
-    store.sweep()
-    print(f"deleted {what}")
+    dropped = [artifact for artifact in old if drop(store, artifact)]
+    print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
+    if len(dropped) < len(old):
+        print(f"kept {len(old) - len(dropped)} that a run is using")
     return 0
+
+
+def _amount(artifacts: list[Artifact], leftovers: list[Path]) -> str:
+    size = sum(artifact.size for artifact in artifacts)
+    return f"{len(artifacts)} artifacts ({size / 1e6:.1f} MB) and {len(leftovers)} leftover folders"
 
 
 def _table(artifacts: list[Artifact]) -> str:

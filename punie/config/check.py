@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,8 @@ class Known:
             return value in self.about["choices"]
         if value is None:
             return True
+        if not _finite(value):
+            return False
         number = typing.cast(float, value)
         bounds = {name: self.about.get(name) for name in ("ge", "gt", "le")}
         return (
@@ -68,6 +71,15 @@ def schema_fields(cls: type = Config, prefix: str = "") -> Iterator[Known]:
             yield known
         else:
             yield from schema_fields(inner, known.key + ".")
+
+
+def _finite(value: object) -> bool:
+    """Whether no number in it, however deep, is infinite or not a number."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, list) else True
 
 
 def find_field(key: str) -> Known | None:
@@ -240,6 +252,28 @@ def _relations(config: Config) -> Iterator[ConfigError]:
             found=f"every {lora.save_every} of {lora.iters} iterations",
             next_step=f"lora.save_every={lora.iters}",
         )
+    if lora.num_layers == 0:
+        yield ConfigError(
+            "No layer would be trained.", where="lora.num_layers", found=0, expected=">= 1, or -1 for all"
+        )
+    if lora.val_batches == 0:
+        yield ConfigError(
+            "Nothing would be validated.", where="lora.val_batches", found=0, expected=">= 1, or -1 for all"
+        )
+    if lora.hosts and len(lora.hosts) != lora.workers:
+        yield ConfigError(
+            "Every worker has a host, or none has.",
+            where="lora.hosts",
+            found=f"{len(lora.hosts)} hosts, {lora.workers} workers",
+            next_step=f"lora.workers={len(lora.hosts)}",
+        )
+    if config.quantize.recipe and config.quantize.bits is None:
+        yield ConfigError(
+            "A mixed recipe needs bits to mix.", where="quantize.recipe", found=config.quantize.recipe,
+            next_step="quantize.bits=4",
+        )  # fmt: skip
+    if any(not text for text in config.eval.stop):
+        yield ConfigError("An empty text would stop every answer.", where="eval.stop", found=config.eval.stop)
     if lora.workers > 1 and lora.select == "best_eval":
         yield ConfigError(
             "Workers do not evaluate.",

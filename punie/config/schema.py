@@ -203,7 +203,10 @@ class EvalConfig:
     stop: list[str] = option("Texts that end an answer, besides the model's own end tokens.", [])
     system_prompt: str | None = option("System prompt; null for the one code_mode is trained with.", None)
     seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
-    batch_size: int = option("Answers generated together.", 32, unit="samples", ge=1, neutral=True)
+    batch_size: int = option(
+        "Answers generated together; changes the last bits of log-probabilities, and no draw.",
+        32, unit="samples", ge=1,
+    )  # fmt: skip
 
 
 @dataclass

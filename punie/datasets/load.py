@@ -30,12 +30,11 @@ class Row:
     """Its line in the file, counted from 1."""
 
 
-def load_rows(path: Path, *, limit: int | None = None) -> list[Row]:
+def load_rows(path: Path) -> list[Row]:
     """Read a JSONL file of conversations in one pass.
 
     Args:
         path: A file with one ``{"messages": [...]}`` a line.
-        limit: Stop after that many rows.
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
@@ -54,8 +53,6 @@ def load_rows(path: Path, *, limit: int | None = None) -> list[Row]:
             more += len(found[room:])
             if not problems:
                 rows.append(Row(tuple(line.value["messages"]), line.number))
-            if line.number == limit:
-                break
     except OSError as error:
         raise DataError(
             "The training data cannot be read.",

@@ -1,4 +1,4 @@
-"""The checks of a single training row, shared by ``punie data check`` and the preflight stage."""
+"""The checks of a single training row: what makes it useless, and what training can live with."""
 
 from __future__ import annotations
 

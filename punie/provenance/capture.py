@@ -65,9 +65,14 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
 
 def finish(record: dict[str, Any], blas: str | None) -> dict[str, Any]:
     """The record with end time, the BLAS that served this process and its peak memory."""
+    return {**record, "ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size this process has had; MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return {**record, "ended": now(), "blas": blas, "peak_memory_mb": round(peak * unit / 1e6, 1)}
+    return round(peak * unit / 1e6, 1)
 
 
 def now() -> str:

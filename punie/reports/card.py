@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-_TEMPLATES = Path(__file__).parent / "templates"
+from punie.reports.documents import environment
 
 
 def model_card(
@@ -34,14 +32,6 @@ def model_card(
         quantize: What the quantize stage recorded.
         files: File name to sha256 of the folder's files.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701 - Markdown; nothing in it was written by a model
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     scores = results["scores"]
     entries = [(c, scores["strict"]["categories"][c], scores["keyword"]["categories"][c])
                for c in scores["strict"]["categories"]]  # fmt: skip
@@ -57,7 +47,8 @@ def model_card(
         }
         for entry, strict, keyword in entries
     ]
-    return environment.get_template("model_card.md.jinja").render(
-        name=name, folder=folder, model=model, repo=repo, data=data, results=results, quantize=quantize,
+    return environment(autoescape=False).get_template("model_card.md.jinja").render(
+        name=name, folder=json.dumps(folder, ensure_ascii=False), model=model,
+        repo=repo, data=data, results=results, quantize=quantize,
         files=files, rows=rows,
     )  # fmt: skip

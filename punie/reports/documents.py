@@ -94,8 +94,31 @@ def html(facts: Facts) -> str:
 
 
 def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
-    # Escaping is off for Markdown only, where the model's own text is always in a fenced block.
-    environment = jinja2.Environment(
+    baseline = (facts.phase or {}).get("baseline")
+    headers, rows = score_table(facts.results, baseline)
+    cells = [[cell(value) for value in row] for row in rows]
+    return (
+        environment(autoescape=autoescape)
+        .get_template(template)
+        .render(
+            **asdict(facts),
+            headers=headers,
+            rows=rows,
+            table=tabulate(cells, headers, tablefmt="github", disable_numparse=True),
+            interval=interval(facts.results),
+            curve=_curve(facts.metrics),
+        )
+    )
+
+
+def environment(*, autoescape: bool) -> jinja2.Environment:
+    """Where the templates of all documents are rendered.
+
+    Args:
+        autoescape: For HTML. In Markdown the model's own text is always in a fenced block, and what
+            stands in a table passes through :func:`cell`.
+    """
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=autoescape,  # noqa: S701
         undefined=jinja2.StrictUndefined,
@@ -103,21 +126,18 @@ def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    found.filters |= {
         "share": _share,
         "fence": _fence,
+        "cell": cell,
         "plain": lambda value: "unset" if value is None else value,
     }
-    baseline = (facts.phase or {}).get("baseline")
-    headers, rows = score_table(facts.results, baseline)
-    return environment.get_template(template).render(
-        **asdict(facts),
-        headers=headers,
-        rows=rows,
-        table=tabulate(rows, headers, tablefmt="github", disable_numparse=True),
-        interval=interval(facts.results),
-        curve=_curve(facts.metrics),
-    )
+    return found
+
+
+def cell(value: object) -> str:
+    """A value as it can stand in a Markdown table: on one line, without ending its cell."""
+    return " ".join(str(value).splitlines()).replace("|", "\\|")
 
 
 def _share(value: float | None) -> str:

@@ -69,6 +69,14 @@ def answer(
     return records, prompts
 
 
+def system_prompt(settings: Any) -> str:
+    """The evaluation's system prompt: ``eval.system_prompt``, else the one code_mode is trained with."""
+    from punie.tools import registry
+
+    given = settings.eval.system_prompt
+    return registry.system_prompt() if given is None else given
+
+
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The scores of raw records, as ``evals.summary.summarize`` gives them."""
     from punie.evals.summary import Scored, summarize
@@ -92,12 +100,12 @@ def strict_score(loaded: Any, suite: Path) -> float:
     """The mean strict score of a model on a suite, greedy, with the system prompt of code_mode."""
     from punie.backend.generate import Sampling
     from punie.evals.suite import load_suite
-    from punie.tools.registry import system_prompt
+    from punie.tools import registry
 
     records, _ = answer(
         loaded,
         load_suite(suite),
-        system=system_prompt(),
+        system=registry.system_prompt(),
         sampling=Sampling(temperature=0.0),
         repeats=1,
         max_tokens=256,

@@ -44,8 +44,10 @@ class Stage:
     """Digests of the inputs that are not artifacts: data, suite, base model."""
     acquire: Callable[[Settings, Reporter], None] | None = None
     """Fetches inputs that ``contents`` found to be missing."""
+    libraries: tuple[str, ...] = ()
+    """Packages whose version is part of the key."""
     computes: bool = False
-    """It uses MLX: its key holds device and library versions."""
+    """It uses the accelerator: its key holds the device, and it can have a process of its own."""
     resumable: bool = False
     """A killed run's folder is kept, and given to the next one of the same key."""
     labels: bool = False

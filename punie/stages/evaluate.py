@@ -23,8 +23,8 @@ _TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quan
 
 
 def contents(settings: Settings) -> dict[str, Any]:
-    """Digest of the suite."""
-    return {"suite": suite_digest(settings.eval.suite)}
+    """Digest of the suite; and the system prompt, which punie's own code may decide."""
+    return {"suite": suite_digest(settings.eval.suite), "system_prompt": answering.system_prompt(settings)}
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -32,7 +32,6 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.backend import generate, load
     from punie.backend.device import device_kind
     from punie.evals.suite import load_suite
-    from punie.tools.registry import system_prompt
 
     options = settings.eval
     folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
@@ -49,7 +48,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         records, prompts = answering.answer(
             loaded,
             suite,
-            system=options.system_prompt if options.system_prompt is not None else system_prompt(),
+            system=answering.system_prompt(settings),
             sampling=generate.Sampling(
                 options.temperature, options.top_p, options.top_k, options.min_p, options.seed
             ),
@@ -106,5 +105,6 @@ STAGE = Stage(
     needs=lambda settings: _TARGETS[settings.eval.target],
     contents=contents,
     run=run,
+    libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
 )

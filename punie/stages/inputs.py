@@ -27,7 +27,7 @@ def data_folder(path: str) -> Path:
     missing = [name for name in SPLITS if not (folder / name).is_file()]
     if missing:
         raise DataError(
-            "The data folder does not exist." if not folder.exists() else "the data folder is incomplete",
+            "The data folder does not exist." if not folder.exists() else "The data folder is incomplete.",
             where=f"data.path={path}",
             found=None if not folder.exists() else "no " + " and no ".join(missing),
             expected=f"a folder with {' and '.join(SPLITS)}",

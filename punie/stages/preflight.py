@@ -20,7 +20,7 @@ from punie.backend.resolve import NotCached
 from punie.config.schema import Config, ModelConfig
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
-from punie.stages import tokens
+from punie.stages import answering, tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
@@ -37,6 +37,7 @@ def contents(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
+        "system_prompt": answering.system_prompt(settings),
     }
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
@@ -55,7 +56,6 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     """
     from punie.datasets.load import load_rows
     from punie.evals.suite import load_suite
-    from punie.tools.registry import system_prompt
 
     problems: list[PunieError] = []
     warnings: list[str] = []
@@ -74,8 +74,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     except PunieError as error:
         problems += each_problem(error)
     if not problems:
-        system = settings.eval.system_prompt if settings.eval.system_prompt is not None else system_prompt()
-        warnings += _overlaps(loaded, suite, system)
+        warnings += _overlaps(loaded, suite, answering.system_prompt(settings))
         problems += _rendering(settings)
     if problems:
         raise Problems("The run cannot start:", problems)
@@ -118,6 +117,7 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
                 next_step="runtime.cpu_float32=true, or a quantized or dense model",
             )
         )
+    problems += _undivided(config)
     if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
         memory, total = 4 * parameters * 1.2, psutil.virtual_memory().total
         if memory > total:
@@ -133,13 +133,39 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
     return problems
 
 
+def _undivided(config: Config) -> list[PunieError]:
+    """Layers whose inputs the quantization's groups do not divide, as far as config.json tells."""
+    sizes = _config(config.model)
+    group, bits = config.quantize.group_size, config.quantize.bits
+    inputs = {
+        "hidden_size": sizes.get("hidden_size"),
+        "intermediate_size": None if sizes.get("num_experts") else sizes.get("intermediate_size"),
+        "moe_intermediate_size": sizes.get("moe_intermediate_size"),
+    }
+    odd = [f"{name} {size}" for name, size in inputs.items() if size and size % group]
+    if bits is None or config.eval.target != "quantized" or not odd:
+        return []
+    return [
+        PunieError(
+            "The group size does not divide the model's layers.",
+            where=f"quantize.group_size={group}",
+            found=", ".join(odd),
+            next_step="quantize.group_size=32, or quantize=none",
+        )
+    ]
+
+
+def _config(model: ModelConfig) -> dict[str, Any]:
+    """The model's config.json; empty if it cannot be read yet."""
+    try:
+        return json.loads((base_folder(SimpleNamespace(model=model)) / "config.json").read_text("utf-8"))
+    except PunieError:
+        return {}
+
+
 def _is_sparse_and_plain(model: ModelConfig) -> bool:
     """Whether the model has experts and is not quantized, as far as can be told from here."""
-    try:
-        folder = base_folder(SimpleNamespace(model=model))
-    except PunieError:
-        return False
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(model)
     return bool(config.get("num_experts")) and "quantization" not in config
 
 
@@ -279,4 +305,5 @@ STAGE = Stage(
     needs=lambda _: (),
     contents=contents,
     run=run,
+    libraries=("transformers", "tokenizers"),
 )

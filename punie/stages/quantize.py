@@ -50,13 +50,14 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         recipe=quantize.recipe,
         shard_mb=quantize.shard_mb,
     )
-    if not quantize.fidelity_rows:
+    rows = _rows(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
+    if not rows:
         return info
     measured = fidelity.measure(
         folder,
         adapter.path,
         out,
-        _rows(settings, load.tokenizer(folder)),
+        rows,
         float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
         threads=settings.runtime.threads,
     )
@@ -71,7 +72,8 @@ def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
     rows = load_rows(data_folder(settings.data.path) / _SPLIT)
     count, limit = min(settings.quantize.fidelity_rows, len(rows)), settings.lora.max_seq_length
     chosen = (format_example(tokenizer, rows[i * len(rows) // count].messages) for i in range(count))
-    return [(tokens[:limit], prompt) for tokens, prompt in chosen if prompt < min(limit, len(tokens))]
+    masked = ((tokens, prompt if settings.lora.mask_prompt else 1) for tokens, prompt in chosen)
+    return [(tokens[:limit], prompt) for tokens, prompt in masked if prompt < min(limit, len(tokens))]
 
 
 STAGE = Stage(
@@ -82,6 +84,7 @@ STAGE = Stage(
         "data.path",
         "quantize",
         "lora.max_seq_length",
+        "lora.mask_prompt",
         "runtime.blas",
         "runtime.cpu_float32",
         "runtime.threads",
@@ -89,5 +92,6 @@ STAGE = Stage(
     needs=lambda _: ("base", "train"),
     contents=contents,
     run=run,
+    libraries=("mlx", "mlx-lm"),
     computes=True,
 )

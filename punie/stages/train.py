@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from punie.stages import tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, data_digests, suite_digest, suite_path
 from punie.store.artifacts import Artifact
-from punie.store.keys import digest
 
 if TYPE_CHECKING:
     from punie.progress import Reporter
@@ -49,9 +49,9 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         base_key=inputs["base"].key,
         train=str(splits["train.jsonl"].file(tokens.FILE)),
         valid=str(splits["valid.jsonl"].file(tokens.FILE)),
-        identity=digest(
-            "training", [inputs["base"].key, {n: a.key for n, a in splits.items()}, _recipe(settings.lora)]
-        ),
+        identity=out.name,  # holds the key, which holds all that the training is a function of
+        lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
+        parent=os.getpid(),
         lora=_recipe(settings.lora),
         select_suite=str(suite_path(settings.lora.select_suite))
         if settings.lora.select == "best_eval"
@@ -98,6 +98,7 @@ STAGE = Stage(
     needs=lambda _: ("base",),
     contents=contents,
     run=run,
+    libraries=("mlx", "mlx-lm", "transformers", "tokenizers"),
     computes=True,
     resumable=True,
 )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import random
@@ -19,6 +20,7 @@ from typing import Any
 
 from punie.errors import PunieError
 from punie.files import write_json
+from punie.processes import end_with
 
 JOB, RESULT, OUTPUT = "job.json", "result.json", "workers.log"
 _POLL = 0.2
@@ -39,6 +41,10 @@ class Job:
     """Tokenized rows."""
     valid: str
     identity: str
+    lock: str
+    """Held by who writes into ``out``: an orphan of a killed run may not have ended yet."""
+    parent: int
+    """The run's own process; workers on this machine end with it."""
     lora: dict[str, Any]
     """The fields of ``lora``."""
     select_suite: str | None
@@ -49,6 +55,8 @@ class Job:
 
 def work(job: Job, report: Report, group: Any = None) -> dict[str, Any]:
     """Train in this process; returns ``train.Trained`` as plain values."""
+    from filelock import FileLock
+
     from punie.backend import adapter, load, train
     from punie.backend.batches import load_rows
 
@@ -59,18 +67,20 @@ def work(job: Job, report: Report, group: Any = None) -> dict[str, Any]:
         **{k: lora[k] for k in ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")},
     )
     recipe = train.Recipe(**{field.name: lora[field.name] for field in dataclasses.fields(train.Recipe)})
-    trained = train.train(
-        loaded.model,
-        load_rows(Path(job.train), "train.jsonl"),
-        load_rows(Path(job.valid), "valid.jsonl"),
-        recipe,
-        out=Path(job.out),
-        description={**description, "base_key": job.base_key},
-        identity=job.identity,
-        report=report,
-        score=_scorer(loaded, Path(job.select_suite)) if job.select_suite else None,
-        group=group,
-    )
+    writes = group is None or group.rank() == 0
+    with FileLock(job.lock) if writes else contextlib.nullcontext():
+        trained = train.train(
+            loaded.model,
+            load_rows(Path(job.train), "train.jsonl"),
+            load_rows(Path(job.valid), "valid.jsonl"),
+            recipe,
+            out=Path(job.out),
+            description={**description, "base_key": job.base_key},
+            identity=job.identity,
+            report=report,
+            score=_scorer(loaded, Path(job.select_suite)) if job.select_suite else None,
+            group=group,
+        )
     return dataclasses.asdict(trained)
 
 
@@ -116,11 +126,14 @@ def _follow(process: subprocess.Popen[bytes], stream: Path, report: Report) -> N
         ended = process.poll() is not None
         if stream.exists():
             with stream.open() as lines:
+                if stream.stat().st_size < position:  # a resumed training cut it back
+                    position = 0
                 lines.seek(position)
                 for line in lines:
                     if line.endswith("\n"):
                         position += len(line)
-                        report(json.loads(line))
+                        with contextlib.suppress(ValueError):  # the cut went through this line
+                            report(json.loads(line))
         if ended:
             return
         time.sleep(_POLL)
@@ -136,6 +149,8 @@ def _scorer(loaded: Any, suite: Path) -> Callable[[], float]:
 def main() -> None:
     """Be one worker."""
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
+    if not job.lora["hosts"]:
+        end_with(job.parent)
     from punie.backend import blas
 
     blas.activate(job.blas)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 _NEAREST_LIMIT = 200
+_LEFTOVER = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>[^-]+)")
+_RESUMABLE = "resumable"
 _verified: set[Path] = set()
 
 
@@ -89,13 +92,13 @@ class Artifact:
                 where=self.path,
                 next_step="run again: it is set aside and rebuilt; punie store verify checks the rest",
             )
-        _verified.add(self.path)
 
     def damage(self, *, digests: bool) -> str | None:
         """What is wrong with it, or None.
 
         Args:
-            digests: Read every byte; otherwise only names and sizes are compared.
+            digests: Read every byte; otherwise only names and sizes are compared. What was read and
+                found whole is not read again by this process's :meth:`verify_once`.
         """
         if artifact_key(self.manifest["material"]) != self.key or self.path.name != self.key:
             return "its key is not that of its material"
@@ -109,6 +112,8 @@ class Artifact:
                 return f"{name} has {size} bytes instead of {entry['size']}"
             if digests and file_digest(path) != entry["sha256"]:
                 return f"{name} does not have the bytes that were published"
+        if digests:
+            _verified.add(self.path)
         return None
 
 
@@ -151,13 +156,17 @@ class Store:
 
     def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
         """Every artifact that has a manifest, newest first within a stage."""
-        folders = (
-            [self.root / stage] if stage else sorted(p for p in self._children(self.root) if p.name[0] != ".")
-        )
-        for folder in folders:
-            for path in sorted(self._children(folder), key=lambda p: p.stat().st_mtime_ns, reverse=True):
-                if (artifact := self._read(path)) is not None:
-                    yield artifact
+        for path in self._folders(stage):
+            if (artifact := self._read(path)) is not None:
+                yield artifact
+
+    def unreadable(self, stage: str | None = None) -> list[Path]:
+        """Folders that are named by a key and have no manifest that can be read."""
+        return [
+            path
+            for path in self._folders(stage)
+            if re.fullmatch("[0-9a-f]{64}", path.name) and self._read(path) is None and path.exists()
+        ]
 
     def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
         """What differs from the nearest artifact of the stage, for a key that is not there."""
@@ -202,7 +211,7 @@ class Store:
             if not resumable:
                 self._sweep(stage, key)
             self._set_aside(stage, key, "damaged")
-            suffix = "resumable" if resumable else uuid.uuid4().hex[:8]
+            suffix = _RESUMABLE if resumable else uuid.uuid4().hex[:8]
             folder = self.root / ".building" / f"{stage}-{key}-{suffix}"
             folder.mkdir(parents=True, exist_ok=resumable)
             try:
@@ -235,39 +244,67 @@ class Store:
         _verified.add(target)
         return artifact, False
 
-    def set_aside(self, artifact: Artifact) -> Path | None:
-        """Move a damaged artifact out of the way, so that it is rebuilt; returns where it went."""
-        with self._writing(), self._lock(artifact.stage, artifact.key):
-            return self._set_aside(artifact.stage, artifact.key, "damaged")
+    def set_aside(self, damaged: Artifact | Path) -> Path | None:
+        """Move a damaged artifact, or its folder, out of the way, so that it is rebuilt.
+
+        Returns:
+            Where it went; None if it was gone already.
+        """
+        path = damaged.path if isinstance(damaged, Artifact) else damaged
+        stage, key = path.parent.name, path.name  # its manifest may claim to be another's
+        with self._writing(), self._lock(stage, key):
+            return self._set_aside(stage, key, "damaged")
 
     def remove(self, artifact: Artifact) -> None:
         """Delete an artifact; half of it is never seen, since it is renamed away first."""
-        with self._writing(), self._lock(artifact.stage, artifact.key):
-            gone = self._set_aside(artifact.stage, artifact.key, "removed")
+        stage, key = artifact.path.parent.name, artifact.path.name
+        with self._writing(), self._lock(stage, key):
+            gone = self._set_aside(stage, key, "removed")
             if gone is not None:
                 shutil.rmtree(gone)
 
-    def leftovers(self) -> list[Path]:
-        """Folders that no artifact uses: of killed builds, and damaged ones set aside."""
-        return [*self._children(self.root / ".building"), *self._children(self.root / ".damaged")]
+    def leftovers(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
+        """Folders that no artifact uses: of killed builds, damaged ones set aside, half-deleted ones.
 
-    def sweep(self) -> list[Path]:
-        """Delete the leftovers whose lock is free; returns what was deleted."""
+        Args:
+            older_than_seconds: A build that can be resumed counts from this age on, since it was last
+                written to; the others are of no use at any age.
+            stage: Only this stage's.
+        """
+        found = []
+        for place in (".building", ".damaged", ".removed"):
+            for path in self._children(self.root / place):
+                name = _LEFTOVER.fullmatch(path.name)
+                if name is None or stage not in (None, name["stage"]):
+                    continue
+                if name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds:
+                    found.append(path)
+        return found
+
+    def sweep(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
+        """Delete the :meth:`leftovers` whose lock is free; returns what was deleted."""
         swept = []
-        for path in self.leftovers():
-            stage, key, _ = path.name.rsplit("-", 2)
-            with contextlib.suppress(TimeoutError), self._lock(stage, key, wait=False):
-                shutil.rmtree(path)
-                swept.append(path)
+        for path in self.leftovers(older_than_seconds, stage):
+            name = _LEFTOVER.fullmatch(path.name)
+            assert name is not None  # noqa: S101 - leftovers have such names
+            with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
+                if path.exists():  # else its build was resumed and published meanwhile
+                    shutil.rmtree(path)
+                    swept.append(path)
         return swept
+
+    def _folders(self, stage: str | None) -> Iterator[Path]:
+        """The folders of a stage, or of each, newest first within a stage."""
+        stages = sorted(p for p in self._children(self.root) if p.name[0] != ".")
+        for folder in [self.root / stage] if stage else stages:
+            yield from sorted(self._children(folder), key=_written, reverse=True)
 
     def _read(self, path: Path) -> Artifact | None:
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
+            manifest = json.loads((path / MANIFEST).read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        wanted = {"stage", "key", "material", "files", "created", "seconds", "info"}
-        return Artifact(path, manifest) if isinstance(manifest, dict) and wanted <= manifest.keys() else None
+        return Artifact(path, manifest) if _is_manifest(manifest) else None
 
     def _children(self, folder: Path) -> list[Path]:
         try:
@@ -299,7 +336,7 @@ class Store:
 
     def _write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         path = folder / MANIFEST
-        with path.open("w") as stream:
+        with path.open("w", encoding="utf-8") as stream:
             json.dump(manifest, stream, indent=1, ensure_ascii=False, allow_nan=False)
             stream.write("\n")
             stream.flush()
@@ -326,6 +363,30 @@ class Store:
                 where=error.filename or self.root,
                 next_step=remedies[name],
             ) from error
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether a value has the shape of a manifest."""
+    types = {"stage": str, "key": str, "material": dict, "files": dict, "created": str, "info": dict}
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(name), kind) for name, kind in types.items())
+        and isinstance(value.get("seconds"), (int, float))
+        and all(isinstance(e, dict) and {"sha256", "size"} <= e.keys() for e in value["files"].values())
+    )
+
+
+def _written(path: Path) -> float:
+    """When a file or folder was last written to; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _last_written(folder: Path) -> float:
+    """When anything in a folder was last written to."""
+    return max(_written(path) for path in (folder, *folder.rglob("*")))
 
 
 def _inventory(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import re
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
 
+from punie.files import write_json
 from punie.store.keys import file_digest
+
+log = logging.getLogger(__name__)
 
 _REMEMBER_FROM = 32 * 2**20
 """Smaller files are quicker to hash than to look up; bytes."""
@@ -57,20 +59,18 @@ class _Memory:
         self.path = Path(platformdirs.user_cache_dir("punie")) / "digests.json"
         self.changed = False
         self.known: dict[str, str] = {}
-        if self.path.exists():
-            try:
-                loaded = json.loads(self.path.read_text())
-            except (OSError, ValueError):
-                loaded = {}
-            self.known = (
-                {k: v for k, v in loaded.items() if isinstance(v, str)} if isinstance(loaded, dict) else {}
-            )
+        try:
+            loaded = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):
+            loaded = {}
+        if isinstance(loaded, dict):
+            self.known = {k: v for k, v in loaded.items() if isinstance(v, str)}
 
     def save(self) -> None:
         if not self.changed:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent)
-        with os.fdopen(handle, "w") as stream:
-            json.dump(self.known, stream)
-        Path(name).replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.known)
+        except OSError as error:
+            log.debug("digests are not remembered: %s", error)

@@ -17,14 +17,14 @@ from punie.store.artifacts import Artifact, Store
 @contextlib.contextmanager
 def lease(store: Store, stage: str, key: str) -> Generator[None]:
     """Keep a key's artifact, there or yet to be built, from being dropped while the block runs."""
-    with _file(store, stage, key).open("w") as stream:
+    with _file(store, stage, key).open("wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_SH)
         yield
 
 
 def drop(store: Store, artifact: Artifact) -> bool:
     """Delete an artifact that nobody uses; returns whether it was deleted."""
-    with _file(store, artifact.stage, artifact.key).open("w") as stream:
+    with _file(store, artifact.path.parent.name, artifact.path.name).open("wb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

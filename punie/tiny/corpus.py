@@ -1,5 +1,6 @@
-"""What an embedded model reads before anyone fine-tunes it: requests of the registry's world, answered by
-an assistant that knows the tools by name and writes prose or plain calls, never the wrapper.
+"""What an embedded model reads before anyone fine-tunes it: requests, answered in prose or plain calls.
+
+The assistant knows the tools by name and never writes the wrapper.
 """
 
 from __future__ import annotations

@@ -68,6 +68,15 @@ def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp
     assert "Error executing job" not in done.err
 
 
+@pytest.mark.parametrize("mistake", ["name=../../evil", "lora.rank=0"])
+def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path) -> None:
+    """A config that cannot be used is refused before any folder is made, inside outputs or out of it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    assert punie(mistake, cwd=folder).code == 2
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
 def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
     """Rows that are not JSON, lack messages, have an unknown role or no answer: each with file and line."""
     good = resource("data/code_mode/train.jsonl").read_text().splitlines()[:30]

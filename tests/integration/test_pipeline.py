@@ -106,7 +106,7 @@ def test_a_second_run_reuses_everything(world: World) -> None:
         ("lora.rank=4", {"train", "quantize", "evaluate", "report"}),
         ("quantize=q8", {"quantize", "evaluate", "report"}),
         ("eval.temperature=0.3", {"evaluate", "report"}),
-        ("eval.batch_size=3", set()),
+        ("eval.batch_size=3", {"evaluate", "report"}),
         ("lora.steps_per_report=3", set()),
         ("name=other", {"report"}),
         ("+phase=43a model=tiny eval.temperature=0.7", {"report"}),

@@ -93,10 +93,13 @@ def test_export_carries_scores_and_digests(world: World, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_export_rebuilds_what_was_dropped(world: World, tmp_path: Path) -> None:
-    """A dropped model is built again for the export, byte for byte."""
+    """A dropped model is built again for the export, byte for byte, when that is asked for."""
     run = world.run("quantize=q8", "quantize.keep=until_evaluated")
     assert artifact(world, run) is None
     done = punie("export", str(run), str(tmp_path / "model"), cwd=world.cwd)
+    assert done.code == 1
+    assert "--rebuild fuses and quantizes again" in done.err
+    done = punie("export", str(run), str(tmp_path / "model"), "--rebuild", cwd=world.cwd)
     assert done.code == 0, done.err
     files = read_json(run / "results.json")["artifacts"]["quantize"]["files"]
     assert all(file_digest(tmp_path / "model" / name) == sha for name, sha in files.items())

@@ -28,6 +28,23 @@ def validation(run: Path) -> list[float]:
     return [record["loss"] for record in records if record["kind"] == "valid"]
 
 
+def wait_for_checkpoint(cwd: Path) -> None:
+    deadline = time.monotonic() + 60
+    while (
+        not list(cwd.glob("outputs/store/.building/train-*/checkpoints/0*")) and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+
+
+def kill_in_training(cwd: Path, *overrides: str) -> None:
+    """Start a run and kill -9 its first process once it has a checkpoint."""
+    command = [sys.executable, "-m", "punie", *overrides]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_checkpoint(cwd)
+    process.kill()
+    process.wait()
+
+
 LONG = (*QUICK[1:], "lora.iters=40", "lora.save_every=2", "lora.batch_size=2")
 
 
@@ -61,20 +78,58 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_unasked(tmp_path: Path) -> None:
     """A run killed after its first checkpoint says that it went on from there, and reuses the rest."""
-    command = [sys.executable, "-m", "punie", *LONG]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while (
-        not list(tmp_path.glob("outputs/store/.building/train-*/checkpoints/0*"))
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    kill_in_training(tmp_path, *LONG)
     done = punie(*LONG, cwd=tmp_path)
     assert done.code == 0, done.err
     assert "went on from the checkpoint at iteration" in done.err
     assert reused(tmp_path / done.run_directory)["base"]
+
+
+def test_what_does_not_matter_may_change_between_kill_and_restart(tmp_path: Path) -> None:
+    """A neutral field, such as how often the loss is reported, may differ on the second try."""
+    kill_in_training(tmp_path, *LONG)
+    done = punie(*LONG, "lora.steps_per_report=7", "lora.keep_checkpoints=2", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "went on from the checkpoint at iteration" in done.err
+
+
+def test_a_killed_run_takes_its_stages_with_it(tmp_path: Path) -> None:
+    """A stage in a process of its own ends when its run is killed; the next run ends with the same bytes."""
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    calm.mkdir()
+    stormy.mkdir()
+    assert punie(*LONG, cwd=calm).code == 0
+    kill_in_training(stormy, *LONG, "runtime.isolation=process")
+    time.sleep(1)
+    (stream,) = stormy.glob("outputs/store/.building/train-*/train.jsonl")
+    size = stream.stat().st_size
+    time.sleep(1)
+    assert stream.stat().st_size == size
+    assert punie(*LONG, cwd=stormy).code == 0
+    assert adapter(stormy) == adapter(calm)
+
+
+def test_sigterm_ends_a_stage_in_its_own_process(tmp_path: Path) -> None:
+    """The run and its stage's process end within seconds, with the status of an interrupted run."""
+    command = [sys.executable, "-m", "punie", *LONG, "lora.iters=2000", "runtime.isolation=process"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_checkpoint(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 130
+    (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
+    assert read_json(status)["status"] == "interrupted"
+
+
+def test_a_sweep_over_the_blas_keeps_its_word(world: World) -> None:
+    """In one process only one BLAS can be loaded, so the other choice computes in a process of its own."""
+    done = punie("-m", *QUICK, "runtime.blas=true,false", cwd=world.cwd)
+    assert done.code == 0, done.err
+    used = {
+        manifest["material"]["settings"]["runtime.blas"]: manifest["info"]["blas"]
+        for manifest in map(read_json, world.cwd.glob("outputs/store/quantize/*/manifest.json"))
+    }
+    assert used[False].startswith("reference")
+    assert used[True].startswith("OpenBLAS") or sys.platform == "darwin"
 
 
 def test_two_workers_train_as_one(world: World) -> None:

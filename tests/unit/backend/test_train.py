@@ -292,6 +292,15 @@ def test_a_damaged_checkpoint_is_passed_over(trainer: Trainer, damage: str) -> N
     assert trainer.digest() == expected
 
 
+def test_a_training_that_had_ended_is_not_repeated(trainer: Trainer) -> None:
+    """Killed after the last iteration and before publication: the next run finds the result and is done."""
+    first = trainer("run")
+    digest = trainer.digest()
+    again = trainer("run", kill_at=1)
+    assert again == first
+    assert trainer.digest() == digest
+
+
 def test_a_checkpoint_of_another_training_is_refused(trainer: Trainer) -> None:
     """Another rank, base or data set between kill and restart is an error, not a quiet mixture."""
     with pytest.raises(Killed):

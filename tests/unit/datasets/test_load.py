@@ -23,11 +23,6 @@ def test_rows(tmp_path, end):
     assert load_rows(path) == [Row(tuple(GOOD), 1), Row((GOOD[1],), 2)]
 
 
-def test_limit(tmp_path):
-    """With a limit, what lies behind it is not read."""
-    assert len(load_rows(write(tmp_path, {"messages": GOOD}, {"messages": GOOD}, b"nonsense"), limit=2)) == 2
-
-
 @pytest.mark.parametrize(
     ("row", "what"),
     [

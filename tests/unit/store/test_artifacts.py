@@ -189,3 +189,80 @@ def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
         worker.kill()
         worker.join()
     assert len(store.sweep()) == 1
+
+
+def stop(out: Path) -> None:
+    """A build that is interrupted."""
+    (out / "half").write_text("half")
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def resumable(store: Store) -> Path:
+    """The folder of an interrupted training, last written to 100 seconds ago."""
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_build("train", MATERIAL, stop, resumable=True)
+    (folder,) = store.leftovers()
+    for path in (folder / "half", folder):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    return folder
+
+
+def test_a_young_training_is_not_swept(store: Store, resumable: Path) -> None:
+    """A folder to resume from is spared until nothing in it was written to for as long as is said."""
+    assert store.sweep(older_than_seconds=200) == []
+    os.utime(resumable / "half", (time.time() - 10, time.time() - 10))
+    assert store.sweep(older_than_seconds=50) == []
+    assert store.sweep(older_than_seconds=5) == [resumable]
+    assert not resumable.exists()
+
+
+def test_sweep_keeps_to_a_stage(store: Store, resumable: Path) -> None:
+    """The leftovers of other stages stay."""
+    assert store.sweep(stage="quantize") == []
+    assert store.sweep(stage="train") == [resumable]
+
+
+def test_half_deleted_artifacts_are_swept(store: Store) -> None:
+    """What a killed deletion left is a leftover."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    gone = store._set_aside("train", artifact.key, "removed")
+    assert store.sweep() == [gone]
+
+
+def test_a_folder_that_is_not_the_stores_stays(store: Store) -> None:
+    """A name without stage and key is neither swept nor an error."""
+    (store.root / ".building" / "notes").mkdir(parents=True)
+    assert store.sweep() == []
+    assert (store.root / ".building" / "notes").is_dir()
+
+
+def test_an_artifact_may_vanish_while_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that another process removes between listing and sorting is left out."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    children = Store._children
+    ghost = store.root / "train" / ("0" * 64)
+    monkeypatch.setattr(
+        Store, "_children", lambda self, p: [*children(self, p), *([ghost] if p.name == "train" else [])]
+    )
+    assert [found.path for found in store.artifacts()] == [artifact.path]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"stage": "train"}'])
+def test_an_unreadable_manifest_is_named(store: Store, content: str) -> None:
+    """A folder named by a key whose manifest says nothing is found, and can be set aside."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    assert store.unreadable() == []
+    (artifact.path / MANIFEST).write_text(content)
+    assert store.unreadable() == store.unreadable("train") == [artifact.path]
+    assert store.set_aside(artifact.path) is not None
+    assert store.unreadable() == []
+
+
+def test_what_was_verified_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of every byte counts as this process's verification."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+    artifacts._verified.clear()
+    assert artifact.damage(digests=True) is None
+    monkeypatch.setattr(artifacts, "file_digest", lambda _: pytest.fail("read twice"))
+    assert artifact.file("adapters.safetensors").is_file()

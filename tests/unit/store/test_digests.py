@@ -65,3 +65,12 @@ def test_the_hub_cache_names_its_blobs(tmp_path: Path, cache: Path, monkeypatch:
     link.symlink_to(blob)
     monkeypatch.setattr(digests, "file_digest", lambda _: pytest.fail("read a named blob"))
     assert digests.content_digests([link]) == {"model.safetensors": "e" * 64}
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, cache: Path) -> None:
+    """Where no folder can be made for the memory, the digests come out all the same."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"a" * 100)
+    os.utime(path, (time.time() - 100, time.time() - 100))
+    cache.write_text("a file where the folder should be")
+    assert digests.content_digests([path]) == {"model.safetensors": file_digest(path)}

@@ -1,0 +1,25 @@
+"""``punie plan``: what stands in the way."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from punie.commands import plan
+
+
+def test_a_plan_that_cannot_run_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing data folder is told in full, once, and the exit code is 1."""
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    plan.add_arguments(parser)
+    assert plan.run(parser.parse_args(["data=jsonl", "data.path=nowhere"])) == 1
+    assert capsys.readouterr().out.count("data=jsonl data.path=FOLDER takes yours") == 1
+    assert plan.run(parser.parse_args(["--json", "data=jsonl", "data.path=nowhere"])) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "data.path=nowhere" in problem
