@@ -49,7 +49,7 @@ def task(composed: DictConfig) -> float:
         overrides=list(job.overrides.task),
         config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
     )
-    directory.begin(resolved, provenance)
+    directory.begin(resolved, provenance, store=config.store.dir)
     if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
         reporter.line(
             f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "

@@ -18,7 +18,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def built(store: Store, stage: str) -> Artifact:
-    return store.get_or_build(stage, {"stage": stage}, lambda out: (out / "a").write_text("a") and None)[0]
+    def write(out: Path) -> None:
+        (out / "a").write_text("a")
+
+    return store.get_or_build(stage, {"stage": stage}, write)[0]
 
 
 def punie_store(store: Store, *arguments: str) -> int:
