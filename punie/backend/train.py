@@ -21,9 +21,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.tuner.utils import build_schedule
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from punie.backend import adapter
@@ -31,41 +29,13 @@ from punie.backend.batches import Row, pad, width
 from punie.backend.checkpoints import Checkpoints
 from punie.backend.metrics import Metrics
 from punie.backend.order import mlx_seed, training_batches, validation_batches
+from punie.backend.recipe import Recipe, build_optimizer
 from punie.errors import PunieError
 from punie.files import write_json
 
-OPTIMIZERS = {
-    "adam": optimizers.Adam,
-    "adamw": optimizers.AdamW,
-    "muon": optimizers.Muon,
-    "sgd": optimizers.SGD,
-    "adafactor": optimizers.Adafactor,
-}
 RESULT = "trained.json"
 STUCK = 0.01
 """A validation loss that fell by less than this share has not moved."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the fields are ``lora``'s, and documented there."""
-
-    iters: int
-    batch_size: int
-    grad_accumulation_steps: int
-    accumulation: str
-    learning_rate: float
-    lr_schedule: dict[str, Any] | None
-    optimizer: str
-    optimizer_config: dict[str, Any]
-    steps_per_report: int
-    steps_per_eval: int
-    val_batches: int
-    save_every: int
-    keep_checkpoints: int
-    select: str
-    grad_checkpoint: bool
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -176,7 +146,7 @@ class _Training:
         self.checks = validation_batches(
             [len(row.tokens) for row in valid], recipe.batch_size, recipe.val_batches, recipe.seed
         )
-        self.optimizer = _optimizer(recipe)
+        self.optimizer = build_optimizer(recipe)
         self.optimizer.init(model.trainable_parameters())
         self.trainable = {name: cast(mx.array, p) for name, p in tree_flatten(model.trainable_parameters())}
         self.checkpoints = Checkpoints(out / "checkpoints", identity)
@@ -396,24 +366,6 @@ def summed_loss(model: nn.Module, tokens: mx.array, mask: mx.array) -> mx.array:
     """
     logits = model(tokens[:, :-1]).astype(mx.float32)  # (B, T - 1, V)
     return (nn.losses.cross_entropy(logits, tokens[:, 1:]) * mask).sum()
-
-
-def _optimizer(recipe: Recipe) -> optimizers.Optimizer:
-    try:
-        schedule = build_schedule(recipe.lr_schedule) if recipe.lr_schedule else recipe.learning_rate
-    except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
-        raise PunieError(
-            "The learning-rate schedule cannot be built.",
-            where="lora.lr_schedule",
-            found=error,
-            expected="name and arguments of one of mlx.optimizers' schedules, such as cosine_decay",
-        ) from error
-    try:
-        return OPTIMIZERS[recipe.optimizer](learning_rate=schedule, **recipe.optimizer_config)
-    except TypeError as error:
-        raise PunieError(
-            "The optimizer does not take these options.", where="lora.optimizer_config", found=error
-        ) from error
 
 
 def join_workers() -> mx.distributed.Group:
