@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60])
     )
-    print(f"\ndisk: about {plan.needed_bytes / 1e9:.3g} GB for what is missing, in {config.store.dir}")
+    print(f"\ndisk: about {_size(plan.needed_bytes)} for what is missing, in {config.store.dir}")
     if estimated:
         print(f"\n{_words(estimated)}")
     for problem in problems:
