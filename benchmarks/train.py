@@ -66,7 +66,7 @@ for name, bits in (("float32", None), ("4bit", 4)):
 """
 
 OURS = """
-import json, sys
+import json, sys, tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from punie.backend import blas
@@ -83,7 +83,8 @@ recipe = train.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, 
                       learning_rate=1e-4, lr_schedule=None, optimizer="adam", optimizer_config={},
                       steps_per_report=10, steps_per_eval=10**6, val_batches=1, save_every=10**6,
                       keep_checkpoints=1, select="last", grad_checkpoint=False, seed=0)
-out = Path(sys.argv[6]); out.mkdir(exist_ok=True)
+Path(sys.argv[6]).mkdir(exist_ok=True)
+out = Path(tempfile.mkdtemp(dir=sys.argv[6]))  # a finished training would not be repeated
 t = train.train(loaded.model, rows, rows[:batch], recipe, out=out, description=description,
                 identity=str(out), report=lambda _: None)
 print(json.dumps({"rate": t.supervised_tokens * t.tokens_per_second / t.tokens, "padding": t.padding_share}))
