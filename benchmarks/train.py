@@ -74,7 +74,7 @@ blas.activate()
 from punie.backend import adapter, load, train
 from punie.stages.tokens import tokenize
 folder, data, iters, batch, limit = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:6])
-loaded = load.load(folder, float32=True)
+loaded = load.load(folder, float32=True, threads=1)  # a second one only waits where the machine is shared
 lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
 rows = [r for r in tokenize(data / "train.jsonl", loaded.tokenizer, lora) if len(r.tokens) < limit]
 description = adapter.attach(loaded.model, fine_tune_type="lora", num_layers=-1, rank=8, scale=20.0,
