@@ -8,7 +8,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from types import FrameType
 
 from punie import __version__
@@ -54,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except (PunieError, OSError) as error:
         if os.environ.get("PUNIE_DEBUG") == "1":
+            import traceback
+
             traceback.print_exc()
         return _fail(
             str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1)

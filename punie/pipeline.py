@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import blas, estimate
+from punie.backend import estimate
 from punie.backend.device import device_kind
 from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import Problems, PunieError, each_problem
-from punie.processes import run_alone
-from punie.provenance.capture import peak_memory_mb
 from punie.rundir import COPIES
 from punie.stages import STAGES, preflight
 from punie.stages.contract import Settings, Stage
@@ -233,6 +231,9 @@ def _complete(
     leases: contextlib.ExitStack | None = None,
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
+    from punie.backend import blas  # what only a run needs is imported here: plan must be quick
+    from punie.processes import run_alone
+
     name, clock = step.stage.name, time.monotonic()
     if step.material is None:
         _resolve_key(step, config, steps, store)
@@ -279,6 +280,9 @@ def _run_stage(
     reporter: Reporter | None = None,
 ) -> Mapping[str, Any]:
     """Run a stage here; also the entry point of a stage's own process, which makes its own reporter."""
+    from punie.backend import blas
+    from punie.provenance.capture import peak_memory_mb
+
     blas.activate(use_blas)
     stage = next(stage for stage in STAGES if stage.name == name)
     if reporter is None:
