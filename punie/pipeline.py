@@ -8,7 +8,6 @@ of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import estimate
-from punie.backend.device import device_kind
+from punie.backend.device import device_kind, version
 from punie.backend.resolve import NotCached
 from punie.config.schema import Config
 from punie.errors import Problems, PunieError, each_problem
@@ -170,7 +169,7 @@ def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: S
         "contents": contents,
     }
     if stage.libraries:
-        step.material["libraries"] = {name: importlib.metadata.version(name) for name in stage.libraries}
+        step.material["libraries"] = {name: version(name) for name in stage.libraries}
     if stage.computes:
         step.material["device"] = device_kind()
     step.key = artifact_key(step.material)

@@ -7,6 +7,7 @@ and disk, is checked before every run (``machine``).
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -92,8 +93,6 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
         needed_bytes: Disk that the missing artifacts and the download will take.
         parameters: Of the base model; None if it is not known yet.
     """
-    import psutil
-
     problems: list[PunieError] = []
     place = Path(config.store.dir).absolute()
     while not place.exists():
@@ -119,7 +118,7 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
         )
     problems += _undivided(config)
     if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
-        memory, total = 4 * parameters * 1.2, psutil.virtual_memory().total
+        memory, total = 4 * parameters * 1.2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if memory > total:
             problems.append(
                 PunieError(
