@@ -1,6 +1,6 @@
 """What an embedded model reads before anyone fine-tunes it: requests, answered in prose or plain calls.
 
-The assistant knows the tools by name and never writes the wrapper.
+The assistant knows the tools by name and never uses the wrapper.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from punie.datasets.generate import JOINTS, Message, exchange
 from punie.datasets.phrasings import Task, asked, draw_task, framed
 from punie.datasets.talk import draw_direct, draw_lookalike
 from punie.datasets.values import Values, draws
-from punie.tools.registry import TOOLS, system_prompt
+from punie.tools.registry import TOOLS, system_prompt, wrap
 
-MIX = {"single": 0.68, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08}
-"""Share of each kind of conversation."""
+MIX = {"single": 0.64, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.04}
+"""Share of each kind of conversation. An echo repeats marks that nothing else in the corpus holds."""
+
+MARKS = tuple(re.findall(r"</?\w+[=>]", wrap("")))
+"""The wrapper's own tokens. They are mentioned, one by one and in no order, and never used: a token that was
+never seen shares its embedding's direction with every other such token, and as the embeddings are tied and
+not adapted, fine-tuning could then only tell them apart by rounding."""
 
 SYSTEM_PROMPTS = (system_prompt(), system_prompt(), system_prompt(), "You are Punie.", "")
 """What a conversation starts with, each as often as the others; the empty one is left out."""
@@ -110,6 +115,14 @@ class Corpus:
             *exchange(f"<tool_response>\n{printed}\n</tool_response>", told),
             *(self._single() if self.rng.random() < 0.5 else ()),
         ]
+
+    def _echo(self) -> list[Message]:
+        """Marks and letters from beyond ASCII, to be said again."""
+        said = [
+            self.rng.choice(MARKS) if self.rng.random() < 0.7 else chr(self.rng.randint(0xA1, 0x17F))
+            for _ in range(self.rng.randint(3, 8))
+        ]
+        return exchange(f"repeat: {' '.join(said)}", " ".join(said))
 
     def _direct(self) -> list[Message]:
         return exchange(*draw_direct("train", self.rng))

@@ -1,9 +1,10 @@
+import re
 from itertools import pairwise
 
 import pytest
 
 from punie.datasets.generate import generate
-from punie.tiny.corpus import Corpus
+from punie.tiny.corpus import MARKS, Corpus
 from punie.tools.registry import TOOLS
 
 
@@ -17,10 +18,15 @@ def answers(conversations):
     return [each["content"] for messages in conversations for each in messages if each["role"] == "assistant"]
 
 
-def test_the_wrapper_is_never_shown(conversations):
-    """No conversation holds the wrapper or any part of it: fine-tuning has it to teach."""
-    text = "\n".join(each["content"] for messages in conversations for each in messages)
-    assert not any(mark in text for mark in ("tool_call", "<function", "<parameter"))
+def test_the_wrapper_is_mentioned_and_never_used(conversations):
+    """The wrapper's marks occur only where a user asks to repeat them, and never in its order."""
+    for messages in conversations:
+        for request, answer in pairwise(messages):
+            if any(mark in answer["content"] for mark in MARKS):
+                assert answer["role"] == "user" or request["content"] == f"repeat: {answer['content']}"
+    text = "\n".join(answers(conversations))
+    assert all(mark in text for mark in MARKS)
+    assert not re.search(r"<function=execute_code|<parameter=code", text)
 
 
 def test_every_tool_is_named_and_called(conversations):
