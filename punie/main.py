@@ -102,7 +102,7 @@ def _show(config: Any, results: dict[str, Any], path: Path) -> None:
 def _stages(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
-            "stage": step.stage.name,
+            "stage": step.name,
             "key": step.key,
             "reused": step.reused,
             "reason": step.reason,

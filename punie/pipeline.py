@@ -8,6 +8,7 @@ of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,11 @@ SHOWN = ("preflight", *COPIES)
 class Step:
     """One stage of a plan."""
 
+    name: str
+    """The stage's name; with its target behind a colon for an evaluation beside the one that counts."""
     stage: Stage
+    config: Config
+    """The run's config, as this step sees it."""
     settings: Settings
     material: dict[str, Any] | None = None
     """What its key is made of; None as long as an input is unknown."""
@@ -47,8 +52,8 @@ class Step:
     """What the store has for the key: a hit."""
     miss: Miss | None = None
     """Why it has nothing."""
-    damage: str | None = None
-    """What was wrong with the artifact that was set aside."""
+    rejected: str | None = None
+    """Why the artifact that the store had was set aside."""
     problem: PunieError | None = None
     """Why the key cannot be known."""
     seconds: float = 0.0
@@ -62,8 +67,8 @@ class Step:
         """Hit or miss, and why, in a few words."""
         if self.problem is not None:
             return str(self.problem.what)
-        if self.damage is not None:
-            return f"damaged: {self.damage}"
+        if self.rejected is not None:
+            return self.rejected
         if self.artifact is None and not self.needed:
             return "not needed: all that is made from it is there"
         if self.artifact is not None:
@@ -83,15 +88,15 @@ class Plan:
 
     def artifacts(self) -> dict[str, Artifact]:
         """What is there, by stage."""
-        return {step.stage.name: step.artifact for step in self.steps if step.artifact is not None}
+        return {step.name: step.artifact for step in self.steps if step.artifact is not None}
 
 
 def plan(config: Config, store: Store) -> Plan:
     """What a run of this config would do; changes nothing and imports neither mlx nor transformers."""
     steps: dict[str, Step] = {}
-    for stage in _wanted(config):
-        step = steps[stage.name] = Step(stage, stage.settings(config))
-        _resolve_key(step, config, steps, store)
+    for name, stage, seen in _wanted(config):
+        step = steps[name] = Step(name, stage, seen, stage.settings(seen))
+        _resolve_key(step, steps, store)
     result = Plan(list(steps.values()))
     _mark_needed(result, SHOWN)
     result.parameters, result.needed_bytes = _size(config, steps)
@@ -113,7 +118,7 @@ def run(
     steps: dict[str, Step] = {}
     with contextlib.ExitStack() as leases:
         for step in plan.steps:
-            steps[step.stage.name] = step
+            steps[step.name] = step
             if step.needed or step.artifact is not None:
                 _complete(step, config, steps, store, reporter, leases)
     if config.quantize.keep == "until_evaluated" and "evaluate" in wanted:
@@ -124,7 +129,7 @@ def _mark_needed(plan: Plan, wanted: Collection[str]) -> None:
     """Find the steps this run needs: those wanted, and those that a missing one is made from."""
     needed = set(wanted)
     for step in reversed(plan.steps):
-        step.needed = step.stage.name in needed
+        step.needed = step.name in needed or step.stage.name in needed
         if step.needed and step.artifact is None:
             needed |= set(step.stage.needs(step.settings))
 
@@ -136,19 +141,29 @@ def _drop(plan: Plan, store: Store, reporter: Reporter) -> None:
             reporter.line(f"  {step.stage.name} dropped, {step.artifact.size / 1e6:.1f} MB (quantize.keep)")
 
 
-def _wanted(config: Config) -> list[Stage]:
+def _wanted(config: Config) -> list[tuple[str, Stage, Config]]:
     """The preflight, and all that the report depends on, in running order."""
-    by_name = {stage.name: stage for stage in STAGES}
-    wanted, todo = {"preflight"}, ["report"]
+    found: dict[str, tuple[str, Stage, Config]] = {}
+    todo = ["preflight", "report"]
     while todo:
         name = todo.pop()
-        if name not in wanted:
-            wanted.add(name)
-            todo += by_name[name].needs(by_name[name].settings(config))
-    return [stage for stage in STAGES if stage.name in wanted]
+        if name not in found:
+            stage, seen = _step(name, config)
+            found[name] = (name, stage, seen)
+            todo += stage.needs(stage.settings(seen))
+    return sorted(found.values(), key=lambda each: (STAGES.index(each[1]), each[0]))
 
 
-def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: Store) -> None:
+def _step(name: str, config: Config) -> tuple[Stage, Config]:
+    """The stage of a step, and the config as it sees it: ``evaluate:base`` evaluates another target."""
+    plain, _, target = name.partition(":")
+    stage = next(stage for stage in STAGES if stage.name == plain)
+    if not target:
+        return stage, config
+    return stage, dataclasses.replace(config, eval=dataclasses.replace(config.eval, target=target))
+
+
+def _resolve_key(step: Step, steps: Mapping[str, Step], store: Store) -> None:
     """Find the step's material and key, and what the store has for it."""
     stage = step.stage
     upstream = {name: steps[name].key for name in stage.needs(step.settings)}
@@ -164,7 +179,7 @@ def _resolve_key(step: Step, config: Config, steps: Mapping[str, Step], store: S
         "schema": SCHEMA,
         "stage": stage.name,
         "version": stage.version,
-        "settings": stage.identity(config),
+        "settings": stage.identity(step.config),
         "upstream": upstream,
         "contents": contents,
     }
@@ -203,18 +218,19 @@ def _acquire(plan: Plan, config: Config, store: Store, reporter: Reporter) -> No
         if step.stage.acquire is not None:
             step.stage.acquire(step.settings, reporter)
     if missing:
-        steps = {step.stage.name: step for step in plan.steps}
+        steps = {step.name: step for step in plan.steps}
         for step in plan.steps:
-            _resolve_key(step, config, steps, store)
+            _resolve_key(step, steps, store)
 
 
 def _set_damaged_aside(plan: Plan, store: Store) -> None:
     """Read every byte of what this run will use; what is damaged is moved away and built again."""
     used = set(COPIES)
     for step in reversed(plan.steps):
-        if step.artifact is not None and step.stage.name in used:
-            step.damage = step.artifact.damage(digests=True)
-            if step.damage is not None:
+        if step.artifact is not None and (step.name in used or step.stage.name in used):
+            damage = step.artifact.damage(digests=True)
+            step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
+            if step.rejected is not None:
                 store.set_aside(step.artifact)
                 step.artifact = None
         if step.artifact is None:
@@ -233,9 +249,9 @@ def _complete(
     from punie.backend import blas  # what only a run needs is imported here: plan must be quick
     from punie.processes import run_alone
 
-    name, clock = step.stage.name, time.monotonic()
+    name, clock = step.name, time.monotonic()
     if step.material is None:
-        _resolve_key(step, config, steps, store)
+        _resolve_key(step, steps, store)
     if step.problem is not None:
         raise step.problem
     assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
@@ -260,7 +276,7 @@ def _complete(
             return run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
 
         step.artifact, step.reused = store.get_or_build(
-            name, step.material, build, resumable=step.stage.resumable
+            step.stage.name, step.material, build, resumable=step.stage.resumable
         )
     step.seconds = round(time.monotonic() - clock, 3)
     mark = "reused" if step.reused else "done"

@@ -66,13 +66,17 @@ class RunDirectory:
         self._write_status()
 
     def collect(self, artifacts: Mapping[str, Artifact]) -> None:
-        """Copy in the files that people read; the store keeps the weights."""
-        for stage, names in COPIES.items():
-            if stage in artifacts:
-                for name in names:
-                    if name not in artifacts[stage].manifest["files"]:
-                        continue
-                    shutil.copyfile(artifacts[stage].file(name), self.path / name)
+        """Copy in the files that people read; the store keeps the weights.
+
+        Answers of a target beside the one that counts get its name: ``samples-base.jsonl``.
+        """
+        for step, artifact in artifacts.items():
+            stage, _, target = step.partition(":")
+            for name in COPIES.get(stage, ()):
+                if name in artifact.manifest["files"]:
+                    stem, _, suffix = name.partition(".")
+                    copy = f"{stem}-{target}.{suffix}" if target else name
+                    shutil.copyfile(artifact.file(name), self.path / copy)
 
     def _write_status(self) -> None:
         write_json(self.path / "status.json", self._status)

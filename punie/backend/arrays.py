@@ -1,13 +1,18 @@
-"""Writing arrays, with the errors of a filesystem."""
+"""Arrays: written with the errors of a filesystem, and their digests."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
 
 
 def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
@@ -23,3 +28,17 @@ def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
         full = shutil.disk_usage(path.parent).free < size
         code = errno.ENOSPC if full else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def digests(model: nn.Module) -> dict[str, str]:
+    """sha256 of every parameter as it lies in memory, by name: type, shape and bytes.
+
+    Args:
+        model: Its parameters are evaluated.
+    """
+    found = {}
+    for name, array in cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters())):
+        about = f"{array.dtype} {tuple(array.shape)} ".encode()
+        content = np.array(array.flatten().view(mx.uint8))
+        found[name] = hashlib.sha256(about + content.tobytes()).hexdigest()
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +11,12 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.generate import BatchGenerator, StopSequences
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+PREFILL_STEP = 2048
+"""Prompt tokens read in one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ class Answer:
     text: str
     """Without the stop sequence that ended it."""
     tokens: list[int]
-    """Generated ids, without the end token."""
-    logprobs: list[float]
-    """Log-probability of each token under the model at temperature 1."""
+    """Generated ids, without the end token; those of a stop text are among them."""
+    logprobs: list[float] | None
+    """Log-probability of each token under the model at temperature 1; None if they were not wanted."""
     finish_reason: str
     """``stop`` or ``length``."""
     seconds: float
-    """From the start of the batch run to this answer's last token."""
+    """From the start of the whole run to this answer's last token."""
 
 
 def generate(
@@ -61,8 +66,11 @@ def generate(
     stop: Sequence[str],
     batch_size: int,
     done: Callable[[int], None],
+    logprobs: bool = True,
 ) -> list[Answer]:
     """Answer every request, in their order.
+
+    What all prompts begin with is read once, and so is a prompt that neighbouring requests repeat.
 
     Args:
         model: The model, in evaluation mode.
@@ -72,48 +80,133 @@ def generate(
         stop: Texts that end an answer, besides the tokenizer's end tokens.
         batch_size: Answers generated together. The draws do not depend on it; the last bits of logits do.
         done: Called with the number of finished answers.
+        logprobs: Whether to keep each token's log-probability.
     """
-    stops = StopSequences(
-        [(token,) for token in tokenizer.eos_token_ids]
-        + [tuple(tokenizer.encode(text, add_special_tokens=False)) for text in stop]
+    ends = set(tokenizer.eos_token_ids)
+    generator = BatchGenerator(
+        model,
+        stop_tokens=[(token,) for token in ends],
+        completion_batch_size=batch_size,
+        prefill_batch_size=min(batch_size, 8),
+        prefill_step_size=PREFILL_STEP,
     )
-    generator = BatchGenerator(model, completion_batch_size=batch_size, prefill_batch_size=min(batch_size, 8))
-    uids = generator.insert(
-        [request.prompt for request in requests],
-        max_tokens=[request.max_tokens for request in requests],
-        samplers=None
-        if sampling.temperature == 0
-        else [_sampler(sampling, request.id) for request in requests],
-        stop_sequences=[stops] * len(requests),
-    )
+    waiting = _prepared(model, requests)
+    running: dict[int, _Answering] = {}
+    answers: dict[str, Answer] = {}
     began = time.perf_counter()
-    tokens: dict[int, list[int]] = {uid: [] for uid in uids}
-    logprobs: dict[int, list[float]] = {uid: [] for uid in uids}
-    ended: dict[int, tuple[str, float]] = {}
     try:
-        while responses := generator.next_generated():
-            chosen = cast(list[float], mx.stack([r.logprobs[r.token] for r in responses]).tolist())
+        while len(answers) < len(requests):
+            while len(running) < 2 * batch_size and (following := next(waiting, None)):
+                request, rest, cache = following
+                (uid,) = generator.insert(
+                    [rest],
+                    max_tokens=[request.max_tokens],
+                    caches=[cache],
+                    samplers=None if sampling.temperature == 0 else [_sampler(sampling, request.id)],
+                )
+                running[uid] = _Answering(request, tokenizer, stop)
+            responses = generator.next_generated()
+            chosen = (
+                cast(list[float], mx.stack([r.logprobs[r.token] for r in responses]).tolist())
+                if logprobs
+                else [None] * len(responses)
+            )
             for response, logprob in zip(responses, chosen, strict=True):
-                if response.finish_reason is not None:
-                    ended[response.uid] = (response.finish_reason, time.perf_counter() - began)
-                if response.finish_reason == "stop" and response.token in tokenizer.eos_token_ids:
+                answer = running[response.uid]
+                ended = response.finish_reason == "stop" and response.token in ends
+                if not ended:
+                    answer.add(response.token, logprob)
+                if response.finish_reason is None and not answer.stopped:
                     continue
-                tokens[response.uid].append(response.token)
-                logprobs[response.uid].append(logprob)
-            done(len(ended))
+                if response.finish_reason is None:
+                    generator.remove([response.uid])
+                answers[answer.request.id] = answer.finish(
+                    "stop" if ended or answer.stopped else "length", time.perf_counter() - began
+                )
+                del running[response.uid]
+            done(len(answers))
     finally:
         generator.close()
-    return [
-        Answer(
-            id=request.id,
-            text=_until(tokenizer.decode(tokens[uid]), stop),
-            tokens=tokens[uid],
-            logprobs=logprobs[uid],
-            finish_reason=ended[uid][0],
-            seconds=round(ended[uid][1], 4),
+    return [answers[request.id] for request in requests]
+
+
+class _Answering:
+    """One answer on its way."""
+
+    def __init__(self, request: Request, tokenizer: Any, stop: Sequence[str]) -> None:
+        self.request = request
+        self.stopped = False
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._tokens: list[int] = []
+        self._logprobs: list[float] = []
+        # A token is a byte at least, so a stop text that has just ended lies within this many tokens.
+        self._tail = max((len(word.encode()) for word in stop), default=0)
+
+    def add(self, token: int, logprob: float | None) -> None:
+        self._tokens.append(token)
+        if logprob is not None:
+            self._logprobs.append(logprob)
+        if self._stop:
+            tail = self._tokenizer.decode(self._tokens[-self._tail :])
+            self.stopped = any(word in tail for word in self._stop)
+
+    def finish(self, reason: str, seconds: float) -> Answer:
+        return Answer(
+            id=self.request.id,
+            text=_until(self._tokenizer.decode(self._tokens), self._stop),
+            tokens=self._tokens,
+            logprobs=self._logprobs if len(self._logprobs) == len(self._tokens) else None,
+            finish_reason=reason,
+            seconds=round(seconds, 4),
         )
-        for uid, request in zip(uids, requests, strict=True)
-    ]
+
+
+def _prepared(
+    model: nn.Module, requests: Sequence[Request]
+) -> Iterator[tuple[Request, list[int], list[Any]]]:
+    """Each request with the rest of its prompt and the cache of what was read before it.
+
+    A cache is only ever copied from, so requests can have one in common.
+    """
+    prompts = [request.prompt for request in requests]
+    prefix = shared_prefix(prompts)
+    shared = read(model, prefix)
+    last: list[int] = []
+    cache = shared
+    for index, request in enumerate(requests):
+        if request.prompt == last:
+            yield request, request.prompt[-1:], cache
+        elif request.prompt in prompts[index + 1 : index + 2]:
+            last, cache = request.prompt, read(model, request.prompt[len(prefix) : -1], after=shared)
+            yield request, request.prompt[-1:], cache
+        else:
+            yield request, request.prompt[len(prefix) :], shared
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts begin with; at least one token of each is left over."""
+    shared: list[int] = []
+    for column in zip(*(prompt[:-1] for prompt in prompts), strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return shared
+
+
+def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = None) -> list[Any]:
+    """The prompt cache of a text, batch size 1.
+
+    Args:
+        model: The model.
+        tokens: The text; may be empty.
+        after: The cache of what comes before; it is left as it is.
+    """
+    cache = make_prompt_cache(model) if after is None else copy.deepcopy(after)
+    for start in range(0, len(tokens), PREFILL_STEP):
+        model(mx.array([tokens[start : start + PREFILL_STEP]]), cache=cache)
+        mx.eval([layer.state for layer in cache])
+    return cache
 
 
 def _sampler(sampling: Sampling, request_id: str) -> Callable[[mx.array], mx.array]:
@@ -121,7 +214,7 @@ def _sampler(sampling: Sampling, request_id: str) -> Callable[[mx.array], mx.arr
 
     mlx-lm's own truncation is applied at temperature 1, then the draw at the temperature, in its order.
     """
-    truncate = _truncation(sampling)
+    truncate = truncation(sampling)
     keys = _keys(sampling.seed, request_id)
 
     def draw(logprobs: mx.array) -> mx.array:  # (1, V) -> (1,)
@@ -138,7 +231,8 @@ def _keys(seed: int, request_id: str) -> Iterator[mx.array]:
         yield current
 
 
-def _truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
+def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
+    """What takes the tokens out of log-probabilities (..., V) that are never drawn, in mlx-lm's order."""
     steps: list[Callable[[mx.array], mx.array]] = []
     if sampling.top_p < 1.0:
         steps.append(lambda x: apply_top_p(x, sampling.top_p))

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
     rows = [
         {
-            "stage": step.stage.name,
+            "stage": step.name,
             "key": step.key,
             "state": _state(step),
             "reason": step.reason,

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from punie.config.schema import Config, LoraConfig
+from punie.config.schema import Config, EvalConfig, LoraConfig
 from punie.errors import ConfigError, Problems
 
 
@@ -47,7 +47,9 @@ class Known:
         return f"{' '.join(words)}: {self.about.get('doc', '')}"
 
     def allows(self, value: object) -> bool:
-        """Whether the value is within the limits and among the choices."""
+        """Whether the value, or each one of a list, is within the limits and among the choices."""
+        if isinstance(value, list):
+            return all(map(self.allows, value))
         if self.about.get("choices"):
             return value in self.about["choices"]
         if value is None:
@@ -226,6 +228,7 @@ def _limits(node: Any, prefix: str) -> Iterator[ConfigError]:
 
 def _relations(config: Config) -> Iterator[ConfigError]:
     """Checks that involve more than one field."""
+    yield from _evaluation(config.eval)
     sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
     if len(sources) != 1:
         yield ConfigError(
@@ -272,8 +275,6 @@ def _relations(config: Config) -> Iterator[ConfigError]:
             "A mixed recipe needs bits to mix.", where="quantize.recipe", found=config.quantize.recipe,
             next_step="quantize.bits=4",
         )  # fmt: skip
-    if any(not text for text in config.eval.stop):
-        yield ConfigError("An empty text would stop every answer.", where="eval.stop", found=config.eval.stop)
     if lora.workers > 1 and lora.select == "best_eval":
         yield ConfigError(
             "Workers do not evaluate.",
@@ -281,12 +282,32 @@ def _relations(config: Config) -> Iterator[ConfigError]:
             found=f"lora.workers={lora.workers}",
             next_step="lora.select=best_val, or lora.workers=1",
         )
-    if config.eval.repeats > 1 and config.eval.temperature == 0:
+    if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
+        yield ConfigError("Name must be a plain folder name.", where="name", found=repr(config.name))
+
+
+def _evaluation(options: EvalConfig) -> Iterator[ConfigError]:
+    if any(not text for text in options.stop):
+        yield ConfigError("An empty text would stop every answer.", where="eval.stop", found=options.stop)
+    if options.repeats > 1 and options.temperature == 0:
         yield ConfigError(
             "Repeats at temperature 0 give the same answer every time and are not samples.",
             where="eval.repeats",
-            found=config.eval.repeats,
+            found=options.repeats,
             next_step="set eval.repeats=1 or eval.temperature above 0",
         )
-    if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
-        yield ConfigError("Name must be a plain folder name.", where="name", found=repr(config.name))
+    if options.targets and options.target not in options.targets:
+        yield ConfigError(
+            "The target whose score counts is not among the targets.",
+            where="eval.target",
+            found=options.target,
+            expected=f"one of eval.targets: {', '.join(options.targets)}",
+            next_step=f"set eval.target={options.targets[-1]}",
+        )
+    if len(set(options.targets)) < len(options.targets):
+        yield ConfigError("A target is named twice.", where="eval.targets", found=options.targets)
+    if options.backend != "server" and options.server.url:
+        yield ConfigError(
+            "A server is named and not used.", where="eval.server.url", found=options.server.url,
+            next_step="set eval.backend=server",
+        )  # fmt: skip

@@ -185,11 +185,38 @@ class QuantizeConfig:
 
 
 @dataclass
+class LockConfig:
+    """The format lock: the exact probability that an answer opens the wrapper, over temperatures."""
+
+    temperatures: list[float] = option(
+        "Grid of temperatures, besides the run's own; empty computes no lock.",
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5], ge=0.0, le=10.0,
+    )  # fmt: skip
+    top_p: list[float] = option("One more curve for each of these top-p values.", [0.9], gt=0.0, le=1.0)
+
+
+@dataclass
+class ServerConfig:
+    """The server of eval.backend=server."""
+
+    url: str | None = option(
+        "An OpenAI-compatible endpoint; null starts mlx_lm.server on this machine.", None
+    )
+    model: str | None = option("Model name sent with requests; null sends none.", None)
+    timeout: float = option("Longest wait for one answer.", 120.0, unit="s", gt=0.0, neutral=True)
+    retries: int = option("Further attempts at an answer that did not arrive.", 2, ge=0, neutral=True)
+
+
+@dataclass
 class EvalConfig:
     """The evaluation: which suite, which model, how to sample."""
 
     suite: str = option("core27, another of punie's own suites, or a path to a JSONL file.", neutral=True)
     target: str = option("Which weights to score.", "quantized", choices=("base", "adapter", "quantized"))
+    targets: list[str] = option(
+        "Evaluate all of these, target among them, and pair them prompt by prompt.", [],
+        choices=("base", "adapter", "quantized"), neutral=True,
+    )  # fmt: skip
     temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
     top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)
     top_k: int = option("Keep only the k likeliest tokens; 0 keeps all.", 0, unit="tokens", ge=0)
@@ -207,6 +234,19 @@ class EvalConfig:
         "Answers generated together; changes the last bits of log-probabilities, and no draw.",
         32, unit="samples", ge=1,
     )  # fmt: skip
+    logprobs: bool = option("Record the log-probability of every generated token.", True)
+    lock: LockConfig = dataclasses.field(default_factory=LockConfig)
+    backend: str = option("Generate in this process, or by a server.", "mlx", choices=("mlx", "server"))
+    server: ServerConfig = dataclasses.field(default_factory=ServerConfig)
+    allow_missing: bool = option("Score a suite although answers are missing (server only).", False)
+    fail_under: float | None = option(
+        "Exit with code 3 if the score is below this, as a share of 1.", None, ge=0.0, le=1.0, neutral=True
+    )
+    fail_on: str = option(
+        "What must reach it: the lower end of the 95 % interval, or the mean.", "lower_bound",
+        choices=("lower_bound", "estimate"), neutral=True,
+    )  # fmt: skip
+    fail_score: str = option("Which score.", "strict", choices=("strict", "keyword"), neutral=True)
 
 
 @dataclass

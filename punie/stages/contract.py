@@ -50,6 +50,8 @@ class Stage:
     """It uses the accelerator: its key holds the device, and it can have a process of its own."""
     resumable: bool = False
     """A killed run's folder is kept, and given to the next one of the same key."""
+    unfinished: Callable[[Artifact], str | None] = lambda _: None
+    """Why an artifact should be built again although it is whole; None where it should not."""
     labels: bool = False
     """Neutral fields count too, because it shows them to people."""
 

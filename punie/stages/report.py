@@ -17,10 +17,21 @@ from punie.store.artifacts import Artifact
 if TYPE_CHECKING:
     from punie.progress import Reporter
 
-_NEEDS = {"base": ("base", "evaluate"), "adapter": ("base", "train", "evaluate")}
-_ALL = ("base", "train", "quantize", "evaluate")
-_TIMED = {("train", "train.jsonl"), ("evaluate", "results.json")}
-"""Stage and file: what holds times, so that its bytes are not those of another build of the same key."""
+_BUILT = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("base", "train", "quantize")}
+"""The stages behind a target."""
+_TIMED = {"train.jsonl", "results.json", "samples.jsonl"}
+"""What holds times, so that its bytes are not those of another build of the same key."""
+
+
+def _others(settings: Settings) -> list[str]:
+    """The targets beside the one whose score counts."""
+    return [target for target in settings.eval.targets if target != settings.eval.target]
+
+
+def _needs(settings: Settings) -> tuple[str, ...]:
+    behind = {stage for target in (settings.eval.target, *_others(settings)) for stage in _BUILT[target]}
+    evaluations = ["evaluate", *(f"evaluate:{target}" for target in _others(settings))]
+    return (*(stage for stage in ("base", "train", "quantize") if stage in behind), *evaluations)
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -39,7 +50,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
             "files": {
                 file: entry["sha256"]
                 for file, entry in artifact.manifest["files"].items()
-                if (name, file) not in _TIMED
+                if file not in _TIMED
             },
         }
         for name, artifact in inputs.items()
@@ -71,9 +82,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 STAGE = Stage(
     name="report",
-    version=2,
-    reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target"),
-    needs=lambda settings: _NEEDS.get(settings.eval.target, _ALL),
+    version=3,
+    reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
+    needs=_needs,
     run=run,
     labels=True,
 )

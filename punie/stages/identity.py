@@ -1,0 +1,60 @@
+"""What scores belong to, recomputed from what was loaded and rendered, not from the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from punie.backend import resolve
+from punie.store.digests import content_digests
+from punie.store.keys import digest
+
+if TYPE_CHECKING:
+    from punie.backend.generate import Request
+
+
+def identity(
+    loaded: Any, folder: Path, adapter: Path | None, suite: Path, asked: Sequence[Request]
+) -> dict[str, Any]:
+    """The digests, sha256 as hex digits, of all that decides an evaluation's answers besides the sampling.
+
+    Args:
+        loaded: ``load.Loaded``: its arrays are hashed as they lie in memory, dequantized ones as float32.
+        folder: Where it came from.
+        adapter: Folder of the adapter that was put onto it.
+        suite: The suite's file.
+        asked: The requests, with the prompts as rendered.
+
+    Returns:
+        ``weights`` (``whole``, by ``files`` and by ``tensors``), ``model``, ``tokenizer``,
+        ``chat_template``, ``suite`` (``name``, ``sha256``), ``prompts``.
+    """
+    from punie.backend.arrays import digests
+
+    files = resolve.contents(folder)
+    weights = _weights(files)
+    if adapter is not None:
+        weights |= _weights(resolve.contents(adapter))
+    tensors = digests(loaded.model)
+    return {
+        "weights": {"whole": digest("weights", tensors), "files": weights, "tensors": tensors},
+        "model": digest("model", files | weights),
+        "tokenizer": digest("tokenizer", _tokenizer(loaded.tokenizer)),
+        "chat_template": digest("chat template", loaded.tokenizer.chat_template),
+        "suite": {"name": suite.stem, "sha256": next(iter(content_digests([suite]).values()))},
+        "prompts": digest("prompts", {request.id.rpartition("#")[0]: request.prompt for request in asked}),
+    }
+
+
+def _weights(files: Mapping[str, str]) -> dict[str, str]:
+    return {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
+
+
+def _tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """All that decides how text becomes tokens, and which of them end an answer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return {
+        "serialized": backend.to_str() if backend is not None else tokenizer.get_vocab(),
+        "ends": sorted(tokenizer.eos_token_ids),
+    }
