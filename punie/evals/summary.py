@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from punie.evals.scorers import TAXONOMY
-
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution: 95 % lie within this many standard errors."""
+from punie.evals.statistics import clustered_stderr, wilson
 
 
 @dataclass(frozen=True)
@@ -81,40 +79,3 @@ def _estimate(rows: Sequence[Scored], score: str) -> dict[str, Any]:
     if score != "keyword":
         estimate["interval"] = list(wilson(mean, len(clusters)))
     return estimate
-
-
-def clustered_stderr(clusters: Sequence[Sequence[float]]) -> float | None:
-    """Standard error of the mean of scores that come in clusters, here the repeats of a prompt.
-
-    √(C/(C−1) · Σ_c (Σ_i (s_ci − s̄))²) / N for C clusters and N scores: Miller, "Adding Error Bars to
-    Evals" (2024, arXiv:2411.00640), section 2.2, with the correction for few clusters. With one score a
-    cluster it is the usual standard error. None for a single cluster, which tells nothing.
-    """
-    count = len(clusters)
-    if count < 2:
-        return None
-    total = sum(map(len, clusters))
-    mean = math.fsum(value for values in clusters for value in values) / total
-    squares = math.fsum(math.fsum(value - mean for value in values) ** 2 for values in clusters)
-    return math.sqrt(count / (count - 1) * squares) / total
-
-
-def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval for a rate.
-
-    Centre (p + z²/2n)/(1 + z²/n), half-width z·√(p(1−p)/n + z²/4n²)/(1 + z²/n): E. B. Wilson, "Probable
-    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927), 209-212.
-
-    Args:
-        rate: The rate seen, from 0.0 to 1.0.
-        count: Independent trials: prompts, not repeats of them, which errs on the wide side.
-        z: Half-width in standard errors.
-
-    Returns:
-        The lower and the upper end.
-    """
-    scale = 1 + z * z / count
-    centre = (rate + z * z / (2 * count)) / scale
-    half = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)) / scale
-    # Rounding must not push an end past the rate itself, which at 0 and 1 is where the interval ends.
-    return min(rate, centre - half), max(rate, centre + half)

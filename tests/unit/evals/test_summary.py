@@ -1,36 +1,15 @@
 import json
-import statistics
 
 import pytest
 
-from punie.evals.summary import Scored, clustered_stderr, summarize, wilson
+from punie.evals.statistics import wilson
+from punie.evals.summary import Scored, summarize
 
 
 def row(key, strict, *, category="git", keyword=1.0, taxonomy=None):
     return Scored(
         key, category, keyword, strict, taxonomy or ("correct" if strict else "wrong tool"), keyword > 0.5
     )
-
-
-def test_wilson():
-    """Wilson's interval has its published value for 82.4 % of 27, and stays within 0 and 1."""
-    assert wilson(0.824, 27) == pytest.approx((0.643, 0.924), abs=5e-4)
-    assert wilson(0.0, 27)[0] == 0.0
-    assert wilson(1.0, 27)[1] == 1.0
-
-
-def test_stderr_without_repeats():
-    """With one score a prompt, the standard error is the usual one."""
-    values = [0.0, 1.0, 1.0, 0.5]
-    assert clustered_stderr([[value] for value in values]) == pytest.approx(statistics.stdev(values) / 2)
-
-
-def test_stderr_with_repeats():
-    """Repeats that only say the same again do not make the standard error smaller."""
-    values = [0.0, 1.0, 1.0, 0.0]
-    once, often = ([[value] * times for value in values] for times in (1, 8))
-    assert clustered_stderr(often) == pytest.approx(clustered_stderr(once))
-    assert clustered_stderr([[1.0, 0.0]]) is None
 
 
 def test_summary():
