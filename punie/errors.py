@@ -54,6 +54,12 @@ def _rebuild(cls: type[PunieError], state: dict[str, object]) -> PunieError:
     return error
 
 
+class GateError(PunieError):
+    """A finished run's score is below what was asked for."""
+
+    exit_code = 3
+
+
 class ConfigError(PunieError):
     """The composed config is wrong: an unknown key, a wrong type, a value out of range."""
 

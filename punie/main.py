@@ -14,21 +14,24 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from punie.config import resolve
-from punie.errors import PunieError
+from punie.errors import GateError, PunieError
 
 if TYPE_CHECKING:
+    from punie.config.schema import EvalConfig
     from punie.pipeline import Plan
 
 log = logging.getLogger(__name__)
 
 
-def task(composed: DictConfig) -> float:
+def task(composed: DictConfig) -> float | None:
     """Run the pipeline and show its result.
 
     Returns:
-        The overall score that the phase's criteria speak of (keyword without a phase).
+        The overall score that the phase's criteria speak of (keyword without a phase); None if answers
+        are missing.
 
     Raises:
+        GateError: The run is complete, and its score is below ``eval.fail_under``.
         PunieError: The run cannot start, or failed; its directory says so too.
     """
     # Imported here, so that --help and --cfg, which never come here, stay quick.
@@ -82,8 +85,23 @@ def task(composed: DictConfig) -> float:
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
     results = json.loads((directory.path / "results.json").read_text())
     _show(config, results, directory.path)
-    score = config.phase.score if config.phase else "keyword"
-    return float(results["scores"][score]["overall"]["mean"])
+    _require_gate(config.eval, results["scores"])
+    return results["scores"][config.phase.score if config.phase else "keyword"]["overall"]["mean"]
+
+
+def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
+    from punie.reports.verdict import gate
+
+    if options.fail_under is None:
+        return
+    failure = gate(scores, score=options.fail_score, under=options.fail_under, on=options.fail_on)
+    if failure is not None:
+        raise GateError(
+            "The score is below the gate.",
+            where=f"eval.fail_under={options.fail_under:g} eval.fail_on={options.fail_on}",
+            found=failure,
+            expected=f"at least {options.fail_under:g}",
+        )
 
 
 def _show(config: Any, results: dict[str, Any], path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import jinja2
 from tabulate import tabulate
 
+from punie.reports.plots import lock_curves, truncation_name
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -70,15 +72,48 @@ def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> 
         colalign=["left"] + ["right"] * (len(headers) - 1),
     )
     sampling = results["sampling"]
+    lines = [
+        table,
+        "",
+        f"temperature {sampling['temperature']:g}, seed {sampling['seed']}, strict {interval(results)}",
+    ]
+    if "lock" in results:
+        lines.append(lock_sentence(results["lock"]))
+    lines += [paired_sentence(each) for each in results["paired"]]
+    if results["identity"]["unverified"]:
+        lines.append(f"identity: unverified ({results['identity']['unverified']})")
+    return "\n".join([*lines, results["verdict"]["summary"]])
+
+
+def lock_sentence(lock: Mapping[str, Any]) -> str:
+    """The format lock at the run's own sampling, exact and sampled."""
+    at = lock["at"]
+    low, high = at["sampled"]["interval"]
     return (
-        f"{table}\n\ntemperature {sampling['temperature']:g}, seed {sampling['seed']}, "
-        f"strict {interval(results)}\n{results['verdict']['summary']}"
+        f"format lock {at['total']:.3f} exactly, {at['sampled']['rate']:.3f} sampled "
+        f"(95 % interval {low:.2f} to {high:.2f}); smallest margin {lock['margin']['value']:.2f} logits"
+    )
+
+
+def paired_sentence(pair: Mapping[str, Any]) -> str:
+    """A comparison of two targets."""
+    words = f"{pair['score']}, {pair['before']} → {pair['after']}: "
+    if pair["difference"] is None:
+        return f"{words}no prompt has an answer in both"
+    low, high = pair["interval"]
+    return (
+        f"{words}{pair['difference']:+.3f} (95 % interval {low:+.2f} to {high:+.2f}, "
+        f"sign-flip p = {pair['p_value']:.2g}); {len(pair['up'])} of {pair['prompts']} prompts up, "
+        f"{len(pair['down'])} down"
     )
 
 
 def interval(results: Mapping[str, Any]) -> str:
     """The strict score with its 95 % interval, in words."""
     overall = results["scores"]["strict"]["overall"]
+    if overall["mean"] is None:
+        missing = results["scores"]["missing"]["count"]
+        return f"none: {missing} of {results['generation']['samples']} answers are missing"
     low, high = overall["interval"]
     return f"{overall['mean']:.3f}, 95 % interval {low:.2f} to {high:.2f}"
 
@@ -97,6 +132,7 @@ def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
     baseline = (facts.phase or {}).get("baseline")
     headers, rows = score_table(facts.results, baseline)
     cells = [[cell(value) for value in row] for row in rows]
+    lock = facts.results.get("lock")
     return (
         environment(autoescape=autoescape)
         .get_template(template)
@@ -107,6 +143,9 @@ def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
             table=tabulate(cells, headers, tablefmt="github", disable_numparse=True),
             interval=interval(facts.results),
             curve=_curve(facts.metrics),
+            lock_sentence=lock_sentence,
+            paired_sentence=paired_sentence,
+            lock_svg=lock_curves(lock) if lock and autoescape else None,
         )
     )
 
@@ -130,6 +169,7 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         "share": _share,
         "fence": _fence,
         "cell": cell,
+        "truncation": truncation_name,
         "plain": lambda value: "unset" if value is None else value,
     }
     return found

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from punie.evals.statistics import Z95
+
 _OPERATORS = {">=": operator.ge, ">": operator.gt}
 _ROUNDING = 1e-9
 """A mean of shares such as 0.6 must not fail 0.6 for its last bit."""
@@ -61,6 +63,31 @@ def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[st
     if outcome:
         words += f"; {outcome}"
     return {"summary": words, "passed": passed, "criteria": rows, "outcome": outcome}
+
+
+def gate(scores: Mapping[str, Any], *, score: str, under: float, on: str) -> str | None:
+    """Why a run fails its gate (``eval.fail_under``), or None if it passes.
+
+    Args:
+        scores: As ``evals.summary.summarize`` returns them.
+        score: ``strict`` or ``keyword``.
+        under: What must be reached.
+        on: ``estimate`` for the mean; ``lower_bound`` for the lower end of its 95 % interval, which for
+            keyword, whose scores are not only 0 and 1, is the mean less 1.96 standard errors.
+    """
+    overall = scores[score]["overall"]
+    if overall["mean"] is None:
+        return f"{score} has no overall score: {scores['missing']['count']} answers are missing"
+    value, name = overall["mean"], f"{score} {overall['mean']:.3f}"
+    if on == "lower_bound":
+        if score == "strict":
+            value = overall["interval"][0]
+        elif overall["stderr"] is None:
+            return f"{name} is of one prompt, which has no interval"
+        else:
+            value -= Z95 * overall["stderr"]
+        name = f"{name} with the lower end of its interval at {value:.3f}"
+    return None if value + _ROUNDING >= under else name
 
 
 def metric(scores: Mapping[str, Any], score: str, name: str) -> float | None:

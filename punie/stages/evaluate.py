@@ -14,6 +14,7 @@ from punie.stages.contract import Settings, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
+from punie.store.keys import digest
 
 if TYPE_CHECKING:
     from punie.progress import Reporter
@@ -98,6 +99,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
                 top_p=options.lock.top_p,
                 done=bar,
             )
+    results["answers"] = digest("answers", [{**record, "seconds": None} for record in records])
     write_lines(out / "samples.jsonl", records)
     write_json(out / "results.json", results)
     return {"samples": len(records), "tokens": tokens}

@@ -27,7 +27,7 @@ def identity(
         asked: The requests, with the prompts as rendered.
 
     Returns:
-        ``weights`` (``whole``, by ``files`` and by ``tensors``), ``model``, ``tokenizer``,
+        ``unverified`` (None: these very arrays answered), ``weights`` (``whole``, by ``files`` and by ``tensors``), ``model``, ``tokenizer``,
         ``chat_template``, ``suite`` (``name``, ``sha256``), ``prompts``.
     """
     from punie.backend.arrays import digests
@@ -38,6 +38,7 @@ def identity(
         weights |= _weights(resolve.contents(adapter))
     tensors = digests(loaded.model)
     return {
+        "unverified": None,
         "weights": {"whole": digest("weights", tensors), "files": weights, "tensors": tensors},
         "model": digest("model", files | weights),
         "tokenizer": digest("tokenizer", _tokenizer(loaded.tokenizer)),

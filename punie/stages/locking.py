@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from punie.evals.spellings import CANONICAL, SPELLINGS
-from punie.evals.summary import wilson
+from punie.evals.statistics import wilson
 
 DIGITS = 9
 """Decimal places kept of a probability."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_text
+from punie.reports.pairs import pair
 from punie.reports.verdict import judge
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
@@ -42,6 +43,17 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.reports import documents
 
     results = json.loads(inputs["evaluate"].file("results.json").read_text("utf-8"))
+    samples = _lines(inputs["evaluate"].file("samples.jsonl"))
+    results["targets"] = {
+        target: json.loads(inputs[f"evaluate:{target}"].file("results.json").read_text("utf-8"))
+        for target in _others(settings)
+    }
+    results["paired"] = [
+        pair(target, settings.eval.target, score, other, samples)
+        for target in _others(settings)
+        for other in [_lines(inputs[f"evaluate:{target}"].file("samples.jsonl"))]
+        for score in ("strict", "keyword")
+    ]
     phase = dataclasses.asdict(settings.phase) if settings.phase else None
     results["verdict"] = judge(results["scores"], phase)
     results["artifacts"] = {
@@ -62,7 +74,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         suite=settings.eval.suite,
         phase=phase,
         results=results,
-        samples=_lines(inputs["evaluate"].file("samples.jsonl")),
+        samples=samples,
         metrics=_lines(inputs["train"].file("train.jsonl")) if "train" in inputs else [],
         info={name: dict(artifact.info) for name, artifact in inputs.items()},
         settings={key: v for a in inputs.values() for key, v in a.manifest["material"]["settings"].items()},
