@@ -18,12 +18,18 @@ from punie.store.artifacts import Artifact, Store
 _SCORE = {"mean": 0.5, "n": 1, "interval": [0.1, 0.9], "stderr": None}
 _SCORES = {"overall": _SCORE, "categories": {"lsp": _SCORE}}
 _RESULTS = {
-    "scores": {"strict": _SCORES, "keyword": _SCORES, "taxonomy": {"wrong": {"count": 1, "example": "a|b"}}},
+    "scores": {
+        "strict": _SCORES,
+        "keyword": _SCORES,
+        "taxonomy": {"wrong": {"count": 1, "example": "a|b"}},
+        "missing": {"count": 0, "reasons": {}},
+    },
     "target": "adapter",
     "sampling": {"temperature": 0.7, "seed": 0, "repeats": 1},
     "identity": {
         "suite": {"name": "core", "sha256": "0"},
-        "weights": {},
+        "unverified": None,
+        "weights": {"whole": "0", "files": {}, "tensors": {}},
         "model": "0",
         "tokenizer": "0",
         "chat_template": "0",
@@ -84,7 +90,7 @@ def report(inputs: dict[str, Artifact], out: Path) -> dict[str, Any]:
         phase=None,
         model=SimpleNamespace(name="m"),
         data=SimpleNamespace(name="d"),
-        eval=SimpleNamespace(suite="core", target="adapter"),
+        eval=SimpleNamespace(suite="core", target="adapter", targets=[]),
     )
     out.mkdir()
     STAGE.run(settings, inputs, out, Reporter())
@@ -105,7 +111,7 @@ def test_the_digests_are_of_bytes_that_come_out_again(inputs: dict[str, Artifact
     named = report(inputs, tmp_path / "out")["artifacts"]
     assert {name: sorted(entry["files"]) for name, entry in named.items()} == {
         "train": ["adapters.safetensors"],
-        "evaluate": ["samples.jsonl"],
+        "evaluate": [],
     }
 
 
