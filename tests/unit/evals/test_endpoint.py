@@ -1,0 +1,433 @@
+"""A client against a real server on loopback that plays every fault a server can have."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from punie.backend import blas
+from punie.errors import ConfigError, PunieError
+from punie.evals import endpoint as module
+from punie.evals.endpoint import ATTEMPTS, GONE, Endpoint, Missing
+from punie.evals.probe import PROBE_TOKENS, probe
+from punie.evals.replies import Reply, Request
+
+blas.activate()
+
+END = 0
+IDS = [ord(letter) for letter in "<call>"]
+
+
+class Letters:
+    """A token is a letter."""
+
+    eos_token_ids = frozenset({END})
+
+    def decode(self, token_ids: Any) -> str:
+        return "".join(map(chr, token_ids))
+
+
+def good(**changes: Any) -> dict[str, Any]:
+    """A reply as mlx_lm.server gives it, which has taken a call out of the text."""
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "text": "",
+        "logprobs": {"content": [{"id": token, "logprob": -0.5} for token in [*IDS, END]]},
+    }
+    usage = {"prompt_tokens": 6, "completion_tokens": len(IDS) + 1, "total_tokens": 13}
+    return {
+        "object": "text_completion",
+        "model": "default_model",
+        "choices": [choice],
+        "usage": usage,
+    } | changes
+
+
+def choice(**changes: Any) -> dict[str, Any]:
+    """A reply whose choice differs from a good one."""
+    return good(choices=[good()["choices"][0] | changes])
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives the replies of a script, one after another, the last one for ever."""
+
+    @property
+    def stage(self) -> Stage:
+        assert isinstance(self.server, Stage)
+        return self.server
+
+    def do_GET(self) -> None:
+        self._send(404, b"not here", "text/plain")
+
+    def do_POST(self) -> None:
+        self.stage.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+        script = self.stage.script
+        action = script.pop(0) if len(script) > 1 else script[0]
+        if callable(action):
+            action(self)
+        else:
+            self._send(200, json.dumps(action).encode())
+
+    def _send(
+        self, status: int, body: bytes, kind: str = "application/json", length: int | None = None
+    ) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the tests look at the replies."""
+
+
+class Stage(ThreadingHTTPServer):
+    """A server with a script, and a record of the bodies it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[Any] = [good()]
+        self.bodies: list[bytes] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the play."""
+
+
+def raw(
+    status: int, body: bytes, kind: str = "application/json", length: int | None = None
+) -> Callable[..., None]:
+    """A reply as it stands."""
+    return lambda handler: handler._send(status, body, kind, length)
+
+
+def redirect(handler: Handler) -> None:
+    handler.send_response(302)
+    handler.send_header("location", f"{handler.stage.url}/v1/completions")
+    handler.send_header("content-length", "0")
+    handler.end_headers()
+
+
+def hang_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+def die(handler: Handler) -> None:
+    """Take no more connections and hang up, as a killed server does."""
+    handler.stage.shutdown()
+    handler.stage.server_close()
+    hang_up(handler)
+
+
+def trickle(handler: Handler) -> None:
+    """A byte now and then, for ever: no single wait is long."""
+    handler.send_response(200)
+    handler.send_header("content-length", "100000")
+    handler.end_headers()
+    for _ in range(100_000):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        threading.Event().wait(0.01)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def naps() -> list[float]:
+    """What was slept between attempts."""
+    return []
+
+
+@pytest.fixture
+def connect(stage: Stage, naps: list[float]) -> Iterator[Callable[..., Endpoint]]:
+    """Makes clients of the stage that do not sleep."""
+    clients = []
+
+    def make(**options: Any) -> Endpoint:
+        client = Endpoint(stage.url, Letters(), sleep=naps.append, **options).__enter__()
+        clients.append(client)
+        naps.clear()
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__()
+
+
+def ask(client: Endpoint, *, temperature: float = 0.0, stop: tuple[str, ...] = ()) -> Reply | Missing:
+    from punie.backend.generate import Sampling
+
+    return client.answer(
+        Request("lsp_1#0", "prompt", 6, 20), Sampling(temperature, 0.9, 40, 0.05, seed=7), stop=stop
+    )
+
+
+def missing(outcome: Reply | Missing) -> Missing:
+    assert isinstance(outcome, Missing), outcome
+    return outcome
+
+
+def answered(outcome: Reply | Missing) -> Reply:
+    assert isinstance(outcome, Reply), outcome
+    return outcome
+
+
+def test_a_reply_keeps_what_the_server_takes_out(stage: Stage, connect: Callable[..., Endpoint]) -> None:
+    """Where there are token ids the text comes from them, without the end token or the stop text."""
+    reply = answered(ask(connect()))
+    assert (reply.text, reply.tokens, reply.logprobs) == ("<call>", IDS, [-0.5] * len(IDS))
+    assert (reply.finish_reason, reply.completion_tokens, reply.model) == ("stop", 7, "default_model")
+    assert (reply.id, reply.attempts, reply.doubts) == ("lsp_1#0", 1, ())
+    stage.script = [choice(finish_reason="tool_calls")]
+    assert answered(ask(connect(), stop=("ll>",))).text == "<ca"
+    stage.script = [choice(finish_reason="length", logprobs={"content": [{"id": 65, "logprob": 0}] * 7})]
+    cut = answered(ask(connect()))
+    assert (cut.finish_reason, cut.tokens) == ("length", [65] * 7)
+
+
+@pytest.mark.parametrize(
+    "logprobs", [None, {"tokens": ["a"]}, {"content": [{"id": "a"}]}, {"content": [{"id": -1}]}]
+)
+def test_a_server_without_ids_gives_its_own_text(
+    stage: Stage, connect: Callable[..., Endpoint], logprobs: object
+) -> None:
+    """Without usable token ids the text is the server's, and tokens and log-probabilities are None."""
+    stage.script = [choice(text="as sent", logprobs=logprobs)]
+    reply = answered(ask(connect()))
+    assert (reply.text, reply.tokens, reply.logprobs) == ("as sent", None, None)
+
+
+def test_all_sampling_is_sent_and_a_model_only_if_given(
+    stage: Stage, connect: Callable[..., Endpoint]
+) -> None:
+    """Every sampling parameter is in the payload; no model is named unless the user named one."""
+    ask(connect(), stop=("<think>",))
+    assert json.loads(stage.bodies.pop()) == {
+        "prompt": "prompt",
+        "max_tokens": 20,
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.05,
+        "stop": ["<think>"],
+        "stream": False,
+        "logprobs": True,
+    }
+    ask(connect(model="org/name", token_ids=False))
+    named = json.loads(stage.bodies.pop())
+    assert named["model"] == "org/name"
+    assert "logprobs" not in named
+
+
+def test_the_seed_belongs_to_the_request(stage: Stage, connect: Callable[..., Endpoint]) -> None:
+    """A sampled request's 31-bit seed depends on its id and the evaluation's seed, and on nothing else."""
+    client = connect()
+    ask(client, temperature=0.7)
+    ask(client, temperature=0.7)
+    first, second = (json.loads(body)["seed"] for body in stage.bodies)
+    assert first == second == module.request_seed(7, "lsp_1#0")
+    seeds = {module.request_seed(seed, f"a#{repeat}") for seed in range(20) for repeat in range(20)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "html": (raw(200, b"<html><body>Log in</body></html>", "text/html"), r"not JSON \(text/html\): <html>"),
+    "truncated_json": (raw(200, json.dumps(good()).encode()[:80]), "not JSON"),
+    "truncated_body": (raw(200, b'{"choices": [', length=500), "RemoteProtocolError"),
+    "empty_body": (raw(200, b""), "not JSON"),
+    "deep_json": (raw(200, b"[" * 19_000), "not JSON"),
+    "not_a_number": (raw(200, b'{"choices": NaN}'), "not JSON"),
+    "half_a_character": (choice(text="\ud800", logprobs=None), "not JSON"),
+    "huge_body": (raw(200, b" " * 40_000), "longer than 20,000 bytes"),
+    "status_500": (raw(500, b'{"error": "out of memory"}'), "status 500: .*out of memory"),
+    "status_404": (raw(404, b"Not Found"), "status 404"),
+    "redirect": (redirect, "status 302"),
+    "hangs_up": (hang_up, "RemoteProtocolError"),
+    "a_list": (raw(200, b"[]"), "not an object"),
+    "an_error_with_200": (raw(200, b'{"error": "overloaded"}'), "no choice.*overloaded"),
+    "no_choice": (good(choices=[]), "no choice"),
+    "a_wrong_choice": (good(choices=["text"]), "no choice"),
+    "no_text": (choice(text=None), "no text"),
+    "unfinished": (choice(finish_reason=None), "did not come to its end"),
+    "filtered": (choice(finish_reason="content_filter"), "content_filter"),
+    "an_unhashable_ending": (choice(finish_reason=["stop"]), "did not come to its end"),
+    "lost_ids": (good(usage={"completion_tokens": 9}), "7 token ids"),
+    "lost_logprobs": (choice(logprobs={"content": [{"id": 65}] * 7}), "no log-probability"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_missing_and_never_an_answer(
+    fault: str,
+    stage: Stage,
+    connect: Callable[..., Endpoint],
+    naps: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is wrong with a reply, the same bytes are sent again, then it is missing with the reason."""
+    monkeypatch.setattr(module, "MAX_REPLY", 20_000)
+    action, words = FAULTS[fault]
+    stage.script = [action]
+    outcome = missing(ask(connect()))
+    assert (outcome.id, outcome.attempts) == ("lsp_1#0", ATTEMPTS)
+    assert re.search(words, outcome.reason), outcome.reason
+    assert len(stage.bodies) == ATTEMPTS
+    assert len(set(stage.bodies)) == 1
+    assert naps == [0.0, 0.5, 1.0, 2.0]
+
+
+def test_a_passing_fault_costs_attempts_only(stage: Stage, connect: Callable[..., Endpoint]) -> None:
+    """After two failed attempts a good reply counts in full."""
+    stage.script = [raw(500, b"{}"), hang_up, good()]
+    reply = answered(ask(connect()))
+    assert (reply.text, reply.attempts) == ("<call>", 3)
+
+
+def test_a_reply_that_never_ends_is_given_up(stage: Stage, connect: Callable[..., Endpoint]) -> None:
+    """The time limit is for the whole reply, however steadily it trickles in."""
+    stage.script = [trickle]
+    outcome = missing(ask(connect(timeout=0.1, attempts=1)))
+    assert outcome.reason == "the reply takes longer than 0.1 s"
+
+
+def test_a_server_that_dies_is_not_waited_for(
+    stage: Stage, connect: Callable[..., Endpoint], naps: list[float]
+) -> None:
+    """Once nobody has answered a few times in a row, what is left is missing at once, and all is counted."""
+    from punie.backend.generate import Sampling
+
+    stage.script = [good(), die]
+    requests = [Request(f"s{number}#0", "prompt", 6, 20) for number in range(50)]
+    counted: list[int] = []
+    outcomes = connect(attempts=GONE + 1).answer_all(requests, Sampling(0.0), stop=(), done=counted.append)
+    assert [outcome.id for outcome in outcomes] == [request.id for request in requests]
+    assert counted == list(range(1, 51))
+    assert answered(outcomes[0]).text == "<call>"
+    lost = [missing(outcome) for outcome in outcomes[1:]]
+    assert lost[0].reason.startswith("ConnectError")
+    assert [outcome.attempts for outcome in lost] == [GONE + 1] + [0] * 48
+    assert {outcome.reason for outcome in lost[1:]} == {"the server is gone"}
+    assert len(naps) == 1 + GONE + 1
+
+
+def test_an_unexpected_model_or_prompt_is_told(stage: Stage, connect: Callable[..., Endpoint]) -> None:
+    """Another model's name and another number of prompt tokens are doubts; the answer is kept."""
+    stage.script = [good(model="other")]
+    assert answered(ask(connect())).doubts == ()
+    doubts = answered(ask(connect(model="mine"))).doubts
+    assert doubts == ("the reply names the model other where mine was asked for",)
+    stage.script = [good(usage={"prompt_tokens": 8})]
+    reply = answered(ask(connect()))
+    assert reply.doubts == ("the server read 8 prompt tokens where 6 were sent",)
+    assert reply.text == "<call>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "verified", "words"),
+    [
+        (good(), IDS, True, "all 6 token ids"),
+        (good(), [*IDS[:4], 1, 2], False, "differ from position 4 on"),
+        (good(), [*IDS, 1], False, "differ from position 6 on"),
+        (good(), [], False, "tells nothing"),
+        (
+            choice(logprobs=None, text="<call>"),
+            IDS,
+            False,
+            "no token ids; the texts of a greedy answer agree",
+        ),
+        (
+            choice(logprobs=None, text="prose"),
+            IDS,
+            False,
+            "no token ids; the texts of a greedy answer differ",
+        ),
+        (good(model="other"), IDS, False, "names the model other"),
+        (good(usage={"prompt_tokens": 7}), IDS, False, "7 prompt tokens where 6"),
+        (raw(503, b"loading"), IDS, False, "no reply: status 503"),
+    ],
+)
+def test_the_probe_verifies_by_token_ids_alone(
+    reply: Any,
+    expected: list[int],
+    verified: bool,
+    words: str,
+    stage: Stage,
+    connect: Callable[..., Endpoint],
+) -> None:
+    """Only equal token ids under the expected name and prompt verify a server; else the reason is told."""
+    stage.script = [reply]
+    name = "default_model" if "names" in words else None
+    verdict = probe(connect(model=name), "prompt", list(range(6)), expected)
+    assert verdict.verified is verified
+    assert words in verdict.reason
+    sent = json.loads(stage.bodies[0])
+    assert (sent["temperature"], sent["max_tokens"]) == (0.0, PROBE_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("localhost:8080", "scheme"),
+        ("ftp://host", "scheme"),
+        ("file:///etc/passwd", "scheme"),
+        ("http://", "no host"),
+        ("http://host:port", "port"),
+        ("http://host:99999", "99999"),
+        ("http://host/v1?key=1", "query"),
+        ("", "scheme"),
+    ],
+)
+def test_a_malformed_url_is_refused(url: str, found: str) -> None:
+    """What is not the http(s) URL of a server is refused, with the config key."""
+    with pytest.raises(ConfigError, match=r"eval\.server\.url") as caught:
+        Endpoint(url, Letters())
+    assert found in str(caught.value.found)
+
+
+@pytest.mark.parametrize("suffix", ["/", "/v1", "/v1/"])
+def test_the_url_may_name_the_version(stage: Stage, suffix: str) -> None:
+    """http://host and http://host/v1, with or without a slash, are the same server."""
+    with Endpoint(stage.url + suffix, Letters()) as client:
+        assert answered(ask(client)).text == "<call>"
+
+
+def test_nobody_at_the_start_is_an_error(naps: list[float]) -> None:
+    """A server that never answers is an error that names the URL, before any prompt is sent."""
+    with socket.socket() as taken:  # bound, but not listening
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(PunieError, match="does not answer") as caught,
+            Endpoint(url, Letters(), sleep=naps.append),
+        ):
+            pytest.fail("the block was entered")
+    assert url in str(caught.value.where)
+    assert len(naps) == ATTEMPTS
+
+
+def test_a_proxy_is_not_asked_for_loopback(
+    stage: Stage, connect: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment says of proxies does not turn a loopback request away."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert answered(ask(connect())).text == "<call>"
