@@ -1,0 +1,147 @@
+"""mlx_lm.server with a given model, on a free loopback port, for as long as a block of code runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from punie.errors import PunieError
+
+_LOOK = 0.1
+"""Seconds between looks at a server that starts."""
+_GRACE = 5.0
+"""Seconds that a server is given to end before it is killed."""
+_LAST_LINES = 12
+"""Lines of the log that a message shows."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was started here."""
+
+    url: str
+    """Where it listens: http://127.0.0.1 and a port."""
+    log: Path
+    """What it printed."""
+    process: subprocess.Popen[bytes]
+    """Its process, the leader of a session of its own."""
+
+    def ended(self) -> PunieError | None:
+        """Why it is gone, if it is: nobody but ``serve`` should end it."""
+        code = self.process.poll()
+        return None if code is None else _failure("The server ended by itself", f"exit code {code}", self.log)
+
+
+@contextlib.contextmanager
+def serve(
+    model: Path,
+    *,
+    log: Path,
+    adapter: Path | None = None,
+    float32: bool = False,
+    blas: bool = True,
+    threads: int | None = None,
+    timeout: float = 600.0,
+) -> Generator[Server]:
+    """Run mlx_lm.server; it and whatever it started are gone when the block is left, however it is left.
+
+    It fetches nothing from a hub, runs no code from the model's folder, and ends with this process.
+
+    Args:
+        model: The folder to serve.
+        log: File for what the server prints; an old one is replaced.
+        adapter: Folder of an adapter to put onto the model.
+        float32: Dequantize and compute in float32, as ``load.load`` does.
+        blas: Use punie's BLAS.
+        threads: Threads of a product on the CPU; None decides by the model's size.
+        timeout: Seconds until it must have loaded the model and generated a token.
+
+    Raises:
+        PunieError: It ended, could not load the model, or was not ready in time.
+    """
+    port = _free_port()
+    options = ["--parent", str(os.getpid()), "--host", "127.0.0.1", "--port", str(port)]
+    options += ["--model", str(model.absolute())]
+    if adapter is not None:
+        options += ["--adapter-path", str(adapter.absolute())]
+    if float32:
+        options.append("--float32")
+    if not blas:
+        options.append("--no-blas")
+    if threads is not None:
+        options += ["--threads", str(threads)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "punie.backend.server_main", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", log, process)
+    try:
+        _wait(server, timeout)
+        yield server
+    finally:
+        _stop(process)
+
+
+def _wait(server: Server, timeout: float) -> None:
+    """Wait for a first token.
+
+    /health says that all is well from the first moment, before the model is loaded, and 503 once loading has
+    failed; /v1/models breaks off where there is no hub cache. So the sign of readiness is a completion.
+    """
+    deadline = time.monotonic() + timeout
+    payload = {"prompt": "a", "max_tokens": 1, "temperature": 0.0}
+    with httpx2.Client(base_url=server.url, trust_env=False) as client:
+        while (left := deadline - time.monotonic()) > 0:
+            if error := server.ended():
+                raise error
+            try:
+                response = client.post("/v1/completions", json=payload, timeout=left)
+            except httpx2.TransportError:
+                time.sleep(_LOOK)
+                continue
+            if response.status_code != 200:
+                raise _failure("The server could not load the model", response.text[:200], server.log)
+            return
+    raise _failure("The server was not ready in time", f"no token within {timeout:g} s", server.log)
+
+
+def _failure(what: str, found: str, log: Path) -> PunieError:
+    with log.open(errors="replace") as lines:
+        last = "".join(f"\n           | {line.rstrip()}" for line in deque(lines, _LAST_LINES))
+    return PunieError(
+        f"{what}.",
+        where=f"log {log}",
+        found=found + (last or "; its log is empty"),
+        next_step="read the log; the lines above are its end",
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server's process group: ask the server, then kill what is left."""
+    for request in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+            os.killpg(process.pid, request)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
