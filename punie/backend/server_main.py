@@ -1,7 +1,8 @@
 """mlx_lm.server with punie's BLAS and loader: ``python -m punie.backend.server_main``, for evals.serve.
 
-As it comes, the server would take 25 times as long on a CPU under Linux: it knows neither of the BLAS nor
-of float32 (docs/decisions/0003-cpu-float32.md). Options that are not named here are the server's own.
+The server as it comes knows neither of the BLAS nor of float32, without which a product on a CPU under
+Linux takes 25 to 200 times as long (docs/decisions/0003-cpu-float32.md); and the loader runs no code from a
+model's folder and asks no hub. Options that are not named here are the server's own.
 """
 
 from __future__ import annotations

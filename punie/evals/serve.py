@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +61,14 @@ def serve(
         model: The folder to serve.
         log: File for what the server prints; an old one is replaced.
         adapter: Folder of an adapter to put onto the model.
-        float32: Dequantize and compute in float32, as ``load.load`` does.
+        float32: Dequantize and compute in float32, as ``load.load`` does. On a CPU a mixture of experts that
+            is not quantized needs it: MLX has no other product for it there.
         blas: Use punie's BLAS.
         threads: Threads of a product on the CPU; None decides by the model's size.
         timeout: Seconds until it must have loaded the model and generated a token.
 
     Raises:
-        PunieError: It ended, could not load the model, or was not ready in time.
+        PunieError: It ended, cannot load the model or generate with it, or was not ready in time.
     """
     port = _free_port()
     options = ["--parent", str(os.getpid()), "--host", "127.0.0.1", "--port", str(port)]
@@ -116,19 +116,21 @@ def _wait(server: Server, timeout: float) -> None:
                 time.sleep(_LOOK)
                 continue
             if response.status_code != 200:
-                raise _failure("The server could not load the model", response.text[:200], server.log)
+                raise _failure("The server cannot generate with the model", response.text[:200], server.log)
             return
     raise _failure("The server was not ready in time", f"no token within {timeout:g} s", server.log)
 
 
 def _failure(what: str, found: str, log: Path) -> PunieError:
-    with log.open(errors="replace") as lines:
-        last = "".join(f"\n           | {line.rstrip()}" for line in deque(lines, _LAST_LINES))
+    """An error that shows what the server said last, its own error messages first."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if " - ERROR - " in line]
+    shown = [*errors[-1:], *lines[-_LAST_LINES:]]
     return PunieError(
         f"{what}.",
         where=f"log {log}",
-        found=found + (last or "; its log is empty"),
-        next_step="read the log; the lines above are its end",
+        found="\n           | ".join([found, *shown]),
+        next_step="read the log; the lines above are its last error, if it has one, and its end",
     )
 
 
