@@ -131,11 +131,11 @@ def die(handler: Handler) -> None:
 
 
 def trickle(handler: Handler) -> None:
-    """A byte now and then, for ever: no single wait is long."""
+    """A byte now and then for three seconds: no single wait is long."""
     handler.send_response(200)
     handler.send_header("content-length", "100000")
     handler.end_headers()
-    for _ in range(100_000):
+    for _ in range(300):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         threading.Event().wait(0.01)
