@@ -35,6 +35,11 @@ def format_prompt(
     return list(tokens)
 
 
+def render_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> str:
+    """The text whose tokens ``format_prompt`` gives, for whoever tokenizes by himself."""
+    return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+
+
 def format_example(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[list[int], int]:
     """Token ids of a training row, (T,), and the number of them that belong to the prompt.
 

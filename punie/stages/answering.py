@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.errors import DataError, Problems
-from punie.prompts import format_prompt
+from punie.prompts import format_prompt, render_prompt
 from punie.store.keys import digest
 
 if TYPE_CHECKING:
     from punie.backend.generate import Answer, Request
+    from punie.evals.replies import Reply
     from punie.evals.suite import Sample
 
 
@@ -32,7 +33,7 @@ def requests(
     """
     from punie.backend.generate import Request
 
-    prompts = {sample.id: _prompt(loaded.tokenizer, system, sample) for sample in suite}
+    prompts = {each.id: format_prompt(loaded.tokenizer, _messages(system, each)) for each in suite}
     found = [
         Request(f"{sample.id}#{repeat}", prompts[sample.id], sample.max_tokens or max_tokens)
         for sample in suite
@@ -42,8 +43,13 @@ def requests(
     return found
 
 
+def texts(tokenizer: Any, suite: Sequence[Sample], *, system: str) -> dict[str, str]:
+    """By sample id, the prompt as the chat template renders it."""
+    return {sample.id: render_prompt(tokenizer, _messages(system, sample)) for sample in suite}
+
+
 def records(
-    suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | str]
+    suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | Reply | str]
 ) -> list[dict[str, Any]]:
     """The raw records (samples.jsonl) of a suite's answers, each scored.
 
@@ -62,12 +68,13 @@ def records(
             sample = suite[index // repeats]
             row = record.asked(sample, index % repeats, digest("prompt", request.prompt), len(request.prompt))
             if isinstance(answer, str):
-                found.append({**row, "missing": answer, "output": None})
+                found.append({**row, "missing": answer, "output": None, "output_tokens": None})
                 continue
             row |= {
                 "missing": None,
                 "output": answer.text,
                 "tokens": answer.tokens,
+                "output_tokens": _count(answer),
                 "logprobs": answer.logprobs and [round(value, 5) for value in answer.logprobs],
                 "finish_reason": answer.finish_reason,
                 "seconds": answer.seconds,
@@ -107,9 +114,14 @@ def strict_score(loaded: Any, path: Path) -> float:
     return summary(records(suite, asked, answers))["strict"]["overall"]["mean"]
 
 
-def _prompt(tokenizer: Any, system: str, sample: Sample) -> list[int]:
-    messages = [{"role": "system", "content": system}] if system else []
-    return format_prompt(tokenizer, [*messages, {"role": "user", "content": sample.prompt}])
+def _messages(system: str, sample: Sample) -> list[dict[str, str]]:
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, {"role": "user", "content": sample.prompt}]
+
+
+def _count(answer: Answer | Reply) -> int | None:
+    """Tokens of an answer; None where a server says neither which nor how many."""
+    return len(answer.tokens) if answer.tokens is not None else getattr(answer, "completion_tokens", None)
 
 
 def _require_context(found: Sequence[Request], config: Mapping[str, Any]) -> None:

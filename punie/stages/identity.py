@@ -27,8 +27,9 @@ def identity(
         asked: The requests, with the prompts as rendered.
 
     Returns:
-        ``unverified`` (None: these very arrays answered), ``weights`` (``whole``, by ``files`` and by ``tensors``), ``model``, ``tokenizer``,
-        ``chat_template``, ``suite`` (``name``, ``sha256``), ``prompts``.
+        ``unverified`` (None: these very arrays answer), ``weights`` (``whole``, by ``files`` and by
+        ``tensors``), ``model``, ``tokenizer``, ``chat_template``, ``suite`` (``name``, ``sha256``),
+        ``prompts``.
     """
     from punie.backend.arrays import digests
 

@@ -1,0 +1,91 @@
+"""The answers of a server: mlx_lm.server started here, or an endpoint that the user names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from punie.errors import PunieError
+from punie.evals.endpoint import Endpoint, Missing, Request
+from punie.evals.probe import PROBE_TOKENS, probe
+from punie.evals.replies import Reply
+from punie.evals.serve import serve
+
+if TYPE_CHECKING:
+    from punie.backend import generate
+    from punie.config.schema import ServerConfig
+
+
+def expected(loaded: Any, prompt: Sequence[int]) -> list[int]:
+    """The greedy answer of the model in this process, as ``probe`` wants it."""
+    from punie.backend.generate import Request, Sampling, generate
+
+    asked = [Request("identity probe", list(prompt), PROBE_TOKENS)]
+    greedy = Sampling(temperature=0.0)
+    (answer,) = generate(
+        loaded.model, loaded.tokenizer, asked, greedy, stop=(), batch_size=1, done=lambda _: None
+    )
+    return answer.tokens
+
+
+def answer(
+    asked: Sequence[generate.Request],
+    texts: Mapping[str, str],
+    tokenizer: Any,
+    probed: Sequence[int],
+    sampling: generate.Sampling,
+    *,
+    stop: Sequence[str],
+    options: ServerConfig,
+    start: Callable[[], contextlib.AbstractContextManager[Any]],
+    done: Callable[[int], None],
+) -> tuple[list[Reply | str], str | None]:
+    """Ask a server for every answer.
+
+    Args:
+        asked: The requests.
+        texts: By sample id, the prompt as rendered.
+        tokenizer: Of the model that the server is to hold.
+        probed: That model's :func:`expected` answer to the first request.
+        sampling: How to draw.
+        stop: Texts that end an answer.
+        options: Where the server is, and how long to try.
+        start: Starts one where ``options`` names none; ``evals.serve.serve`` with its arguments.
+        done: Called with the number of requests that are over.
+
+    Returns:
+        For each request the reply or why it is missing; and why the server may not hold the model, or None
+        where its greedy answer was the model's, token for token.
+
+    Raises:
+        PunieError: No server answers, or not one answer arrived.
+    """
+    requests = [
+        Request(each.id, texts[each.id.rpartition("#")[0]], len(each.prompt), each.max_tokens)
+        for each in asked
+    ]
+    with contextlib.ExitStack() as open_:
+        server = open_.enter_context(start()) if options.url is None else None
+        url = server.url if server is not None else options.url
+        attempts = options.retries + 1
+        endpoint = open_.enter_context(
+            Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
+        )
+        verdict = probe(endpoint, requests[0].prompt, asked[0].prompt, probed)
+        outcomes = endpoint.answer_all(requests, sampling, stop=stop, done=done)
+        ended = server.ended() if server is not None else None
+    answers = [each.reason if isinstance(each, Missing) else each for each in outcomes]
+    if all(isinstance(each, str) for each in answers):
+        raise ended or PunieError(
+            "Not one answer arrived.", where=url, found=answers[0], next_step="see what the server says"
+        )
+    doubts = dict.fromkeys(doubt for each in outcomes if isinstance(each, Reply) for doubt in each.doubts)
+    reasons = [*([] if verdict.verified else [verdict.reason]), *doubts]
+    return answers, "; ".join(reasons) or None
+
+
+def started(folder: Path, adapter: Path | None, out: Path, **options: Any) -> Callable[[], Any]:
+    """What starts mlx_lm.server for a model, its log in ``out``."""
+    return lambda: serve(folder, adapter=adapter, log=out / "server.log", **options)
