@@ -16,6 +16,7 @@ from punie.errors import PunieError
 COMMANDS = {
     "plan": "what a run would do: stages, hit or miss and why, disk",
     "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
+    "diff": "what differs between two runs or configs, and which answers changed",
     "data": "build or check a data set",
     "store": "list, verify or clean the artifacts",
     "export": "copy a run's quantized model out of the store, with a model card",

@@ -19,11 +19,18 @@ HEAVY = ("mlx", "mlx_lm", "transformers")
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--cfg", "job"], ["plan"], ["plan", "+phase=45", "model=tiny"], ["store", "ls"]],
+    [
+        ["--help"],
+        ["--cfg", "job"],
+        ["plan"],
+        ["plan", "+phase=45", "model=tiny"],
+        ["store", "ls"],
+        ["diff", "44", "+phase=44"],
+    ],
     ids=" ".join,
 )
 def test_looking_is_quick(arguments: list[str], tmp_path: Path) -> None:
-    """Help, config and plan import neither mlx nor transformers."""
+    """Help, config, plan and diff import neither mlx nor transformers."""
     code = (
         "import sys\nfrom punie.__main__ import main\n"
         f"code = main({arguments!r})\n"

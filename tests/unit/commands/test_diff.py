@@ -1,0 +1,154 @@
+"""``punie diff``: what it reads, what it says and how it exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from punie.commands import diff
+from punie.config.compose import compose
+from punie.errors import PunieError
+from punie.rundir import RunDirectory
+from punie.store.artifacts import Store
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def punie_diff(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    diff.add_arguments(parser)
+    return diff.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def make_run(path: Path, answers: dict[str, float], *overrides: str, output: str = "words") -> Path:
+    """A run directory whose training is in a store; its key depends on the seed alone."""
+    config = compose(overrides)
+    material = {"stage": "train", "settings": {"lora.seed": config.lora.seed}, "upstream": {}}
+    artifact, _ = Store(Path("store")).get_or_build("train", material, lambda _: None)
+    path.mkdir()
+    directory = RunDirectory(path)
+    directory.begin(OmegaConf.to_yaml(config, resolve=True), {}, store="store")
+    directory.finish("finished", {"python": "3.11"}, [{"stage": "train", "key": artifact.key}])
+    named = {"train": {"key": artifact.key, "files": {"a": "0"}}}
+    (path / "results.json").write_text(json.dumps({"artifacts": named}))
+    records = [
+        {
+            "id": key,
+            "category": "git",
+            "prompt": f"do {key}",
+            "output": f"{output} {value}",
+            "taxonomy": "correct" if value else "no call",
+            "scores": {name: {"value": value} for name in ("keyword", "strict")},
+        }
+        for key, value in answers.items()
+    ]
+    (path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def read(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs with two seeds diverge at train because of it; scores are tested and changed prompts named."""
+    a = make_run(Path("a"), {"x": 1.0, "y": 0.0, "z": 1.0}, "lora.seed=0")
+    b = make_run(Path("b"), {"x": 1.0, "y": 1.0, "z": 1.0}, "lora.seed=42")
+    assert punie_diff(a, b) == 1
+    shown = capsys.readouterr().out
+    assert "first divergence: train, because lora.seed 0 → 42" in shown
+    assert "prompts that changed: 1" in shown
+    assert "no call → correct" in shown
+    assert "words" not in shown
+    assert punie_diff(a, b, "--format", "json") == 1
+    found = read(capsys)
+    assert found["first_divergence"] == "train"
+    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 42}]
+    assert found["scores"]["strict"]["difference"]["estimate"] == pytest.approx(1 / 3)
+    assert [prompt["id"] for prompt in found["changed"]] == ["y"]
+    assert "outputs" not in found["changed"][0]
+
+
+def test_equal_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs that differ in name only are the same: exit code 0, and the name is shown as neutral."""
+    a = make_run(Path("a"), {"x": 1.0}, "name=one")
+    b = make_run(Path("b"), {"x": 1.0}, "name=two")
+    assert punie_diff(a, b, "--format", "json") == 0
+    found = read(capsys)
+    assert found["same"]
+    assert found["axes"]["neutral"] == [{"key": "name", "a": "one", "b": "two"}]
+
+
+def test_outputs_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers are shown side by side, and control characters in them as text."""
+    a = make_run(Path("a"), {"x": 1.0}, output="\x1b[31mred\u202e")
+    b = make_run(Path("b"), {"x": 0.0}, output="plain")
+    punie_diff(a, b, "--outputs")
+    shown = capsys.readouterr().out
+    assert "\\x1b[31mred\\u202e 1.0" in shown
+    assert "plain 0.0" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+
+
+def test_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A phase by name is the phase as an override, another temperature diverges at evaluate alone."""
+    assert punie_diff("44", "+phase=44") == 0
+    capsys.readouterr()
+    assert punie_diff("", "eval.temperature=0", "--format", "json") == 1
+    found = read(capsys)
+    assert [stage["stage"] for stage in found["stages"]] == ["evaluate"]
+    assert found["scores"] is None
+
+
+def test_models_that_are_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two phases with other models differ in identity, though neither model's digest is known."""
+    assert punie_diff("33b", "43b", "--format", "json") == 1
+    assert "model.repo" in [change["key"] for change in read(capsys)["axes"]["identity"]]
+
+
+def test_runs_on_other_suites(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs with other prompts, or without answers, are compared but for their scores, which is said."""
+    a, b = make_run(Path("a"), {"x": 1.0}), make_run(Path("b"), {"y": 1.0})
+    assert punie_diff(a, b) == 0
+    assert "The scores are not compared: 2 prompts are in one run only: x, y." in capsys.readouterr().out
+    (b / "samples.jsonl").unlink()
+    assert punie_diff(a, b, "--format", "json") == 0
+    assert read(capsys)["not_compared"] == "b has no answers"
+
+
+def test_a_store_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the artifacts the diverging stage is still named, and that its reason is lost."""
+    a, b = make_run(Path("a"), {"x": 1.0}), make_run(Path("b"), {"x": 1.0}, "lora.seed=1")
+    assert punie_diff(a, b, "--store", "elsewhere") == 1
+    assert "first divergence: train: its key differs" in capsys.readouterr().out
+
+
+def test_no_run() -> None:
+    """What is no run, phase or override is refused with exit code 2, saying what it lacks."""
+    run = make_run(Path("a"), {"x": 1.0})
+    Path("empty").mkdir()
+    Path("sweep/jobs").mkdir(parents=True)
+    half = make_run(Path("half"), {"x": 1.0})
+    (half / "status.json").write_text('{"stages": [1]}')
+    broken = make_run(Path("broken"), {"x": 1.0})
+    (broken / "samples.jsonl").write_text("{")
+    for other, words in (
+        ("nowhere", "neither a run's directory"),
+        ("empty", "config.yaml: No such file"),
+        ("sweep", "its jobs can be compared"),
+        ("half", "status.json"),
+        ("broken", "samples.jsonl:1"),
+        ("lora.sed=1", "did you mean lora.seed"),
+        ("name='", "cannot be split"),
+    ):
+        with pytest.raises(PunieError, match=words) as caught:
+            punie_diff(run, other)
+        assert caught.value.exit_code == 2
