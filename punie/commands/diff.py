@@ -92,15 +92,13 @@ def _run(folder: Path, root: Path | None) -> Side:
     status = _object(folder, "status.json")
     results = _object(folder, "results.json") if (folder / "results.json").exists() else {}
     try:
-        keys = {row["stage"]: row["key"] for row in status["stages"]}
-        named = {
-            stage: (entry["key"], entry["files"]) for stage, entry in results.get("artifacts", {}).items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _no_run(folder, f"status.json or results.json lacks {error}") from None
+        keys = {row["stage"]: str(row["key"]) for row in status["stages"]}
+        named = {stage: dict(entry["files"]) for stage, entry in results.get("artifacts", {}).items()}
+        keys |= {stage: str(results["artifacts"][stage]["key"]) for stage in named}  # those not needed, too
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _no_run(folder, f"status.json or results.json is not a run's: {error}") from None
     if not isinstance(config, dict):
         raise _no_run(folder, "config.yaml holds no config")
-    keys |= {stage: key for stage, (key, _) in named.items()}  # with stages that had nothing to do
     store = Store(root or Path(status.get("store") or "outputs/store"))
     kept = {stage: found for stage in CHAIN if stage in keys and (found := store.find(stage, keys[stage]))}
     return Side(
@@ -109,7 +107,7 @@ def _run(folder: Path, root: Path | None) -> Side:
         provenance=_object(folder, "provenance.json"),
         keys={stage: keys[stage] for stage in CHAIN if stage in keys},
         materials={stage: artifact.manifest["material"] for stage, artifact in kept.items()},
-        files={stage: files for stage, (_, files) in named.items()},
+        files=named,
     )
 
 

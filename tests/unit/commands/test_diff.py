@@ -88,13 +88,16 @@ def test_equal_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_outputs_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Answers are shown side by side, and control characters in them as text."""
+    """Answers are shown side by side, every repeat, and control characters in them as text."""
     a = make_run(Path("a"), {"x": 1.0}, output="\x1b[31mred\u202e")
     b = make_run(Path("b"), {"x": 0.0}, output="plain")
+    answers = (b / "samples.jsonl").read_text()
+    (b / "samples.jsonl").write_text(answers + answers.replace("plain", "again"))
     punie_diff(a, b, "--outputs")
     shown = capsys.readouterr().out
     assert "\\x1b[31mred\\u202e 1.0" in shown
     assert "plain 0.0" in shown
+    assert "again 0.0" in shown
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
@@ -131,6 +134,18 @@ def test_a_store_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "first divergence: train: its key differs" in capsys.readouterr().out
 
 
+def test_keys_of_a_failed_and_of_a_reused_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """A failed run has its keys in status.json alone; one that reused its report, in results.json alone."""
+    a = make_run(Path("a"), {"x": 1.0})
+    failed, reused = (make_run(Path(name), {"x": 1.0}, "lora.seed=1") for name in ("failed", "reused"))
+    (failed / "results.json").unlink()
+    status = json.loads((reused / "status.json").read_text())
+    (reused / "status.json").write_text(json.dumps(status | {"stages": []}))
+    for other in (failed, reused):
+        assert punie_diff(a, other, "--format", "json") == 1
+        assert read(capsys)["first_divergence"] == "train"
+
+
 def test_no_run() -> None:
     """What is no run, phase or override is refused with exit code 2, saying what it lacks."""
     run = make_run(Path("a"), {"x": 1.0})
@@ -138,6 +153,8 @@ def test_no_run() -> None:
     Path("sweep/jobs").mkdir(parents=True)
     half = make_run(Path("half"), {"x": 1.0})
     (half / "status.json").write_text('{"stages": [1]}')
+    odd = make_run(Path("odd"), {"x": 1.0})
+    (odd / "results.json").write_text('{"artifacts": {"train": {"key": 1, "files": "none"}}}')
     broken = make_run(Path("broken"), {"x": 1.0})
     (broken / "samples.jsonl").write_text("{")
     for other, words in (
@@ -145,6 +162,7 @@ def test_no_run() -> None:
         ("empty", "config.yaml: No such file"),
         ("sweep", "its jobs can be compared"),
         ("half", "status.json"),
+        ("odd", "results.json"),
         ("broken", "samples.jsonl:1"),
         ("lora.sed=1", "did you mean lora.seed"),
         ("name='", "cannot be split"),

@@ -80,9 +80,12 @@ def test_neutral_fields_do_not_count():
 
 
 def test_unknown_content_counts_by_its_place():
-    """Where a model's digest is not known on both sides, another repo is another identity."""
-    found = compare(side(), side(config={**side().config, "model": {"repo": "c/d"}}, materials={}))
+    """Where digests are not known on both sides, another repo is another identity, another path data."""
+    config = {**side().config, "model": {"repo": "c/d"}, "data": {"path": "x"}}
+    before = {**side().config, "data": {"path": "w"}}
+    found = compare(side(config=before), side(config=config, materials={}))
     assert [change.key for change in found.axes["identity"]] == ["model.repo"]
+    assert [change.key for change in found.axes["data"]] == ["data.path"]
     assert not found.same
 
 
