@@ -143,7 +143,7 @@ def test_keys_of_a_failed_and_of_a_reused_run(capsys: pytest.CaptureFixture[str]
     (reused / "status.json").write_text(json.dumps(status | {"stages": []}))
     for other in (failed, reused):
         assert punie_diff(a, other, "--format", "json") == 1
-        assert read(capsys)["first_divergence"] == "train"
+        assert [(stage["stage"], stage["state"]) for stage in read(capsys)["stages"]] == [("train", "key")]
 
 
 def test_no_run() -> None:
