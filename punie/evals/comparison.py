@@ -37,15 +37,21 @@ class Comparison:
     """By score, the test."""
     changed: tuple[ChangedPrompt, ...]
     """In the suite's order."""
+    left_out: tuple[str, ...]
+    """Prompts that lack an answer in either run, and are not compared."""
 
 
 def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> Comparison:
     """Compare the records of two samples.jsonl.
 
     Raises:
-        ValueError: They are not of the same prompts.
+        ValueError: They are not of the same prompts, or no prompt has an answer in both.
     """
     before, after = _by_prompt(a), _by_prompt(b)
+    missing = {key for run in (before, after) for key, rows in run.items() if not _answered(rows)}
+    before, after = (
+        {key: rows for key, rows in run.items() if key not in missing} for run in (before, after)
+    )
     other = [key for key in before if key in after and before[key][0]["prompt"] != after[key][0]["prompt"]]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
@@ -55,6 +61,7 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> C
         means={score: (_mean(before, score), _mean(after, score)) for score in SCORES},
         paired=tests,
         changed=tuple(_changed(key, before[key], after[key]) for key in changed),
+        left_out=tuple(sorted(missing)),
     )
 
 
@@ -63,6 +70,10 @@ def _by_prompt(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
     for record in records:
         found[record["id"]].append(record)
     return dict(found)
+
+
+def _answered(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return all(record["missing"] is None for record in rows)
 
 
 def _scores(prompts: Mapping[str, Sequence[Mapping[str, Any]]], score: str) -> dict[str, list[float]]:

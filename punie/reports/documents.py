@@ -97,12 +97,10 @@ def lock_sentence(lock: Mapping[str, Any]) -> str:
 
 def paired_sentence(pair: Mapping[str, Any]) -> str:
     """A comparison of two targets."""
-    words = f"{pair['score']}, {pair['before']} → {pair['after']}: "
-    if pair["difference"] is None:
-        return f"{words}no prompt has an answer in both"
     low, high = pair["interval"]
     return (
-        f"{words}{pair['difference']:+.3f} (95 % interval {low:+.2f} to {high:+.2f}, "
+        f"{pair['score']}, {pair['before']} → {pair['after']}: {pair['difference']:+.3f} "
+        f"(95 % interval {low:+.2f} to {high:+.2f}, "
         f"sign-flip p = {pair['p_value']:.2g}); {len(pair['up'])} of {pair['prompts']} prompts up, "
         f"{len(pair['down'])} down"
     )

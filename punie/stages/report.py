@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_text
-from punie.reports.pairs import pair
+from punie.reports.pairs import pairs
 from punie.reports.verdict import judge
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
@@ -49,10 +49,14 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         for target in _others(settings)
     }
     results["paired"] = [
-        pair(target, settings.eval.target, score, other, samples)
+        entry
         for target in _others(settings)
-        for other in [_lines(inputs[f"evaluate:{target}"].file("samples.jsonl"))]
-        for score in ("strict", "keyword")
+        for entry in pairs(
+            target,
+            settings.eval.target,
+            _lines(inputs[f"evaluate:{target}"].file("samples.jsonl")),
+            samples,
+        )
     ]
     phase = dataclasses.asdict(settings.phase) if settings.phase else None
     results["verdict"] = judge(results["scores"], phase)

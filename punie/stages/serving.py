@@ -11,7 +11,7 @@ from punie.errors import PunieError
 from punie.evals.endpoint import Endpoint, Missing, Request
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply
-from punie.evals.serve import serve
+from punie.evals.serve import Server, serve
 
 if TYPE_CHECKING:
     from punie.backend import generate
@@ -39,7 +39,7 @@ def answer(
     *,
     stop: Sequence[str],
     options: ServerConfig,
-    start: Callable[[], contextlib.AbstractContextManager[Any]],
+    start: Callable[[], contextlib.AbstractContextManager[Server]],
     done: Callable[[int], None],
 ) -> tuple[list[Reply | str], str | None]:
     """Ask a server for every answer.
@@ -67,8 +67,10 @@ def answer(
         for each in asked
     ]
     with contextlib.ExitStack() as open_:
-        server = open_.enter_context(start()) if options.url is None else None
-        url = server.url if server is not None else options.url
+        server, url = None, options.url
+        if url is None:
+            server = open_.enter_context(start())
+            url = server.url
         attempts = options.retries + 1
         endpoint = open_.enter_context(
             Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
@@ -86,6 +88,8 @@ def answer(
     return answers, "; ".join(reasons) or None
 
 
-def started(folder: Path, adapter: Path | None, out: Path, **options: Any) -> Callable[[], Any]:
+def started(
+    folder: Path, adapter: Path | None, out: Path, **options: Any
+) -> Callable[[], contextlib.AbstractContextManager[Server]]:
     """What starts mlx_lm.server for a model, its log in ``out``."""
     return lambda: serve(folder, adapter=adapter, log=out / "server.log", **options)

@@ -13,7 +13,12 @@ from punie.backend import generate, load
 from punie.backend.generate import Answer, Request, Sampling
 from punie.paths import resource
 
-PROMPTS = ("show me the git status of src", "what does punie do?", "rename foo to bar in a.py", "find uses of x")
+PROMPTS = (
+    "show me the git status of src",
+    "what does punie do?",
+    "rename foo to bar in a.py",
+    "find uses of x",
+)
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ def make_run(path: Path, answers: dict[str, float], *overrides: str, output: str
             "category": "git",
             "prompt": f"do {key}",
             "output": f"{output} {value}",
+            "missing": None,
             "taxonomy": "correct" if value else "no call",
             "scores": {name: {"value": value} for name in ("keyword", "strict")},
         }

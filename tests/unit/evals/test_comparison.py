@@ -15,6 +15,7 @@ def record(key: str, strict: float, output: str = "", **fields: Any) -> dict[str
         "category": "git",
         "prompt": f"do {key}",
         "output": output,
+        "missing": None,
         "taxonomy": "correct" if strict else "wrong tool",
         "scores": {"keyword": {"value": 1.0}, "strict": {"value": strict}},
     } | fields
@@ -40,3 +41,12 @@ def test_other_suites_are_refused():
         compare([record("x", 1.0)], [record("y", 1.0)])
     with pytest.raises(ValueError, match="1 prompts have another text: x"):
         compare([record("x", 1.0)], [record("x", 1.0, prompt="do something else")])
+
+
+def test_a_missing_answer_is_not_a_zero() -> None:
+    """A prompt that lacks an answer in either run is left out of both, and named."""
+    a = [record("p1", 1.0), record("p2", 0.0)]
+    b = [record("p1", 0.0), {**record("p2", 1.0), "missing": "the server is gone", "scores": None}]
+    found = compare(a, b)
+    assert found.left_out == ("p2",)
+    assert found.paired["strict"].differences == {"p1": -1.0}
