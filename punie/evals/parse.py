@@ -170,10 +170,9 @@ def _read_json(segment: str, position: int) -> tuple[Block | None, int]:
     """One ``{"name": …, "arguments": {…}}`` and the position behind it; None where there is none."""
     try:
         value, end = _DECODER.raw_decode(segment, position)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # not JSON, a number of over 4,300 digits, brackets nested too deeply
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        # Not JSON, half of a surrogate pair, a number of over 4,300 digits, brackets nested too deeply.
         return None, position
     name, arguments = value.get("name"), value.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):

@@ -1,0 +1,296 @@
+"""Evaluation beside mlx_lm.server; how exact, order-free and safe it is: the figures of docs/evaluation.md.
+
+    python benchmarks/evaluate.py                    everything on the fine-tuned tiny model (15 minutes)
+    python benchmarks/evaluate.py speed lock         some of it
+    python benchmarks/evaluate.py --quick            fewer runs, samples and mutations (about 4 minutes)
+
+speed      core27 with 8 repeats at 0.7 in this process, against the same prompts one after another through
+           mlx_lm.server with the same BLAS and float32 weights, in turn; tiny, and a generated model of 113 M
+order      the same answers with batch sizes 1, 8 and 32 and in shuffled order, at 0 and at 0.7
+lock       the exact format lock against samples, and what a curve of 100 temperatures costs above one of 1
+mutations  mutated outputs, parsed, run and scored; audited: nothing is executed outside the sandbox
+limits     endless loops, memory bombs, files and network in the sandbox: how each ends, and when
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from punie.backend import blas
+
+blas.activate()
+
+import mlx.core as mx  # noqa: E402 - after the BLAS
+from mlx_lm.models import qwen3  # noqa: E402
+from mlx_lm.utils import save_config, save_model  # noqa: E402
+
+from punie.backend import format_lock, generate, load  # noqa: E402
+from punie.evals import record  # noqa: E402
+from punie.evals.endpoint import Endpoint, Missing, Request  # noqa: E402
+from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
+from punie.evals.serve import serve  # noqa: E402
+from punie.evals.spellings import SPELLINGS  # noqa: E402
+from punie.evals.statistics import wilson  # noqa: E402
+from punie.evals.suite import load_suite  # noqa: E402
+from punie.paths import resource  # noqa: E402
+from punie.stages import answering  # noqa: E402
+from punie.tools.registry import system_prompt, wrap  # noqa: E402
+
+Z99 = 2.5758293035489004
+SUITE = load_suite(resource("data/suites/core27.jsonl"))
+PARTS = ("speed", "order", "lock", "mutations", "limits")
+
+
+def fine_tuned(work: Path) -> Path:
+    """The quantized model of ``+phase=43a model=tiny``, from an empty store."""
+    command = [sys.executable, "-m", "punie", "+phase=43a", "model=tiny", f"store.dir={work}/store"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return next((work / "store" / "quantize").glob("[0-9a-f]*"))
+
+
+def generated(work: Path) -> Path:
+    """A qwen3 of 113 M random parameters with the tiny tokenizer, float32."""
+    tiny, folder = resource("data/models/tiny"), work / "generated"
+    folder.mkdir()
+    config = json.loads((tiny / "config.json").read_text())
+    sparse = ("decoder_sparse_step", "mlp_only_layers")
+    config = {k: v for k, v in config.items() if "expert" not in k and k not in sparse}
+    config |= {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 1024,
+               "num_hidden_layers": 9, "intermediate_size": 3072, "num_attention_heads": 16,
+               "num_key_value_heads": 8, "head_dim": 64}  # fmt: skip
+    mx.random.seed(0)
+    model = qwen3.Model(qwen3.ModelArgs.from_dict(config))
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    for path in tiny.iterdir():
+        if path.name.startswith(("tokenizer", "chat_template", "generation_config")):
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Request]:
+    return answering.requests(loaded, SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens)
+
+
+def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 32) -> Any:
+    return generate.generate(
+        loaded.model, loaded.tokenizer, asked, sampling, stop=(), batch_size=batch, done=lambda _: None
+    )
+
+
+def speed(name: str, folder: Path, work: Path, repeats: int, max_tokens: int, runs: int, claim: float) -> Any:
+    """A row: seconds of both, in turn."""
+    loaded = load.load(folder, float32=True)
+    asked = requests(loaded, repeats, max_tokens)
+    asked = [dataclasses.replace(each, max_tokens=min(each.max_tokens, max_tokens)) for each in asked]
+    texts = answering.texts(loaded.tokenizer, SUITE, system=system_prompt())
+    theirs = [Request(r.id, texts[r.id.partition("#")[0]], len(r.prompt), r.max_tokens) for r in asked]
+    sampling = generate.Sampling(0.7)
+    with contextlib.ExitStack() as running:
+        server = running.enter_context(serve(folder, log=work / "server.log", float32=True))
+        endpoint = running.enter_context(Endpoint(server.url, loaded.tokenizer, token_ids=False))
+        ours(loaded, asked[:8], sampling)
+        endpoint.answer_all(theirs[:8], sampling, stop=(), done=lambda _: None)
+        a, b, tokens = [], [], []
+        for _ in range(runs):
+            clock = time.perf_counter()
+            answers = ours(loaded, asked, sampling)
+            a.append(time.perf_counter() - clock)
+            clock = time.perf_counter()
+            replies = endpoint.answer_all(theirs, sampling, stop=(), done=lambda _: None)
+            b.append(time.perf_counter() - clock)
+            missing = [reply for reply in replies if isinstance(reply, Missing)]
+            if missing:
+                raise SystemExit(f"{len(missing)} answers are missing: {missing[0].reason}")
+            tokens.append((sum(len(x.tokens) for x in answers), sum(x.completion_tokens for x in replies)))
+    pairs = sorted(y / x for x, y in zip(a, b, strict=True))
+    ratio = statistics.median(b) / statistics.median(a)
+    return [name, len(asked), f"{tokens[0][0]} / {tokens[0][1]}", f"{statistics.median(a):.2f}",
+            f"{statistics.median(b):.2f}", f"{ratio:.1f}", f"{pairs[0]:.1f} to {pairs[-1]:.1f}",
+            f">= {claim:g}"]  # fmt: skip
+
+
+def order(folder: Path) -> None:
+    loaded = load.load(folder, float32=True)
+    asked = requests(loaded, 2, 64)
+    shuffled = random.Random(0).sample(asked, len(asked))
+    rows = []
+    for temperature in (0.0, 0.7):
+        sampling = generate.Sampling(temperature)
+        found = [{x.id: x.tokens for x in ours(loaded, asked, sampling, batch)} for batch in (1, 8, 32)]
+        found.append({x.id: x.tokens for x in ours(loaded, shuffled, sampling)})
+        same = sum(all(each[r.id] == found[0][r.id] for each in found) for r in asked)
+        rows.append([temperature, f"{same} of {len(asked)}"])
+    print(tabulate(rows, ["temperature", "answers the same in batches of 1, 8, 32 and shuffled"], "github"))
+
+
+def lock(folder: Path, samples: int, runs: int) -> None:
+    loaded = load.load(folder, float32=True)
+    branches = format_lock.branches(loaded.tokenizer, SPELLINGS)
+    prompts = [request.prompt for request in requests(loaded, 1, 1)]
+    temperature, length = 1.2, 1 + max(len(branch.tokens) for branch in branches)
+    sampling = generate.Sampling(temperature)
+
+    def curves(grid: list[float]) -> Any:
+        return format_lock.format_lock(
+            loaded.model, branches, prompts, temperatures=grid, samplings=[sampling]
+        )[0]
+
+    inside, exact = 0, curves([temperature])
+    opened = []
+    for index, (prompt, locked) in enumerate(zip(prompts, exact, strict=True)):
+        asked = [generate.Request(f"{index}#{n}", prompt, length) for n in range(samples)]
+        texts = [answer.text for answer in ours(loaded, asked, sampling, 256)]
+        opened.append(sum(any(t.startswith(s) for s in SPELLINGS.values()) for t in texts) / samples)
+        low, high = wilson(opened[-1], samples, Z99)
+        inside += low <= locked.total[0] <= high
+        print(f"\r{index + 1} of {len(prompts)} prompts", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    mean = statistics.fmean(lock.total[0] for lock in exact)
+    print(f"exact {mean:.4f}, sampled {statistics.fmean(opened):.4f} at temperature {temperature}")
+    print(
+        f"exact inside the 99 % interval of {samples} samples: {inside} of {len(prompts)} (claimed: 26 of 27)"
+    )
+    grid = [0.02 * step for step in range(1, 101)]
+    one, hundred = [], []
+    for _ in range(runs):
+        for times, temperatures in ((one, [0.7]), (hundred, grid)):
+            clock = time.process_time()
+            curves(temperatures)
+            times.append(time.process_time() - clock)
+    ratio = statistics.median(hundred) / statistics.median(one)
+    print(f"100 temperatures cost {ratio:.2f} times one (claimed: at most 1.3)")
+
+
+def mutated(seed: int, count: int) -> Iterator[str]:
+    """Outputs like a model's, with characters deleted, doubled, swapped, replaced and spliced."""
+    rng = random.Random(seed)
+    codes = [
+        'r = git_status(path="src")',
+        "while True: pass",
+        "import os\nos.system('touch punie-was-here')",
+        "open('punie-was-here', 'w').write('x')",
+        "x = [0] * 10**12",
+        "read_file(path='a'); 1/0",
+        "def f(): return f()\nf()",
+        "print(__import__('socket').create_connection(('127.0.0.1', 9)))",
+    ]
+    quoted = [json.dumps({"name": "execute_code", "arguments": {"code": code}}) for code in codes]
+    bases = [wrap(code) for code in codes] + [f"<tool_call>\n{each}\n</tool_call>" for each in quoted]
+    bases += ["I would call git_status(path='src').", "<think>\nhm\n</think>\n\n" + bases[0], bases[0] * 2]
+    odd = ["<tool_call>", "</tool_call>", "<function=", "</parameter>", "<think>", "{", "}", '"', "\\ud800"]
+    odd += ["\0", "\u202e", "\x1b[2J", "é", "\U0001f600", "\n" * 50, "((((" * 200, "9" * 5000]
+    for _ in range(count):
+        text = rng.choice(bases)
+        for _ in range(rng.randint(1, 6)):
+            at, to = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+            piece = rng.choice((rng.choice(odd), text[at:to], chr(rng.randrange(32, 1000)), ""))
+            text = (text[:at] + piece + text[to if rng.random() < 0.5 else at :])[:20_000]
+        yield text
+
+
+WATCHED = {"exec", "compile", "open", "os.system", "os.exec", "os.posix_spawn", "socket.connect"}
+WATCHED |= {"subprocess.Popen"}
+
+
+def audited() -> Callable[[], Counter[str]]:
+    """Count from now on what this process executes, opens or connects to."""
+    seen: Counter[str] = Counter()
+    sys.addaudithook(lambda event, _: seen.update([event]) if event in WATCHED else None)
+    return lambda: seen
+
+
+def mutations(count: int) -> None:
+    taxonomy: Counter[str] = Counter()
+    raised: Counter[str] = Counter()
+    with Sandbox(Limits(duration=0.1)) as sandbox, contextlib.chdir(tempfile.mkdtemp()):
+        for text in mutated(1, 300):  # what is imported when it is first needed is imported now
+            record.scored(SUITE[0], text, truncated=False, sandbox=sandbox)
+        events = audited()
+        clock = time.perf_counter()
+        for index, text in enumerate(mutated(0, count)):
+            try:
+                found = record.scored(SUITE[index % 27], text, truncated=index % 2 == 0, sandbox=sandbox)
+                json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+                taxonomy[found["taxonomy"]] += 1
+            except Exception as error:
+                raised[f"{type(error).__name__}: {error}"[:100]] += 1
+        seconds = time.perf_counter() - clock
+        outside = dict(events()), [path.name for path in Path.cwd().iterdir()]
+    print(f"{count:,} mutated outputs in {seconds:.0f} s: {raised.total()} exceptions {dict(raised) or ''}")
+    print(f"executed, opened or connected to by this process: {outside[0] or 'nothing'}; files: {outside[1]}")
+    print(tabulate(taxonomy.most_common(), ["what became of them", "outputs"], "github"))
+
+
+def limits() -> None:
+    snippets = {
+        "endless loop": "while True: pass",
+        "endless loop of calls": "while True: read_file(path='a')",
+        "memory bomb": "x = [0]\nwhile True: x = x + x",
+        "long text": "x = 'a'\nwhile True: x += x",
+        "large power": "x = 9**9**9",
+        "endless recursion": "def f(): return f()\nf()",
+        "endless output": "while True: print('a' * 1000)",
+        "file": "open('/etc/passwd').read()",
+        "network": "import socket\nsocket.create_connection(('127.0.0.1', 9))",
+        "process": "import subprocess\nsubprocess.run(['id'])",
+        "regular expression": "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+    }
+    rows = []
+    with Sandbox() as sandbox:
+        for name, code in snippets.items():
+            clock = time.perf_counter()
+            outcome = sandbox.run(code).outcome
+            rows.append([name, outcome, f"{time.perf_counter() - clock:.2f}"])
+            if sandbox.run("read_file(path='a')").outcome != "ok":
+                raise SystemExit(f"the sandbox is of no use after: {name}")
+    print(tabulate(rows, ["code", "ends as", "seconds (claimed: under 2)"], "github"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="fewer runs, samples and mutations")
+    arguments = parser.parse_args()
+    parts, quick = arguments.parts or PARTS, arguments.quick
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        folder = fine_tuned(work) if {"speed", "order", "lock"} & set(parts) else work
+        if "speed" in parts:
+            rows = [speed("tiny, fine-tuned", folder, work, 8, 192, 1 if quick else 3, 5)]
+            if not quick:
+                rows.append(speed("generated, 113 M", generated(work), work, 8, 16, 1, 3))
+            headers = ["model", "answers", "tokens", "punie, s", "server, s", "ratio", "pairs", "claimed"]
+            print(tabulate(rows, headers, tablefmt="github", disable_numparse=True), "\n")
+        if "order" in parts:
+            order(folder)
+            print()
+        if "lock" in parts:
+            lock(folder, 400 if quick else 4000, 3 if quick else 5)
+            print()
+    if "mutations" in parts:
+        mutations(5_000 if quick else 100_000)
+        print()
+    if "limits" in parts:
+        limits()
+
+
+if __name__ == "__main__":
+    main()
