@@ -114,10 +114,10 @@ def speed(name: str, folder: Path, work: Path, repeats: int, max_tokens: int, ru
             clock = time.perf_counter()
             replies = endpoint.answer_all(theirs, sampling, stop=(), done=lambda _: None)
             b.append(time.perf_counter() - clock)
-            missing = [reply for reply in replies if isinstance(reply, Missing)]
-            if missing:
-                raise SystemExit(f"{len(missing)} answers are missing: {missing[0].reason}")
-            tokens.append((sum(len(x.tokens) for x in answers), sum(x.completion_tokens for x in replies)))
+            counts = [reply.completion_tokens or 0 for reply in replies if not isinstance(reply, Missing)]
+            if len(counts) < len(asked):
+                raise SystemExit(f"{len(asked) - len(counts)} answers are missing")
+            tokens.append((sum(len(x.tokens) for x in answers), sum(counts)))
     pairs = sorted(y / x for x, y in zip(a, b, strict=True))
     ratio = statistics.median(b) / statistics.median(a)
     return [name, len(asked), f"{tokens[0][0]} / {tokens[0][1]}", f"{statistics.median(a):.2f}",
@@ -158,7 +158,7 @@ def lock(folder: Path, samples: int, runs: int) -> None:
         texts = [answer.text for answer in ours(loaded, asked, sampling, 256)]
         opened.append(sum(any(t.startswith(s) for s in SPELLINGS.values()) for t in texts) / samples)
         low, high = wilson(opened[-1], samples, Z99)
-        inside += low <= locked.total[0] <= high
+        inside += bool(low <= locked.total[0] <= high)
         print(f"\r{index + 1} of {len(prompts)} prompts", end="", file=sys.stderr)
     print(file=sys.stderr)
     mean = statistics.fmean(lock.total[0] for lock in exact)

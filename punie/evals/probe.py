@@ -9,6 +9,9 @@ from punie.evals.endpoint import Endpoint, Missing, Request
 
 PROBE_TOKENS = 24
 """Longest answer that is compared, in tokens."""
+TOLERANCE = 0.1
+"""Most that the log-probability of a token may differ, in nats: more than another batch or kernel makes of
+it in half precision, and less than another fine-tuning does where the answers happen to be the same."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,11 @@ class Verdict:
 
 
 def probe(
-    endpoint: Endpoint, prompt_text: str, prompt_ids: Sequence[int], expected_ids: Sequence[int]
+    endpoint: Endpoint,
+    prompt_text: str,
+    prompt_ids: Sequence[int],
+    expected_ids: Sequence[int],
+    expected_logprobs: Sequence[float] | None = None,
 ) -> Verdict:
     """Compare a greedy answer of the server with the one that the expected model gives in this process.
 
@@ -32,6 +39,7 @@ def probe(
         prompt_ids: The same prompt's tokens.
         expected_ids: The greedy answer to it in this process with ``max_tokens=PROBE_TOKENS``, no stop
             texts, and without the end token.
+        expected_logprobs: The log-probability of each; compared where the server gives them, too.
     """
     from punie.backend.generate import Sampling
 
@@ -52,7 +60,15 @@ def probe(
             False,
             f"the token ids of a greedy answer differ from position {_agreement(reply.tokens, expected)} on",
         )
+    apart = _apart(reply.logprobs, expected_logprobs)
+    if apart > TOLERANCE:
+        return Verdict(False, f"the log-probabilities of a greedy answer differ by up to {apart:.2f} nats")
     return Verdict(True, f"all {len(expected)} token ids of a greedy answer agree")
+
+
+def _apart(one: Sequence[float] | None, two: Sequence[float] | None) -> float:
+    """The largest difference of two answers' log-probabilities; 0 where one has none."""
+    return max((abs(a - b) for a, b in zip(one or (), two or (), strict=False)), default=0.0)
 
 
 def _agreement(one: Sequence[int], two: Sequence[int]) -> int:

@@ -54,7 +54,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     answers: Sequence[Any]
     with reporter.bar("evaluating", len(asked), "answers") as bar:
         if options.backend == "server":
-            probed, tokenizer = serving.expected(loaded, asked[0].prompt), loaded.tokenizer
+            probed, tokenizer = serving.expected(loaded, asked), loaded.tokenizer
             loaded = None  # the server needs the memory
             answers, bound["unverified"] = serving.answer(
                 asked,

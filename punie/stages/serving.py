@@ -18,23 +18,27 @@ if TYPE_CHECKING:
     from punie.config.schema import ServerConfig
 
 
-def expected(loaded: Any, prompt: Sequence[int]) -> list[int]:
-    """The greedy answer of the model in this process, as ``probe`` wants it."""
+PROBES = 4
+"""Prompts on which server and model are compared; on one alone, two models may well agree."""
+
+
+def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.Answer]:
+    """The greedy answers of the model in this process to some of the requests, as ``probe`` wants them."""
     from punie.backend.generate import Request, Sampling, generate
 
-    asked = [Request("identity probe", list(prompt), PROBE_TOKENS)]
+    step = max(len(asked) // PROBES, 1)
+    chosen = [Request(each.id, each.prompt, PROBE_TOKENS) for each in asked[::step][:PROBES]]
     greedy = Sampling(temperature=0.0)
-    (answer,) = generate(
-        loaded.model, loaded.tokenizer, asked, greedy, stop=(), batch_size=1, done=lambda _: None
+    return generate(
+        loaded.model, loaded.tokenizer, chosen, greedy, stop=(), batch_size=1, done=lambda _: None
     )
-    return answer.tokens
 
 
 def answer(
     asked: Sequence[generate.Request],
     texts: Mapping[str, str],
     tokenizer: Any,
-    probed: Sequence[int],
+    probed: Sequence[generate.Answer],
     sampling: generate.Sampling,
     *,
     stop: Sequence[str],
@@ -48,7 +52,7 @@ def answer(
         asked: The requests.
         texts: By sample id, the prompt as rendered.
         tokenizer: Of the model that the server is to hold.
-        probed: That model's :func:`expected` answer to the first request.
+        probed: That model's :func:`expected` answers.
         sampling: How to draw.
         stop: Texts that end an answer.
         options: Where the server is, and how long to try.
@@ -57,7 +61,7 @@ def answer(
 
     Returns:
         For each request the reply or why it is missing; and why the server may not hold the model, or None
-        where its greedy answer was the model's, token for token.
+        where its greedy answers were the model's, token for token.
 
     Raises:
         PunieError: No server answers, or not one answer arrived.
@@ -75,7 +79,8 @@ def answer(
         endpoint = open_.enter_context(
             Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
         )
-        verdict = probe(endpoint, requests[0].prompt, asked[0].prompt, probed)
+        prompts = {each.id: (text.prompt, each.prompt) for each, text in zip(asked, requests, strict=True)}
+        verdicts = [probe(endpoint, *prompts[each.id], each.tokens, each.logprobs) for each in probed]
         outcomes = endpoint.answer_all(requests, sampling, stop=stop, done=done)
         ended = server.ended() if server is not None else None
     answers = [each.reason if isinstance(each, Missing) else each for each in outcomes]
@@ -84,7 +89,7 @@ def answer(
             "Not one answer arrived.", where=url, found=answers[0], next_step="see what the server says"
         )
     doubts = dict.fromkeys(doubt for each in outcomes if isinstance(each, Reply) for doubt in each.doubts)
-    reasons = [*([] if verdict.verified else [verdict.reason]), *doubts]
+    reasons = [*dict.fromkeys(each.reason for each in verdicts if not each.verified), *doubts]
     return answers, "; ".join(reasons) or None
 
 

@@ -383,6 +383,20 @@ def test_the_probe_verifies_by_token_ids_alone(
     assert (sent["temperature"], sent["max_tokens"]) == (0.0, PROBE_TOKENS)
 
 
+@pytest.mark.parametrize(("shift", "verified"), [(0.05, True), (0.2, False)])
+def test_the_probe_compares_log_probabilities_too(
+    shift: float, verified: bool, stage: Stage, connect: Callable[..., Endpoint]
+) -> None:
+    """The same tokens at other log-probabilities are another model's."""
+    stage.script = [good(), good()]
+    client = connect()
+    given = answered(ask(client)).logprobs
+    assert given
+    verdict = probe(client, "prompt", list(range(6)), IDS, [value - shift for value in given])
+    assert verdict.verified is verified
+    assert verified or "by up to 0.20 nats" in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("url", "found"),
     [

@@ -97,6 +97,7 @@ def test_closed_garbage_is_malformed_even_at_the_limit():
         '{"name": "execute_code", "arguments": {"code": 1}}',
         '{"name": "execute_code", "arguments": {"code": "x", "timeout": 1}}',
         '{"name": 1' + "9" * 5000,
+        '{"name": "execute_code", "arguments": {"code": "\\ud800"}}',
         "[" * 5000,
         "<function=execute_code></function>",
         "<function=execute_code><parameter=source>x</parameter></function>",

@@ -59,6 +59,7 @@ def inputs(tmp_path: Path) -> dict[str, Artifact]:
     score = {"value": 0.0, "reason": "-"}
     sample = {
         "id": "a",
+        "missing": None,
         "taxonomy": "wrong",
         "prompt": "p",
         "output": answer,
