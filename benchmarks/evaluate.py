@@ -10,6 +10,7 @@ order      the same answers with batch sizes 1, 8 and 32 and in shuffled order, 
 lock       the exact format lock against samples, and what a curve of 100 temperatures costs above one of 1
 mutations  mutated outputs, parsed, run and scored; audited: nothing is executed outside the sandbox
 limits     endless loops, memory bombs, files and network in the sandbox: how each ends, and when
+plot       docs/evaluation.svg again: the lock of the fine-tuned tiny model, sampled 8 times a prompt at 1.2
 """
 
 from __future__ import annotations
@@ -48,19 +49,34 @@ from punie.evals.spellings import SPELLINGS  # noqa: E402
 from punie.evals.statistics import wilson  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
 from punie.paths import resource  # noqa: E402
+from punie.reports.documents import lock_sentence  # noqa: E402
+from punie.reports.plots import lock_curves  # noqa: E402
 from punie.stages import answering  # noqa: E402
 from punie.tools.registry import system_prompt, wrap  # noqa: E402
 
 Z99 = 2.5758293035489004
 SUITE = load_suite(resource("data/suites/core27.jsonl"))
 PARTS = ("speed", "order", "lock", "mutations", "limits")
+PLOT = Path(__file__).parents[1] / "docs" / "evaluation.svg"
+
+
+def run(work: Path, *overrides: str) -> dict[str, Any]:
+    """The results of ``+phase=43a model=tiny``, in a store of its own."""
+    command = [sys.executable, "-m", "punie", "+phase=43a", "model=tiny", *overrides]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=work)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("run directory: "))
+    return json.loads((work / line.removeprefix("run directory: ") / "results.json").read_text())
 
 
 def fine_tuned(work: Path) -> Path:
-    """The quantized model of ``+phase=43a model=tiny``, from an empty store."""
-    command = [sys.executable, "-m", "punie", "+phase=43a", "model=tiny", f"store.dir={work}/store"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return next((work / "store" / "quantize").glob("[0-9a-f]*"))
+    """The folder of that run's quantized model."""
+    return work / "outputs/store/quantize" / run(work)["artifacts"]["quantize"]["key"]
+
+
+def plot(work: Path) -> None:
+    lock = run(work, "eval.temperature=1.2", "eval.repeats=8")["lock"]
+    PLOT.write_text(lock_curves(lock) + "\n", encoding="utf-8")
+    print(f"wrote {PLOT.name}: {lock_sentence(lock)}")
 
 
 def generated(work: Path) -> Path:
@@ -266,7 +282,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "parts", nargs="*", choices=(*PARTS, "plot"), metavar="PART", help=", ".join((*PARTS, "plot"))
+    )
     parser.add_argument("--quick", action="store_true", help="fewer runs, samples and mutations")
     arguments = parser.parse_args()
     parts, quick = arguments.parts or PARTS, arguments.quick
@@ -282,6 +300,8 @@ def main() -> None:
         if "order" in parts:
             order(folder)
             print()
+        if "plot" in parts:
+            plot(work)
         if "lock" in parts:
             lock(folder, 400 if quick else 4000, 3 if quick else 5)
             print()

@@ -234,3 +234,19 @@ def test_a_prompt_beyond_the_context_is_named(world: World, suite: Path, tmp_pat
     assert done.code == 1
     assert "suite item text-01" in done.err
     assert "context" in done.err
+
+
+def test_a_prompt_that_was_trained_and_a_system_prompt_that_was_not_are_noted(
+    world: World, suite: Path, tmp_path: Path
+) -> None:
+    """The preflight says that a suite's prompt is in the training data, and that its system prompt is not."""
+    row = json.loads(resource("data/code_mode/train.jsonl").read_text("utf-8").split("\n")[0])
+    asked = next(message["content"] for message in row["messages"] if message["role"] == "user")
+    item = json.loads(suite.read_text("utf-8").split("\n")[0])
+    leaked = tmp_path / "leaked.jsonl"
+    leaked.write_text(json.dumps(item | {"prompt": asked}) + "\n", "utf-8")
+    done = punie(*QUICK, *BASE, f"eval.suite={leaked}", "eval.system_prompt=Be brief.", cwd=world.cwd)
+    assert done.code == 0, done.err
+    notes = [line for line in done.err.splitlines() if "note:" in line]
+    assert any("system prompt" in note for note in notes)
+    assert any("train" in note and "suite" in note for note in notes)
