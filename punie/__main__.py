@@ -15,6 +15,7 @@ from punie.errors import PunieError
 
 COMMANDS = {
     "plan": "what a run would do: stages, hit or miss and why, disk",
+    "resume": "finish a sweep that was interrupted, or has failed jobs",
     "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
     "diff": "what differs between two runs or configs, and which answers changed",
     "data": "build or check a data set",
@@ -22,7 +23,8 @@ COMMANDS = {
     "export": "copy a run's quantized model out of the store, with a model card",
     "tiny": "rebuild an embedded model",
 }
-"""Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments) -> int``."""
+"""Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments)``, which returns
+an exit code, or the command line of a Hydra run."""
 
 INTERRUPTED = 130
 
@@ -68,7 +70,8 @@ def _command(name: str, arguments: list[str]) -> int:
         prog=f"punie {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments))
+    result: int | list[str] = module.run(parser.parse_args(arguments))
+    return result if isinstance(result, int) else _hydra(result)
 
 
 def _hydra(arguments: list[str]) -> int:
@@ -91,11 +94,13 @@ def _hydra(arguments: list[str]) -> int:
 
     @functools.wraps(task)
     def job(composed: DictConfig) -> float | None:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            from punie.sweeps.job import run_job
+
+            return run_job(composed)
         try:
             return task(composed)
         except (PunieError, OSError) as error:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise
             failures.append(error)  # Hydra would put words of its own around it
             return None
 

@@ -19,12 +19,17 @@ from punie.errors import GateError, PunieError
 if TYPE_CHECKING:
     from punie.config.schema import EvalConfig
     from punie.pipeline import Plan
+    from punie.progress import Reporter
 
 log = logging.getLogger(__name__)
 
 
-def task(composed: DictConfig) -> float | None:
+def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None:
     """Run the pipeline and show its result.
+
+    Args:
+        composed: The config.
+        reporter: Told of the progress; a run with one of its own shows no result. None: the terminal.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -44,7 +49,7 @@ def task(composed: DictConfig) -> float | None:
 
     config = resolve(composed)
     job = HydraConfig.get()
-    reporter = Reporter()
+    shown, reporter = reporter is None, reporter or Reporter()
     resolved = OmegaConf.to_yaml(composed, resolve=True)
     directory = RunDirectory(Path(job.runtime.output_dir))
     provenance = capture.capture(
@@ -64,7 +69,7 @@ def task(composed: DictConfig) -> float | None:
     try:
         store = Store(Path(config.store.dir))
         plan = pipeline.plan(config, store)
-        pipeline.run(plan, config, store, reporter)
+        pipeline.run(plan, config, store, reporter, began=lambda step: directory.at(step.stage.name))
         directory.collect(plan.artifacts())
         status = "finished"
     except KeyboardInterrupt:
@@ -78,13 +83,15 @@ def task(composed: DictConfig) -> float | None:
         raise
     finally:
         try:
-            directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error)
+            at = next((step.stage.name for step in plan.steps if step.running), None)
+            directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error, at)
         except OSError as unwritable:
             if status == "finished":
                 raise
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
     results = json.loads((directory.path / "results.json").read_text())
-    _show(config, results, directory.path)
+    if shown:
+        _show(config, results, directory.path)
     _require_gate(config.eval, results["scores"])
     return results["scores"][config.phase.score if config.phase else "keyword"]["overall"]["mean"]
 

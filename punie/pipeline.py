@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,8 @@ class Step:
     seconds: float = 0.0
     """Time taken in this run."""
     reused: bool = False
+    running: bool = False
+    """Its build began and has not ended: what a run was at when it failed."""
     needed: bool = True
     """This run uses its artifact; False where everything that is made from it is there already."""
 
@@ -104,9 +106,23 @@ def plan(config: Config, store: Store) -> Plan:
 
 
 def run(
-    plan: Plan, config: Config, store: Store, reporter: Reporter, *, wanted: Collection[str] = SHOWN
+    plan: Plan,
+    config: Config,
+    store: Store,
+    reporter: Reporter,
+    *,
+    wanted: Collection[str] = SHOWN,
+    began: Callable[[Step], None] | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
+
+    Args:
+        plan: Of this very config; what happens is recorded in its steps.
+        config: The run's.
+        store: Where artifacts are.
+        reporter: Told of each stage.
+        wanted: Names of the stages the run is for.
+        began: Told when a stage begins to be built.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
@@ -120,7 +136,7 @@ def run(
         for step in plan.steps:
             steps[step.name] = step
             if step.needed or step.artifact is not None:
-                _complete(step, config, steps, store, reporter, leases)
+                _complete(step, config, steps, store, reporter, leases, began)
     if config.quantize.keep == "until_evaluated" and "evaluate" in wanted:
         _drop(plan, store, reporter)
 
@@ -244,6 +260,7 @@ def _complete(
     store: Store,
     reporter: Reporter,
     leases: contextlib.ExitStack | None = None,
+    began: Callable[[Step], None] | None = None,
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
     from punie.backend import blas  # what only a run needs is imported here: plan must be quick
@@ -264,6 +281,9 @@ def _complete(
         step.reused = True
     else:
         reporter.line(f"▸ {name:<10} run    {step.reason}")
+        step.running = True
+        if began is not None:
+            began(step)
         inputs = {n: a for n in step.stage.needs(step.settings) if (a := steps[n].artifact) is not None}
         isolated = step.stage.computes and (
             config.runtime.isolation == "process"
@@ -278,6 +298,7 @@ def _complete(
         step.artifact, step.reused = store.get_or_build(
             step.stage.name, step.material, build, resumable=step.stage.resumable
         )
+        step.running = False
     step.seconds = round(time.monotonic() - clock, 3)
     mark = "reused" if step.reused else "done"
     detail = step.reason if step.reused else f"{step.artifact.size / 1e6:.1f} MB"

@@ -46,12 +46,18 @@ class RunDirectory:
         write_json(self.path / "provenance.json", provenance)
         self._write_status()
 
+    def at(self, stage: str) -> None:
+        """Write which stage is being built now."""
+        self._status["at"] = stage
+        self._write_status()
+
     def finish(
         self,
         status: str,
         provenance: Mapping[str, Any],
         stages: list[dict[str, Any]],
         error: str | None = None,
+        at: str | None = None,
     ) -> None:
         """Write the end.
 
@@ -60,9 +66,10 @@ class RunDirectory:
             provenance: The completed record.
             stages: Name, key, reuse, reason and seconds of each stage that was reached.
             error: What went wrong.
+            at: The stage that was being built then.
         """
         write_json(self.path / "provenance.json", provenance)
-        self._status |= {"status": status, "ended": now(), "stages": stages, "error": error}
+        self._status |= {"status": status, "ended": now(), "stages": stages, "error": error, "at": at}
         self._write_status()
 
     def collect(self, artifacts: Mapping[str, Artifact]) -> None:

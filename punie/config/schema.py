@@ -316,6 +316,17 @@ class RuntimeConfig:
         "Run accelerator stages in a process of their own: auto does so on a GPU.",
         "auto", choices=("auto", "process", "none"), neutral=True,
     )  # fmt: skip
+    device_jobs: int | None = option(
+        "Jobs that compute at once on this machine's device; null: one on a GPU, any number on a CPU.",
+        None, ge=1, neutral=True,
+    )  # fmt: skip
+
+
+@dataclass
+class SweepConfig:
+    """How a sweep goes on."""
+
+    fail_fast: bool = option("Start no further job once one has failed.", False, neutral=True)
 
 
 @dataclass
@@ -332,6 +343,7 @@ class Config:
     phase: PhaseConfig | None = None
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
+    sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
 
 
 def register() -> None:

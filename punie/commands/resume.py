@@ -1,0 +1,41 @@
+"""Finish a sweep: run the jobs that are not finished, exactly as they were planned.
+
+punie resume outputs/sweeps/<name>/<id>     what was interrupted, failed, killed or skipped runs again
+
+Refused if the plan is of another version, or if config, code or data that decide a result have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("folder", type=Path, help="the sweep's folder, as the sweep printed it")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """The command line that goes on with the sweep; it is run from where the sweep was begun."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    from punie.errors import PunieError
+    from punie.sweeps.plan import read
+
+    folder = arguments.folder.absolute()
+    plan = read(folder)
+    try:
+        os.chdir(plan.cwd)
+    except OSError as error:
+        raise PunieError(
+            "The folder that the sweep was begun in cannot be entered.",
+            where=plan.cwd,
+            found=error.strerror,
+            next_step="its relative paths, such as the store's, start from there",
+        ) from None
+    os.environ["PUNIE_RUN_ID"] = plan.run_id
+    place = QuotedString(str(folder), Quote.single).with_quotes()
+    given = [line for line in plan.arguments if not line.startswith("hydra.sweep.dir=")]
+    return ["-m", *given, f"hydra.sweep.dir={place}", "hydra.sweeper.resume=true"]

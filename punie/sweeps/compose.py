@@ -1,0 +1,163 @@
+"""The jobs of a sweep's command line, each composed and checked before any of them starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from punie.config import Config, resolve
+from punie.config.compose import CONFIG_NAME, translate
+from punie.errors import ConfigError, Problems, PunieError, each_problem
+
+LONG = 100
+"""Characters of a job's overrides that are shown."""
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One job's config."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    plain: Mapping[str, Any]
+    """The same as plain values, every interpolation resolved: what is frozen and compared."""
+
+
+def grid(loader: ConfigLoader, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
+    """Every combination of the values given, as the overrides of one job each.
+
+    Args:
+        loader: Hydra's, for ``glob``.
+        params: A preset's axes; an argument of the same key wins.
+        arguments: The command line's overrides, with commas, ``range`` or ``choice``.
+
+    Raises:
+        PunieError: An override cannot be read, or is of a kind that has no list of values.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    try:
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *arguments])
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException as error:
+        raise translate(error) from error
+    return jobs
+
+
+def compose_all(
+    loader: ConfigLoader, jobs: Sequence[Sequence[str]], hydra_overrides: Sequence[str] = ()
+) -> list[Composed]:
+    """Compose and check every job.
+
+    Args:
+        loader: Hydra's, initialised.
+        jobs: Each one's overrides.
+        hydra_overrides: Those of the command line that concern Hydra itself.
+
+    Raises:
+        Problems: Jobs that cannot be run; every distinct mistake, with the first job that has it.
+    """
+    composer = _Composer(loader, hydra_overrides)
+    found: list[Composed] = []
+    mistakes: dict[str, tuple[PunieError, list[int]]] = {}
+    for number, overrides in enumerate(jobs):
+        try:
+            composed = composer.compose(overrides)
+            plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+            found.append(Composed(tuple(overrides), resolve(composed), plain))
+        except (PunieError, HydraException, OmegaConfBaseException) as error:
+            for problem in each_problem(translate(error)):
+                mistakes.setdefault(str(problem), (problem, []))[1].append(number)
+    if mistakes:
+        raise Problems(
+            f"The sweep cannot start: {len(jobs) - len(found)} of {len(jobs)} jobs cannot be run.",
+            [_named(problem, numbers, jobs) for problem, numbers in list(mistakes.values())[:_SHOWN]],
+            exit_code=ConfigError.exit_code,
+        )
+    return found
+
+
+def brief(overrides: Sequence[str], width: int = LONG) -> str:
+    """A job's overrides in a line of bounded length."""
+    return shorten(" ".join(overrides), width, placeholder=" …") or "(no overrides)"
+
+
+class _Composer:
+    """Composes many jobs: the groups once for each choice of them, the values on a copy of that.
+
+    What Hydra does for one job takes 65 ms, nearly all of it for the groups, and a sweep's axes are mostly
+    values. The job itself is composed by Hydra in full and compared, so a difference would not go unseen.
+    """
+
+    def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str]) -> None:
+        self._loader = loader
+        self._hydra = list(hydra_overrides)
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of one job, without Hydra's own part."""
+        parsed = [self._parse(line) for line in overrides]
+        choices = tuple(line for line, (_, is_group) in zip(overrides, parsed, strict=True) if is_group)
+        if choices not in self._bases:
+            base = self._loader.load_configuration(CONFIG_NAME, [*self._hydra, *choices], RunMode.RUN)
+            OmegaConf.set_struct(base, False)
+            del base["hydra"]
+            OmegaConf.set_struct(base, True)
+            self._bases[choices] = base
+        composed = copy.deepcopy(self._bases[choices])
+        values = [override for override, is_group in parsed if not is_group]
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        return composed
+
+    def _parse(self, line: str) -> tuple[Override, bool]:
+        if line not in self._parsed:
+            (override,) = self._parser.parse_overrides([line])
+            is_group = bool(self._loader.get_group_options(override.key_or_group))
+            self._parsed[line] = override, is_group and not isinstance(override.value(), dict)
+        return self._parsed[line]
+
+
+def _named(problem: PunieError, numbers: Sequence[int], jobs: Sequence[Sequence[str]]) -> PunieError:
+    """The problem with the first job that has it."""
+    first, more = numbers[0], len(numbers) - 1
+    where = f"job {first}: {brief(jobs[first])}" + (f" (and {more} more)" if more else "")
+    return ConfigError(
+        problem.what,
+        where=where
+        if problem.where is None
+        else f"{shorten(problem.where, LONG, placeholder=' …')}, {where}",
+        found=problem.found,
+        expected=problem.expected,
+        next_step=problem.next_step,
+    )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted keys at which two resolved configs differ, each with the old and the new value."""
+    before, after = _flat(old), _flat(new)
+    pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in sorted(before | after)]
+    return [f"{key} {a} → {b}" for key, a, b in pairs if a != b]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return found

@@ -1,0 +1,151 @@
+"""What a phase's sweep means by what was decided before it ran, and whether the figures can carry that.
+
+A metric of a sweep is a figure over its jobs:
+
+- ``seeds_reaching_criteria``: seeds whose jobs all meet the phase's criteria.
+- ``<lora>_at_temperature_<t>``: mean overall score of the jobs with that choice of ``lora`` at that
+  temperature.
+- any metric of one run, such as ``overall``: its mean over the jobs.
+
+Each comes with the range it may lie in: by Wilson's interval for the suite's prompts, and with jobs that
+are missing counted either way. Where the whole range has one verdict, the verdict is supported; else the
+suite is too small to tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from punie.evals.summary import wilson
+from punie.reports.verdict import judge, metric
+
+Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]
+"""A job's config, its overrides, and its results.json; None if it did not finish."""
+_AT = re.compile(r"(?P<choice>\w+)_at_temperature_(?P<temperature>[\d.]+)")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of a sweep."""
+
+    value: float | None
+    """None if no job that finished gives it."""
+    low: float
+    high: float
+    about: str
+    """What it was taken from, in words."""
+
+
+def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
+    """The outcome of a phase that is a sweep.
+
+    Returns:
+        ``phase``, ``verdict``, ``supported``, and ``why``; None if the jobs have no such phase in common.
+    """
+    phase = jobs[0][0]["phase"]
+    if not phase or not phase["sweep"] or any(config["phase"] != phase for config, *_ in jobs):
+        return None
+    figures: dict[str, Figure] = {}
+    found: dict[str, Any] = {"phase": phase["id"], "verdict": "undecided", "supported": False, "figures": {}}
+    for rule in phase["outcomes"]:
+        name = rule["metric"]
+        if name not in figures:
+            figures[name] = _figure(name, phase, jobs)
+            found["figures"][name] = {
+                "value": figures[name].value, "interval": [figures[name].low, figures[name].high],
+            }  # fmt: skip
+    for rule in phase["outcomes"]:
+        figure = figures[rule["metric"]]
+        if figure.value is not None and _fits(rule, figure.value):
+            supported = _fits(rule, figure.low) and _fits(rule, figure.high)
+            carried = "the whole range has this verdict" if supported else "the suite is too small to tell"
+            missing = sum(result is None for *_, result in jobs)
+            if missing and not supported:
+                carried += f", and {missing} jobs are missing"
+            return found | {
+                "verdict": rule["verdict"],
+                "supported": supported,
+                "why": f"{rule['metric']} is {figure.value:.3g}, between {figure.low:.3g} and "
+                f"{figure.high:.3g} ({figure.about}): {carried}",
+            }
+    return found | {"why": "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())}
+
+
+def _fits(rule: Mapping[str, Any], value: float) -> bool:
+    rounding = 1e-9  # a mean of shares such as 0.8 must not fail 0.8 for its last bit
+    above = rule["at_least"] is None or value + rounding >= rule["at_least"]
+    return above and (rule["below"] is None or value + rounding < rule["below"])
+
+
+def _figure(name: str, phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
+    if name == "seeds_reaching_criteria":
+        return _seeds(phase, jobs)
+    if at := _AT.fullmatch(name):
+        choice, temperature = at["choice"], float(at["temperature"])
+        return _mean(
+            "overall", phase, jobs,
+            lambda config, overrides: f"lora={choice}" in overrides
+            and config["eval"]["temperature"] == temperature,
+        )  # fmt: skip
+    return _mean(name, phase, jobs, lambda _config, _overrides: True)
+
+
+def _mean(
+    name: str,
+    phase: Mapping[str, Any],
+    jobs: Sequence[Ran],
+    chosen: Callable[[Mapping[str, Any], Sequence[str]], bool],
+) -> Figure:
+    of = [result for config, overrides, result in jobs if chosen(config, overrides)]
+    values = [
+        value
+        for result in of
+        if result is not None and (value := metric(result["scores"], phase["score"], name)) is not None
+    ]
+    if not values:
+        return Figure(None, 0.0, 1.0, "no job that finished gives it")
+    mean = sum(values) / len(values)
+    prompts = max(_prompts(result) for result in of if result is not None)
+    low, high = wilson(mean, prompts)
+    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {prompts} prompts")
+
+
+def _seeds(phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
+    """Seeds that reach the criteria, at least those that surely do and at most those that may."""
+    by_seed: dict[int, list[Mapping[str, Any] | None]] = defaultdict(list)
+    for config, _, result in jobs:
+        by_seed[config["seed"]].append(result)
+    reached = sure = possible = 0
+    for results in by_seed.values():
+        there = [result for result in results if result is not None]
+        whole = len(there) == len(results)
+        reached += whole and all(judge(result["scores"], phase)["passed"] for result in there)
+        sure += whole and all(_criteria(result, phase, 0) for result in there)
+        possible += all(_criteria(result, phase, 1) for result in there)
+    if not any(result is not None for *_, result in jobs):
+        return Figure(None, 0.0, float(len(by_seed)), "no job finished")
+    return Figure(float(reached), float(sure), float(possible), f"{len(by_seed)} seeds, each by its interval")
+
+
+def _criteria(result: Mapping[str, Any], phase: Mapping[str, Any], end: int) -> bool:
+    """Whether every criterion holds at the lower (0) or upper (1) end of its figure's interval."""
+    for criterion in phase["criteria"]:
+        value = metric(result["scores"], phase["score"], criterion["metric"])
+        if value is None:
+            return False
+        node: Any = result["scores"][phase["score"]]
+        for part in criterion["metric"].split("."):
+            node = node[part]
+        bound = wilson(value, node["n"] // result["sampling"]["repeats"])[end]
+        if not (bound > criterion["value"] or (criterion["op"] == ">=" and bound >= criterion["value"])):
+            return False
+    return True
+
+
+def _prompts(result: Mapping[str, Any]) -> int:
+    """Prompts that the overall score is a mean over; repeats of one tell little more."""
+    return result["scores"]["strict"]["overall"]["n"] // result["sampling"]["repeats"]

@@ -1,0 +1,375 @@
+"""A sweep's plan: every job with its config, every stage once, what is missing of them, and in what order.
+
+``make`` finds it, ``freeze`` writes it to ``plan.json``, ``read`` and ``changes`` compare it later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from punie import __version__, pipeline
+from punie.backend.resolve import NotCached
+from punie.config import Config, resolve
+from punie.errors import PunieError
+from punie.files import write_json
+from punie.paths import resource
+from punie.pipeline import Plan, Step
+from punie.provenance.capture import now
+from punie.store.artifacts import Artifact, Miss, Store
+from punie.store.digests import content_digests
+from punie.store.keys import SHORT, artifact_key, digest
+from punie.store.keys import differences as material_differences
+from punie.sweeps.compose import Composed, brief, compose_all, differences, grid
+from punie.sweeps.waves import waves
+
+FILE = "plan.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep."""
+
+    number: int
+    """Its place in the grid."""
+    id: str
+    """The first digits of its config's digest; the job compares them before it runs."""
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+    """Resolved; plain values."""
+    stages: tuple[str, ...]
+    """Keys of its stages, in order."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the sweep's; the same however often the sweep is resumed."""
+        return f"jobs/{self.number:03d}-{self.id}"
+
+    def typed(self) -> Config:
+        """Its config as checked, typed objects."""
+        return resolve(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), self.config)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage that one or more jobs need."""
+
+    stage: str
+    key: str
+    """``unknown-…`` as long as an input, such as the base model, is not on this machine."""
+    state: str
+    """``hit``, ``miss``, ``skip`` (nothing needs it) or ``blocked``."""
+    reason: str
+    computes: bool
+    seconds: float | None
+    """What the nearest artifact took, longer or shorter with the iterations; None if there is none."""
+    bytes: int
+    """What it will take on disk, roughly; 0 for what is there."""
+    material: Mapping[str, Any] | None
+
+    @property
+    def expensive(self) -> bool:
+        """It is to be built, and no two jobs should want to build it."""
+        return self.computes and self.state != "hit" and self.state != "skip"
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A whole sweep, frozen."""
+
+    arguments: tuple[str, ...]
+    """The command line, without ``-m``."""
+    jobs: tuple[Job, ...]
+    parts: Mapping[str, Part]
+    """Every distinct stage, by key."""
+    waves: tuple[tuple[int, ...], ...]
+    """Numbers of the jobs in the order in which they start."""
+    duplicates: int = 0
+    """Jobs left out because another has the same config."""
+    conf: str = ""
+    """Digest of every file of ``conf/``."""
+    name: str = ""
+    """The composed name; of the first job where they differ."""
+    run_id: str = ""
+    cwd: str = ""
+    """The folder that relative paths start from."""
+    created: str = ""
+    punie: str = __version__
+    problems: tuple[str, ...] = field(default=(), compare=False)
+    """What stands in the way of a job, as far as it is known; not frozen."""
+
+    @cached_property
+    def by_folder(self) -> dict[str, Job]:
+        """The jobs by the name of their folder."""
+        return {Path(job.folder).name: job for job in self.jobs}
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The overrides whose values differ among the jobs, in the command line's order."""
+        values: dict[str, set[str]] = {}
+        for job in self.jobs:
+            for override in job.overrides:
+                key, _, value = override.partition("=")
+                values.setdefault(key, set()).add(value)
+        return [key for key, found in values.items() if len(found) > 1]
+
+    def values(self, job: Job) -> dict[str, str]:
+        """A job's place on each axis."""
+        given = dict(override.partition("=")[::2] for override in job.overrides)
+        return {axis.lstrip("+"): given[axis].strip("'\"") for axis in self.axes if axis in given}
+
+    def label(self, job: Job) -> str:
+        """A job's place in a few words."""
+        return brief([f"{axis}={value}" for axis, value in self.values(job).items()] or job.overrides, 70)
+
+    def parts_of(self, job: Job) -> list[Part]:
+        """The stages of a job, in order."""
+        return [self.parts[key] for key in job.stages]
+
+
+def make(
+    loader: ConfigLoader,
+    arguments: Sequence[str],
+    *,
+    params: Mapping[str, str],
+    hydra_overrides: Sequence[str] = (),
+) -> SweepPlan:
+    """Plan a sweep; changes nothing and imports neither mlx nor transformers.
+
+    Args:
+        loader: Hydra's, initialised.
+        arguments: The command line's overrides, without those for Hydra itself.
+        params: A preset's axes.
+        hydra_overrides: Those for Hydra itself.
+
+    Raises:
+        PunieError: A job does not compose, or its config cannot be used.
+    """
+    conf = conf_digest()
+    composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides)
+    distinct: dict[str, Composed] = {}
+    for one in composed:
+        distinct.setdefault(digest("config", one.plain), one)
+    stores: dict[str, Store] = {}
+    jobs: list[Job] = []
+    parts: dict[str, Part] = {}
+    problems: dict[str, None] = {}
+    for number, (whole, one) in enumerate(distinct.items()):
+        store = stores.setdefault(one.config.store.dir, _Remembering(Path(one.config.store.dir)))
+        plan = pipeline.plan(one.config, store)
+        found = _parts(plan, one.config)
+        jobs.append(Job(number, whole[:SHORT], one.overrides, one.plain, tuple(p.key for p in found)))
+        for part in found:
+            if part.key not in parts or parts[part.key].state == "skip":  # another job may need it
+                parts[part.key] = part
+        problems |= dict.fromkeys(str(s.problem) for s in plan.steps if _stops(s.problem))
+    return SweepPlan(
+        arguments=(*hydra_overrides, *arguments),
+        jobs=tuple(jobs),
+        parts=parts,
+        waves=_waves(jobs, parts),
+        duplicates=len(composed) - len(distinct),
+        conf=conf,
+        name=composed[0].config.name,
+        run_id=os.environ.get("PUNIE_RUN_ID", ""),
+        cwd=str(Path.cwd()),
+        created=now(),
+        problems=tuple(problems),
+    )
+
+
+def freeze(plan: SweepPlan, folder: Path) -> None:
+    """Write ``plan.json`` into the sweep's folder, whole or not at all.
+
+    Raises:
+        PunieError: The folder has a plan already.
+    """
+    values = {
+        entry.name: getattr(plan, entry.name)
+        for entry in dataclasses.fields(plan)
+        if entry.name != "problems"
+    }
+    values["jobs"] = [dataclasses.asdict(job) for job in plan.jobs]
+    values["parts"] = {key: dataclasses.asdict(part) for key, part in plan.parts.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{FILE}.{os.getpid()}"
+    write_json(draft, {"schema": SCHEMA, **values})
+    try:
+        os.link(draft, folder / FILE)  # fails if it is there, and is never seen half-written
+    except FileExistsError:
+        raise PunieError(
+            "The folder holds a sweep already.",
+            where=folder,
+            next_step=f"punie resume {folder}; without hydra.sweep.dir a sweep has its own folder",
+        ) from None
+    finally:
+        draft.unlink()
+
+
+def read(folder: Path) -> SweepPlan:
+    """The plan of a sweep's folder.
+
+    Raises:
+        PunieError: The folder is not a sweep's, or its plan is of another version.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        schema = values.pop("schema")
+        if schema != SCHEMA:
+            raise PunieError(
+                "The sweep was planned by another version of punie.",
+                where=path,
+                found=f"plan schema {schema}, punie {values.get('punie')}",
+                expected=f"plan schema {SCHEMA}",
+                next_step="give the sweep's own command again: what is finished is reused",
+            )
+        jobs = tuple(
+            Job(job["number"], job["id"], tuple(job["overrides"]), job["config"], tuple(job["stages"]))
+            for job in values.pop("jobs")
+        )
+        parts = {key: Part(**part) for key, part in values.pop("parts").items()}
+        ordered = tuple(map(tuple, values.pop("waves")))
+        arguments = tuple(values.pop("arguments"))
+        return SweepPlan(jobs=jobs, parts=parts, waves=ordered, arguments=arguments, **values)
+    except FileNotFoundError:
+        found = "no such folder" if not folder.is_dir() else f"no {FILE} in it"
+        what = "The folder is not a sweep's."
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found, what = f"{type(error).__name__}: {error}", "The sweep's plan cannot be read."
+    raise PunieError(
+        what,
+        where=folder,
+        found=found,
+        expected="the folder that a sweep printed, outputs/sweeps/<name>/<id>",
+    )
+
+
+def changes(old: SweepPlan, new: SweepPlan) -> list[str]:
+    """What a plan made now has otherwise than the frozen one; hits and misses may differ, keys may not."""
+    found = []
+    if old.punie != new.punie:
+        found.append(f"punie {old.punie} → {new.punie}")
+    if len(old.jobs) != len(new.jobs):
+        found.append(f"jobs {len(old.jobs)} → {len(new.jobs)}")
+    for before, after in zip(old.jobs, new.jobs, strict=False):
+        found += [f"config: {change}" for change in differences(before.config, after.config)]
+        for key, other in zip(before.stages, after.stages, strict=False):
+            one, two = old.parts[key], new.parts[other]
+            if key != other and one.material is not None and two.material is not None:
+                found += [
+                    f"{one.stage}: {name.replace('/', '.')} {was} → {now_is}"
+                    for name, was, now_is in material_differences(one.material, two.material)
+                    if not name.startswith("upstream/")
+                ]
+    if found and old.conf != new.conf:
+        found.append("conf/ was edited since")
+    return list(dict.fromkeys(found))
+
+
+def shown(path: Path) -> str:
+    """A path as people give it: relative to the working folder, if it is below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def conf_digest() -> str:
+    """One digest over every file of ``conf/``."""
+    root = resource("conf")
+    files = sorted(root.rglob("*.yaml"))
+    names = [path.relative_to(root).as_posix() for path in files]
+    return digest("conf", dict(zip(names, (content_digests([p])[p.name] for p in files), strict=True)))
+
+
+class _Remembering(Store):
+    """A store as it was when it was first looked at: a thousand jobs ask the same questions."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._found: dict[str, Artifact | None] = {}
+        self._why: dict[str, Miss] = {}
+        self._all: dict[str | None, list[Artifact]] = {}
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        if key not in self._found:
+            self._found[key] = super().find(stage, key)
+        return self._found[key]
+
+    def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
+        key = artifact_key(material)
+        if key not in self._why:
+            self._why[key] = super().explain(stage, material)
+        return self._why[key]
+
+    def artifacts(self, stage: str | None = None) -> Any:
+        if stage not in self._all:
+            self._all[stage] = list(super().artifacts(stage))
+        return iter(self._all[stage])
+
+
+def _stops(problem: PunieError | None) -> bool:
+    return problem is not None and not isinstance(problem, NotCached)
+
+
+def _parts(plan: Plan, config: Config) -> list[Part]:
+    """The stages of one job; a key that cannot be known yet is named by the config that decides it."""
+    found: dict[str, Part] = {}
+    for step in plan.steps:
+        upstream = [found[name].key for name in step.stage.needs(step.settings)]
+        identity = [step.stage.name, step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
+        found[step.stage.name] = Part(
+            stage=step.stage.name,
+            key=step.key or f"unknown-{digest('unknown', identity)}",
+            state=step_state(step),
+            reason=step.reason,
+            computes=step.stage.computes,
+            seconds=None if step.artifact else _seconds(step),
+            bytes=0 if step.artifact or not step.needed else _bytes(step, plan, config),
+            material=step.material,
+        )
+    return list(found.values())
+
+
+def step_state(step: Step) -> str:
+    """``hit``, ``blocked``, ``miss``, or ``skip`` where nothing needs it."""
+    if step.artifact:
+        return "hit"
+    if step.problem:
+        return "blocked"
+    return "miss" if step.needed else "skip"
+
+
+def _seconds(step: Step) -> float | None:
+    nearest = step.miss.nearest if step.miss else None
+    if nearest is None or step.material is None:
+        return None
+    seconds = float(nearest.manifest["seconds"])
+    then, now_is = (
+        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
+    )
+    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
+
+
+def _bytes(step: Step, plan: Plan, config: Config) -> int:
+    """The nearest artifact's size; for a model, what it will be downloaded or quantized to."""
+    fetched = any(isinstance(other.problem, NotCached) for other in plan.steps)
+    download = int((config.model.size_gb or 0) * 1e9) if fetched else 0
+    if step.stage.name == "base":
+        return download
+    if step.stage.name == "quantize":
+        return plan.needed_bytes - download
+    return step.miss.nearest.size if step.miss and step.miss.nearest else 0
+
+
+def _waves(jobs: Sequence[Job], parts: Mapping[str, Part]) -> tuple[tuple[int, ...], ...]:
+    missing = {job.number: {key for key in job.stages if parts[key].expensive} for job in jobs}
+    return tuple(map(tuple, waves(missing)))

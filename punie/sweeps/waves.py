@@ -1,0 +1,32 @@
+"""In which order jobs start, so that no worker waits while another builds what both need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+
+def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
+    """Divide jobs into waves; the jobs of one wave build nothing in common.
+
+    The first wave has one job for each distinct set of expensive stages that is missing; a later job finds
+    what an earlier wave has built. Jobs that build nothing come last.
+
+    Args:
+        missing: For each job, the keys of the expensive stages that are not in the store.
+
+    Returns:
+        The jobs of each wave, in their own order.
+    """
+    found, built, left = [], set[str](), list(missing)
+    while left:
+        wave, taken = [], set[str]()
+        for job in left:
+            wanted = missing[job] - built
+            if wanted and not wanted & taken:
+                wave.append(job)
+                taken |= wanted
+        wave = wave or left  # nothing is left to be built
+        found.append(wave)
+        built |= taken
+        left = [job for job in left if job not in set(wave)]
+    return found
