@@ -27,6 +27,7 @@ from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SCHEMA, SHORT, artifact_key
 from punie.store.leases import drop, lease
+from punie.store.slots import slot
 
 if TYPE_CHECKING:
     from punie.progress import Reporter
@@ -63,6 +64,15 @@ class Step:
     """Its build began and has not ended: what a run was at when it failed."""
     needed: bool = True
     """This run uses its artifact; False where everything that is made from it is there already."""
+
+    @property
+    def state(self) -> str:
+        """``hit``, ``blocked``, ``miss``, or ``skip`` where nothing needs it."""
+        if self.artifact:
+            return "hit"
+        if self.problem:
+            return "blocked"
+        return "miss" if self.needed else "skip"
 
     @property
     def reason(self) -> str:
@@ -293,7 +303,10 @@ def _complete(
 
         def build(out: Path) -> Mapping[str, Any]:
             arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
-            return run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
+            places = _device_jobs(config) if step.stage.computes else None
+            with slot(store, places) as waited:  # innermost: whoever has a place waits for nothing else
+                info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
+            return {**info, "waited_seconds": round(waited, 3)} if places else info
 
         step.artifact, step.reused = store.get_or_build(
             step.stage.name, step.material, build, resumable=step.stage.resumable
@@ -305,6 +318,13 @@ def _complete(
     reporter.line(
         f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green"
     )
+
+
+def _device_jobs(config: Config) -> int | None:
+    """How many jobs may compute at once here; None for no limit."""
+    if config.runtime.device_jobs is None and device_kind() != "cpu":
+        return 1
+    return config.runtime.device_jobs
 
 
 def _run_stage(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ class RunDirectory:
             provenance: The record so far.
             store: Folder of the store; its absolute path is recorded, for whoever comes from elsewhere.
         """
+        self._status["pid"] = os.getpid()
         self._status["store"] = None if store is None else str(Path(store).absolute())
         write_text(self.path / "config.yaml", config_yaml)
         write_json(self.path / "provenance.json", provenance)

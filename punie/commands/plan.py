@@ -2,6 +2,7 @@
 
 punie plan                          the default run
 punie plan +phase=43a model=tiny    with overrides, as for python -m punie
+punie plan -m seed=0,1,2 +phase=44  a sweep: its jobs, what they share, waves, disk and time
 punie plan --estimate +phase=43a    parameters, folder sizes and peak memory as well, from the model's config
 """
 
@@ -17,7 +18,6 @@ from tabulate import tabulate
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
-    from punie.pipeline import Step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", help="as for python -m punie: GROUP=OPTION, key=value, +phase=NAME"
     )
+    parser.add_argument("-m", "--multirun", action="store_true", help="the sweep over these overrides")
     parser.add_argument(
         "--estimate", action="store_true", help="also parameters, sizes and memory; needs no weights"
     )
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if the run could not start."""
+    if arguments.multirun:
+        return _sweep(arguments)
     from punie import pipeline
     from punie.backend.resolve import NotCached
     from punie.config import resolve
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         {
             "stage": step.name,
             "key": step.key,
-            "state": _state(step),
+            "state": step.state,
             "reason": step.reason,
         }
         for step in plan.steps
@@ -80,12 +83,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _state(step: Step) -> str:
-    if step.artifact:
-        return "hit"
-    if step.problem:
-        return "blocked"
-    return "miss" if step.needed else "skip"
+def _sweep(arguments: argparse.Namespace) -> int:
+    """Print a sweep's plan; 1 if one of its jobs could not start."""
+    from punie.stages import preflight
+    from punie.sweeps import preview
+
+    plan = preview.plan(arguments.overrides)
+    found = preview.figures(plan)
+    seen: set[str] = set()
+    for job in plan.jobs:
+        keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}
+        if not keys <= seen:  # what a machine lacks depends on the model and its quantization
+            seen |= keys
+            problems = preflight.machine(job.typed(), found["needed_bytes"], plan.parameters[job.number])
+            found["problems"] += map(str, problems)
+    found["problems"] = list(dict.fromkeys(found["problems"]))
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return 1 if found["problems"] else 0
+    print(preview.text(found, _size))
+    for problem in found["problems"]:
+        print(f"\nproblem: {problem}")
+    print(f"next: python -m punie -m {' '.join(arguments.overrides)}".rstrip())
+    return 1 if found["problems"] else 0
 
 
 def estimate(config: Config) -> dict[str, Any]:

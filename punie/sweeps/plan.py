@@ -107,6 +107,8 @@ class SweepPlan:
     punie: str = __version__
     problems: tuple[str, ...] = field(default=(), compare=False)
     """What stands in the way of a job, as far as it is known; not frozen."""
+    parameters: tuple[int | None, ...] = field(default=(), compare=False)
+    """Of each job's base model, None if it is not on this machine; not frozen."""
 
     @cached_property
     def by_folder(self) -> dict[str, Job]:
@@ -164,6 +166,7 @@ def make(
     jobs: list[Job] = []
     parts: dict[str, Part] = {}
     problems: dict[str, None] = {}
+    parameters: list[int | None] = []
     for number, (whole, one) in enumerate(distinct.items()):
         store = stores.setdefault(one.config.store.dir, _Remembering(Path(one.config.store.dir)))
         plan = pipeline.plan(one.config, store)
@@ -172,6 +175,7 @@ def make(
         for part in found:
             if part.key not in parts or parts[part.key].state == "skip":  # another job may need it
                 parts[part.key] = part
+        parameters.append(plan.parameters)
         problems |= dict.fromkeys(str(s.problem) for s in plan.steps if _stops(s.problem))
     return SweepPlan(
         arguments=(*hydra_overrides, *arguments),
@@ -185,6 +189,7 @@ def make(
         cwd=str(Path.cwd()),
         created=now(),
         problems=tuple(problems),
+        parameters=tuple(parameters),
     )
 
 
@@ -194,11 +199,7 @@ def freeze(plan: SweepPlan, folder: Path) -> None:
     Raises:
         PunieError: The folder has a plan already.
     """
-    values = {
-        entry.name: getattr(plan, entry.name)
-        for entry in dataclasses.fields(plan)
-        if entry.name != "problems"
-    }
+    values = {entry.name: getattr(plan, entry.name) for entry in dataclasses.fields(plan) if entry.compare}
     values["jobs"] = [dataclasses.asdict(job) for job in plan.jobs]
     values["parts"] = {key: dataclasses.asdict(part) for key, part in plan.parts.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -329,7 +330,7 @@ def _parts(plan: Plan, config: Config) -> list[Part]:
         found[step.stage.name] = Part(
             stage=step.stage.name,
             key=step.key or f"unknown-{digest('unknown', identity)}",
-            state=step_state(step),
+            state=step.state,
             reason=step.reason,
             computes=step.stage.computes,
             seconds=None if step.artifact else _seconds(step),
@@ -339,20 +340,11 @@ def _parts(plan: Plan, config: Config) -> list[Part]:
     return list(found.values())
 
 
-def step_state(step: Step) -> str:
-    """``hit``, ``blocked``, ``miss``, or ``skip`` where nothing needs it."""
-    if step.artifact:
-        return "hit"
-    if step.problem:
-        return "blocked"
-    return "miss" if step.needed else "skip"
-
-
 def _seconds(step: Step) -> float | None:
     nearest = step.miss.nearest if step.miss else None
     if nearest is None or step.material is None:
         return None
-    seconds = float(nearest.manifest["seconds"])
+    seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
     then, now_is = (
         material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
     )

@@ -31,7 +31,9 @@ def watching(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[Non
     """Show the sweep's progress while the block runs; the job folders tell, wherever the jobs run."""
     view = View(plan, folder)
     ended = threading.Event()
-    reporter.line(f"{len(plan.jobs)} jobs, {len(plan.waves)} waves, in {shown(folder)}")
+    reporter.line(
+        f"{len(plan.jobs)} jobs in {len(plan.waves)} wave{'s' * (len(plan.waves) > 1)}: {shown(folder)}"
+    )
     live = None
     if reporter.console.is_terminal:
         live = Live(view.table(), console=reporter.console, refresh_per_second=2, transient=True)

@@ -9,7 +9,7 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
     """Divide jobs into waves; the jobs of one wave build nothing in common.
 
     The first wave has one job for each distinct set of expensive stages that is missing; a later job finds
-    what an earlier wave has built. Jobs that build nothing come last.
+    what an earlier wave has built. Jobs that build nothing come last, in the last wave.
 
     Args:
         missing: For each job, the keys of the expensive stages that are not in the store.
@@ -25,8 +25,11 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
             if wanted and not wanted & taken:
                 wave.append(job)
                 taken |= wanted
-        wave = wave or left  # nothing is left to be built
-        found.append(wave)
+        if wave:
+            found.append(wave)
+        else:  # those that are left build nothing: no need to wait for a wave's end
+            wave = left
+            found = [*found[:-1], [*found[-1], *left]] if found else [left]
         built |= taken
         left = [job for job in left if job not in set(wave)]
     return found
