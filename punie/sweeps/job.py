@@ -78,6 +78,12 @@ def read_status(folder: Path) -> dict[str, Any]:
         return {"status": "planned"}
 
 
+def headline(error: str) -> str:
+    """An error in a line: its first, and of several problems the first one."""
+    first, *rest = error.splitlines() or [""]
+    return f"{first} {rest[0].strip().removeprefix('1. ')}" if first.endswith(":") and rest else first
+
+
 def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
     """Complete a job's record; what the run itself wrote of its end stays.
 

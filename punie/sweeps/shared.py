@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from punie.errors import PunieError
 from punie.progress import Reporter
 from punie.store.artifacts import Store
 from punie.store.leases import drop, lease
-from punie.sweeps.job import read_status
+from punie.sweeps.job import headline, read_status
 from punie.sweeps.plan import Job, SweepPlan
 
-log = logging.getLogger(__name__)
 CHECKS = ("preflight", "base")
 """Stages that are quick and that every job begins with: on several workers all would wait for the first."""
 
@@ -50,8 +48,8 @@ def _check(job: Job, reporter: Reporter) -> None:
     store = Store(Path(config.store.dir))
     try:
         pipeline.run(pipeline.plan(config, store), config, store, reporter, wanted=CHECKS)
-    except PunieError as error:
-        log.info("%s will fail: %s", job.folder, error)  # it tells so itself, and the others go on
+    except PunieError as error:  # the job will tell so itself, and the others go on
+        reporter.line(f"✗ {Path(job.folder).name} cannot run: {headline(str(error))}", style="red")
 
 
 def _lease(job: Job, users: list[Job], folder: Path, leases: contextlib.ExitStack) -> None:

@@ -13,7 +13,7 @@ from punie.files import write_json, write_text
 from punie.reports.documents import cell
 from punie.store.keys import digest
 from punie.sweeps.compose import brief
-from punie.sweeps.job import TRACEBACK, read_status
+from punie.sweeps.job import TRACEBACK, headline, read_status
 from punie.sweeps.outcome import outcome
 from punie.sweeps.plan import Job, SweepPlan, shown
 
@@ -59,7 +59,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> None:
         text += f"\n{_words(summary['outcome'])}\n"
     for row in summary["jobs"]:
         if row["error"]:
-            text += f"\n- job {row['number']:03d}, {row['status']}: {cell(row['error'].splitlines()[0])}"
+            text += f"\n- job {row['number']:03d}, {row['status']}: {cell(headline(row['error']))}"
             text += f" ({row['traceback']})" if row["traceback"] else ""
     write_text(folder / "summary.md", text.rstrip() + "\n")
 
@@ -72,7 +72,7 @@ def terminal(summary: Mapping[str, Any], folder: Path) -> str:
         [
             f"{row['number']:03d}",
             row["status"],
-            row["error"].splitlines()[0],
+            headline(row["error"]),
             shown(folder / row["traceback"]) if row["traceback"] else "–",
         ]
         for row in summary["jobs"]

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from punie.progress import Reporter
-from punie.sweeps.job import read_status
+from punie.sweeps.job import headline, read_status
 from punie.sweeps.plan import Job, SweepPlan, shown
 
 _EVERY = 0.5
@@ -141,5 +141,4 @@ class View:
         ended = sum(state["status"] in _ENDED for state in self.states.values())
         text = f"[{ended}/{len(self.plan.jobs)}] {status['status']:<9} {Path(job.folder).name}"
         text += f"  {self.plan.label(job)}"
-        first = (status.get("error") or "").splitlines()[:1]
-        return text + (f"  {first[0]}" if first else "")
+        return text + (f"  {headline(status['error'])}" if status.get("error") else "")

@@ -17,7 +17,8 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
     Returns:
         The jobs of each wave, in their own order.
     """
-    found, built, left = [], set[str](), list(missing)
+    found, built = [], set[str]()
+    left, idle = [job for job in missing if missing[job]], [job for job in missing if not missing[job]]
     while left:
         wave, taken = [], set[str]()
         for job in left:
@@ -25,11 +26,10 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
             if wanted and not wanted & taken:
                 wave.append(job)
                 taken |= wanted
-        if wave:
-            found.append(wave)
-        else:  # those that are left build nothing: no need to wait for a wave's end
-            wave = left
-            found = [*found[:-1], [*found[-1], *left]] if found else [left]
+        wave = wave or left  # all that these need was built by the waves before
+        found.append(wave)
         built |= taken
-        left = [job for job in left if job not in set(wave)]
+        left = [job for job in left if job not in wave]
+    if idle:
+        found = [*found[:-1], [*found[-1], *idle]] if found else [idle]
     return found

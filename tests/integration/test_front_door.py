@@ -24,6 +24,7 @@ HEAVY = ("mlx", "mlx_lm", "transformers")
         ["--cfg", "job"],
         ["plan"],
         ["plan", "+phase=45", "model=tiny"],
+        ["plan", "-m", "+phase=46", "model=tiny"],
         ["store", "ls"],
         ["diff", "44", "+phase=44"],
     ],

@@ -1,0 +1,230 @@
+"""Sweeps of the embedded model: shared, resumable, and finished whatever happens to a job."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from punie.paths import resource
+from tests.conftest import Finished, punie, read_json
+
+SHORT = (
+    "lora.iters=4",
+    "lora.save_every=2",
+    "lora.val_batches=1",
+    "eval.max_tokens=8",
+    "quantize.fidelity_rows=0",
+)
+AXES = ("seed=0,1", "eval.temperature=0.0,0.5")
+WORKERS = ("hydra/launcher=workers", "hydra.launcher.n_jobs=2")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder with a suite of two prompts."""
+
+    cwd: Path
+
+    def sweep(self, *overrides: str) -> Finished:
+        return punie(*self.command(*overrides), cwd=self.cwd)
+
+    def command(self, *overrides: str) -> list[str]:
+        return ["-m", *SHORT, "eval.suite=suite.jsonl", *overrides]
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        """Begin a sweep in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "punie", *self.command(*overrides)],
+            cwd=self.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """That of the newest sweep."""
+        return max((self.cwd / "outputs/sweeps").glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+    def summary(self) -> dict[str, Any]:
+        return read_json(self.folder / "summary.json")
+
+    def states(self) -> list[str]:
+        return [row["status"] for row in self.summary()["jobs"]]
+
+    def built(self) -> Counter[str]:
+        """How often each stage was built by the jobs of the newest sweep."""
+        return Counter(stage for row in self.summary()["jobs"] for stage in row["built"])
+
+    def stored(self, stage: str) -> int:
+        return len(list((self.cwd / "outputs/store" / stage).iterdir()))
+
+
+def place(path: Path) -> Place:
+    """A folder to sweep in."""
+    suite = resource("data/suites/core27.jsonl").read_text("utf-8").splitlines()
+    (path / "suite.jsonl").write_text("\n".join(suite[:2]) + "\n")
+    return Place(path)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Place:
+    """An empty store."""
+    return place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Finished]:
+    """A sweep that nothing disturbed: two seeds at two temperatures."""
+    where = place(tmp_path_factory.mktemp("swept"))
+    return where, where.sweep(*AXES)
+
+
+def test_a_sweep_trains_once_for_each_seed(swept: tuple[Place, Finished]) -> None:
+    """Four jobs: two trainings, two quantizations, four evaluations, and a table of all of them."""
+    where, done = swept
+    assert done.code == 0, done.err
+    assert [where.stored(stage) for stage in ("train", "quantize", "evaluate")] == [2, 2, 4]
+    assert where.built() == {"train": 2, "quantize": 2, "evaluate": 4, "report": 4}
+    assert where.states() == ["finished"] * 4
+    assert done.out.count("finished") == 4
+    assert len(list((where.folder / "jobs").glob("*/report.html"))) == 4
+
+
+def test_the_same_sweep_again_builds_nothing(swept: tuple[Place, Finished]) -> None:
+    """Given again, the command makes a sweep of its own in which every stage is reused, digest for digest."""
+    where, _ = swept
+    before = where.summary()["digest"]
+    assert where.sweep(*AXES).code == 0
+    assert where.built() == {}
+    assert where.summary()["digest"] == before
+
+
+def test_two_workers_give_the_same_and_share_as_much(swept: tuple[Place, Finished], fresh: Place) -> None:
+    """Two processes at once: nothing is built twice, and the results are those of one, digest for digest."""
+    done = fresh.sweep(*AXES, *WORKERS, "runtime.device_jobs=1")
+    assert done.code == 0, done.err
+    assert fresh.built() == {"train": 2, "quantize": 2, "evaluate": 4, "report": 4}
+    assert fresh.summary()["digest"] == swept[0].summary()["digest"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_killed_sweep_is_resumed(swept: tuple[Place, Finished], fresh: Place, seed: int) -> None:
+    """kill -9 of the whole process group at some moment, then resume: the summary of an undisturbed sweep."""
+    process = fresh.start(*AXES)
+    while not list(fresh.cwd.glob("outputs/sweeps/*/*/jobs/*/status.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(random.Random(seed).uniform(0.0, 4.0))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = punie("resume", str(fresh.folder), cwd=fresh.cwd)
+    assert done.code == 0, done.err
+    assert fresh.summary()["digest"] == swept[0].summary()["digest"]
+    assert [fresh.stored(stage) for stage in ("train", "quantize", "evaluate")] == [2, 2, 4]
+
+
+def test_ctrl_c_stops_a_sweep_that_can_be_resumed(fresh: Place) -> None:
+    """SIGINT: exit code 130, no traceback, status interrupted, and the command printed finishes the sweep."""
+    process = fresh.start(*AXES)
+    while not list(fresh.cwd.glob("outputs/sweeps/*/*/jobs/*/status.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert read_json(fresh.folder / "status.json")["status"] == "interrupted"
+    command = err.split("next     punie ")[1].split()
+    assert punie(*command, cwd=fresh.cwd).code == 0
+    assert fresh.states() == ["finished"] * 4
+
+
+def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
+    """One learning rate diverges: its first job fails, its second is skipped, the others finish; exit code 1."""
+    done = fresh.sweep("lora.learning_rate=1e-4,1e30", "eval.temperature=0.0,0.5")
+    assert done.code == 1
+    assert fresh.states() == ["finished", "finished", "failed", "skipped"]
+    failed = fresh.summary()["jobs"][2]
+    assert "not finite" in failed["error"]
+    assert "Traceback" in (fresh.folder / failed["traceback"]).read_text()
+    assert failed["traceback"] in done.out
+    assert "Traceback" not in done.err
+
+
+def test_a_killed_worker_is_one_lost_job(fresh: Place) -> None:
+    """One job's worker is killed whenever it runs: that job is killed, the other seed's finish; exit code 1."""
+    process = fresh.start(*AXES, *WORKERS)
+    while process.poll() is None:
+        for path in fresh.cwd.glob("outputs/sweeps/*/*/jobs/000-*/status.json"):
+            record = read_json(path)
+            if record["status"] == "running" and psutil.pid_exists(record["pid"]):
+                psutil.Process(record["pid"]).kill()
+        time.sleep(0.02)
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert fresh.states()[0] == "killed"
+    assert fresh.states()[2:] == ["finished", "finished"]
+    assert punie("resume", str(fresh.folder), cwd=fresh.cwd).code == 0
+    assert fresh.states() == ["finished"] * 4
+
+
+def test_a_model_that_is_dropped_is_built_once(fresh: Place) -> None:
+    """With quantize.keep=until_evaluated three temperatures quantize once, and nothing is left of it."""
+    done = fresh.sweep("eval.temperature=0.0,0.3,0.5", "quantize.keep=until_evaluated")
+    assert done.code == 0, done.err
+    assert fresh.built()["quantize"] == 1
+    assert fresh.stored("quantize") == 0
+
+
+def test_a_phase_that_is_a_sweep_ends_with_its_outcome(fresh: Place) -> None:
+    """Phase 46 ends with what its criteria say of the seeds, and that two prompts cannot carry it."""
+    done = fresh.sweep("+phase=46", "model=tiny", "seed=0,1")
+    assert done.code == 0, done.err
+    found = fresh.summary()["outcome"]
+    assert found["verdict"] in ("reproducible", "undecided", "a rare event")
+    assert found["verdict"] in done.out
+    assert not found["supported"]
+    assert (fresh.folder / "summary.md").read_text().count("phase 46") == 1
+
+
+def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
+    """A folder that is none, one in use, and one whose data was edited: each refused with the reason."""
+    from filelock import FileLock
+
+    done = punie("resume", str(fresh.cwd), cwd=fresh.cwd)
+    assert (done.code, "not a sweep's" in done.err) == (1, True)
+    (fresh.cwd / "data").mkdir()
+    for path in resource("data/code_mode").glob("*.jsonl"):
+        (fresh.cwd / "data" / path.name).write_bytes(path.read_bytes())
+    assert fresh.sweep("data.path=data", "seed=0").code == 0
+    with FileLock(fresh.folder / ".lock"):
+        done = punie("resume", str(fresh.folder), cwd=fresh.cwd)
+    assert (done.code, "is running" in done.err) == (1, True)
+    rows = (fresh.cwd / "data/valid.jsonl").read_text().splitlines(keepends=True)
+    (fresh.cwd / "data/valid.jsonl").write_text("".join([*rows[1:], rows[0]]))
+    done = punie("resume", str(fresh.folder), cwd=fresh.cwd)
+    assert done.code == 1
+    assert "data.valid.jsonl" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_no_job_starts_if_one_cannot_be_composed(fresh: Place) -> None:
+    """A value that an axis cannot take: job and key are named, and nothing is written."""
+    done = fresh.sweep("lora.rank=8,0", "seed=0,1")
+    assert done.code == 2
+    assert "lora.rank" in done.err
+    assert "job 2" in done.err
+    assert not (fresh.cwd / "outputs").exists()
