@@ -7,6 +7,7 @@ from pathlib import Path
 
 from punie.errors import PunieError
 from punie.paths import resource
+from punie.store.artifacts import MANIFEST
 from punie.store.digests import content_digests
 
 _TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
@@ -54,8 +55,15 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """File name to sha256 for every file of a model that can influence a result."""
-    return content_digests(p for p in folder.iterdir() if p.suffix in _PARTS and not p.name.startswith("."))
+    """File name to sha256 for every file of a model that can influence a result.
+
+    In the store a model has a manifest beside it, which tells when it was built, and influences nothing.
+    """
+    return content_digests(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _PARTS and not path.name.startswith(".") and path.name != MANIFEST
+    )
 
 
 def tokenizer_contents(folder: Path) -> dict[str, str]:

@@ -127,3 +127,11 @@ def test_a_download_that_cannot_be_made_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(PunieError, match=r"hf download owner/name[\s\S]*model=tiny"):
         resolve.download(REPO, "main")
+
+
+def test_a_model_in_the_store_is_its_own_files(tmp_path: Path) -> None:
+    """The store's manifest, which holds times, is not part of what a model consists of."""
+    folder = model(tmp_path / "model")
+    before = resolve.contents(folder)
+    (folder / "manifest.json").write_text('{"created": "now"}')
+    assert resolve.contents(folder) == before
