@@ -17,9 +17,6 @@ from punie.sweeps.job import TRACEBACK, headline, read_status
 from punie.sweeps.outcome import outcome
 from punie.sweeps.plan import Job, SweepPlan, shown
 
-_MEASURED = ("scores", "sampling", "identity", "artifacts")
-"""Of results.json: what the same config gives again, digest for digest; its times are not."""
-
 
 def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
     """Read every job's folder.
@@ -34,7 +31,7 @@ def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
         rows.append(row)
         results[job.number] = result
     found = outcome([(job.config, job.overrides, results[job.number]) for job in plan.jobs])
-    measured = [[row["id"], row["result"]] for row in rows]
+    measured = [[row["axes"], row["result"]] for row in rows]
     return {
         "schema": 1,
         "name": plan.name,
@@ -107,8 +104,22 @@ def _row(plan: SweepPlan, job: Job, folder: Path) -> tuple[dict[str, Any], dict[
         "built": [stage["stage"] for stage in status.get("stages", ()) if not stage["reused"]],
         "error": status.get("error"),
         "traceback": f"{job.folder}/{TRACEBACK}" if (place / TRACEBACK).is_file() else None,
-        "result": result and digest("result", {name: result[name] for name in _MEASURED}),
+        "result": result and digest("result", _measured(result, place / "samples.jsonl")),
     }, result
+
+
+def _measured(result: Mapping[str, Any], samples: Path) -> dict[str, Any]:
+    """What the same config gives again, digest for digest: everything but times."""
+    with samples.open(encoding="utf-8") as stream:
+        answers = [json.loads(line) for line in stream]
+    return {
+        **{name: result[name] for name in ("scores", "sampling", "identity")},
+        "answers": [{name: value for name, value in row.items() if name != "seconds"} for row in answers],
+        "artifacts": {
+            stage: [entry["key"], {f: sha for f, sha in entry["files"].items() if f.endswith(".safetensors")}]
+            for stage, entry in result["artifacts"].items()
+        },
+    }
 
 
 def _table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

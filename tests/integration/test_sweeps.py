@@ -153,7 +153,7 @@ def test_ctrl_c_stops_a_sweep_that_can_be_resumed(fresh: Place) -> None:
 
 
 def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
-    """One learning rate diverges: its first job fails, its second is skipped, the others finish; exit code 1."""
+    """One learning rate diverges: its first job fails, its second is skipped, the others finish."""
     done = fresh.sweep("lora.learning_rate=1e-4,1e30", "eval.temperature=0.0,0.5")
     assert done.code == 1
     assert fresh.states() == ["finished", "finished", "failed", "skipped"]
@@ -165,7 +165,7 @@ def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
 
 
 def test_a_killed_worker_is_one_lost_job(fresh: Place) -> None:
-    """One job's worker is killed whenever it runs: that job is killed, the other seed's finish; exit code 1."""
+    """One job's worker is killed whenever it runs: that job is lost, the other seed's jobs finish."""
     process = fresh.start(*AXES, *WORKERS)
     while process.poll() is None:
         for path in fresh.cwd.glob("outputs/sweeps/*/*/jobs/000-*/status.json"):
@@ -190,14 +190,14 @@ def test_a_model_that_is_dropped_is_built_once(fresh: Place) -> None:
 
 
 def test_a_phase_that_is_a_sweep_ends_with_its_outcome(fresh: Place) -> None:
-    """Phase 46 ends with what its criteria say of the seeds, and that two prompts cannot carry it."""
+    """Phase 46 ends with what its criteria say of the seeds' own scores, in the table and in summary.md."""
     done = fresh.sweep("+phase=46", "model=tiny", "seed=0,1")
     assert done.code == 0, done.err
     found = fresh.summary()["outcome"]
-    assert found["verdict"] in ("reproducible", "undecided", "a rare event")
-    assert found["verdict"] in done.out
-    assert not found["supported"]
-    assert (fresh.folder / "summary.md").read_text().count("phase 46") == 1
+    reached = sum(row["score"] >= 0.8 for row in fresh.summary()["jobs"])
+    assert found["verdict"] == ("undecided" if reached == 2 else "a rare event")
+    assert f"phase 46: {found['verdict']}" in done.out
+    assert found["why"] in (fresh.folder / "summary.md").read_text()
 
 
 def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
