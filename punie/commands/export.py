@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.commands import finished
 from punie.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
     from punie.store.artifacts import Artifact, Store
-
-
-_RESULTS = {"artifacts", "scores", "target", "sampling", "identity", "generation", "verdict"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; what the run dropped after its evaluation is built again first, if that is asked for."""
-    from jinja2 import TemplateError
-
     from punie.files import write_text
     from punie.reports.card import model_card
     from punie.store.artifacts import Store
@@ -45,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PunieError("The folder to export to is not empty.", where=out, next_step="name a new folder")
-    results, config, root = _read(arguments.run)
+    source = finished.read(arguments.run)
+    results, config = source.results, source.config
     if "quantize" not in results["artifacts"]:
         raise PunieError(
             f"The run scored the {results['target']} model; it has no quantized one to export.",
@@ -53,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             next_step="run it with eval.target=quantized",
         )
     recorded = results["artifacts"]["quantize"]
-    store = Store(arguments.store or root)
+    store = Store(arguments.store or source.store)
     artifact = store.find("quantize", recorded["key"])
     if artifact is None and not arguments.rebuild:
         raise _missing(arguments, store, results["artifacts"])
@@ -71,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for name in published:
             shutil.copyfile(artifact.file(name), scratch / name)
-        try:
+        with finished.as_written(arguments.run):
             card = model_card(
                 name=config.name,
                 folder=out.name,
@@ -82,8 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
                 quantize=artifact.info,
                 files=published,
             )
-        except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
-            raise _unfinished(arguments.run, f"results.json: {error}") from error
         write_text(scratch / "README.md", card)
         scratch.chmod(0o755)
         scratch.replace(out)
@@ -93,45 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{out}  {artifact.size / 1e6:.1f} MB, {len(published)} files and README.md")
     print(f"next: python -m mlx_lm generate --model {out} --prompt hello")
     return 0
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], Config, Path]:
-    """A finished run's results and config, and the folder of its store.
-
-    Raises:
-        PunieError: They are not there, or not those of a run of this version.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from punie.config import resolve
-    from punie.config.schema import Config
-
-    try:
-        results = json.loads((folder / "results.json").read_text("utf-8"))
-        status = json.loads((folder / "status.json").read_text("utf-8"))
-        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise _unfinished(folder, str(error).strip().partition("\n")[0]) from None
-    if not isinstance(results, dict) or not isinstance(status, dict) or not results.keys() >= _RESULTS:
-        raise _unfinished(folder, "results.json or status.json lacks what a run writes")
-    named = results["artifacts"]
-    entries = named.values() if isinstance(named, dict) else [None]
-    if not all(isinstance(entry, dict) and {"key", "files"} <= entry.keys() for entry in entries):
-        raise _unfinished(folder, "results.json names its artifacts otherwise")
-    config = resolve(composed)  # ty: ignore[invalid-argument-type]
-    return results, config, Path(status.get("store") or config.store.dir)
-
-
-def _unfinished(folder: Path, found: str) -> PunieError:
-    return PunieError(
-        "This is not the directory of a finished run.",
-        where=folder,
-        found=found,
-        expected="results.json, status.json and config.yaml, as this version of punie writes them",
-        next_step="take the path that a run prints in the end",
-    )
 
 
 def _missing(arguments: argparse.Namespace, store: Store, named: dict[str, Any]) -> PunieError:

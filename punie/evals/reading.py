@@ -1,0 +1,138 @@
+"""Reads samples.jsonl: records as this version writes them, or all that is wrong with its lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from punie import jsonl
+from punie.errors import DataError, Problems, PunieError
+
+MAX_SHOWN = 10
+"""Most lines that one error names: a file of another version is wrong in every one."""
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The raw records of a run, as ``evals.record`` makes them.
+
+    Args:
+        path: A samples.jsonl.
+
+    Raises:
+        DataError: The file is missing, cannot be read or is empty.
+        Problems: Lines are wrong: each with its place, and all that is wrong with it.
+    """
+    records: list[dict[str, Any]] = []
+    problems: list[PunieError] = []
+    first_seen: dict[tuple[str, int], int] = {}
+    try:
+        for line in jsonl.read(path):
+            where = f"{path}:{line.number}"
+            if line.problem:
+                problems.append(line.problem)
+            elif wrong := list(_wrong(line.value)):
+                problems.append(
+                    DataError("The line is not a record of an answer.", where=where, found="; ".join(wrong))
+                )
+            else:
+                key = (line.value["id"], line.value["repeat"])
+                if first_seen.setdefault(key, line.number) != line.number:
+                    found = f"{key[0]}, repeat {key[1]}, also on line {first_seen[key]}"
+                    problems.append(DataError("The answer is there twice.", where=where, found=found))
+                records.append(line.value)
+    except OSError as error:
+        raise DataError(
+            "The record of the answers cannot be read.",
+            where=path,
+            found=error.strerror,
+            expected="samples.jsonl, as a run writes it",
+            next_step="take the path that a run prints in the end",
+        ) from error
+    if problems:
+        what = f"{path.name} cannot be used as it is: {len(problems)} of its lines are wrong."
+        if len(problems) > MAX_SHOWN:
+            what += f" The first {MAX_SHOWN}:"
+        raise Problems(what, problems[:MAX_SHOWN])
+    if not records:
+        raise DataError("The record of the answers is empty.", where=path, expected="one answer a line")
+    return records
+
+
+def _wrong(record: Mapping[str, Any]) -> Iterator[str]:
+    """All that keeps a JSON object from being a record."""
+    fields = _ASKED if record.get("missing") is not None else _ASKED | _ANSWERED
+    for name, (holds, expected) in fields.items():
+        if name not in record:
+            yield f"no '{name}'"
+        elif not holds(record[name]):
+            yield f"'{name}' is {jsonl.excerpt(record[name], 30)} instead of {expected}"
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        yield "half of a surrogate pair, which no text holds"
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # ty: ignore[invalid-argument-type]
+
+
+def _calls(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, dict)
+        and isinstance(each.get("tool"), str)
+        and isinstance(each.get("arguments"), dict)
+        for each in value
+    )
+
+
+def _scores(value: object) -> bool:
+    scores = [value.get(name) for name in ("keyword", "strict")] if isinstance(value, dict) else [None]
+    return all(
+        isinstance(score, dict) and _number(score.get("value")) and _text(score.get("reason"))
+        for score in scores
+    )
+
+
+def _maybe(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or holds(value)
+
+
+def _each(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+_CALLS = 'a list such as [{"tool": "git_status", "arguments": {}}]'
+_ASKED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (_text, "text"),
+    "repeat": (_count, "a whole number"),
+    "category": (_text, "text"),
+    "prompt": (_text, "text"),
+    "prompt_sha256": (_text, "text"),
+    "prompt_tokens": (_count, "a whole number"),
+    "expect": (_calls, _CALLS),
+    "match": (lambda value: value in ("any", "all"), "'any' or 'all'"),
+    "missing": (_maybe(_text), "null, or why there is no answer"),
+}
+_ANSWERED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "output": (_text, "text"),
+    "tokens": (_maybe(_each(_count)), "a list of token ids"),
+    "logprobs": (_maybe(_each(_number)), "null, or a list of numbers"),
+    "finish_reason": (_text, "text"),
+    "seconds": (_maybe(_number), "a number"),
+    "wrapper": (lambda value: isinstance(value, bool), "true or false"),
+    "calls": (_calls, _CALLS),
+    "execution": (_maybe(_text), "null, or how the code ended"),
+    "scores": (_scores, "both scores, each with value and reason"),
+    "taxonomy": (_text, "text"),
+}

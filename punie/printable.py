@@ -1,0 +1,27 @@
+"""Text from elsewhere as a terminal may show it: without the power to move its cursor or change its title."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """The text with whatever is not printable escaped, ends of lines among it: ESC becomes ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def printable_value(value: Any) -> Any:
+    """A JSON value with every text in it printable, the names of its fields among them."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [printable_value(each) for each in value]
+        case dict():
+            return {printable(name): printable_value(each) for name, each in value.items()}
+        case _:
+            return value
