@@ -12,6 +12,7 @@ from types import FrameType
 
 from punie import __version__
 from punie.errors import PunieError
+from punie.printable import printable
 
 COMMANDS = {
     "plan": "what a run would do: stages, hit or miss and why, disk",
@@ -20,11 +21,13 @@ COMMANDS = {
     "diff": "what differs between two runs or configs, and which answers changed",
     "data": "build or check a data set",
     "store": "list, verify or clean the artifacts",
+    "show": "a finished run: scores, sampling, and the digests of what gave them",
+    "rescore": "apply today's parser and scorers to a run's recorded answers, without a model",
     "export": "copy a run's quantized model out of the store, with a model card",
     "tiny": "rebuild an embedded model",
 }
 """Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments)``, which returns
-an exit code, or the command line of a Hydra run."""
+an exit code, or the command line of a Hydra run. A dash in a name is an underscore in the module's."""
 
 INTERRUPTED = 130
 
@@ -65,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(name: str, arguments: list[str]) -> int:
-    module = importlib.import_module(f"punie.commands.{name}")
+    module = importlib.import_module(f"punie.commands.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"punie {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -115,7 +118,8 @@ def _hydra(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"punie: {message}", file=sys.stderr)
+    lines = [printable(line) for line in message.split("\n")]  # it may quote a file that nobody vouches for
+    print("punie: " + "\n".join(lines), file=sys.stderr)
     return code
 
 

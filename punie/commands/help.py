@@ -35,7 +35,8 @@ def text(commands: dict[str, str]) -> str:
     """The help, with the commands given and the groups found in conf/."""
     conf = resource("conf")
     groups = {name: sorted(path.stem for path in (conf / name).glob("*.yaml")) for name in _SHOWN}
+    width = max(map(len, commands))
     return _TEXT.format(
-        commands="\n".join(f"  punie {name:<8} {words}" for name, words in commands.items()),
+        commands="\n".join(f"  punie {name:<{width}} {words}" for name, words in commands.items()),
         groups="\n".join(f"  {name:<10}{', '.join(options)}" for name, options in groups.items()),
     )

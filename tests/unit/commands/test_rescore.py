@@ -1,0 +1,174 @@
+"""``punie rescore``: today's scores of yesterday's answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.__main__ import main
+from tests.unit.commands.runs import RIGHT, make_run, records, write_records
+
+
+def snapshot(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def test_nothing_changes_when_nothing_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records that today's scorers wrote keep every score; the exit code is 0 and the run's files stay."""
+    run = make_run(tmp_path / "run", records())
+    before = snapshot(run)
+    assert main(["rescore", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "0 of 4 answers are scored otherwise" in out
+    assert "→" not in out
+    assert "b" * 64 in out
+    assert "unverified" not in out
+    assert snapshot(run) == before
+
+
+def test_what_changed_is_named_old_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An answer that older scorers judged otherwise is named with id and repeat; the exit code is 1."""
+    old = records()
+    old[0]["scores"]["strict"] = {"value": 0.0, "reason": "wrong tool"}
+    old[0]["taxonomy"] = "wrong tool"
+    run = make_run(tmp_path / "run", old)
+    before = snapshot(run)
+    assert main(["rescore", str(run), "--out", str(tmp_path / "new.jsonl")]) == 1
+    out = capsys.readouterr().out
+    assert "git-01, repeat 0: strict 0 → 1, wrong tool → correct" in out
+    assert "1 of 4 answers are scored otherwise" in out
+    assert "0.000 → 0.250" in out
+    assert [json.loads(line) for line in (tmp_path / "new.jsonl").open()] == records()
+    assert snapshot(run) == before
+
+
+def test_a_missing_answer_stays_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing answer is neither scored nor changed, and no overall score is made up without it."""
+    run = make_run(tmp_path / "run", records([RIGHT, None, "I see.", RIGHT]))
+    assert main(["rescore", str(run)]) == 0
+    (overall,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("overall")]
+    assert overall.split() == ["overall", "3", "–", "–"]
+
+
+def test_edited_answers_are_not_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output that was edited after the run makes the identity of its scores unverified."""
+    run = make_run(tmp_path / "run", records())
+    rows = records()
+    rows[2]["output"] = RIGHT
+    write_records(run, rows)
+    assert main(["rescore", str(run)]) == 1
+    assert "identity: unverified (samples.jsonl is not as the run wrote it)" in capsys.readouterr().out
+
+
+def test_escapes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control sequences in ids, categories and the record of what became of an answer are printed escaped."""
+    rows = records()
+    for row in rows:
+        row["id"] += "\x1b[2J"
+        row["category"] = "git\x9b\nlsp"
+        row["taxonomy"] = "\x1b]0;owned\x07"
+    run = make_run(tmp_path / "run", rows)
+    assert main(["rescore", str(run)]) == 1
+    out = capsys.readouterr().out
+    assert "\\x1b]0;owned\\x07 → correct" in out
+    assert [char for char in out if not char.isprintable() and char != "\n"] == []
+
+
+def wrong(**changes: Any) -> str:
+    return json.dumps({**records()[0], **changes})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{not json", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("{}", "no 'id'"),
+        ("", "empty"),
+        ("{\x1b", "not JSON"),
+        ('{"a":' * 100_000, "not JSON"),
+        (wrong(output=None), "'output' is None"),
+        (wrong(scores={"keyword": {"value": 1.0}}), "'scores' is"),
+        (wrong(scores=[]), "'scores' is"),
+        (wrong(expect=[{"tool": 1}]), "'expect' is"),
+        (wrong(match="some"), "'match' is some"),
+        (wrong(repeat=True), "'repeat' is True"),
+        (wrong(missing=3), "'missing' is 3"),
+        (wrong(output="\ud83d"), "half of a surrogate pair"),
+        (json.dumps(records()[0]), "also on line 1"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
+)
+def test_a_broken_record_is_named_with_its_line(
+    line: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with a line, file, line and fault are named; there is no traceback and no score."""
+    run = make_run(tmp_path / "run", records())
+    first = (run / "samples.jsonl").read_text().splitlines(keepends=True)[0]
+    (run / "samples.jsonl").write_text(first + line + "\n")
+    assert main(["rescore", str(run)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{run}/samples.jsonl:2" in err
+    assert words in err
+    assert "\x1b" not in err
+
+
+def test_an_old_format_does_not_flood_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many lines that lack what is needed, the count and the first ten are named."""
+    run = make_run(tmp_path / "run", records())
+    write_records(run, [{"id": str(number), "output": "x"} for number in range(300)])
+    assert main(["rescore", str(run)]) == 1
+    err = capsys.readouterr().err
+    assert "300 of its lines are wrong" in err
+    assert err.count("samples.jsonl:") == 10
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_no_records_are_an_error_for_people(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A samples.jsonl that is empty or gone is said."""
+    run = make_run(tmp_path / "run", records())
+    (run / "samples.jsonl").unlink()
+    if content is not None:
+        (run / "samples.jsonl").write_text(content)
+    assert main(["rescore", str(run)]) == 1
+    assert "samples.jsonl" in capsys.readouterr().err
+
+
+def test_nothing_but_missing_answers_has_no_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every answer is missing, that is said with the first reason."""
+    run = make_run(tmp_path / "run", records())
+    write_records(run, records([None, None]))
+    assert main(["rescore", str(run)]) == 1
+    assert "the server closed the connection" in capsys.readouterr().err
+
+
+def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--out`` refuses a file that exists, the run's own record among them."""
+    run = make_run(tmp_path / "run", records())
+    before = snapshot(run)
+    assert main(["rescore", str(run), "--out", str(run / "samples.jsonl")]) == 1
+    assert "there already" in capsys.readouterr().err
+    assert snapshot(run) == before
+
+
+def test_hostile_code_is_only_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code in a recorded answer runs in the sandbox alone: it touches no file, and rescoring goes on."""
+    marker = tmp_path / "marker"
+    hostile = RIGHT.replace("print(git_status())", f"open({str(marker)!r}, 'w').write('x')\nwhile True: pass")
+    run = make_run(tmp_path / "run", records())
+    rows = records()
+    rows[0]["output"], rows[1]["output"] = hostile, RIGHT.replace("git_status()", "'\x00\x1b' * 10**12")
+    write_records(run, rows)
+    assert main(["rescore", str(run)]) == 1
+    assert "git-01, repeat 0" in capsys.readouterr().out
+    assert not marker.exists()
