@@ -24,6 +24,7 @@ COMMANDS = {
     "show": "a finished run: scores, sampling, and the digests of what gave them",
     "rescore": "apply today's parser and scorers to a run's recorded answers, without a model",
     "export": "copy a run's quantized model out of the store, with a model card",
+    "export-inspect": "write a run's answers and scores as a log for Inspect",
     "tiny": "rebuild an embedded model",
 }
 """Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments)``, which returns

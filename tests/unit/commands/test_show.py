@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_broken_run_is_an_error_for_people(
 @pytest.mark.parametrize("field", ["scores", "sampling", "identity", "generation", "verdict", "target"])
 @pytest.mark.parametrize("value", [None, [], {}, 10**400, "text"])
 def test_a_result_of_another_shape_is_an_error_for_people(
-    field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    field: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A field of results.json with another type ends in a message or is shown as it is, never a traceback."""
     run = make_run(tmp_path / "run", records(), **{field: value})

@@ -1,0 +1,219 @@
+"""``punie export-inspect`` beside Inspect itself. CONTRIBUTING says how to run these."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.__main__ import main
+from tests.conftest import World, read_json
+from tests.unit.commands.runs import RIGHT, SAMPLING, make_run, records, write_records
+
+pytestmark = pytest.mark.inspect
+
+
+@pytest.fixture(scope="session")
+def inspect_log() -> Any:
+    """Inspect's own reader of logs."""
+    return pytest.importorskip("inspect_ai.log", reason="needs punie[inspect]; see CONTRIBUTING")
+
+
+def export(run: Path, out: Path) -> Path:
+    assert main(["export-inspect", str(run), str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def twice(world: World) -> Path:
+    """A real run with two answers to each prompt, at temperature 0.7."""
+    return world.run("eval.repeats=2", "eval.temperature=0.7")
+
+
+@pytest.mark.parametrize("suffix", ["eval", "json"])
+def test_inspect_reads_what_the_run_recorded(
+    suffix: str, twice: Path, tmp_path: Path, inspect_log: Any
+) -> None:
+    """Every answer of a real run is there with prompt, output, both scores, their reasons, and tokens."""
+    log = inspect_log.read_eval_log(str(export(twice, tmp_path / f"run.{suffix}")))
+    rows = [json.loads(line) for line in (twice / "samples.jsonl").open(encoding="utf-8")]
+    assert len(rows) == 54
+    found = [
+        (
+            sample.id,
+            sample.epoch - 1,
+            sample.input,
+            sample.output.completion,
+            {name: (score.value, score.explanation) for name, score in sample.scores.items()},
+            (sample.output.usage.input_tokens, sample.output.usage.output_tokens),
+            sample.output.stop_reason == "max_tokens",
+            sample.scores["strict"].metadata["taxonomy"],
+            sample.error,
+        )
+        for sample in log.samples
+    ]
+    assert found == [
+        (
+            row["id"],
+            row["repeat"],
+            row["prompt"],
+            row["output"],
+            {name: (score["value"], score["reason"]) for name, score in row["scores"].items()},
+            (row["prompt_tokens"], len(row["tokens"])),
+            row["finish_reason"] == "length",
+            row["taxonomy"],
+            None,
+        )
+        for row in rows
+    ]
+
+
+def test_the_header_binds_scores_to_what_gave_them(twice: Path, tmp_path: Path, inspect_log: Any) -> None:
+    """Scores, sampling parameters, model, suite, tokens and every digest are those of results.json."""
+    log = inspect_log.read_eval_log(str(export(twice, tmp_path / "run.eval")), header_only=True)
+    results = read_json(twice / "results.json")
+    identity, found = results["identity"], log.eval.metadata["identity"]
+    del identity["weights"]["tensors"]
+    assert found == identity
+    assert log.eval.metadata["sampling"] == results["sampling"]
+    assert (log.plan.config.temperature, log.plan.config.seed) == (0.7, results["sampling"]["seed"])
+    assert (log.status, log.eval.model, log.eval.dataset.name) == (
+        "success",
+        "punie/tiny/quantized",
+        "core27",
+    )
+    assert log.eval.config.epochs == 2
+    (usage,) = log.stats.model_usage.values()
+    assert usage.output_tokens == results["generation"]["tokens"]
+    for score in log.results.scores:
+        overall = results["scores"][score.name]["overall"]
+        assert score.metrics["mean"].value == overall["mean"]
+        assert score.metrics["stderr"].value == overall["stderr"]
+        for category, each in results["scores"][score.name]["categories"].items():
+            assert score.metrics[category].value == each["mean"]
+
+
+def test_missing_answers_are_errors_in_place(tmp_path: Path, inspect_log: Any) -> None:
+    """A missing answer is a sample with its error and no score; then there is no overall score either."""
+    run = make_run(tmp_path / "run", records([RIGHT, None, "I see.", RIGHT]))
+    log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
+    missing = log.samples[1]
+    assert (missing.id, missing.epoch) == ("git-01", 2)
+    assert missing.error.message == "the server closed the connection"
+    assert not missing.scores
+    assert log.status == "error"
+    assert "1 of 4 answers are missing" in log.error.message
+    assert (log.results.total_samples, log.results.completed_samples) == (4, 3)
+    assert ["mean" in score.metrics for score in log.results.scores] == [False, False]
+
+
+def test_missing_answers_that_are_allowed_leave_a_score(tmp_path: Path, inspect_log: Any) -> None:
+    """With ``eval.allow_missing`` the mean is over the answers that are there."""
+    rows = records([RIGHT, None, "I see.", RIGHT])
+    run = make_run(tmp_path / "run", rows, ["eval.allow_missing=true"])
+    log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
+    assert log.status == "success"
+    assert log.results.scores[0].metrics["mean"].value == pytest.approx(1 / 3)
+
+
+def test_nothing_but_missing_answers_is_a_log_too(tmp_path: Path, inspect_log: Any) -> None:
+    """A record without any answer is exported as errors, without scores."""
+    run = make_run(tmp_path / "run", records())
+    write_records(run, records([None, None, None, None]))
+    log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
+    assert [sample.error is not None for sample in log.samples] == [True] * 4
+    assert (log.status, log.results.scores) == ("error", [])
+
+
+@pytest.mark.parametrize("suffix", ["eval", "json"])
+def test_the_same_run_gives_the_same_log(suffix: str, twice: Path, tmp_path: Path, inspect_log: Any) -> None:
+    """Two exports of a run are byte for byte the same: ids and times come from the record."""
+    first = export(twice, tmp_path / f"first.{suffix}")
+    time.sleep(2.1)  # a zip counts time in steps of two seconds
+    assert first.read_bytes() == export(twice, tmp_path / f"second.{suffix}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"first.{suffix}", f"second.{suffix}"]
+
+
+def test_every_inspect_can_unpack_a_log(twice: Path, tmp_path: Path, inspect_log: Any) -> None:
+    """A .eval file needs nothing but the zip compression that all versions know."""
+    import zipfile
+
+    with zipfile.ZipFile(export(twice, tmp_path / "run.eval")) as packed:
+        assert {entry.compress_type for entry in packed.infolist()} == {zipfile.ZIP_DEFLATED}
+
+
+def test_hostile_text_stays_text(tmp_path: Path, inspect_log: Any) -> None:
+    """Control characters, HTML and what looks like Inspect's own attachments come back as they were."""
+    hostile = "\x1b[2J\x00<script>alert(1)</script>\u2028attachment://" + "0" * 32
+    run = make_run(tmp_path / "run", records([hostile, None]))
+    rows = records([hostile, None])
+    rows[1]["missing"] = hostile
+    write_records(run, rows)
+    for suffix in ("eval", "json"):
+        log = inspect_log.read_eval_log(str(export(run, tmp_path / f"run.{suffix}")))
+        assert log.samples[0].output.completion == hostile
+        assert log.samples[1].error.message == hostile
+        assert "\x1b" not in log.samples[1].error.traceback_ansi
+
+
+def test_edited_answers_are_marked(tmp_path: Path, inspect_log: Any) -> None:
+    """Answers that are not as the run wrote them make the log's identity unverified, in its tags too."""
+    run = make_run(tmp_path / "run", records())
+    write_records(run, records([RIGHT, RIGHT, RIGHT, RIGHT]))
+    log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
+    assert "not as the run wrote it" in log.eval.metadata["identity"]["unverified"]
+    assert log.eval.tags == ["identity: unverified"]
+
+
+def test_results_of_another_type_are_an_error_for_people(
+    tmp_path: Path, inspect_log: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sampling parameter that is no number ends in a message, and leaves no file."""
+    run = make_run(tmp_path / "run", records(), sampling={**SAMPLING, "temperature": "hot"})
+    assert main(["export-inspect", str(run), str(tmp_path / "run.eval")]) == 1
+    assert "not the directory of a finished run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_inspect_view_opens_the_log(twice: Path, tmp_path: Path, inspect_log: Any) -> None:
+    """``inspect view`` lists the log and serves its header."""
+    log = export(twice, tmp_path / "logs/run.eval")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "inspect_ai", "view", "start", "--log-dir", str(log.parent)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "view.txt").open("w") as output:
+        viewer = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        listed = get(f"http://127.0.0.1:{port}/api/logs", viewer)
+        (file,) = listed["files"]
+        assert file["name"].endswith("/logs/run.eval")
+        name = urllib.parse.quote(file["name"], safe="")
+        header = get(f"http://127.0.0.1:{port}/api/logs/{name}?header-only=0", viewer)
+        assert header["eval"]["model"] == "punie/tiny/quantized"
+    finally:
+        viewer.terminate()
+        viewer.wait(timeout=20)
+
+
+def get(url: str, viewer: subprocess.Popen[Any]) -> Any:
+    """The JSON at an address of the viewer, as soon as it answers."""
+    for _ in range(300):
+        assert viewer.poll() is None
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.1)  # it is still starting
+    raise AssertionError(f"no answer from {url}")
