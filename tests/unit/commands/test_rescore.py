@@ -77,10 +77,6 @@ def test_escapes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.Captur
     assert [char for char in out if not char.isprintable() and char != "\n"] == []
 
 
-def wrong(**changes: Any) -> str:
-    return json.dumps({**records()[0], **changes})
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -90,25 +86,26 @@ def wrong(**changes: Any) -> str:
         ("", "empty"),
         ("{\x1b", "not JSON"),
         ('{"a":' * 100_000, "not JSON"),
-        (wrong(output=None), "'output' is None"),
-        (wrong(scores={"keyword": {"value": 1.0}}), "'scores' is"),
-        (wrong(scores=[]), "'scores' is"),
-        (wrong(expect=[{"tool": 1}]), "'expect' is"),
-        (wrong(match="some"), "'match' is some"),
-        (wrong(repeat=True), "'repeat' is True"),
-        (wrong(missing=3), "'missing' is 3"),
-        (wrong(output="\ud83d"), "half of a surrogate pair"),
-        (json.dumps(records()[0]), "also on line 1"),
+        ({"output": None}, "'output' is None"),
+        ({"scores": {"keyword": {"value": 1.0}}}, "'scores' is"),
+        ({"scores": []}, "'scores' is"),
+        ({"expect": [{"tool": 1}]}, "'expect' is"),
+        ({"match": "some"}, "'match' is some"),
+        ({"repeat": True}, "'repeat' is True"),
+        ({"missing": 3}, "'missing' is 3"),
+        ({"output": "\ud83d"}, "half of a surrogate pair"),
+        ({}, "also on line 1"),
     ],
-    ids=lambda value: value[:24] if isinstance(value, str) else None,
+    ids=lambda value: str(value)[:24],
 )
 def test_a_broken_record_is_named_with_its_line(
-    line: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    line: str | dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is wrong with a line, file, line and fault are named; there is no traceback and no score."""
+    """Text, or a good record with other fields: file, line and fault are named, and there is no score."""
     run = make_run(tmp_path / "run", records())
-    first = (run / "samples.jsonl").read_text().splitlines(keepends=True)[0]
-    (run / "samples.jsonl").write_text(first + line + "\n")
+    first = records()[0]
+    second = line if isinstance(line, str) else json.dumps({**first, **line})
+    (run / "samples.jsonl").write_text(f"{json.dumps(first)}\n{second}\n")
     assert main(["rescore", str(run)]) == 1
     out, err = capsys.readouterr()
     assert out == ""

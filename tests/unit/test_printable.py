@@ -1,0 +1,29 @@
+"""What may stand on a terminal."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from punie.printable import printable, printable_value
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
+def test_nothing_in_a_text_moves_the_cursor(text: str) -> None:
+    """Any text, halves of surrogate pairs too, comes out printable, on one line, and can be encoded."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown.encode().decode() == shown
+
+
+def test_what_is_printable_stays() -> None:
+    """Letters, spaces and signs of any script stay as they are; the rest is escaped where it stands."""
+    assert printable("né → 工具 “a b” 🙂") == "né → 工具 “a b” 🙂"
+    assert printable("a\x1b[31m\nb\x9b\u202e") == "a\\x1b[31m\\nb\\x9b\\u202e"
+
+
+def test_a_value_is_made_printable_throughout() -> None:
+    """Texts in lists, objects and the names of fields are escaped; numbers and null stay what they are."""
+    assert printable_value({"\x1b": ["\x07", 1.5, None, {"a": True}]}) == {
+        "\\x1b": ["\\x07", 1.5, None, {"a": True}]
+    }
