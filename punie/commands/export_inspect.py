@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SUFFIXES = (".eval", ".json")
+_SAMPLING = ("temperature", "top_p", "top_k", "seed", "max_tokens", "stop", "repeats")
+"""What Inspect has a field for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +92,7 @@ def _header(
         "model": f"punie/{config.model.name}/{results['target']}",
         "started": source.status["started"],
         "ended": source.status["ended"],
-        "sampling": results["sampling"],
+        "sampling": {name: results["sampling"][name] for name in _SAMPLING},
         "suite": results["identity"]["suite"]["name"],
         "packages": {name: version for name, version in provenance["packages"].items() if version},
         "tags": ["identity: unverified"] if doubts else [],

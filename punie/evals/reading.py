@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+_LARGEST = sys.float_info.max
+
+
 def _wrong(record: Mapping[str, Any]) -> Iterator[str]:
     """All that keeps a JSON object from being a record."""
     fields = _ASKED if record.get("missing") is not None else _ASKED | _ANSWERED
@@ -84,7 +87,8 @@ def _count(value: object) -> bool:
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # ty: ignore[invalid-argument-type]
+    # A whole number may be too large for a float; compared, it is not converted. NaN is in no range.
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # ty: ignore[unsupported-operator]
 
 
 def _calls(value: object) -> bool:

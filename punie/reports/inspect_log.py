@@ -70,7 +70,7 @@ def build(
         model: What answered, as Inspect names models.
         started: When the run began, as ISO 8601.
         ended: When it ended.
-        sampling: As in results.json; what Inspect has no field for is in ``metadata`` alone.
+        sampling: ``temperature``, ``top_p``, ``top_k``, ``seed``, ``max_tokens``, ``stop``, ``repeats``.
         suite: The suite's name, Inspect's data set.
         packages: Versions by name.
         metadata: Whatever else is to be in the log's header, such as the identity.
@@ -187,7 +187,8 @@ def _sample(record: Record, model: str) -> EvalSample:
             explanation=score["reason"],
             metadata={field: record.get(field) for field in _JUDGED} if name == "strict" else None,
         )
-        for name, score in record["scores"].items()
+        for name in ("strict", "keyword")
+        for score in [record["scores"][name]]
     }
     sample.metadata |= {name: record[name] for name in _ANSWERED}
     return sample

@@ -175,11 +175,12 @@ def test_edited_answers_are_marked(tmp_path: Path, inspect_log: Any) -> None:
     assert log.eval.tags == ["identity: unverified"]
 
 
+@pytest.mark.parametrize("sampling", [None, {}, {**SAMPLING, "temperature": "hot"}])
 def test_results_of_another_type_are_an_error_for_people(
-    tmp_path: Path, inspect_log: Any, capsys: pytest.CaptureFixture[str]
+    sampling: Any, tmp_path: Path, inspect_log: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A sampling parameter that is no number ends in a message, and leaves no file."""
-    run = make_run(tmp_path / "run", records(), sampling={**SAMPLING, "temperature": "hot"})
+    """Sampling parameters that are not there, or not numbers, end in a message and leave no file."""
+    run = make_run(tmp_path / "run", records(), sampling=sampling)
     assert main(["export-inspect", str(run), str(tmp_path / "run.eval")]) == 1
     assert "not the directory of a finished run" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
