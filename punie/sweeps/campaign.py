@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -17,13 +18,15 @@ from punie.files import write_json
 from punie.progress import Reporter
 from punie.provenance.capture import now
 from punie.sweeps import summary
-from punie.sweeps.job import GATE, STATUS, STOP, SweepInterrupted, end, read_status
+from punie.sweeps.job import GATE, STATUS, STOP, SweepInterrupted, end, is_running, read_status
 from punie.sweeps.plan import Job, SweepPlan, shown
 from punie.sweeps.shared import prepared
 from punie.sweeps.watch import watching
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
+_EVERY = 0.5
+"""Seconds between looks at jobs that are still running."""
 Launch = Callable[[Sequence[Sequence[str]], int], object]
 """Takes the overrides of several jobs and the first one's number; returns when all have ended."""
 
@@ -97,9 +100,11 @@ class Campaign:
         write_json(self.folder / STATUS, {"schema": 1, "status": status, "started": began, "ended": ended})
 
     def _clear(self) -> None:
-        """Forget how jobs ended that are to be run again."""
+        """Forget how jobs ended that are to be run again; some may still be running elsewhere."""
         (self.folder / STOP).unlink(missing_ok=True)
         for job in self.plan.jobs:
+            if self._status(job) != "finished":
+                self._wait_for([job])
             if self._status(job) != "finished":
                 (self.folder / job.folder / STATUS).unlink(missing_ok=True)
         self._record("running", now())
@@ -136,23 +141,33 @@ class Campaign:
                 end(self.folder / job.folder, "killed", "its process ended without a word")
 
     def _attempt(self, jobs: Sequence[Job]) -> list[Job]:
-        """Launch jobs together; returns those that were running when the launcher gave up.
+        """Launch jobs together; returns those that began and did not end.
+
+        A launcher may give up while others of its jobs are still running, elsewhere: those are waited for.
 
         Raises:
             PunieError: It gave up before any of them began.
         """
+        cause: Exception | None = None
         try:
             self._launch([launch_overrides(job, self.folder) for job in jobs], jobs[0].number)
         except Exception as error:  # a launcher raises what it likes when a worker is killed
             log.info("the launcher gave up: %s: %s", type(error).__name__, error)
-            if len(self._in("planned", jobs=jobs)) == len(jobs):
-                raise PunieError(
-                    "The launcher cannot start jobs.",
-                    where=self.folder,
-                    found=f"{type(error).__name__}: {error}",
-                    next_step=f"punie resume {shown(self.folder)}, once that is mended",
-                ) from error
+            cause = error
+        self._wait_for(jobs)
+        if len(self._in("planned", jobs=jobs)) == len(jobs):
+            raise PunieError(
+                "The launcher cannot start jobs.",
+                where=self.folder,
+                found=f"{type(cause).__name__}: {cause}" if cause else "it returned, and no job has a record",
+                next_step=f"punie resume {shown(self.folder)}, once that is mended",
+            ) from cause
         return self._in("running", jobs=jobs)
+
+    def _wait_for(self, jobs: Sequence[Job]) -> None:
+        """Let jobs end that are still running, here or on another host."""
+        while any(is_running(self.folder / job.folder) for job in jobs):
+            time.sleep(_EVERY)
 
     def _note_failures(self, jobs: Sequence[Job]) -> None:
         """Remember which stages failed, for the jobs that need them."""

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -27,6 +28,7 @@ from punie.sweeps.compose import differences
 STATUS = "status.json"
 TRACEBACK = "traceback.txt"
 PROGRESS = "progress.log"
+LOCK = ".lock"
 STOP = "stopped"
 """In the sweep's folder: no further job starts."""
 GATE = 3
@@ -48,6 +50,27 @@ def run_job(composed: DictConfig) -> float | None:
         SweepInterrupted: The sweep is to stop.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return _run(composed, folder)
+    except Timeout:
+        return None  # a launcher that gave up on it too early has left it running
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process has the job; its lock tells, on any host that shares the folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _run(composed: DictConfig, folder: Path) -> float | None:
+    if read_status(folder)["status"] not in ("planned", "running"):
+        return None  # it was launched a second time, and has ended meanwhile
     sweep = folder.parent.parent
     if (sweep / STOP).exists():
         end(folder, "skipped", "another job failed (sweep.fail_fast)")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from punie.errors import PunieError
 from punie.files import write_json
@@ -58,6 +60,7 @@ class World:
             write_json(place / job.STATUS, {**write_status, "status": "running"})
         elif end == "finished":
             write_json(place / "results.json", RESULTS)
+            (place / "samples.jsonl").write_text('{"answer": "yes", "seconds": 0.1}\n')
             write_json(place / job.STATUS, {**write_status, "status": "finished"})
         else:
             job.end(place, end, "it went wrong")
@@ -129,6 +132,34 @@ def test_a_launcher_that_cannot_start_jobs_is_told(world: World) -> None:
 
     assert "no such queue" in str(ended(world, launch))
     assert job.read_status(world.folder)["status"] == "failed"
+
+
+def test_a_launcher_that_runs_nothing_is_told(world: World) -> None:
+    """A launcher that returns without a job having left a record ends the sweep too."""
+    assert "no job has a record" in str(ended(world, lambda *_: None))
+
+
+def test_a_job_that_outlives_its_launcher_is_waited_for(world: World) -> None:
+    """The launcher gives up while job 2 still runs elsewhere: its end counts, and it is not run twice."""
+    place = world.folder / world.plan.jobs[2].folder
+    place.mkdir(parents=True)
+    lock = FileLock(place / job.LOCK, thread_local=False)
+
+    def launch(batch: Sequence[Sequence[str]], first: int) -> None:
+        if world.batches:
+            return world.launch(batch, first)
+        world.ends[2] = ["worker killed"]
+        lock.acquire()
+        threading.Timer(1.0, finish).start()
+        return world.launch(batch, first)
+
+    def finish() -> None:
+        world.ends[2] = ["finished"]
+        world._run(world.plan.jobs[2])
+        lock.release()
+
+    assert ended(world, launch) is None
+    assert world.batches == [[0, 2], [1, 3]]
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:

@@ -96,6 +96,24 @@ def test_a_run_below_its_gate_is_finished(run: Any) -> None:
     assert (record["status"], record["exit_code"], record["error"]) == ("finished", 3, "below")
 
 
+def test_a_job_runs_once(run: Any) -> None:
+    """Launched again while it runs, or after it has ended, a job does nothing."""
+    ran = []
+
+    def task(*_: Any) -> float:
+        ran.append(1)
+        assert job.is_running(folder)
+        run(task)
+        write_json(folder / job.STATUS, {"status": "finished"})
+        return 0.5
+
+    folder = Path(job.HydraConfig.get().runtime.output_dir)
+    assert not job.is_running(folder)
+    assert [run(task)[0], run(task)[0]] == [0.5, None]
+    assert len(ran) == 1
+    assert not job.is_running(folder)
+
+
 def test_fail_fast_stops_the_jobs_after(run: Any) -> None:
     """With sweep.fail_fast a failure keeps the next job from starting; without it, it does not."""
     ran = []
@@ -104,11 +122,12 @@ def test_fail_fast_stops_the_jobs_after(run: Any) -> None:
         ran.append(1)
         raise ValueError("a bug")
 
-    run(task, sweep={"fail_fast": False})
-    run(task, sweep={"fail_fast": True})
-    _, folder = run(task, sweep={"fail_fast": True})
+    folder = Path(job.HydraConfig.get().runtime.output_dir)
+    for fail_fast in (False, True, True):
+        (folder / job.STATUS).unlink(missing_ok=True)
+        run(task, sweep={"fail_fast": fail_fast})
     assert len(ran) == 2
-    assert job.read_status(folder)["error"] == "ValueError: a bug"
+    assert job.read_status(folder)["status"] == "skipped"
 
 
 def test_a_job_with_another_config_refuses_to_run(
