@@ -9,7 +9,7 @@ A metric of a sweep is a figure over its jobs:
 
 Each comes with the range it may lie in: by Wilson's interval for the suite's prompts, and with jobs that
 are missing counted either way. Where the whole range has one verdict, the verdict is supported; else the
-suite is too small to tell.
+suite is too small to tell, or, as long as jobs are missing, nothing is decided.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Figure:
     high: float
     about: str
     """What it was taken from, in words."""
+    missing: int = 0
+    """Jobs that it would need and that did not finish."""
 
 
 def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
@@ -62,12 +64,12 @@ def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
         figure = figures[rule["metric"]]
         if figure.value is not None and _fits(rule, figure.value):
             supported = _fits(rule, figure.low) and _fits(rule, figure.high)
+            open_still = bool(figure.missing) and not supported
             carried = "the whole range has this verdict" if supported else "the suite is too small to tell"
-            missing = sum(result is None for *_, result in jobs)
-            if missing and not supported:
-                carried += f", and {missing} jobs are missing"
+            if open_still:
+                carried = f"{figure.missing} jobs are missing"
             return found | {
-                "verdict": rule["verdict"],
+                "verdict": "undecided" if open_still else rule["verdict"],
                 "supported": supported,
                 "why": f"{rule['metric']} is {figure.value:.3g}, between {figure.low:.3g} and "
                 f"{figure.high:.3g} ({figure.about}): {carried}",
@@ -111,7 +113,8 @@ def _mean(
     mean = sum(values) / len(values)
     prompts = max(_prompts(result) for result in of if result is not None)
     low, high = wilson(mean, prompts)
-    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {prompts} prompts")
+    missing = len(of) - len(values)
+    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {prompts} prompts", missing)
 
 
 def _seeds(phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
@@ -126,9 +129,11 @@ def _seeds(phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
         reached += whole and all(judge(result["scores"], phase)["passed"] for result in there)
         sure += whole and all(_criteria(result, phase, 0) for result in there)
         possible += all(_criteria(result, phase, 1) for result in there)
-    if not any(result is not None for *_, result in jobs):
+    missing = sum(result is None for *_, result in jobs)
+    if missing == len(jobs):
         return Figure(None, 0.0, float(len(by_seed)), "no job finished")
-    return Figure(float(reached), float(sure), float(possible), f"{len(by_seed)} seeds, each by its interval")
+    about = f"{len(by_seed)} seeds, each by its interval"
+    return Figure(float(reached), float(sure), float(possible), about, missing)
 
 
 def _criteria(result: Mapping[str, Any], phase: Mapping[str, Any], end: int) -> bool:

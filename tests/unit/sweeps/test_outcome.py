@@ -51,11 +51,14 @@ def test_27_prompts_cannot_tell_what_100_000_can(planned: Planner) -> None:
 
 
 def test_missing_seeds_are_counted_either_way(planned: Planner) -> None:
-    """With two of five seeds missing, two that reach it may be three; none at all is undecided."""
-    found = outcome(seeds(planned, [0.9, 0.9, 0.1, None, None], 100_000))
+    """Two seeds of five missing: one that reaches it may be three, undecided; three that do are enough."""
+    found = outcome(seeds(planned, [0.9, 0.1, 0.1, None, None], 100_000))
     assert found
     assert (found["verdict"], found["supported"]) == ("undecided", False)
     assert "2 jobs are missing" in found["why"]
+    enough = outcome(seeds(planned, [0.9, 0.9, 0.9, None, None], 100_000))
+    assert enough
+    assert (enough["verdict"], enough["supported"]) == ("reproducible", True)
     nothing = outcome(seeds(planned, [None] * 5))
     assert nothing
     assert (nothing["verdict"], nothing["why"]) == ("undecided", "seeds_reaching_criteria: no job finished")
