@@ -24,6 +24,11 @@ from punie.paths import resource
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+_EXTRAS = {
+    f"hydra/launcher/{launcher}": f"pip install 'punie[{extra}]'"
+    for launcher, extra in (("submitit_local", "slurm"), ("submitit_slurm", "slurm"), ("ray", "ray"))
+}
+"""Launchers that another package brings."""
 _PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
 
 
@@ -76,7 +81,7 @@ def translate(error: BaseException) -> PunieError:
             f"There is no {group} called {choice}." if group else f"There is no config called {choice}.",
             where=f"{group}={choice}",
             expected=f"one of {', '.join(options)}" if options else None,
-            next_step=_near(choice, options),
+            next_step=_EXTRAS.get(str(error.missing_cfg_file)) or _near(choice, options),
         )
     if isinstance(error, OverrideParseException):
         return ConfigError(
