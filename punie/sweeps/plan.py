@@ -23,13 +23,13 @@ from punie.config import Config, resolve
 from punie.errors import PunieError
 from punie.files import write_json
 from punie.paths import resource
-from punie.pipeline import Plan, Step
 from punie.provenance.capture import now
-from punie.store.artifacts import Artifact, Miss, Store
+from punie.store.artifacts import Store
 from punie.store.digests import content_digests
-from punie.store.keys import SHORT, artifact_key, digest
+from punie.store.keys import SHORT, digest
 from punie.store.keys import differences as material_differences
 from punie.sweeps.compose import Composed, brief, compose_all, differences, grid
+from punie.sweeps.parts import Part, Remembering, parts_of
 from punie.sweeps.waves import waves
 
 FILE = "plan.json"
@@ -58,29 +58,6 @@ class Job:
     def typed(self) -> Config:
         """Its config as checked, typed objects."""
         return resolve(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), self.config)))
-
-
-@dataclass(frozen=True)
-class Part:
-    """One stage that one or more jobs need."""
-
-    stage: str
-    key: str
-    """``unknown-…`` as long as an input, such as the base model, is not on this machine."""
-    state: str
-    """``hit``, ``miss``, ``skip`` (nothing needs it) or ``blocked``."""
-    reason: str
-    computes: bool
-    seconds: float | None
-    """What the nearest artifact took, longer or shorter with the iterations; None if there is none."""
-    bytes: int
-    """What it will take on disk, roughly; 0 for what is there."""
-    material: Mapping[str, Any] | None
-
-    @property
-    def expensive(self) -> bool:
-        """It is to be built, and no two jobs should want to build it."""
-        return self.computes and self.state != "hit" and self.state != "skip"
 
 
 @dataclass(frozen=True)
@@ -168,9 +145,9 @@ def make(
     problems: dict[str, None] = {}
     parameters: list[int | None] = []
     for number, (whole, one) in enumerate(distinct.items()):
-        store = stores.setdefault(one.config.store.dir, _Remembering(Path(one.config.store.dir)))
+        store = stores.setdefault(one.config.store.dir, Remembering(Path(one.config.store.dir)))
         plan = pipeline.plan(one.config, store)
-        found = _parts(plan, one.config)
+        found = parts_of(plan, one.config)
         jobs.append(Job(number, whole[:SHORT], one.overrides, one.plain, tuple(p.key for p in found)))
         for part in found:
             if part.key not in parts or parts[part.key].state == "skip":  # another job may need it
@@ -291,75 +268,8 @@ def conf_digest() -> str:
     return digest("conf", dict(zip(names, (content_digests([p])[p.name] for p in files), strict=True)))
 
 
-class _Remembering(Store):
-    """A store as it was when it was first looked at: a thousand jobs ask the same questions."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._found: dict[str, Artifact | None] = {}
-        self._why: dict[str, Miss] = {}
-        self._all: dict[str | None, list[Artifact]] = {}
-
-    def find(self, stage: str, key: str) -> Artifact | None:
-        if key not in self._found:
-            self._found[key] = super().find(stage, key)
-        return self._found[key]
-
-    def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
-        key = artifact_key(material)
-        if key not in self._why:
-            self._why[key] = super().explain(stage, material)
-        return self._why[key]
-
-    def artifacts(self, stage: str | None = None) -> Any:
-        if stage not in self._all:
-            self._all[stage] = list(super().artifacts(stage))
-        return iter(self._all[stage])
-
-
 def _stops(problem: PunieError | None) -> bool:
     return problem is not None and not isinstance(problem, NotCached)
-
-
-def _parts(plan: Plan, config: Config) -> list[Part]:
-    """The stages of one job; a key that cannot be known yet is named by the config that decides it."""
-    found: dict[str, Part] = {}
-    for step in plan.steps:
-        upstream = [found[name].key for name in step.stage.needs(step.settings)]
-        identity = [step.stage.name, step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
-        found[step.stage.name] = Part(
-            stage=step.stage.name,
-            key=step.key or f"unknown-{digest('unknown', identity)}",
-            state=step.state,
-            reason=step.reason,
-            computes=step.stage.computes,
-            seconds=None if step.artifact else _seconds(step),
-            bytes=0 if step.artifact or not step.needed else _bytes(step, plan, config),
-            material=step.material,
-        )
-    return list(found.values())
-
-
-def _seconds(step: Step) -> float | None:
-    nearest = step.miss.nearest if step.miss else None
-    if nearest is None or step.material is None:
-        return None
-    seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
-    then, now_is = (
-        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
-    )
-    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
-
-
-def _bytes(step: Step, plan: Plan, config: Config) -> int:
-    """The nearest artifact's size; for a model, what it will be downloaded or quantized to."""
-    fetched = any(isinstance(other.problem, NotCached) for other in plan.steps)
-    download = int((config.model.size_gb or 0) * 1e9) if fetched else 0
-    if step.stage.name == "base":
-        return download
-    if step.stage.name == "quantize":
-        return plan.needed_bytes - download
-    return step.miss.nearest.size if step.miss and step.miss.nearest else 0
 
 
 def _waves(jobs: Sequence[Job], parts: Mapping[str, Part]) -> tuple[tuple[int, ...], ...]:

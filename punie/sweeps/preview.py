@@ -16,7 +16,8 @@ from tabulate import tabulate
 from punie.config.compose import CONFIG_NAME, VERSION_BASE, prepare, quote_phases, translate
 from punie.stages import STAGES
 from punie.store.keys import SHORT
-from punie.sweeps.plan import Part, SweepPlan, make
+from punie.sweeps.parts import Part
+from punie.sweeps.plan import SweepPlan, make
 
 _SHOWN = 30
 _HYDRA_MODE = "hydra.mode=MULTIRUN"

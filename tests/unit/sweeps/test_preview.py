@@ -17,12 +17,16 @@ from tests.unit.sweeps.conftest import Planner
 AXES = ("seed=0,1,0", "eval.temperature=0.0,0.5")
 
 
-def build(plan: SweepPlan, *stages: str) -> None:
-    """Put empty artifacts of the first job's stages into the store."""
+def build(plan: SweepPlan, *stages: str) -> dict[str, float]:
+    """Put empty artifacts of the first job's stages into the store; returns the seconds of each."""
+    took = {}
     for part in plan.parts_of(plan.jobs[0]):
         if part.stage in stages:
             assert part.material
-            Store(Path("outputs/store")).get_or_build(part.stage, part.material, lambda _: time.sleep(0.2))
+            store = Store(Path("outputs/store"))
+            made, _ = store.get_or_build(part.stage, part.material, lambda _: time.sleep(0.2))
+            took[part.stage] = made.manifest["seconds"]
+    return took
 
 
 def test_an_empty_store_has_all_to_build(planned: Planner) -> None:
@@ -37,15 +41,17 @@ def test_an_empty_store_has_all_to_build(planned: Planner) -> None:
 
 def test_past_timings_give_the_time(planned: Planner) -> None:
     """With a training, a model and an evaluation in the store, the rest is estimated by what they took."""
-    build(planned(*AXES), "preflight", "base", "train", "quantize", "evaluate")
+    took = build(planned(*AXES), "preflight", "base", "train", "quantize", "evaluate")
     found = preview.figures(planned(*AXES))
     rows = {row["stage"]: row for row in found["stages"]}
     assert (rows["train"]["hit"], rows["train"]["miss"]) == (1, 1)
     assert rows["train"]["reasons"] == ["lora.seed 0 → 1"]
     assert found["waves"] == [2, 2]
-    assert found["seconds"] == pytest.approx(5 * 0.2, abs=0.3)  # one training, one model, three evaluations
+    expected = took["train"] + took["quantize"] + 3 * took["evaluate"]
+    assert found["seconds"] == pytest.approx(expected, abs=0.06)
     longer = preview.figures(planned(*AXES, "lora.iters=800"))
-    assert longer["seconds"] == pytest.approx(2 * 0.4 + 2 * 0.2 + 4 * 0.2, abs=0.5)
+    expected = 2 * 2 * took["train"] + 2 * took["quantize"] + 4 * took["evaluate"]
+    assert longer["seconds"] == pytest.approx(expected, abs=0.06)
 
 
 def test_the_command_prints_it(planned: Planner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,112 @@
+"""The stages of one job as parts of a sweep: their keys, what is missing, and what that will take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from punie.backend.resolve import NotCached
+from punie.config import Config
+from punie.pipeline import Plan, Step
+from punie.store.artifacts import Artifact, Miss, Store
+from punie.store.keys import artifact_key, digest
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage that one or more jobs need."""
+
+    stage: str
+    key: str
+    """``unknown-…`` as long as an input, such as the base model, is not on this machine."""
+    state: str
+    """``hit``, ``miss``, ``skip`` (nothing needs it) or ``blocked``."""
+    reason: str
+    computes: bool
+    seconds: float | None
+    """What the nearest artifact took, longer or shorter with the iterations; None if there is none."""
+    bytes: int
+    """What it will take on disk, roughly; 0 for what is there."""
+    material: Mapping[str, Any] | None
+
+    @property
+    def expensive(self) -> bool:
+        """It is to be built, and no two jobs should want to build it."""
+        return self.computes and self.state != "hit" and self.state != "skip"
+
+
+def parts_of(plan: Plan, config: Config) -> list[Part]:
+    """The stages of one job; a key that cannot be known yet is named by the config that decides it."""
+    found: dict[str, Part] = {}
+    for step in plan.steps:
+        upstream = [found[name].key for name in step.stage.needs(step.settings)]
+        identity = [step.stage.name, step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
+        found[step.stage.name] = Part(
+            stage=step.stage.name,
+            key=step.key or f"unknown-{digest('unknown', identity)}",
+            state=step.state,
+            reason=step.reason,
+            computes=step.stage.computes,
+            seconds=None if step.artifact else _seconds(step),
+            bytes=0 if step.artifact or not step.needed else _bytes(step, plan, config),
+            material=step.material,
+        )
+    return list(found.values())
+
+
+def _seconds(step: Step) -> float | None:
+    nearest = step.miss.nearest if step.miss else None
+    if nearest is None or step.material is None:
+        return None
+    seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
+    then, now_is = (
+        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
+    )
+    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
+
+
+def _bytes(step: Step, plan: Plan, config: Config) -> int:
+    """The nearest artifact's size; for a model, what it will be downloaded or quantized to."""
+    fetched = any(isinstance(other.problem, NotCached) for other in plan.steps)
+    download = int((config.model.size_gb or 0) * 1e9) if fetched else 0
+    if step.stage.name == "base":
+        return download
+    if step.stage.name == "quantize":
+        return plan.needed_bytes - download
+    return step.miss.nearest.size if step.miss and step.miss.nearest else 0
+
+
+class Remembering(Store):
+    """A store as it was when it was first looked at: a thousand jobs ask the same questions.
+
+    Args:
+        root: The store's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._found: dict[str, Artifact | None] = {}
+        self._why: dict[str, Miss] = {}
+        self._all: dict[str | None, list[Artifact]] = {}
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The artifact of a key, as it was at the first look."""
+        if key not in self._found:
+            self._found[key] = super().find(stage, key)
+        return self._found[key]
+
+    def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
+        """Why it was not there."""
+        key = artifact_key(material)
+        if key not in self._why:
+            self._why[key] = super().explain(stage, material)
+        return self._why[key]
+
+    def artifacts(self, stage: str | None = None) -> Any:
+        """Every artifact, as they were at the first look."""
+        if stage not in self._all:
+            self._all[stage] = list(super().artifacts(stage))
+        return iter(self._all[stage])
