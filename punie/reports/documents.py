@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from tabulate import tabulate
 
-from punie.reports.plots import lock_curves, truncation_name
+from punie.reports.answers import MARKS, answers
+from punie.reports.plots import category_scores, lock_curves, loss_curves, truncation_name
+from punie.reports.text import cell, code, fence, visible, visible_html
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,24 +46,25 @@ def score_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the score table: overall and by category, both scores, the baseline's.
 
+    The interval is strict's; keyword, whose scores are not only 0 and 1, has a standard error.
+
     Args:
         results: As in results.json.
         baseline: ``overall`` and ``categories`` as published; None if there are none.
     """
-    keyword, strict = results["scores"]["keyword"], results["scores"]["strict"]
-    headers = ["category", "n", "keyword", "strict"] + (["baseline"] if baseline else [])
-
-    def row(name: str, pick: Any, published: float | None) -> list[str]:
-        cells = [name, str(pick(keyword)["n"]), _share(pick(keyword)["mean"]), _share(pick(strict)["mean"])]
-        return cells + ([_share(published)] if baseline else [])
-
-    published = (baseline or {}).get("categories", {})
-    rows = [
-        row(name, lambda score, name=name: score["categories"][name], published.get(name))
-        for name in keyword["categories"]
-    ]
-    rows.append(row("overall", lambda score: score["overall"], (baseline or {}).get("overall")))
-    return headers, rows
+    scores = results["scores"]
+    published = {**(baseline or {}).get("categories", {}), "overall": (baseline or {}).get("overall")}
+    headers = ["category", "n", "keyword", "stderr", "strict", "95 % interval"]
+    rows = []
+    for name in (*scores["strict"]["categories"], "overall"):
+        keyword, strict = (
+            scores[score]["overall"] if name == "overall" else scores[score]["categories"][name]
+            for score in ("keyword", "strict")
+        )
+        reach = "–" if strict["interval"] is None else "{:.2f} to {:.2f}".format(*strict["interval"])
+        values = (_share(keyword["mean"]), _share(keyword["stderr"]), _share(strict["mean"]), reach)
+        rows.append([name, str(strict["n"]), *values, *([_share(published.get(name))] if baseline else [])])
+    return headers + (["baseline"] if baseline else []), rows
 
 
 def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
@@ -69,7 +75,7 @@ def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> 
         headers,
         tablefmt="simple",
         disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1),
+        colalign=_alignment(headers),
     )
     sampling = results["sampling"]
     lines = [
@@ -122,28 +128,45 @@ def markdown(facts: Facts) -> str:
 
 
 def html(facts: Facts) -> str:
-    """report.html: one file, no network, no scripts; everything from the model is escaped."""
-    return _render("report.html.jinja", facts, autoescape=True)
+    """report.html: one file that loads nothing; its one script is the page's own, which its policy names."""
+    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    info, lock = facts.info.get("train"), facts.results.get("lock")
+    return _render(
+        "report.html.jinja",
+        facts,
+        autoescape=True,
+        style=Markup((_TEMPLATES / "report.css").read_text("utf-8")),  # noqa: S704 - our own
+        script=Markup(script),  # noqa: S704 - our own
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        marks=MARKS,
+        scores_svg=category_scores(facts.results["scores"], _baseline(facts)),
+        loss_svg=info and loss_curves(facts.metrics, _checkpoints(facts), info["selected_iter"]),
+        lock_svg=lock and lock_curves(lock),
+    )
 
 
-def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
-    baseline = (facts.phase or {}).get("baseline")
-    headers, rows = score_table(facts.results, baseline)
+def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> str:
+    headers, rows = score_table(facts.results, _baseline(facts))
     cells = [[cell(value) for value in row] for row in rows]
-    lock = facts.results.get("lock")
+    shown = answers(facts.samples)
     return (
         environment(autoescape=autoescape)
         .get_template(template)
         .render(
-            **asdict(facts),
+            **{field.name: getattr(facts, field.name) for field in fields(facts)},
             headers=headers,
             rows=rows,
-            table=tabulate(cells, headers, tablefmt="github", disable_numparse=True),
+            table=tabulate(
+                cells, headers, tablefmt="github", disable_numparse=True, colalign=_alignment(headers)
+            ),
             interval=interval(facts.results),
-            curve=_curve(facts.metrics),
+            answers=shown,
+            anchors={answer.id: answer.anchor for answer in reversed(shown)},
+            examples={answer.kind: answer for answer in reversed(shown)},
+            checkpoints=_checkpoints(facts),
             lock_sentence=lock_sentence,
             paired_sentence=paired_sentence,
-            lock_svg=lock_curves(lock) if lock and autoescape else None,
+            **more,
         )
     )
 
@@ -151,13 +174,19 @@ def _render(template: str, facts: Facts, *, autoescape: bool) -> str:
 def environment(*, autoescape: bool) -> jinja2.Environment:
     """Where the templates of all documents are rendered.
 
+    Whatever a template is given as text, hidden characters in it are made visible.
+
     Args:
         autoescape: For HTML. In Markdown the model's own text is always in a fenced block, and what
             stands in a table passes through :func:`cell`.
     """
+    show = visible_html if autoescape else visible
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=autoescape,  # noqa: S701
+        finalize=lambda value: (
+            show(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -165,54 +194,31 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
     )
     found.filters |= {
         "share": _share,
-        "fence": _fence,
+        "fence": fence,
         "cell": cell,
+        "code": code,
         "truncation": truncation_name,
         "plain": lambda value: "unset" if value is None else value,
     }
     return found
 
 
-def cell(value: object) -> str:
-    """A value as it can stand in a Markdown table: on one line, without ending its cell."""
-    return " ".join(str(value).splitlines()).replace("|", "\\|")
+def _baseline(facts: Facts) -> Mapping[str, Any] | None:
+    return (facts.phase or {}).get("baseline")
+
+
+def _checkpoints(facts: Facts) -> list[int]:
+    """Iterations at which a checkpoint was saved."""
+    if "train" not in facts.info:
+        return []
+    last = facts.info["train"]["iters"]
+    every = facts.settings.get("lora.save_every", last)
+    return [*range(every, last, every), last]
+
+
+def _alignment(headers: Sequence[str]) -> list[str]:
+    return ["left"] + ["right"] * (len(headers) - 1)
 
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _fence(text: str) -> str:
-    """A fenced block that the text cannot close."""
-    longest = max((len(run) for run in _runs(text, "`")), default=0)
-    marks = "`" * max(3, longest + 1)
-    return f"{marks}\n{text}\n{marks}"
-
-
-def _runs(text: str, mark: str) -> list[str]:
-    found, run = [], ""
-    for char in text + "\0":
-        if char == mark:
-            run += char
-        elif run:
-            found.append(run)
-            run = ""
-    return found
-
-
-def _curve(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Loss curves as polylines in a 600 x 200 box, with the axes' ends."""
-    points = [record for record in metrics if record.get("loss") is not None]
-    if len(points) < 2:
-        return None
-    last = max(record["iter"] for record in points) or 1
-    top = max(record["loss"] for record in points) or 1.0
-    lines = {
-        kind: " ".join(
-            f"{600 * record['iter'] / last:.1f},{200 - 195 * record['loss'] / top:.1f}"
-            for record in points
-            if record["kind"] == kind
-        )
-        for kind in ("train", "valid")
-    }
-    return {"lines": lines, "last": last, "top": round(top, 3)}

@@ -81,7 +81,12 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         samples=samples,
         metrics=_lines(inputs["train"].file("train.jsonl")) if "train" in inputs else [],
         info={name: dict(artifact.info) for name, artifact in inputs.items()},
-        settings={key: v for a in inputs.values() for key, v in a.manifest["material"]["settings"].items()},
+        settings={
+            key: value
+            for name, artifact in inputs.items()
+            if not name.startswith("evaluate:")  # those of other targets, which say so in eval.target
+            for key, value in artifact.manifest["material"]["settings"].items()
+        },
     )
     if "train" in inputs:
         shutil.copyfile(inputs["train"].file("train.jsonl"), out / "train.jsonl")
@@ -98,7 +103,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
     needs=_needs,
     run=run,

@@ -21,7 +21,7 @@ _RESULTS = {
     "scores": {
         "strict": _SCORES,
         "keyword": _SCORES,
-        "taxonomy": {"wrong": {"count": 1, "example": "a|b"}},
+        "taxonomy": {"wro|ng": {"count": 1, "example": "a|b"}},
         "missing": {"count": 0, "reasons": {}},
     },
     "target": "adapter",
@@ -58,9 +58,14 @@ def inputs(tmp_path: Path) -> dict[str, Artifact]:
     answer = "one\u2028two\u2029three\x85four"
     score = {"value": 0.0, "reason": "-"}
     sample = {
-        "id": "a",
+        "id": "a|b",
+        "repeat": 0,
+        "category": "lsp",
+        "expect": [{"tool": "hover", "arguments": {}}],
+        "match": "any",
         "missing": None,
-        "taxonomy": "wrong",
+        "calls": [],
+        "taxonomy": "wro|ng",
         "prompt": "p",
         "output": answer,
         "scores": {"keyword": score, "strict": score},
@@ -99,12 +104,12 @@ def report(inputs: dict[str, Artifact], out: Path) -> dict[str, Any]:
 
 
 def test_any_answer_can_be_reported(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """Separators of lines that JSON does not escape are text; a bar ends no cell of a table."""
+    """Separators of lines that JSON does not escape are shown; a bar ends no cell of a table."""
     report(inputs, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "one\u2028two\u2029three\x85four" in text
+    assert "one⟨U+2028⟩two⟨U+2029⟩three⟨U+0085⟩four" in text
     assert "| eval.stop | a\\|b |" in text
-    assert "(such as a\\|b) |" in text
+    assert "| wro\\|ng | 1 | a\\|b |" in text
 
 
 def test_the_digests_are_of_bytes_that_come_out_again(inputs: dict[str, Artifact], tmp_path: Path) -> None:
