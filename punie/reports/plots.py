@@ -106,7 +106,8 @@ def category_scores(scores: Mapping[str, Any], baseline: Mapping[str, Any] | Non
         if known:
             x, y = zip(*known, strict=True)
             axes.plot(x, y, "|", color=_GREY, markersize=16, markeredgewidth=2.5, label="baseline")
-        axes.axhline(len(names) - 1.5, color=_GREY, linewidth=0.8)
+        if names[-1] == "overall":
+            axes.axhline(len(names) - 1.5, color=_GREY, linewidth=0.8)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5), yticks=rows, yticklabels=names)
         axes.grid(axis="x", color=_GREY, alpha=0.25, linewidth=0.8)
         axes.tick_params(axis="y", length=0)

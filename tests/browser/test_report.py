@@ -1,0 +1,229 @@
+"""report.html in headless Chromium: it opens quickly, its filters work, and a model's words stay words."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from punie.reports import documents
+from tests.facts import HOSTILE, SHOWN, call, facts, records
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+pytestmark = pytest.mark.browser
+
+RIGHT, OTHER = call('print(read_file("src/app.py").content)'), call('print(read_file("src/other.py"))')
+ANSWERS = [
+    ("text_tools", RIGHT), ("text_tools", OTHER), ("text_tools", "No."),
+    ("lsp", RIGHT), ("lsp", None), ("git", HOSTILE), ("git", "wide" * 250_000),
+]  # fmt: skip
+Open = Callable[[list[dict[str, Any]]], "Chrome"]
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Chrome]:
+    """A headless Chromium that keeps what is written to its console."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="CONTRIBUTING.md tells how to install it")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("Chromium is not here; CONTRIBUTING.md tells how to install it")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
+        options.add_argument(f"--{argument}")
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def show(chrome: Chrome, tmp_path: Path) -> Iterator[Open]:
+    """Opens the report of some answers; in the end the console must be empty."""
+
+    def show(samples: list[dict[str, Any]], anchor: str = "") -> Chrome:
+        path = tmp_path / "report.html"
+        path.write_text(documents.html(facts(samples)), "utf-8")
+        chrome.get(path.as_uri() + anchor)
+        return chrome
+
+    yield show
+    assert chrome.get_log("browser") == []
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[dict[str, Any]]:
+    return records(ANSWERS)
+
+
+def shown(chrome: Chrome) -> list[int]:
+    """Which answers can be seen."""
+    script = "return [...document.querySelectorAll('details.answer')].map((a) => a.checkVisibility())"
+    return [index for index, visible in enumerate(chrome.execute_script(script)) if visible]
+
+
+def field(chrome: Chrome, name: str) -> Any:
+    return chrome.find_element("css selector", f"#filter [name={name}]")
+
+
+def choose(chrome: Chrome, name: str, value: str) -> None:
+    field(chrome, name).find_element("css selector", f"option[value='{value}']").click()
+
+
+def counted(chrome: Chrome) -> str:
+    return chrome.find_element("css selector", "#filter output").text
+
+
+def focused(chrome: Chrome) -> str:
+    script = "const e = document.activeElement; return e.name || e.hash || e.tagName"
+    return chrome.execute_script(script)
+
+
+def press(chrome: Chrome, *keys: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(chrome).send_keys(*keys).perform()
+
+
+def test_a_report_renders(show: Open, samples: list[dict[str, Any]]) -> None:
+    """It has its title, its headings and its picture, and is no wider than the window."""
+    chrome = show(samples)
+    assert chrome.title == "x: none: 1 of 7 answers are missing"
+    headings = [each.text for each in chrome.find_elements("css selector", "h1, h2")]
+    assert headings == [
+        "x: A phase & its <title>", "Scores", "What happened", "Answers", "Identity", "Settings",
+    ]  # fmt: skip
+    assert chrome.find_element("css selector", "svg[role=img]").size["height"] > 100
+    assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) -> None:
+    """Category, kind, score and text each narrow what is shown; clearing them shows everything again."""
+    chrome = show(samples)
+    assert shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
+    choose(chrome, "category", "text_tools")
+    assert shown(chrome) == [0, 1, 2]
+    choose(chrome, "score", "differ")
+    assert shown(chrome) == [1]
+    assert counted(chrome) == "1 of 7 answers"
+    field(chrome, "text").send_keys("nowhere")
+    assert shown(chrome) == []
+    chrome.find_element("css selector", "#filter [type=reset]").click()
+    assert shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
+    choose(chrome, "kind", "missing")
+    assert shown(chrome) == [4]
+    choose(chrome, "kind", "")
+    field(chrome, "text").send_keys("OTHER.py")
+    assert shown(chrome) == [1]
+    field(chrome, "open").click()
+    opened = chrome.execute_script("return [...document.querySelectorAll('[open]')].map((a) => a.dataset.kind)")
+    assert opened == ["wrong arguments"]
+
+
+def test_the_keyboard_is_enough(show: Open, samples: list[dict[str, Any]]) -> None:
+    """Tab reaches every filter and every answer in order, arrows choose, Enter opens an answer."""
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = show(samples)
+    press(chrome, Keys.TAB)
+    assert focused(chrome) == "#answers"
+    press(chrome, Keys.ENTER, Keys.TAB)
+    assert focused(chrome) == "category"
+    press(chrome, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    assert shown(chrome) == [3, 4]
+    visited = []
+    for _ in range(7):
+        press(chrome, Keys.TAB)
+        visited.append(focused(chrome))
+    assert visited == ["kind", "score", "text", "BUTTON", "open", "close", "SUMMARY"]
+    press(chrome, Keys.ENTER)
+    assert chrome.execute_script("return document.querySelectorAll('details.answer')[3].open")
+
+
+def test_a_link_opens_its_answer(show: Open, samples: list[dict[str, Any]]) -> None:
+    """The example of a kind of failure leads to that answer, open, though a filter had hidden it."""
+    chrome = show(samples)
+    choose(chrome, "category", "lsp")
+    chrome.find_element("link text", "text_tools-1").click()
+    assert shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
+    opened = chrome.find_elements("css selector", "details[open] > summary b")
+    assert [each.text for each in opened] == ["text_tools-1"]
+
+
+def test_hostile_output_is_text(show: Open, samples: list[dict[str, Any]]) -> None:
+    """No script of an answer runs, no element comes of one, and what it wrote can be read letter by letter."""
+    chrome = show(samples)
+    field(chrome, "open").click()
+    blocks = chrome.find_elements("css selector", "details.answer")[5].find_elements("tag name", "pre")
+    assert blocks[1].get_property("textContent") == SHOWN
+    assert chrome.execute_script("return [typeof hacked, document.images.length, document.scripts.length]") == [
+        "undefined", 0, 1,
+    ]  # fmt: skip
+    assert chrome.execute_script("return document.querySelectorAll('main > section, body > footer').length") == 6
+
+
+def test_a_long_line_does_not_widen_the_page(show: Open, samples: list[dict[str, Any]]) -> None:
+    """A million characters without a break stand, all of them, in a box that scrolls."""
+    chrome = show(samples)
+    field(chrome, "open").click()
+    block = chrome.find_elements("css selector", "details.answer")[6].find_elements("tag name", "pre")[1]
+    assert len(block.get_property("textContent")) == 1_000_000
+    assert block.size["height"] < 600
+    assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_scripts_everything_can_be_read(show: Open, samples: list[dict[str, Any]]) -> None:
+    """Filters that would not work are not shown; the answers are, and open."""
+    chrome = show(samples[:1])
+    try:
+        chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        chrome.refresh()
+        assert not chrome.find_element("id", "filter").is_displayed()
+        answer = chrome.find_element("css selector", "details.answer")
+        answer.find_element("tag name", "summary").click()
+        assert answer.find_elements("tag name", "pre")[1].text == RIGHT
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_paper_holds_every_answer(show: Open, samples: list[dict[str, Any]]) -> None:
+    """Printed, closed answers are open, filters are gone, and the ground is white, also in the dark."""
+    chrome = show(samples[:3])
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    try:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": [dark]})
+        assert chrome.execute_script(ground) == "rgb(20, 23, 28)"
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [dark]})
+        assert chrome.execute_script(ground) == "rgb(255, 255, 255)"
+        blocks = chrome.find_elements("css selector", "details.answer pre")
+        assert [block.is_displayed() for block in blocks] == [True] * 6
+        assert not chrome.find_element("id", "filter").is_displayed()
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_a_thousand_answers_open_quickly(show: Open) -> None:
+    """A report of 1,000 answers is smaller than 5 MB and ready, filters and all, in under 2 s."""
+    kinds = [RIGHT, OTHER, "No.", call("print(1)\n" * 40)]
+    many = records(("lsp", kinds[index % 4]) for index in range(1000))
+    text = documents.html(facts(many))
+    size = len(text.encode()) / 1e6
+    clock = time.perf_counter()
+    chrome = show(many)
+    took = time.perf_counter() - clock
+    loaded = chrome.execute_script("return performance.getEntriesByType('navigation')[0].duration / 1000")
+    clock = time.perf_counter()
+    field(chrome, "text").send_keys("other.py")
+    filtered = time.perf_counter() - clock
+    print(f"\n1,000 answers: {size:.1f} MB; loaded in {loaded:.2f} s; written and opened in {took:.2f} s; ", end="")
+    print(f"filtered in {filtered:.2f} s")
+    assert counted(chrome) == "250 of 1000 answers"
+    assert size < 5
+    assert loaded < 2
