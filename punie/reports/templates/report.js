@@ -27,7 +27,10 @@
     const body = document.getElementById(location.hash.slice(1));
     const answer = body && body.closest("details.answer");
     if (!answer) return;
-    if (answer.hidden) form.reset();
+    if (answer.hidden) {
+      form.reset();
+      filter();
+    }
     answer.open = true;
     answer.scrollIntoView();
     answer.querySelector("summary").focus({ preventScroll: true });
@@ -38,6 +41,7 @@
   };
 
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter); // what drives a browser sends no more than this for a select
   form.addEventListener("reset", () => setTimeout(filter)); // once the fields are empty
   form.addEventListener("submit", (event) => event.preventDefault());
   form.elements.open.addEventListener("click", setAll(true));
