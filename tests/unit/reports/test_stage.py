@@ -137,3 +137,18 @@ def test_a_run_directory_needs_no_training(inputs: dict[str, Artifact], tmp_path
         RunDirectory(folder).collect({"evaluate": inputs["evaluate"], "report": build(given)})
         assert (folder / "train.jsonl").exists() is expected
         assert (folder / "report.html").exists()
+
+
+def test_the_settings_are_those_of_the_target_that_counts(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    """Where other targets are evaluated too, theirs do not stand for the run's own."""
+    other = Store(tmp_path / "other").get_or_build(
+        "evaluate",
+        {"s": "evaluate", "settings": {"eval.stop": "theirs"}},
+        lambda out: write_json(out / "results.json", _RESULTS),
+    )[0]
+    report({**inputs, "evaluate:base": other}, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "| eval.stop | a\\|b |" in text
+    assert "theirs" not in text
