@@ -56,7 +56,7 @@ def test_scores_name_the_very_bytes_in_the_store(world: World) -> None:
         for name, sha in entry["files"].items():
             assert file_digest(store / stage / entry["key"] / name) == sha
     quantized = store / "quantize" / results["artifacts"]["quantize"]["key"]
-    assert results["identity"]["weights"] == {
+    assert results["identity"]["weights"]["files"] == {
         path.name: file_digest(path) for path in quantized.glob("*.safetensors")
     }
     assert results["sampling"]["temperature"] == 0.7
