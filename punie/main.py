@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from punie.config import resolve
 from punie.errors import GateError, PunieError
 
 if TYPE_CHECKING:
-    from punie.config.schema import EvalConfig
+    from punie.config.schema import Config, EvalConfig
     from punie.pipeline import Plan
     from punie.progress import Reporter
 
@@ -91,7 +92,7 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
     results = json.loads((directory.path / "results.json").read_text())
     if shown:
-        _show(config, results, directory.path)
+        _show(config, results, directory.path, list(job.overrides.task))
     _require_gate(config.eval, results["scores"])
     return results["scores"][config.phase.score if config.phase else "keyword"]["overall"]["mean"]
 
@@ -111,7 +112,8 @@ def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
         )
 
 
-def _show(config: Any, results: dict[str, Any], path: Path) -> None:
+def _show(config: Config, results: dict[str, Any], path: Path, overrides: list[str]) -> None:
+    from punie.reports.decisions import decide
     from punie.reports.documents import terminal
 
     baseline = config.phase.baseline if config.phase else None
@@ -122,6 +124,9 @@ def _show(config: Any, results: dict[str, Any], path: Path) -> None:
         shown = str(path)
     print(f"\n{terminal(results, published)}\n\nrun directory: {shown}")
     print(f"next: open {shown}/report.html")
+    outcome = results["verdict"]["outcome"]
+    if config.phase and (decision := decide(dataclasses.asdict(config.phase), outcome, overrides)):
+        print(f"next: {decision}")
 
 
 def _stages(plan: Plan) -> list[dict[str, Any]]:

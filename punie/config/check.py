@@ -19,8 +19,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from punie.config.schema import Config, EvalConfig, LoraConfig
+from punie.config.schema import Config, EvalConfig, LoraConfig, PhaseConfig
 from punie.errors import ConfigError, Problems
+from punie.paths import resource
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,7 @@ def _limits(node: Any, prefix: str) -> Iterator[ConfigError]:
 def _relations(config: Config) -> Iterator[ConfigError]:
     """Checks that involve more than one field."""
     yield from _evaluation(config.eval)
+    yield from _tree(config.phase)
     sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
     if len(sources) != 1:
         yield ConfigError(
@@ -284,6 +286,17 @@ def _relations(config: Config) -> Iterator[ConfigError]:
         )
     if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
         yield ConfigError("Name must be a plain folder name.", where="name", found=repr(config.name))
+
+
+def _tree(phase: PhaseConfig | None) -> Iterator[ConfigError]:
+    """Outcomes that lead to a phase there is not."""
+    for outcome in phase.outcomes if phase else []:
+        known = sorted(path.stem for path in (resource("conf") / "phase").glob("*.yaml"))
+        if outcome.next is not None and not any(outcome.next.split()[:1] == [name] for name in known):
+            yield ConfigError(
+                "An outcome leads to a phase that does not exist.", where="phase.outcomes",
+                found=f"next: {outcome.next!r}", expected=f"one of {', '.join(known)}, and overrides of it",
+            )  # fmt: skip
 
 
 def _evaluation(options: EvalConfig) -> Iterator[ConfigError]:

@@ -266,6 +266,9 @@ class Outcome:
     at_least: float | None = option("Lower bound, inclusive.", None)
     below: float | None = option("Upper bound, exclusive.", None)
     verdict: str = option("What it then means.")
+    next: str | None = option(
+        "The phase to run then, and overrides of it; null where the tree of phases ends.", None, omit_if=None
+    )
 
 
 @dataclass

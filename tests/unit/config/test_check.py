@@ -48,6 +48,8 @@ def refusal(*overrides: str) -> str:
         (["name=a/../b"], ["plain folder name"]),
         (["seed=[1"], ["override", "seed=[1"]),
         (["phase=43a"], ["phase"]),
+        (["+phase=43b", "phase.outcomes=[{metric: overall, verdict: x, next: '99'}]"], ["'99'", "43a, 43b"]),
+        (["+phase=43b", "phase.outcomes=[{metric: overall, verdict: x, next: ' '}]"], ["' '", "43a, 43b"]),
         (["+phase=99"], ["phase", "99", "33b, 40, 43a"]),
     ],
 )

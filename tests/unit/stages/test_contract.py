@@ -51,3 +51,11 @@ def test_neutral_fields_stay_out_of_keys(config: Config) -> None:
 def test_the_evaluation_does_not_reach_training(config: Config) -> None:
     """Nothing of eval or quantize is in the key of train, so changing them never retrains."""
     assert {key.split(".")[0] for key in stage("train").identity(config)} == {"lora", "runtime"}
+
+
+def test_a_later_field_at_its_default_is_in_no_key_of_a_list(config: Config) -> None:
+    """An outcome without ``next`` has the key it had before there was such a field; with it, another."""
+    outcomes = stage("report").identity(resolve(compose(["+phase=46"])))["phase.outcomes"]
+    assert [sorted(outcome.keys() & {"verdict", "next"}) for outcome in outcomes] == [
+        ["verdict"], ["next", "verdict"], ["next", "verdict"],
+    ]  # fmt: skip

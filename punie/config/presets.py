@@ -1,0 +1,45 @@
+"""The phases as presets, read without composing them: what each asks, and over what it sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from omegaconf import OmegaConf
+
+from punie.config.schema import PhaseConfig
+from punie.paths import resource
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One file of conf/phase/."""
+
+    phase: PhaseConfig
+    groups: Mapping[str, str]
+    """The option it takes of each group, such as ``lora: reference``."""
+    axes: Mapping[str, str]
+    """Values of each swept field, as on a command line; empty for a phase of one run."""
+
+    @property
+    def command(self) -> str:
+        """What runs it."""
+        return f"python -m punie {'-m ' if self.phase.sweep else ''}+phase={self.phase.id}"
+
+
+def presets() -> dict[str, Preset]:
+    """Every phase by its id, in the order of the ids."""
+    return {path.stem: _preset(path) for path in sorted((resource("conf") / "phase").glob("*.yaml"))}
+
+
+def _preset(path: Path) -> Preset:
+    raw = OmegaConf.load(path)
+    phase = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PhaseConfig), raw.phase))
+    groups = [next(iter(entry.items())) for entry in raw.defaults]
+    return Preset(
+        phase=cast(PhaseConfig, phase),
+        groups={str(name).removeprefix("override /"): str(option) for name, option in groups},
+        axes={str(k): str(v) for k, v in (OmegaConf.select(raw, "hydra.sweeper.params") or {}).items()},
+    )
