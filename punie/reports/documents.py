@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from punie.reports.answers import MARKS, answers
 from punie.reports.plots import category_scores, lock_curves, loss_curves, truncation_name
-from punie.reports.text import cell, code, fence, visible, visible_html
+from punie.reports.text import cell, code, fence, inline, visible, visible_html
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -197,6 +197,7 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         "fence": fence,
         "cell": cell,
         "code": code,
+        "inline": inline,
         "truncation": truncation_name,
         "plain": lambda value: "unset" if value is None else value,
     }

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 _UNUSUAL = re.compile(r"[^\n\t -~]+")
 """Where to look at single characters; most text has none of these."""
+_MEANS_SOMETHING = re.compile(r"[\\`*_\[\]<>&~|#$]|://|www\.")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Categories without a shape of their own: control and format characters (escape sequences, changes of
 direction, joiners), halves of surrogate pairs, separators of lines and paragraphs."""
@@ -44,6 +45,15 @@ def code(text: str) -> str:
     line = " ".join(text.splitlines())
     marks = "`" * (1 + _longest_run(line))
     return f"{marks} {line} {marks}" if "`" in line else f"`{line}`"
+
+
+def inline(value: object) -> str:
+    """Words of a model, or around them, for a line or a cell of Markdown: shown, and never obeyed.
+
+    What means something to Markdown, HTML or a terminal stands in a code span that it cannot close.
+    """
+    text = visible(" ".join(str(value).split()))
+    return cell(code(text)) if _MEANS_SOMETHING.search(text) else text
 
 
 def _longest_run(text: str) -> int:

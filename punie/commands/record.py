@@ -1,0 +1,269 @@
+"""Fill in a registered document from a run: verdict, scores against the baseline, prompts, training.
+
+punie record outputs/runs/NAME/ID                   into the document of its phase and config
+punie record outputs/runs/NAME/ID docs/research/... into this one
+punie record outputs/sweeps/NAME/ID                 each finished job of a sweep
+
+What people wrote stays as it is, and so do the runs recorded before; recording again changes nothing. The
+document says what is not as it was registered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from punie.commands.prereg import FOLDER
+from punie.errors import PunieError
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.reports.recorded import Recorded
+    from punie.reports.registration import Changed, Document
+
+_BUILT = re.compile(r"built (?P<day>[\d-]{10}) (?P<time>[\d:]{8})")
+_RESULTS = {"artifacts", "scores", "target", "sampling", "identity", "generation"}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run, and what of it is compared with the registration."""
+
+    folder: Path
+    recorded: Recorded
+    fields: dict[str, Any]
+    inputs: dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory, or a sweep's")
+    parser.add_argument(
+        "document",
+        type=Path,
+        nargs="?",
+        metavar="DOCUMENT",
+        help="default: that of the run's phase and config",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="folder of the documents (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the runs into their document; 1 if there is none for them."""
+    from punie.files import write_text
+    from punie.reports.registration import parse, read
+
+    folders, notes = _folders(arguments.run)
+    runs = [_read(folder) for folder in folders]
+    document = read(arguments.document) if arguments.document else _find(arguments.out, runs[0])
+    before = document.text
+    for each in runs:
+        _require_phase(document, each)
+        changed = _changes(document, each)
+        text = document.with_run(each.recorded.id, _section(document, each, changed))
+        document = parse(text, document.path)  # what could not be read again is not written
+        words = f"{len(changed)} fields are not as registered" if changed else "as registered"
+        notes.append(f"{each.recorded.id}: {words}")
+    if document.text != before:
+        write_text(document.path, document.text)
+    state = "written" if document.text != before else "it says all this already"
+    print("\n".join([*notes, f"{document.path}: {state}"]))
+    print("next: write its summary, and commit it")
+    return 0
+
+
+def _folders(folder: Path) -> tuple[list[Path], list[str]]:
+    """The run's directory, or those of a sweep's finished jobs, and words about the others."""
+    if (folder / "results.json").exists() or not (folder / "jobs").is_dir():
+        return [folder], []
+    jobs = sorted(job for job in (folder / "jobs").iterdir() if job.is_dir())
+    finished = [job for job in jobs if (job / "results.json").exists()]
+    if not finished:
+        raise _unfinished(folder, "no job of this sweep has finished")
+    return finished, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in finished]
+
+
+def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
+    from jinja2 import TemplateError
+
+    from punie.reports.recorded import section
+
+    unknown = sorted(document.registration.inputs.keys() ^ run.inputs.keys())
+    try:
+        return section(document, run.recorded, changed, unknown)
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise _unfinished(run.folder, f"its files have another shape: {error}") from error
+
+
+def _read(folder: Path) -> _Run:
+    """A finished run.
+
+    Raises:
+        PunieError: It has not finished, or its files are not those of a run of this version.
+    """
+    import dataclasses
+
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from punie.config import resolve
+    from punie.config.schema import Config
+    from punie.reports.recorded import Recorded
+    from punie.stages.registered import fields
+
+    status = _object(folder, "status.json")
+    if status.get("status") != "finished":
+        raise _unfinished(
+            folder, f"its status is {status.get('status')}: {status.get('error') or 'no error'}"
+        )
+    results, provenance = _object(folder, "results.json"), _object(folder, "provenance.json")
+    if not results.keys() >= _RESULTS:
+        raise _unfinished(folder, f"results.json lacks {', '.join(sorted(_RESULTS - results.keys()))}")
+    try:
+        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise _unfinished(folder, f"config.yaml: {str(error).strip().partition(chr(10))[0]}") from None
+    config: Config = resolve(composed)  # ty: ignore[invalid-argument-type]
+    if config.phase is None:
+        raise PunieError(
+            "The run has no phase, so nothing was registered for it.",
+            where=folder,
+            next_step="register one, and run it: punie prereg +phase=43a",
+        )
+    trained = folder / "train.jsonl"
+    whole = folder.resolve()
+    parts = [whole.parent.parent.name, whole.name] if whole.parent.name == "jobs" else [whole.name]
+    try:
+        answered, known = _answered(status), _inputs(status, results, config)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _unfinished(folder, f"status.json or results.json has another shape: {error}") from error
+    recorded = Recorded(
+        id="/".join(map(quote, parts)),
+        phase=dataclasses.asdict(config.phase),
+        overrides=provenance.get("overrides") or [],
+        results=results,
+        samples=_lines(folder / "samples.jsonl"),
+        metrics=_lines(trained) if trained.exists() else [],
+        provenance=provenance,
+        answered=answered,
+    )
+    return _Run(folder, recorded, fields(config), known)
+
+
+def _inputs(status: dict[str, Any], results: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Digests of the run's inputs: of those whose artifacts the store still has, and of the suite."""
+    from punie.stages.registered import DECISIVE, merged
+    from punie.store.artifacts import Store
+
+    store = Store(Path(status.get("store") or config.store.dir))
+    keys = {name: entry["key"] for name, entry in results["artifacts"].items()}
+    found = [store.find(stage, keys[stage]) for stage in DECISIVE if stage in keys]
+    contents = [artifact.manifest["material"].get("contents", {}) for artifact in found if artifact]
+    return {"suite": results["identity"]["suite"]["sha256"]} | merged(contents)
+
+
+def _answered(status: dict[str, Any]) -> str:
+    """When the answers were generated: a run that found them in the store says so in its reason."""
+    for stage in status["stages"]:
+        if stage["stage"] == "evaluate" and stage["reused"] and (built := _BUILT.fullmatch(stage["reason"])):
+            return f"{built['day']}T{built['time']}+00:00"
+    return str(status["started"])
+
+
+def _find(folder: Path, run: _Run) -> Document:
+    """The document of the run's phase that was registered for its config, or the only one of its phase.
+
+    Raises:
+        PunieError: There is none, or more than one could be meant.
+    """
+    from punie.reports.registration import read
+
+    documents = []
+    for path in sorted(folder.glob("*.md")):
+        if b"<!-- punie:content -->" in path.read_bytes():
+            document = read(path)
+            if document.registration.phase["id"] == run.recorded.phase["id"]:
+                documents.append(document)
+    exact = [document for document in documents if not _changes(document, run)]
+    found = exact or documents
+    if len(found) != 1:
+        phase = run.recorded.phase["id"]
+        raise PunieError(
+            f"Which document of phase {phase} is meant is not clear."
+            if found
+            else f"Phase {phase} was not registered.",
+            where=folder,
+            found=", ".join(document.path.name for document in found) or "no document of this phase",
+            next_step="name it: punie record RUN DOCUMENT"
+            if found
+            else f"punie prereg +phase={phase} before the run; --out DIR names another folder",
+        )
+    return found[0]
+
+
+def _changes(document: Document, run: _Run) -> list[Changed]:
+    from punie.reports.registration import changes
+    from punie.stages.registered import SOURCES
+
+    return changes(
+        document.registration,
+        phase=run.recorded.phase,
+        config=run.fields,
+        inputs=run.inputs,
+        sources=SOURCES,
+    )
+
+
+def _require_phase(document: Document, run: _Run) -> None:
+    registered, found = document.registration.phase["id"], run.recorded.phase["id"]
+    if registered != found:
+        raise PunieError(
+            "The document is of another phase.",
+            where=document.path,
+            found=f"phase {registered}",
+            expected=f"phase {found}, which is the run's",
+        )
+
+
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unfinished(folder, f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(value, dict):
+        raise _unfinished(folder, f"{name} is not an object")
+    return value
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    from punie import jsonl
+
+    try:
+        lines = list(jsonl.read(path))
+    except OSError as error:
+        raise _unfinished(path.parent, f"{path.name}: {error.strerror}") from None
+    if problem := next((line.problem for line in lines if line.problem), None):
+        raise problem
+    return [line.value for line in lines]
+
+
+def _unfinished(folder: Path, found: str) -> PunieError:
+    return PunieError(
+        "This is not the directory of a finished run.",
+        where=folder,
+        found=found,
+        expected="status.json, results.json, samples.jsonl and config.yaml, as this version writes them",
+        next_step="the command that started the run finishes it; what is done is not done again",
+    )

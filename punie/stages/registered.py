@@ -1,0 +1,57 @@
+"""What of a config decides a result: the fields, and the content of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from punie.backend.resolve import NotCached
+from punie.config.schema import Config
+from punie.stages import STAGES
+from punie.stages.contract import Stage
+
+DECISIVE = ("base", "train", "quantize", "evaluate")
+"""The stages that decide a score; the others only check or show."""
+SOURCES = {
+    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
+    "data": ("data.path",),
+    "suite": ("eval.suite",),
+    "select_suite": ("lora.select_suite",),
+}
+"""Fields that say where an input is. Its content decides, and where that is not known, the place has to."""
+
+
+def fields(config: Config) -> dict[str, Any]:
+    """The fields that decide the result, by dotted name, those that say where the inputs are among them."""
+    found = {key: value for stage in _stages() for key, value in stage.identity(config).items()}
+    for group, _, name in (key.partition(".") for keys in SOURCES.values() for key in keys):
+        found[f"{group}.{name}"] = getattr(getattr(config, group), name)
+    return found
+
+
+def inputs(config: Config) -> dict[str, Any]:
+    """Digests of the inputs that are on this machine: of the model, the data, the suites.
+
+    Raises:
+        PunieError: Data or a suite is not there; a model that is still to be downloaded is left out.
+    """
+    found: list[Mapping[str, Any]] = []
+    for stage in _stages():
+        try:
+            found.append(stage.contents(stage.settings(config)))
+        except NotCached:
+            continue
+    return merged(found)
+
+
+def merged(contents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The inputs of several stages as one; a stage may read a part of an input, such as one split."""
+    found: dict[str, Any] = {}
+    for each in contents:
+        for name, value in each.items():
+            found[name] = {**found.get(name, {}), **value} if isinstance(value, Mapping) else value
+    return found
+
+
+def _stages() -> list[Stage]:
+    return [stage for stage in STAGES if stage.name in DECISIVE]
