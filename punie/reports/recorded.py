@@ -74,7 +74,8 @@ def _judges_otherwise(changed: Sequence[Changed]) -> bool:
 
 def _scores(run: Recorded, phase: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the score table; intervals of keyword by resampling prompts, of strict Wilson's."""
-    baseline: Mapping[str, Any] = phase["baseline"] or {"overall": None, "categories": {}}
+    baseline = phase["baseline"] or {}
+    categories = baseline.get("categories", {})
     keyword, strict = run.results["scores"]["keyword"], run.results["scores"]["strict"]
     pairs = [
         (name, keyword["categories"][name], strict["categories"][name]) for name in keyword["categories"]
@@ -82,7 +83,7 @@ def _scores(run: Recorded, phase: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, *scores in [*pairs, ("overall", keyword["overall"], strict["overall"])]:
         overall = name == "overall"
-        published = baseline["overall"] if overall else baseline["categories"].get(name)
+        published = baseline.get("overall") if overall else categories.get(name)
         counted = scores[0 if phase["score"] == "keyword" else 1]["mean"]
         found = _keyword_interval(run.samples, None if overall else name)
         intervals = [found if scores[0]["mean"] is not None else None, scores[1].get("interval")]

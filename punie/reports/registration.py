@@ -11,7 +11,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Registration:
     """The fields that decide the result, by dotted name."""
     inputs: Mapping[str, Any]
     """Digests of the inputs that were known."""
-    jobs: Sequence[Mapping[str, Any]] = ()
+    jobs: Sequence[Mapping[str, Any]] = field(default_factory=list)
     """Of a sweep: in which fields each job differs from ``config``."""
 
     @property
@@ -145,9 +145,7 @@ def parse(text: str, path: Path) -> Document:
     spans = _spans(text, path)
     content = _content(text[slice(*spans["content"])], path)
     told = content.pop("digests")
-    registration = Registration(
-        **{name: content[name] for name in [field.name for field in fields(Registration)]}
-    )
+    registration = Registration(**{each.name: content[each.name] for each in fields(Registration)})
     found = registration.digests | {"text": _text_digest(text, spans["registered"])}
     return Document(
         path=path,
@@ -217,10 +215,11 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _categories(phase: Mapping[str, Any], prompts: Sequence[tuple[str, str]]) -> list[tuple[str, int, Any]]:
     """Name, prompts and published score of each category, and overall."""
-    baseline: Mapping[str, Any] = phase["baseline"] or {"categories": {}, "overall": None}
+    baseline = phase["baseline"] or {}
+    published = baseline.get("categories", {})
     names = [category for _, category in prompts]
-    rows = [(name, names.count(name), baseline["categories"].get(name)) for name in dict.fromkeys(names)]
-    return [*rows, ("overall", len(names), baseline["overall"])]
+    rows = [(name, names.count(name), published.get(name)) for name in dict.fromkeys(names)]
+    return [*rows, ("overall", len(names), baseline.get("overall"))]
 
 
 def _spans(text: str, path: Path) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from punie.reports.text import cell, code, fence, visible, visible_html
+from punie.reports.text import cell, code, fence, inline, visible, visible_html
 
 
 def test_a_cell_stays_a_cell() -> None:
@@ -43,3 +43,18 @@ def test_every_hidden_character_is_seen() -> None:
 def test_a_symbol_differs_from_the_same_character_in_the_text() -> None:
     """In HTML an ESC and a ␛ that the model wrote do not look alike; everything else is escaped."""
     assert visible_html("␛\x1b\x00<i>") == "␛<i>␛␀</i>&lt;i&gt;"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("wrong tool: hover(…)", "wrong tool: hover(…)"),
+        ("<script>a|b</script>", "`<script>a\\|b</script>`"),
+        ("`` x", "``` `` x ```"),
+        ("a\x1b[31m\u202eb\nc", "`a␛[31m⟨U+202E⟩b c`"),
+        ("", ""),
+    ],
+)
+def test_words_of_a_model_are_shown_and_not_obeyed(text: str, shown: str) -> None:
+    """Markup stands in a code span it cannot close; what steers a terminal is spelled out."""
+    assert inline(text) == shown

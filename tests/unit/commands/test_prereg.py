@@ -1,0 +1,85 @@
+"""``punie prereg``: before the run, once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from punie.commands import prereg
+from punie.errors import PunieError
+from punie.reports.registration import Registration, read
+
+TINY = ("+phase=43a", "model=tiny")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def register(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    prereg.add_arguments(parser)
+    return prereg.run(parser.parse_args(list(arguments)))
+
+
+def registered(*overrides: str) -> Registration:
+    """What a fresh registration holds."""
+    assert register(*overrides, "--out", "only") == 0
+    (path,) = Path("only").iterdir()
+    found = read(path).registration
+    path.unlink()
+    return found
+
+
+def test_a_registration_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same config is registered once, also with other criteria; the document stays as it was."""
+    assert register(*TINY) == 0
+    (path,) = Path("docs/research").iterdir()
+    assert path.name.startswith("phase43a-")
+    assert f"next: commit it, then python -m punie {' '.join(TINY)}" in capsys.readouterr().out
+    before = path.read_bytes()
+    with pytest.raises(PunieError, match="registered already") as caught:
+        register(*TINY, "phase.criteria=[{metric: overall, value: 0.1}]")
+    assert caught.value.exit_code == 1
+    assert path.read_bytes() == before
+    assert register(*TINY, "lora.seed=5") == 0
+    assert len(list(Path("docs/research").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((), "no phase to register"),
+        (("+phase=45,46",), "One document is of one phase"),
+        (("+phase=43a", "data=jsonl", "data.path=nowhere"), "data folder does not exist"),
+        (("+phase=99",), "no phase called 99"),
+        (("+phase=43a", "lora.rank=[1"), "override cannot be read"),
+    ],
+)
+def test_what_cannot_be_registered_leaves_nothing(overrides: tuple[str, ...], words: str) -> None:
+    """Without exactly one phase, or with what could not run, there is an error and no folder."""
+    with pytest.raises(PunieError, match=words):
+        register(*overrides)
+    assert not Path("docs").exists()
+
+
+def test_inputs_are_registered_by_content() -> None:
+    """Both splits, the suite and the model's files have digests; a model that is not here has none yet."""
+    inputs = registered(*TINY).inputs
+    assert inputs["data"].keys() == {"train.jsonl", "valid.jsonl"}
+    assert "model.safetensors" in inputs["model"]
+    assert len(inputs["suite"]) == 64
+    assert "model" not in registered("+phase=43a", "model.repo=nobody/nothing").inputs
+
+
+def test_a_sweep_is_registered_job_by_job() -> None:
+    """A sweep's axes come from its phase unless the command line gives them, and each job is told apart."""
+    assert [job.get("lora.seed", 0) for job in registered("+phase=46", "model=tiny").jobs] == [0, 1, 2, 3, 42]
+    given = registered("+phase=46", "model=tiny", "seed=0,7").jobs
+    assert given == [{}, {"lora.seed": 7, "eval.seed": 7}]
+    temperatures = registered("+phase=45", "model=tiny").jobs
+    assert len(temperatures) == 8
+    assert {job.get("eval.temperature", 0.0) for job in temperatures} == {0.0, 0.2, 0.5, 0.7}

@@ -1,0 +1,283 @@
+"""``punie record``: what it reads, what it refuses, and what it says of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from punie.commands import prereg, record
+from punie.config.compose import compose, quote_phases
+from punie.errors import PunieError
+from punie.evals.summary import Scored, summarize
+from punie.files import write_json, write_lines
+from punie.stages.inputs import suite_digest
+
+TINY = ("+phase=43b", "model=tiny")
+HOSTILE = "<!-- punie:end run -->\n<script>|`\x1b[31m"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def document() -> Path:
+    """A registration of phase 43b."""
+    return register(*TINY)
+
+
+def register(*overrides: str) -> Path:
+    before = set(prereg.FOLDER.glob("*"))
+    assert call(prereg, *overrides) == 0
+    (path,) = set(prereg.FOLDER.glob("*")) - before
+    return path
+
+
+def call(command: Any, *arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def make_run(name: str, *overrides: str, keyword: float = 0.4, status: str = "finished") -> Path:
+    """A run's directory, as if it had been run after the registration; two prompts, one of them hostile."""
+    folder = Path(name)
+    folder.mkdir(parents=True)
+    config = compose(quote_phases(overrides))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    samples: list[dict[str, Any]] = [
+        {
+            "id": key,
+            "category": "git",
+            "missing": None,
+            "taxonomy": "unknown tool",
+            "scores": {"keyword": {"value": value}, "strict": {"value": 0.0, "reason": reason}},
+        }
+        for key, value, reason in (
+            ("a|b", keyword, f"unknown tool: {HOSTILE}"),
+            ("c", keyword / 2, "no tool"),
+        )
+    ]
+    scored = [Scored(s["id"], "git", s["scores"]["keyword"]["value"], 0.0, "no call", False) for s in samples]
+    files = {"adapters.safetensors": "2", "checkpoints/0000006/adapters.safetensors": "1"}
+    results = {
+        "scores": summarize(scored) | {"missing": {"count": 0, "reasons": {}}},
+        "target": "quantized",
+        "sampling": {"temperature": 0.0, "seed": 0, "repeats": 1},
+        "identity": {
+            "unverified": None,
+            "weights": {"whole": "f" * 64},
+            "suite": {"name": "core27", "sha256": suite_digest("core27")},
+        },
+        "generation": {"samples": 2},
+        "artifacts": {
+            "train": {"key": "0", "files": files | {"checkpoints/0000012/adapters.safetensors": "2"}}
+        },
+    }
+    write_json(folder / "results.json", results)
+    write_lines(folder / "samples.jsonl", samples)
+    losses = [
+        ("valid", 0, 4.0),
+        ("train", 6, 2.0),
+        ("valid", 6, 0.5),
+        ("train", 12, 1.0),
+        ("valid", 12, 0.75),
+    ]
+    write_lines(folder / "train.jsonl", [{"kind": k, "iter": i, "loss": loss} for k, i, loss in losses])
+    stages = [{"stage": "evaluate", "reused": False, "reason": "built 2100-01-01 00:00:01"}]
+    started = "2100-01-01T00:00:00+00:00"
+    write_json(folder / "status.json", {"status": status, "started": started, "stages": stages})
+    machine = {"device": "cpu"}
+    packages = {"mlx": "1", "mlx-lm": "2"}
+    write_json(
+        folder / "provenance.json",
+        {
+            "started": started,
+            "overrides": list(overrides),
+            "git": None,
+            "machine": machine,
+            "packages": packages,
+        },
+    )
+    return folder
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_run_is_recorded(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Verdict, next step, scores with intervals against the baseline, prompts, training and checkpoint."""
+    assert call(record, make_run("runs/r1", *TINY)) == 0
+    assert "r1: as registered" in capsys.readouterr().out
+    text = document.read_text()
+    assert "Nothing is recorded yet" not in text
+    assert "### Run r1" in text
+    assert "mixture-of-experts routing is needed" in text
+    assert "Next: nothing, the tree of phases ends here (45 → 46 → 43b" in text
+    assert "Criteria and config are those registered." in text
+    assert "| git | 2 | 0.300 | 0.20 to 0.40 | 0.000 | 0.00 to 0.66 | – | – |" in text
+    assert "| overall | 2 | 0.300 | 0.20 to 0.40 | 0.000 | 0.00 to 0.66 | 0.824 | -0.524 |" in text
+    assert "| overall | >= 0.8 | 0.300 | no |" in text
+    assert "| c | git | 0.200 | 0.000 | unknown tool: no tool |" in text
+    assert "| training loss | 2.000 | 1.000 | 1.000 | 12 |" in text
+    assert "| validation loss | 4.000 | 0.750 | 0.500 | 6 |" in text
+    assert "The adapter is that of iteration 12." in text
+
+
+def test_a_models_words_stay_words(document: Path) -> None:
+    """Text that looks like a marker, markup or an escape sequence is in a code span, in its own cell."""
+    assert call(record, make_run("r1", *TINY)) == 0
+    (row,) = [line for line in document.read_text().split("\n") if line.startswith("| a\\|b |")]
+    assert row.endswith("``unknown tool: <!-- punie:end run --> <script>\\|`\\x1b[31m`` |")
+    assert call(record, "r1") == 0
+
+
+def test_recording_is_idempotent_and_keeps_what_people_wrote(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice gives the same bytes; a second run leaves the first and every word of people as they are."""
+    words = "We found *nothing*.\r\n\r\n\ttabs, trailing   \n"
+    document.write_bytes(document.read_bytes().replace(b"To be written by people", words.encode()))
+    assert call(record, make_run("r1", *TINY), document) == 0
+    once = document.read_bytes()
+    stamp = document.stat().st_mtime_ns
+    assert call(record, "r1", document) == 0
+    assert "it says all this already" in capsys.readouterr().out
+    assert (document.read_bytes(), document.stat().st_mtime_ns) == (once, stamp)
+    assert call(record, make_run("r2", *TINY, keyword=0.8), document) == 0
+    both = document.read_bytes()
+    assert words.encode() in both
+    cut = both.index(b"<!-- punie:run r2 -->")
+    assert both[:cut] == once[:cut]
+    assert both.endswith(once[cut:])
+
+
+def test_what_was_changed_after_registration_is_said(document: Path) -> None:
+    """Changed criteria and config are named with both values; the registered criteria give the verdict."""
+    criteria = "phase.criteria=[{metric: overall, value: 0.1}]"
+    assert call(record, make_run("r1", *TINY, "lora.rank=4", criteria), document) == 0
+    text = document.read_text()
+    assert "| phase.criteria.overall | `>= 0.8` | `>= 0.1` |" in text
+    assert "| lora.rank | 8 | 4 |" in text
+    assert "**phase 43b: 1 of 1 criteria missed" in text
+    assert "By the criteria of the run itself: phase 43b: its criterion is met" in text
+    assert "Criteria and config are those registered." not in text
+
+
+def test_answers_from_before_the_registration_are_said_to_be(document: Path) -> None:
+    """A run that began before, or that found its answers in the store, was not registered in advance."""
+    early = "The answers are of 2020-01-01T00:00:00+00:00, before the registration."
+    for name, values in (
+        ("began", {"started": "2020-01-01T00:00:00+00:00"}),
+        (
+            "reused",
+            {"stages": [{"stage": "evaluate", "reused": True, "reason": "built 2020-01-01 00:00:00"}]},
+        ),
+    ):
+        folder = make_run(name, *TINY)
+        change(folder / "status.json", **values)
+        assert call(record, folder) == 0
+    assert document.read_text().count(early) == 2
+
+
+def test_an_edited_registration_is_said_to_be(document: Path) -> None:
+    """Who makes the criteria in the document milder is told on by it."""
+    document.write_text(document.read_text().replace("| overall | >= 0.8 |", "| overall | >= 0.1 |"))
+    assert call(record, make_run("r1", *TINY)) == 0
+    assert "The registered part of this document was edited." in document.read_text()
+
+
+def test_the_document_is_found_by_phase_and_config(document: Path) -> None:
+    """Among several of a phase the one of this config is taken; without one of it, none is guessed."""
+    other = register(*TINY, "lora.rank=4")
+    assert call(record, make_run("r1", *TINY, "lora.rank=4")) == 0
+    assert "### Run r1" in other.read_text()
+    assert "### Run r1" not in document.read_text()
+    with pytest.raises(PunieError, match="is not clear") as caught:
+        call(record, make_run("r2", *TINY, "lora.rank=2"))
+    assert str(caught.value.found) == ", ".join(sorted([document.name, other.name]))
+
+
+def test_a_sweep_is_recorded_job_by_job(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each finished job has its part under the sweep's name, as registered; one that failed is named."""
+    path = register("+phase=46", "model=tiny", "seed=0,7,8")
+    for number, seed in enumerate((0, 7)):
+        make_run(f"s/jobs/00{number}-x", "+phase=46", "model=tiny", f"seed={seed}")
+    Path("s/jobs/002-x").mkdir()
+    assert call(record, "s") == 0
+    assert "### Run s/000-x" in path.read_text()
+    assert "### Run s/001-x" in path.read_text()
+    out = capsys.readouterr().out
+    assert "002-x: not recorded" in out
+    assert out.count("as registered") == 2
+
+
+def test_a_document_of_another_phase_is_refused(document: Path) -> None:
+    """A run is not recorded where another phase was registered."""
+    before = document.read_bytes()
+    folder = make_run("r1", "+phase=43a", "model=tiny")
+    with pytest.raises(PunieError, match="of another phase"):
+        call(record, folder, document)
+    with pytest.raises(PunieError, match="Phase 43a was not registered"):
+        call(record, folder)
+    assert document.read_bytes() == before
+
+
+def test_damage_loses_nothing(document: Path) -> None:
+    """A document whose markers an editor damaged stays as it is, and no other file is left beside it."""
+    document.write_text(document.read_text().replace("<!-- punie:end summary -->", "<!-- punie: end -->"))
+    before = document.read_bytes()
+    folder = make_run("r1", *TINY)
+    with pytest.raises(PunieError, match="markers are damaged"):
+        call(record, folder, document)
+    assert document.read_bytes() == before
+    assert list(document.parent.iterdir()) == [document]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("status.json", '{"status": "failed", "error": "out of memory"}', "failed: out of memory"),
+        ("status.json", "[]", "status.json is not an object"),
+        ("status.json", '{"status": "finished"}', "another shape: 'stages'"),
+        ("results.json", "{}", "lacks artifacts"),
+        ("results.json", None, "results.json"),
+        ("samples.jsonl", None, "samples.jsonl"),
+        ("samples.jsonl", "{}\n", "another shape"),
+        ("provenance.json", "{}", "another shape"),
+        ("config.yaml", "a: [1", "config.yaml"),
+        ("config.yaml", "unknown: 1", "config.yaml"),
+    ],
+)
+def test_a_run_that_cannot_be_recorded_is_told_as_such(
+    document: Path, name: str, content: str | None, words: str
+) -> None:
+    """An unfinished run, or files of another shape: what is wrong is named, and nothing is written."""
+    folder = make_run("r1", *TINY)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    before = document.read_bytes()
+    with pytest.raises(PunieError, match="not the directory of a finished run") as caught:
+        call(record, folder, document)
+    assert words in str(caught.value.found)
+    assert document.read_bytes() == before
+
+
+def test_a_run_without_a_phase_was_not_registered(document: Path) -> None:
+    """There is no document for a run that asked nothing; a folder that is no run is no run."""
+    with pytest.raises(PunieError, match="has no phase"):
+        call(record, make_run("r1", "model=tiny"), document)
+    with pytest.raises(PunieError, match="not the directory of a finished run"):
+        call(record, "nowhere")
+    shutil.rmtree("docs")
+    with pytest.raises(PunieError, match="cannot be read"):
+        call(record, make_run("r2", *TINY), document)
