@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check clean
+.PHONY: help run test check docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ty check
 	@$(BIN)/lint-imports
+
+docs: $(VENV)/.run ## the pages that are generated: docs/phases
+	@$(BIN)/python -m punie.reports.phases
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -73,7 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         changed = _changes(document, each)
         text = document.with_run(each.recorded.id, _section(document, each, changed))
         document = parse(text, document.path)  # what could not be read again is not written
-        words = f"{len(changed)} fields are not as registered" if changed else "as registered"
+        words = (
+            f"not as registered: {', '.join(change.key for change in changed)}"
+            if changed
+            else "as registered"
+        )
         notes.append(f"{each.recorded.id}: {words}")
     if document.text != before:
         write_text(document.path, document.text)

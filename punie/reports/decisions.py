@@ -50,7 +50,7 @@ def decide(phase: Mapping[str, Any], verdict: str | None, overrides: Sequence[st
     if outcome is None:
         return None
     known = presets()
-    path = _path(str(phase["id"]), known)
+    path = place(str(phase["id"]), known)
     if not outcome.get("next"):
         return Decision(path, outcome["verdict"], None, None)
     following, *own = str(outcome["next"]).split()
@@ -59,13 +59,8 @@ def decide(phase: Mapping[str, Any], verdict: str | None, overrides: Sequence[st
     return Decision(path, outcome["verdict"], following, command)
 
 
-def _carried(overrides: Sequence[str]) -> list[str]:
-    names = [override.partition("=")[0].lstrip("+~").split(".")[0] for override in overrides]
-    return [override for override, name in zip(overrides, names, strict=True) if name in _CARRIED]
-
-
-def _path(phase: str, known: Mapping[str, Preset]) -> tuple[str, ...]:
-    """The phases before one, from the root of its tree."""
+def place(phase: str, known: Mapping[str, Preset]) -> tuple[str, ...]:
+    """The phases that lead to one, from the root of the tree, itself last."""
     path = [phase]
     while parents := [
         name
@@ -74,3 +69,8 @@ def _path(phase: str, known: Mapping[str, Preset]) -> tuple[str, ...]:
     ]:
         path.insert(0, parents[0])
     return tuple(path)
+
+
+def _carried(overrides: Sequence[str]) -> list[str]:
+    names = [override.partition("=")[0].lstrip("+~").split(".")[0] for override in overrides]
+    return [override for override, name in zip(overrides, names, strict=True) if name in _CARRIED]

@@ -1,0 +1,42 @@
+"""A phase registered, run and recorded, with a run that really ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import QUICK, World, punie
+
+
+def test_a_registered_run(world: World) -> None:
+    """What was registered before a run is what is recorded of it, and recording again changes nothing."""
+    overrides = [*QUICK, "+phase=43b", "model=tiny"]
+    done = punie("prereg", *overrides, cwd=world.cwd)
+    assert (done.code, done.err) == (0, "")
+    document = world.cwd / done.out.splitlines()[0]
+    before = document.read_text()
+    ran = punie(*overrides, cwd=world.cwd)
+    assert ran.code == 0, ran.err
+    assert "next: nothing, the tree of phases ends here (45 → 46 → 43b:" in ran.out
+    done = punie("record", str(ran.run_directory), cwd=world.cwd)
+    assert (done.code, done.err) == (0, "")
+    assert f"{ran.run_directory.name}: as registered" in done.out
+    text = document.read_text()
+    cut = before.index("<!-- punie:run ? -->")
+    assert text[:cut] == before[:cut]
+    assert text.endswith(before[before.index("<!-- punie:end results -->") :])
+    assert "Criteria and config are those registered." in text
+    assert "Not compared" not in text
+    assert "The adapter is that of iteration 12." in text
+    assert "Format lock" in text
+    assert punie("record", str(ran.run_directory), str(document), cwd=world.cwd).code == 0
+    assert document.read_text() == text
+
+
+def test_another_config_is_told(world: World) -> None:
+    """A run with another seed than the registered one is recorded as such."""
+    done = punie("prereg", *QUICK, "+phase=43a", "model=tiny", "--out", "docs", cwd=world.cwd)
+    document = Path(done.out.splitlines()[0])
+    run = world.run("+phase=43a", "model=tiny", "eval.temperature=0")
+    done = punie("record", str(run), str(document), cwd=world.cwd)
+    assert "not as registered: eval.temperature\n" in done.out
+    assert "| eval.temperature | 0.7 | 0.0 |" in (world.cwd / document).read_text()
