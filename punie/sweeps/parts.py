@@ -42,11 +42,14 @@ def parts_of(plan: Plan, config: Config) -> list[Part]:
     """The stages of one job; a key that cannot be known yet is named by the config that decides it."""
     found: dict[str, Part] = {}
     for step in plan.steps:
-        upstream = [found[name].key for name in step.stage.needs(step.settings)]
-        identity = [step.stage.name, step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
+        key = step.key
+        if key is None:
+            upstream = [found[name].key for name in step.stage.needs(step.settings)]
+            model = dataclasses.asdict(config.model)
+            key = f"unknown-{digest('unknown', [step.stage.name, step.stage.identity(config), upstream, model])}"
         found[step.stage.name] = Part(
             stage=step.stage.name,
-            key=step.key or f"unknown-{digest('unknown', identity)}",
+            key=key,
             state=step.state,
             reason=step.reason,
             computes=step.stage.computes,
