@@ -45,8 +45,8 @@ def parts_of(plan: Plan, config: Config) -> list[Part]:
         key = step.key
         if key is None:
             upstream = [found[name].key for name in step.stage.needs(step.settings)]
-            model = dataclasses.asdict(config.model)
-            key = f"unknown-{digest('unknown', [step.stage.name, step.stage.identity(config), upstream, model])}"
+            decides = [step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
+            key = f"unknown-{digest('unknown', [step.stage.name, *decides])}"
         found[step.stage.name] = Part(
             stage=step.stage.name,
             key=key,
