@@ -93,33 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _configs(overrides: Sequence[str]) -> list[Config]:
     """The config of each job: one, or those of the sweep that the phase or the overrides ask for."""
     from punie.config import resolve
-    from punie.config.compose import compose
+    from punie.config.compose import compose, quote_phases
     from punie.config.presets import presets
+    from punie.sweeps.compose import grid
 
-    jobs = _grid(overrides)
+    overrides = quote_phases(overrides)
+    jobs = grid(None, {}, overrides)
     first = resolve(compose(jobs[0]))
     if first.phase and first.phase.sweep and (preset := presets().get(first.phase.id)):
         given = {override.partition("=")[0].lstrip("+") for override in overrides}
-        axes = [f"{key}={values}" for key, values in preset.axes.items() if key not in given]
-        jobs = _grid([*overrides, *axes])
+        axes = {key: values for key, values in preset.axes.items() if key not in given}
+        jobs = grid(None, axes, overrides)
     return [resolve(compose(job)) for job in jobs]
-
-
-def _grid(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of values, as Hydra's own sweeper makes them.
-
-    Raises:
-        PunieError: An override cannot be read, or is of a kind that has no list of values.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    from punie.config.compose import quote_phases, translate
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(quote_phases(overrides))
-        (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    except HydraException as error:
-        raise translate(error) from error
-    return jobs

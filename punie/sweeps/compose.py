@@ -37,11 +37,11 @@ class Composed:
     """The same as plain values, every interpolation resolved: what is frozen and compared."""
 
 
-def grid(loader: ConfigLoader, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
+def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
     """Every combination of the values given, as the overrides of one job each.
 
     Args:
-        loader: Hydra's, for ``glob``.
+        loader: Hydra's, for ``glob``; None where there are no globs.
         params: A preset's axes; an argument of the same key wins.
         arguments: The command line's overrides, with commas, ``range`` or ``choice``.
 

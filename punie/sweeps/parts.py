@@ -45,9 +45,9 @@ def parts_of(plan: Plan, config: Config) -> list[Part]:
         key = step.key
         if key is None:
             upstream = [found[name].key for name in step.stage.needs(step.settings)]
-            decides = [step.stage.identity(config), upstream, dataclasses.asdict(config.model)]
+            decides = [step.stage.identity(step.config), upstream, dataclasses.asdict(config.model)]
             key = f"unknown-{digest('unknown', [step.stage.name, *decides])}"
-        found[step.stage.name] = Part(
+        found[step.name] = Part(
             stage=step.stage.name,
             key=key,
             state=step.state,

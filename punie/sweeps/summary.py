@@ -104,17 +104,14 @@ def _row(plan: SweepPlan, job: Job, folder: Path) -> tuple[dict[str, Any], dict[
         "built": [stage["stage"] for stage in status.get("stages", ()) if not stage["reused"]],
         "error": status.get("error"),
         "traceback": f"{job.folder}/{TRACEBACK}" if (place / TRACEBACK).is_file() else None,
-        "result": result and digest("result", _measured(result, place / "samples.jsonl")),
+        "result": result and digest("result", _measured(result)),
     }, result
 
 
-def _measured(result: Mapping[str, Any], samples: Path) -> dict[str, Any]:
+def _measured(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the same config gives again, digest for digest: everything but times."""
-    with samples.open(encoding="utf-8") as stream:
-        answers = [json.loads(line) for line in stream]
     return {
-        **{name: result[name] for name in ("scores", "sampling", "identity")},
-        "answers": [{name: value for name, value in row.items() if name != "seconds"} for row in answers],
+        **{name: result[name] for name in ("scores", "sampling", "identity", "answers")},
         "artifacts": {
             stage: [entry["key"], {f: sha for f, sha in entry["files"].items() if f.endswith(".safetensors")}]
             for stage, entry in result["artifacts"].items()
