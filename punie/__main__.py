@@ -19,6 +19,8 @@ COMMANDS = {
     "resume": "finish a sweep that was interrupted, or has failed jobs",
     "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
     "diff": "what differs between two runs or configs, and which answers changed",
+    "summarize": "collate runs and sweeps: tables, intervals, and what they decide",
+    "reproduce": "run a run's config again in a fresh store, and compare digest by digest",
     "prereg": "register a phase before it runs: a results document with its criteria",
     "record": "fill in a registered document from a run",
     "data": "build or check a data set",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,9 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
         made.axes = figure.add_subplot(facecolor="none")
         yield made
         page = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(page, metadata=_METADATA)
+        with warnings.catch_warnings():  # it draws no glyphs, so none can be missing
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            FigureCanvasSVG(figure).print_svg(page, metadata=_METADATA)
     _, _, text = page.getvalue().partition("<svg")
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
@@ -186,6 +189,48 @@ def lock_curves(lock: Mapping[str, Any]) -> str:
     return made.text
 
 
+def heatmap(
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_label: str,
+    column_label: str,
+) -> str:
+    """Scores over two axes, each with its text; a place without a score is left open.
+
+    Args:
+        values: From 0.0 to 1.0, (rows, columns); None where there is none.
+        texts: What stands in each place, (rows, columns).
+        rows: Names of the rows, from the top.
+        columns: Names of the columns.
+        row_label: What the rows are.
+        column_label: What the columns are.
+
+    Returns:
+        An ``<svg>`` element, of paths and text alone.
+    """
+    import numpy as np
+
+    table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+    label = f"{row_label} by {column_label}"
+    with picture(label, height=1.0 + 0.42 * len(rows), width=1.6 + 1.1 * len(columns)) as made:
+        axes = made.axes
+        axes.pcolormesh(table, cmap="cividis", vmin=0.0, vmax=1.0, edgecolors=_GREY, linewidth=0.5)
+        for row, cells in enumerate(texts):
+            for column, text in enumerate(cells):
+                value = table[row, column]
+                colour = _GREY if np.isnan(value) else "black" if value > 0.45 else "white"
+                axes.text(column + 0.5, row + 0.5, _literal(text), color=colour, ha="center", va="center")
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [_literal(name) for name in columns])
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [_literal(name) for name in rows])
+        axes.set(xlabel=_literal(column_label), ylabel=_literal(row_label))
+        axes.invert_yaxis()
+        axes.tick_params(length=0)
+    return made.text
+
+
 def truncation_name(curve: Mapping[str, Any]) -> str:
     """What a curve's sampler keeps, in words."""
     words = [f"{name} {curve[key]:g}" for key, (name, off) in _TRUNCATIONS.items() if curve[key] != off]
@@ -195,3 +240,8 @@ def truncation_name(curve: Mapping[str, Any]) -> str:
 def _legend(axes: Axes) -> None:
     """Above the picture, where no data can be."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.3, columnspacing=1.4)
+
+
+def _literal(text: str) -> str:
+    """Text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,172 @@
+"""Run a run's config again from nothing, and compare what came out, digest by digest.
+
+punie reproduce outputs/runs/NAME/ID                  in a temporary store, deleted in the end
+punie reproduce outputs/runs/NAME/ID --store DIR      in a store that is kept; DIR must be empty or new
+
+Start it where the run was started: relative paths of its config are taken from here. The exit code is 0 if
+every artifact came out equal, 1 if one did not, 2 if RUN cannot be run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from punie.errors import PunieError
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.provenance.diff import Change
+
+_TROUBLE = 2
+_ORDER = ("base", "train", "quantize", "evaluate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="an empty folder, kept as the new store")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run again, and print what differs in the environment and in the artifacts."""
+    try:
+        config, results, provenance = _read(arguments.run)
+        for change in _environment(provenance):
+            print(f"warning: {change.key} was {_plain(change.a)} and is {_plain(change.b)}")
+        with _store(arguments.store) as root:
+            again = _again(config, root)
+            keys_differ, rows = _compare(results, again)
+    except PunieError as error:
+        error.exit_code = _TROUBLE  # 1 says that something came out otherwise
+        raise
+    print(tabulate(rows, ["artifact", "came out", "what differs"], "simple", disable_numparse=True))
+    if keys_differ:
+        print(
+            "A key that differs says that the run was made from something else: other data, versions or code."
+        )
+    equal = all(state == "equal" for _, state, _ in rows)
+    print("Reproduced: every digest is equal." if equal else "Not reproduced.")
+    if arguments.store:
+        print(
+            f"next: punie store list --store {arguments.store}"
+            if equal
+            else f"next: punie diff, {arguments.run}"
+        )
+    return 0 if equal else 1
+
+
+def _read(folder: Path) -> tuple[Config, Mapping[str, Any], Mapping[str, Any]]:
+    """The run's config, results and provenance.
+
+    Raises:
+        PunieError: They are not there, or not those of a finished run of this version.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from punie.config import resolve
+    from punie.config.schema import Config
+
+    try:
+        results, provenance = (
+            json.loads((folder / name).read_text("utf-8")) for name in ("results.json", "provenance.json")
+        )
+        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
+        digests = [_digests(results, name) for name in results["artifacts"]]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
+        raise _no_run(folder, error) from None
+    except OmegaConfBaseException as error:
+        raise _no_run(folder, error) from None
+    if not digests or not isinstance(provenance, dict):
+        raise _no_run(folder, ValueError("there are no artifacts in results.json"))
+    return resolve(composed), results, provenance  # ty: ignore[invalid-argument-type]
+
+
+def _no_run(folder: Path, error: Exception) -> PunieError:
+    words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+    name = getattr(error, "filename", None)
+    return PunieError(
+        "This is not the directory of a finished run.",
+        where=folder,
+        found=f"{Path(name).name}: {words}" if name else f"{type(error).__name__}: {words}",
+        expected="config.yaml, provenance.json and results.json, as this version of punie writes them",
+        next_step="take the path that a run prints in the end",
+    )
+
+
+def _environment(provenance: Mapping[str, Any]) -> Sequence[Change]:
+    """What is otherwise here and now: punie's code, versions, machine, variables."""
+    from punie.provenance.capture import capture
+    from punie.provenance.diff import Side, compare
+
+    here = capture(argv=[], overrides=[], config_digest="")
+    axes = compare(Side("run", {}, provenance), Side("here", {}, here)).axes
+    return [*axes["code"], *axes["environment"]]
+
+
+@contextlib.contextmanager
+def _store(asked: Path | None) -> Iterator[Path]:
+    """An empty store: what is found ready would prove nothing."""
+    if asked is None:
+        with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
+            yield Path(folder)
+        return
+    if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+        raise PunieError(
+            "The store to reproduce in is not empty.",
+            where=asked,
+            expected="a new folder: what is found ready there would prove nothing",
+        )
+    yield asked
+
+
+def _again(config: Config, root: Path) -> Mapping[str, Any]:
+    """The results of the same config, run in another store."""
+    from punie import pipeline
+    from punie.progress import Reporter
+    from punie.store.artifacts import Store
+
+    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(root)))
+    store = Store(root)
+    plan = pipeline.plan(config, store)
+    pipeline.run(plan, config, store, Reporter())
+    report = plan.artifacts()["report"]
+    return json.loads(report.file("results.json").read_text("utf-8"))
+
+
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[bool, list[tuple[str, str, str]]]:
+    """Whether a key differs, and a row for each artifact: its name, equal or different, and in what."""
+    names = dict.fromkeys([*old["artifacts"], *new["artifacts"]])
+    order = {stage: place for place, stage in enumerate(_ORDER)}
+    rows, keys_differ = [], False
+    for name in sorted(names, key=lambda each: (order.get(each.partition(":")[0], len(order)), each)):
+        if name not in old["artifacts"] or name not in new["artifacts"]:
+            rows.append((name, "different", "only " + ("now" if name in new["artifacts"] else "in the run")))
+            continue
+        keys_differ |= old["artifacts"][name]["key"] != new["artifacts"][name]["key"]
+        before, after = _digests(old, name), _digests(new, name)
+        differing = [file for file in before | after if before.get(file) != after.get(file)]
+        rows.append((name, "different" if differing else "equal", ", ".join(differing) or "–"))
+    return keys_differ, rows
+
+
+def _digests(results: Mapping[str, Any], name: str) -> dict[str, str]:
+    """By file, the digests of an artifact; of an evaluation, whose files hold times, that of its answers."""
+    stage, _, target = name.partition(":")
+    if stage == "evaluate":
+        return {"answers": str((results["targets"][target] if target else results)["answers"])}
+    return dict(results["artifacts"][name]["files"])
+
+
+def _plain(value: object) -> str:
+    return "absent" if value is None else json.dumps(value, ensure_ascii=False)

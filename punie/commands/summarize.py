@@ -1,0 +1,77 @@
+"""Collate runs and sweeps: a table for each question, and what the scores decide.
+
+punie summarize outputs/sweeps/NAME/ID                        seeds by temperatures, and the verdict
+punie summarize outputs/runs outputs/sweeps --where model.name=tiny
+punie summarize DIR --by lora.rank,temperature --metric keyword
+punie summarize DIR --format html --out summary.html          a page with a heatmap and links to the runs
+
+Axes are the config fields that differ among the runs; a field may be given by its last part where that is
+clear. Prompts are what intervals count: repeats and seeds make none narrower. Runs that failed, or cannot
+be read, are shown as such; the exit code is 1 if one could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from punie.errors import PunieError
+
+_FORMATS = ("simple", "github", "plain", "csv", "json", "html")
+_METRICS = ("strict", "keyword", "wrapper", "lock")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "places", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder of them"
+    )
+    parser.add_argument("--format", choices=_FORMATS, default="simple", help="default: %(default)s")
+    parser.add_argument(
+        "--by",
+        metavar="AXIS[,AXIS]",
+        help="rows, and columns, of the scores (default: seeds by temperatures)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=_METRICS,
+        help="default: the score that the runs' phase speaks of, or strict",
+    )
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs; may be repeated"
+    )
+    parser.add_argument("--allow-mixed", action="store_true", help="put runs on different suites together")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the summary, or write it."""
+    from punie.files import write_text
+    from punie.summaries import documents
+    from punie.summaries.summary import summarize
+
+    out: Path | None = arguments.out
+    if out is not None and not out.absolute().parent.is_dir():
+        raise PunieError("There is no such folder.", where=out.parent, next_step="make it, or name another")
+    summary = summarize(
+        arguments.places,
+        by=[key.strip() for key in arguments.by.split(",")] if arguments.by else (),
+        metric=arguments.metric,
+        where=arguments.where,
+        allow_mixed=arguments.allow_mixed,
+    )
+    start = Path.cwd() if out is None else out.absolute().parent
+    whole = out is not None or arguments.format in ("csv", "json", "html")
+    page = documents.render(
+        summary, arguments.format, start=start, longest=None if whole else documents.LONGEST
+    )
+    if out is not None:
+        write_text(out, page)
+        print(f"{out}  {len(summary.runs)} runs")
+    else:
+        print(page, end="")
+    if out is None and not whole:
+        again = shlex.join(["punie", "summarize", *map(str, arguments.places)])
+        print(f"\nnext: {again} --format html --out summary.html")
+    return 1 if summary.unread else 0

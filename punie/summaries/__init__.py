@@ -1,0 +1,1 @@
+"""Many runs collated: tables over their axes, and what the scores decide in plain language."""

@@ -1,0 +1,180 @@
+"""The axes of a set of runs: the config fields whose resolved values differ, and the recipes they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from punie.config.check import find_field, schema_fields
+from punie.errors import PunieError
+from punie.store.keys import SHORT
+from punie.summaries.collect import Run
+
+TEMPERATURE = "eval.temperature"
+SEEDS = ("lora.seed", "eval.seed")
+_NAMED = ("model.name", "data.name", "eval.suite")
+"""Neutral by themselves, for content decides; a change of content is shown by its name."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A config field that differs among the runs."""
+
+    key: str
+    also: tuple[str, ...]
+    """Fields that differ in step with it, so that they cannot be told apart."""
+    values: tuple[Any, ...]
+    """Sorted."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Runs that differ in nothing but seeds and temperature."""
+
+    label: str
+    """Its place on the other axes; empty if there are none."""
+    runs: tuple[Run, ...]
+
+    @property
+    def temperatures(self) -> list[float]:
+        """Sorted."""
+        return sorted({temperature(run) for run in self.runs})
+
+    def at(self, value: float) -> list[Run]:
+        """The runs at a temperature."""
+        return [run for run in self.runs if temperature(run) == value]
+
+
+def find(runs: Sequence[Run]) -> list[Axis]:
+    """The axes, seeds and temperature last; folders' names play no part.
+
+    Runs without a config have no place.
+    """
+    placed = [run for run in runs if run.config]
+    axes: dict[tuple[int, ...], list[str]] = {}
+    for key in _keys():
+        values = [value(run, key) for run in placed]
+        numbers: dict[Any, int] = {}
+        pattern = tuple(numbers.setdefault(each, len(numbers)) for each in values)
+        if len(numbers) > 1:
+            axes.setdefault(pattern, []).append(key)
+    return [
+        Axis(keys[0], tuple(keys[1:]), tuple(sort({value(run, keys[0]) for run in placed})))
+        for keys in axes.values()
+    ]
+
+
+def recipes(runs: Sequence[Run], axes: Sequence[Axis]) -> list[Recipe]:
+    """The runs by their place on all axes but seeds and temperature, sorted."""
+    keys = [axis.key for axis in axes if axis.key not in (*SEEDS, TEMPERATURE)]
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.config:
+            groups.setdefault(tuple(value(run, key) for key in keys), []).append(run)
+    return [
+        Recipe(
+            ", ".join(f"{key}={shown(each)}" for key, each in zip(keys, place, strict=True)),
+            tuple(groups[place]),
+        )
+        for place in sorted(groups, key=lambda place: [order(each) for each in place])
+    ]
+
+
+def value(run: Run, key: str) -> Any:
+    """A field's value, as something that can be compared and hashed."""
+    if key == "eval.suite" and run.suite is not None:
+        return run.suite[0]
+    node: Any = run.config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if node is None:
+        return _omitted(key)
+    return json.dumps(node, sort_keys=True) if isinstance(node, (dict, list)) else node
+
+
+def shown(each: Any) -> str:
+    """A value in a table: as it would be given on the command line."""
+    if each is None:
+        return "null"
+    return (
+        str(each).lower() if isinstance(each, bool) else f"{each:g}" if isinstance(each, float) else str(each)
+    )
+
+
+def sort(values: Any) -> list[Any]:
+    """Values in order: what is not set, numbers, texts."""
+    return sorted(values, key=order)
+
+
+def temperature(run: Run) -> float:
+    """Of its sampling."""
+    return float(run.config["eval"]["temperature"])
+
+
+def training_seed(run: Run) -> int:
+    """What its training was seeded with; 0 for the base model, which no seed of ours has touched."""
+    if run.config["eval"].get("target") == "base":
+        return 0
+    return int(value(run, "lora.seed") or 0)
+
+
+def resolve(key: str, axes: Sequence[Axis]) -> str:
+    """The field that a user means: its name, or the last part of it where that is clear.
+
+    Raises:
+        PunieError: There is no such field, or more than one.
+    """
+    names = [name for axis in axes for name in (axis.key, *axis.also)]
+    meant = [axis.key for axis in axes for name in (axis.key, *axis.also) if name.rpartition(".")[2] == key]
+    if key in names or ("." in key and find_field(key) is not None):
+        return key
+    if len(set(meant)) == 1:
+        return meant[0]
+    raise PunieError(
+        f"{key} is no field, or could be several." if meant else f"There is no field {key}.",
+        expected=f"an axis of these runs: {', '.join(names)}"
+        if names
+        else "a field such as eval.temperature",
+    )
+
+
+def name_models(runs: Sequence[Run]) -> list[Run]:
+    """The runs with base models of one name and different content named apart by the key of the content."""
+    contents = {run.base: str(value(run, "model.name")) for run in runs if run.base}
+    often = Counter(contents.values())
+    found = []
+    for run in runs:
+        name = contents.get(run.base) if run.base else None
+        if name is not None:
+            name = f"{name} {run.base[:SHORT]}" if often[name] > 1 and run.base else name
+            config = {**run.config, "model": {**run.config["model"], "name": name}}
+            run = dataclasses.replace(run, config=config)
+        found.append(run)
+    return found
+
+
+@functools.cache
+def _keys() -> tuple[str, ...]:
+    """The fields that may be an axis: models and data first, seeds and temperature last."""
+    last = (*SEEDS, TEMPERATURE)
+    fields = [known.key for known in schema_fields() if not known.about.get("neutral")]
+    return (*_NAMED, *(key for key in fields if key not in last and not key.startswith("phase.")), *last)
+
+
+@functools.cache
+def _omitted(key: str) -> Any:
+    """What a field of a run stands for that does not know it yet."""
+    known = find_field(key)
+    return known.about.get("omit_if") if known is not None else None
+
+
+def order(each: Any) -> tuple[int, Any]:
+    """A key to sort by: what is not set, numbers, texts."""
+    if each is None:
+        return (0, 0)
+    return (1, each) if isinstance(each, (int, float)) else (2, str(each))
