@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _TROUBLE = 2
 _ORDER = ("base", "train", "quantize", "evaluate")
+_TIMED = {"trained.json"}
+"""Holds speeds beside losses, and where a training was resumed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,29 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run again, and print what differs in the environment and in the artifacts."""
+    from punie.backend import blas
+
     try:
         config, results, provenance = _read(arguments.run)
         for change in _environment(provenance):
-            print(f"warning: {change.key} was {_plain(change.a)} and is {_plain(change.b)}")
+            _warn(change.key, change.a, change.b)
         with _store(arguments.store) as root:
             again = _again(config, root)
-            keys_differ, rows = _compare(results, again)
+        if (was := provenance.get("blas")) and blas.in_use() not in (None, was):
+            _warn("blas", was, blas.in_use())  # not known before it has served
+        keys_differ, rows = _compare(results, again)
     except PunieError as error:
         error.exit_code = _TROUBLE  # 1 says that something came out otherwise
         raise
     print(tabulate(rows, ["artifact", "came out", "what differs"], "simple", disable_numparse=True))
     if keys_differ:
-        print(
-            "A key that differs says that the run was made from something else: other data, versions or code."
-        )
+        print("Keys differ: the run was made from something else, such as other data, versions or code.")
     equal = all(state == "equal" for _, state, _ in rows)
     print("Reproduced: every digest is equal." if equal else "Not reproduced.")
     if arguments.store:
-        print(
-            f"next: punie store list --store {arguments.store}"
-            if equal
-            else f"next: punie diff, {arguments.run}"
-        )
+        print(f"next: punie store ls --dir {arguments.store}")
     return 0 if equal else 1
 
 
@@ -115,7 +115,7 @@ def _environment(provenance: Mapping[str, Any]) -> Sequence[Change]:
 
 
 @contextlib.contextmanager
-def _store(asked: Path | None) -> Iterator[Path]:
+def _store(asked: Path | None) -> Generator[Path]:
     """An empty store: what is found ready would prove nothing."""
     if asked is None:
         with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
@@ -165,8 +165,13 @@ def _digests(results: Mapping[str, Any], name: str) -> dict[str, str]:
     stage, _, target = name.partition(":")
     if stage == "evaluate":
         return {"answers": str((results["targets"][target] if target else results)["answers"])}
-    return dict(results["artifacts"][name]["files"])
+    files = results["artifacts"][name]["files"]
+    return {file: str(sha256) for file, sha256 in files.items() if file not in _TIMED}
+
+
+def _warn(name: str, was: object, now: object) -> None:
+    print(f"warning: {name} was {_plain(was)} and is {_plain(now)}")
 
 
 def _plain(value: object) -> str:
-    return "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return "absent" if value is None else json.dumps(value)  # ASCII, which no terminal obeys

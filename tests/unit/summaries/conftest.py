@@ -1,0 +1,119 @@
+"""Run folders made by hand: tiny, of every kind, and as many as are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Make = Callable[..., Path]
+
+CONFIG: dict[str, Any] = {
+    "name": "hand",
+    "seed": 0,
+    "model": {"name": "tiny"},
+    "data": {"name": "code_mode", "path": "data/code_mode"},
+    "lora": {"rank": 8, "iters": 4, "seed": 0},
+    "quantize": {"bits": 5},
+    "eval": {"suite": "four", "target": "quantized", "temperature": 0.0, "repeats": 1, "seed": 0},
+    "phase": None,
+    "store": {"dir": "outputs/store"},
+}
+
+
+def changed(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with other values, by dotted name."""
+    config = json.loads(json.dumps(CONFIG))
+    for key, value in overrides.items():
+        node, _, leaf = key.rpartition(".")
+        (config[node] if node else config)[leaf] = value
+    return config
+
+
+@pytest.fixture
+def make() -> Make:
+    """A function that writes a run's folder."""
+    return make_run
+
+
+def make_run(
+    folder: Path,
+    answers: Mapping[str, float | list[float]],
+    *,
+    status: str = "finished",
+    error: str | None = None,
+    suite: str = "four",
+    lock: float | None = None,
+    base: str = "b" * 64,
+    category: str = "git",
+    **overrides: Any,
+) -> Path:
+    """A run whose prompts score as given, once for each repeat; dots in names of overrides are ``__``."""
+    config = changed(
+        {key.replace("__", "."): value for key, value in overrides.items()} | {"eval.suite": suite}
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "status.json").write_text(
+        json.dumps({"schema": 1, "status": status, "error": error, "stages": []})
+    )
+    (folder / "provenance.json").write_text("{}")
+    if status != "finished":
+        return folder
+    rows = [
+        {
+            "id": name,
+            "repeat": repeat,
+            "category": category,
+            "prompt": f"do {name}",
+            "missing": None,
+            "output": "words",
+            "wrapper": True,
+            "scores": {"keyword": {"value": max(value, 0.5)}, "strict": {"value": value}},
+            "taxonomy": "correct" if value else "no call",
+        }
+        for name, values in answers.items()
+        for repeat, value in enumerate(values if isinstance(values, list) else [values])
+    ]
+    results: dict[str, Any] = {
+        "schema": 2,
+        "scores": {
+            "strict": {"overall": {"mean": sum(row["scores"]["strict"]["value"] for row in rows) / len(rows)}}
+        },
+        "identity": {"suite": {"name": suite, "sha256": suite * 8}, "unverified": None},
+        "generation": {"samples": len(rows)},
+        "artifacts": {"base": {"key": base, "files": {}}, "evaluate": {"key": str(folder), "files": {}}},
+        "answers": "a" * 64,
+    }
+    if lock is not None:
+        results["lock"] = {
+            "temperatures": [0.0, 0.7],
+            "at": {"temperature": 0.7},
+            "prompts": {name: {"total": [1.0, lock]} for name in answers},
+        }
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Three seeds by two temperatures, planned; one job failed and one never started."""
+    folder = tmp_path / "sweep"
+    answers = {0: {"w": 1.0, "x": 1.0, "y": 0.0, "z": 1.0}, 1: {"w": 1.0, "x": 0.0, "y": 0.0, "z": 1.0}}
+    jobs = []
+    for number, (seed, temperature) in enumerate((s, t) for s in (0, 1, 42) for t in (0.0, 0.7)):
+        overrides: dict[str, Any] = {"lora__seed": seed, "eval__seed": seed, "eval__temperature": temperature}
+        plain = {key.replace("__", "."): value for key, value in overrides.items()}
+        jobs.append({"number": number, "id": "ab", "overrides": [], "config": changed(plain)})
+        place = folder / "jobs" / f"{number:03d}-ab"
+        if number == 4:
+            make_run(place, {}, status="failed", error="The training diverged.\nmore", **overrides)
+        elif number != 5:
+            make_run(place, answers[seed], **overrides)
+    (folder / "plan.json").write_text(json.dumps({"schema": 1, "jobs": jobs}))
+    return folder
