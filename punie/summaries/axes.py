@@ -130,11 +130,12 @@ def resolve(key: str, axes: Sequence[Axis]) -> str:
         PunieError: There is no such field, or more than one.
     """
     names = [name for axis in axes for name in (axis.key, *axis.also)]
-    meant = [axis.key for axis in axes for name in (axis.key, *axis.also) if name.rpartition(".")[2] == key]
     if key in names or ("." in key and find_field(key) is not None):
         return key
-    if len(set(meant)) == 1:
-        return meant[0]
+    meant = [[name for name in (axis.key, *axis.also) if name.rpartition(".")[2] == key] for axis in axes]
+    meant = [found for found in meant if found]
+    if len(meant) == 1:
+        return meant[0][0]
     raise PunieError(
         f"{key} is no field, or could be several." if meant else f"There is no field {key}.",
         expected=f"an axis of these runs: {', '.join(names)}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from punie.errors import DataError, PunieError
 from punie.summaries import axes, tables, verdict
@@ -105,7 +104,7 @@ def summarize(
 
 def _chosen(runs: Sequence[Run], where: Sequence[str]) -> list[Run]:
     """The runs that meet every condition; those that cannot be read stay, for nobody knows."""
-    found = axes.find(runs)
+    found = axes.find(runs) if where else []
     for condition in where:
         key, equals, text = condition.partition("=")
         if not equals:
@@ -127,8 +126,8 @@ def _chosen(runs: Sequence[Run], where: Sequence[str]) -> list[Run]:
 def _matcher(text: str) -> Callable[[object], bool]:
     """Whether a value is what was written: 0 is 0.0, and null is nothing."""
     try:
-        wanted = yaml.safe_load(text)
-    except yaml.YAMLError:
+        wanted = json.loads(text)
+    except ValueError:
         wanted = text
     return lambda each: each == wanted or axes.shown(each) == text
 

@@ -72,7 +72,7 @@ def grid(runs: Sequence[Run], found: Sequence[Axis], by: Sequence[str], metric: 
         tuple(
             tuple(cells.cell(groups.get((place, each), []), metric) for each in columns) for place in places
         ),
-        tuple(key for key in keys if key not in (*rows, column)),
+        tuple(axis.key for axis in found if not {axis.key, *axis.also} & {*rows, column}),
     )
 
 

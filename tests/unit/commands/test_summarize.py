@@ -1,0 +1,80 @@
+"""``punie summarize``: how it is asked, what it writes and how it exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from punie.commands import summarize
+from punie.errors import PunieError
+from punie.summaries.collect import METRICS
+from punie.summaries.documents import FORMATS
+from tests.unit.summaries.conftest import make_run
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def punie_summarize(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    summarize.add_arguments(parser)
+    return summarize.run(parser.parse_args(list(arguments)))
+
+
+def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables, then the verdict, then the command for the page."""
+    make_run(Path("a"), {"x": 1.0, "y": 0.0})
+    assert punie_summarize("a", "--metric", "keyword") == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("Scores: keyword")
+        < shown.index("Verdict")
+        < shown.index("next: punie summarize a --format")
+    )
+
+
+def test_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """--out writes the whole of a format, with paths relative to the file."""
+    make_run(Path("runs/a"), {"x": 1.0, "y": 0.0})
+    Path("docs").mkdir()
+    assert punie_summarize("runs", "--format", "json", "--out", "docs/s.json") == 0
+    assert capsys.readouterr().out == "docs/s.json  1 runs\n"
+    assert json.loads(Path("docs/s.json").read_text())["runs"][0]["run"] == "../runs/a"
+    with pytest.raises(PunieError, match="no such folder"):
+        punie_summarize("runs", "--out", "nowhere/s.json")
+
+
+def test_a_run_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are summarized, the one is named with the reason, and the exit code is 1."""
+    make_run(Path("a"), {"x": 1.0, "y": 0.0})
+    (make_run(Path("b"), {"x": 1.0, "y": 0.0}, lora__seed=1) / "samples.jsonl").unlink()
+    assert punie_summarize(".") == 1
+    shown = capsys.readouterr().out
+    assert "samples.jsonl: It cannot be read: No such file or directory" in shown
+    assert "Verdict" in shown
+
+
+def test_choices_are_those_of_the_package() -> None:
+    """The formats and metrics offered, spelled out so that help is quick, are all there are."""
+    assert (summarize._FORMATS, summarize._METRICS) == (FORMATS, METRICS)
+
+
+def test_neither_mlx_nor_transformers() -> None:
+    """A summary, page and all, imports neither mlx nor transformers."""
+    make_run(Path("a"), {"x": 1.0, "y": 0.0}, eval__temperature=0.5)
+    make_run(Path("b"), {"x": 1.0, "y": 1.0})
+    code = (
+        "import sys; from punie.__main__ import main\n"
+        "assert main(['summarize', '.', '--format', 'html', '--out', 'page.html']) == 0\n"
+        "sys.exit(', '.join({'mlx', 'mlx_lm', 'transformers', 'torch'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("page.html").stat().st_size > 5_000
