@@ -64,7 +64,7 @@ def make_run(
     (folder / "provenance.json").write_text("{}")
     if status != "finished":
         return folder
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": name,
             "repeat": repeat,

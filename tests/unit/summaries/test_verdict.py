@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,13 +21,13 @@ def answers(right: int) -> dict[str, float]:
     return {name: float(number < right) for number, name in enumerate(PROMPTS)}
 
 
-def seeds(tmp_path: Path, *right: int, **overrides: object) -> Summary:
+def seeds(tmp_path: Path, *right: int, **overrides: Any) -> Summary:
     for seed, number in enumerate(right):
         make_run(tmp_path / f"{seed}", answers(number), lora__seed=seed, eval__seed=seed, **overrides)
     return summarize([tmp_path])
 
 
-def phase(value: float) -> dict[str, object]:
+def phase(value: float) -> dict[str, Any]:
     return {"id": "1", "score": "strict", "criteria": [{"metric": "overall", "op": ">=", "value": value}]}
 
 
