@@ -17,6 +17,8 @@ from punie.summaries.collect import Run
 
 TEMPERATURE = "eval.temperature"
 SEEDS = ("lora.seed", "eval.seed")
+_LONG = 26
+"""Characters of a recipe's place beyond which it has a number instead."""
 _NAMED = ("model.name", "data.name", "eval.suite")
 """Neutral by themselves, for content decides; a change of content is shown by its name."""
 
@@ -37,7 +39,9 @@ class Recipe:
     """Runs that differ in nothing but seeds and temperature."""
 
     label: str
-    """Its place on the other axes; empty if there are none."""
+    """Its place on the other axes, or its number where that is long; empty if there are none."""
+    place: tuple[tuple[str, str], ...]
+    """Each of the other axes with its value, as they are shown."""
     runs: tuple[Run, ...]
 
     @property
@@ -76,12 +80,14 @@ def recipes(runs: Sequence[Run], axes: Sequence[Axis]) -> list[Recipe]:
     for run in runs:
         if run.config:
             groups.setdefault(tuple(value(run, key) for key in keys), []).append(run)
+    places = sorted(groups, key=lambda place: [order(each) for each in place])
+    words = [tuple(zip(keys, map(shown, place), strict=True)) for place in places]
+    labels = [", ".join(f"{key}={each}" for key, each in pairs) for pairs in words]
+    if any(len(label) > _LONG for label in labels):
+        labels = [f"recipe {number}" for number in range(1, len(places) + 1)]
     return [
-        Recipe(
-            ", ".join(f"{key}={shown(each)}" for key, each in zip(keys, place, strict=True)),
-            tuple(groups[place]),
-        )
-        for place in sorted(groups, key=lambda place: [order(each) for each in place])
+        Recipe(label, pairs, tuple(groups[place]))
+        for label, pairs, place in zip(labels, words, places, strict=True)
     ]
 
 

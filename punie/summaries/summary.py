@@ -79,6 +79,7 @@ def summarize(
     findings, comparisons = verdict.find(recipes, metric), verdict.compare(recipes, metric)
     shown = (
         tables.scores(grid, metric),
+        tables.legend(recipes),
         verdict.findings_table(findings, metric),
         verdict.comparisons_table(comparisons),
         tables.categories(recipes, metric),

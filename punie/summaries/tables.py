@@ -89,6 +89,14 @@ def scores(found: Grid, metric: str) -> Table:
     return Table("scores", f"Scores: {metric}", (*found.rows, *heads), tuple(rows), tuple(notes))
 
 
+def legend(recipes: Sequence[Recipe]) -> Table:
+    """What the numbers of recipes stand for; no rows if they have none."""
+    numbered = [recipe for recipe in recipes if recipe.label and "=" not in recipe.label]
+    heads = ("recipe", *(key for key, _ in recipes[0].place)) if numbered else ()
+    rows = [(recipe.label, *(each for _, each in recipe.place)) for recipe in numbered]
+    return Table("legend", "What differs between the recipes", heads, tuple(rows))
+
+
 def categories(recipes: Sequence[Recipe], metric: str) -> Table:
     """Each category's score by temperature, over all seeds."""
     rows = []

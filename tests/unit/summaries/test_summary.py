@@ -123,6 +123,21 @@ def test_the_score_of_the_phase(tmp_path: Path) -> None:
     assert "cannot be told from 0.8" in found.verdict[0]
 
 
+def test_recipes_that_take_many_words_are_numbered(tmp_path: Path) -> None:
+    """Recipes of several axes have numbers, and a table says what each stands for."""
+    for rank, iters, bits in ((8, 100, 5), (8, 200, 5), (16, 100, 4)):
+        place = tmp_path / f"{rank}-{iters}"
+        make_run(place, {"x": 1.0, "y": 0.0}, lora__rank=rank, lora__iters=iters, quantize__bits=bits)
+    found = table(summarize([tmp_path]), "legend")
+    assert found.headers == ("recipe", "lora.rank", "lora.iters")
+    assert found.rows == (("recipe 1", "8", "100"), ("recipe 2", "8", "200"), ("recipe 3", "16", "100"))
+    assert [row[0] for row in table(summarize([tmp_path]), "recipes").rows] == [
+        "recipe 1",
+        "recipe 2",
+        "recipe 3",
+    ]
+
+
 def test_runs_that_differ_in_nothing(tmp_path: Path) -> None:
     """Two runs with the same settings and other keys are not silently one: the reader is told."""
     make_run(tmp_path / "a", {"x": 1.0, "y": 1.0})
