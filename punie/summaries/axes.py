@@ -17,8 +17,6 @@ from punie.summaries.collect import Run
 
 TEMPERATURE = "eval.temperature"
 SEEDS = ("lora.seed", "eval.seed")
-_LONG = 26
-"""Characters of a recipe's place beyond which it has a number instead."""
 _NAMED = ("model.name", "data.name", "eval.suite")
 """Neutral by themselves, for content decides; a change of content is shown by its name."""
 
@@ -39,7 +37,7 @@ class Recipe:
     """Runs that differ in nothing but seeds and temperature."""
 
     label: str
-    """Its place on the other axes, or its number where that is long; empty if there are none."""
+    """Its place on the other axes, or its number where there are several; empty if there are none."""
     place: tuple[tuple[str, str], ...]
     """Each of the other axes with its value, as they are shown."""
     runs: tuple[Run, ...]
@@ -83,7 +81,7 @@ def recipes(runs: Sequence[Run], axes: Sequence[Axis]) -> list[Recipe]:
     places = sorted(groups, key=lambda place: [order(each) for each in place])
     words = [tuple(zip(keys, map(shown, place), strict=True)) for place in places]
     labels = [", ".join(f"{key}={each}" for key, each in pairs) for pairs in words]
-    if any(len(label) > _LONG for label in labels):
+    if len(keys) > 1:
         labels = [f"recipe {number}" for number in range(1, len(places) + 1)]
     return [
         Recipe(label, pairs, tuple(groups[place]))
@@ -159,7 +157,7 @@ def name_models(runs: Sequence[Run]) -> list[Run]:
         name = contents.get(run.base) if run.base else None
         if name is not None:
             name = f"{name} {run.base[:SHORT]}" if often[name] > 1 and run.base else name
-            config = {**run.config, "model": {**run.config["model"], "name": name}}
+            config = {**run.config, "model": {**run.config.get("model", {}), "name": name}}
             run = dataclasses.replace(run, config=config)
         found.append(run)
     return found

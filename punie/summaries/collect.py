@@ -57,6 +57,7 @@ class Run:
     """Why they do not."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved config as plain values; empty if it cannot be read."""
+    config_sha256: str = ""
     evidence: str = ""
     """Key of the evaluation and digest of the answers: two runs that share it tell one thing."""
     base: str | None = None
@@ -128,20 +129,23 @@ def read(folder: Path, planned: Mapping[str, Any] | None = None) -> Run:
         folder: Its folder.
         planned: The config that a sweep's plan has for it, which stands in for one not yet written.
     """
-    config: Mapping[str, Any] = planned or {}
+    config: Mapping[str, Any] = {}
+    sha256 = ""
     try:
         if planned is None or (folder / "config.yaml").exists():
-            config = _config(folder / "config.yaml")
+            config, sha256 = _checked(folder / "config.yaml", _yaml(folder / "config.yaml"))
+        else:
+            config, sha256 = _checked(folder, planned)
         if planned is not None and not (folder / "status.json").exists():
-            return Run(folder, NOT_STARTED, config=config)
+            return Run(folder, NOT_STARTED, None, config, sha256)
         status = _object(folder / "status.json")
         state = status.get("status")
         if state != FINISHED:
             words = str(status.get("error") or "").partition("\n")[0]
-            return Run(folder, str(state), words or None, config)
-        return _finished(folder, config)
+            return Run(folder, str(state), words or None, config, sha256)
+        return _finished(folder, config, sha256)
     except PunieError as error:
-        return Run(folder, UNREAD, _why(error, folder), config)
+        return Run(folder, UNREAD, _why(error, folder), config, sha256)
 
 
 def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Mapping[str, Any] | None]]:
@@ -156,7 +160,7 @@ def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Mapping[str, A
                 yield from _planned(here)
             except PunieError as error:
                 broken.append(Run(here, UNREAD, _why(error, here)))
-        elif found & _MARKS:
+        elif found & _MARKS and "jobs" not in found:
             folders.clear()
             yield here, None
 
@@ -171,17 +175,34 @@ def _planned(sweep: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         yield sweep / "jobs" / name, config
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def _yaml(path: Path) -> object:
     try:
-        config = yaml.load(path.read_text("utf-8"), _LOADER)  # noqa: S506 - it is a safe loader
+        return yaml.load(path.read_text("utf-8"), _LOADER)  # noqa: S506 - it is a safe loader
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, error) from None
-    if not isinstance(config, dict) or not isinstance(config.get("eval"), dict):
-        raise DataError("It holds no config.", where=path)
-    return config
 
 
-def _finished(folder: Path, config: Mapping[str, Any]) -> Run:
+def _checked(path: Path, config: object) -> tuple[Mapping[str, Any], str]:
+    """A config with its digest, if it has what a summary asks of it.
+
+    Raises:
+        DataError: It has not.
+    """
+    try:
+        if isinstance(config, dict) and isinstance(config.get("model", {}), dict):
+            float(config["eval"]["temperature"])
+            int(config["lora"]["seed"])
+            phase: dict[str, Any] = config.get("phase") or {"score": METRICS[0]}
+            values = [criterion["value"] for criterion in phase.get("criteria", ()) if criterion["metric"]]
+            if phase["score"] in METRICS and all(isinstance(each, (int, float)) for each in values):
+                return config, digest("config", config)
+        reason = "something else"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__} {error}"
+    raise DataError("It is no run's config.", where=path, found=reason)
+
+
+def _finished(folder: Path, config: Mapping[str, Any], sha256: str) -> Run:
     path = folder / "results.json"
     results = _object(path)
     try:
@@ -198,13 +219,14 @@ def _finished(folder: Path, config: Mapping[str, Any]) -> Run:
         if lock:
             here = lock["temperatures"].index(lock["at"]["temperature"])
             locked = {name: each["total"][here] for name, each in lock["prompts"].items()}
+            _require_share(path, "lock", *locked.values())
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _unknown(path, results, error) from None
     missing, answers = _answers(folder / "samples.jsonl", locked, counts)
     if no_score or not answers:
         words = f"{missing} of {counts} answers are missing"
-        return Run(folder, INCOMPLETE, words, config, missing=missing, **run)
-    return Run(folder, FINISHED, config=config, missing=missing, answers=answers, **run)
+        return Run(folder, INCOMPLETE, words, config, sha256, missing=missing, **run)
+    return Run(folder, FINISHED, None, config, sha256, missing=missing, answers=answers, **run)
 
 
 def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, dict[str, Answers]]:
@@ -235,8 +257,6 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
         raise _unknown(path, {}, error) from None
     if lines != count:
         raise DataError("The answers are not whole.", where=path, found=f"{lines} lines", expected=count)
-    for name, value in locked.items():
-        _require_share(path.with_name("results.json"), f"lock of {name}", value)
     found = {}
     for name, each in rows.items():
         categories, strict, keyword, wrapper, taxonomy = zip(*each, strict=True)
@@ -258,14 +278,13 @@ def _merge(runs: Sequence[Run]) -> Collected:
     kept: dict[str, Run] = {}
     configs: set[str] = set()
     for run in sorted(runs, key=lambda each: each.state != FINISHED):  # the finished ones first
-        config = digest("config", run.config) if run.config else str(run.folder)
         if run.finished:
             kept.setdefault(run.evidence, run)
         elif run.state == UNREAD:
             kept[str(run.folder)] = run
-        elif config not in configs:
-            kept[config] = run
-        configs.add(config)
+        elif run.config_sha256 not in configs:
+            kept[run.config_sha256] = run
+        configs.add(run.config_sha256)
     chosen = {id(run) for run in kept.values()}
     return Collected(tuple(run for run in runs if id(run) in chosen), len(runs) - len(chosen))
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from tabulate import tabulate
 
 from punie.files import write_text
+from punie.jsonl import excerpt
 from punie.reports.documents import cell, environment
 from punie.summaries import axes, cells
 from punie.summaries.collect import METRICS
@@ -25,6 +26,8 @@ SCHEMA = 1
 LONGEST = 60
 """Rows of a table that a terminal is shown."""
 _MOST_PICTURES = 12
+_WIDE = 24
+"""Characters of a name beside a picture."""
 
 
 def write(folder: Path, *, sweep: Mapping[str, Any] | None = None) -> Summary:
@@ -192,8 +195,8 @@ def _pictures(summary: Summary) -> list[dict[str, str]]:
         svg = heatmap(
             [[each.score.estimate if each.score else None for each in row] for row in rows],
             [[f"{each.score.estimate:.2f}" if each.score else str(each) for each in row] for row in rows],
-            rows=[axes.shown(grid.places[index][-1]) for index in indices],
-            columns=[axes.shown(each) for each in grid.columns] if grid.column else [summary.metric],
+            rows=[_label(grid.places[index][-1]) for index in indices],
+            columns=[_label(each) for each in grid.columns] if grid.column else [summary.metric],
             row_label=grid.rows[-1],
             column_label=grid.column or "",
         )
@@ -201,6 +204,11 @@ def _pictures(summary: Summary) -> list[dict[str, str]]:
         caption = ", ".join(f"{key}={axes.shown(value)}" for key, value in pairs)
         found.append({"svg": svg, "caption": caption or f"{summary.metric}, mean over prompts"})
     return found
+
+
+def _label(value: Any) -> str:
+    """A value beside a picture, which has little room."""
+    return visible(excerpt(axes.shown(value), _WIDE))
 
 
 def _path(path: Path, start: Path) -> str:

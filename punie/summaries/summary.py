@@ -65,7 +65,7 @@ def summarize(
     finished = [run for run in runs if run.finished]
     _require_one_suite(finished, allow_mixed)
     phase = _phase(finished)
-    metric = metric or (str(phase["score"]) if phase else METRICS[0])
+    metric = metric or (phase or {}).get("score") or METRICS[0]
     if finished and not any(getattr(each, metric) for run in finished for each in run.answers.values()):
         raise DataError(
             f"No run here has a {metric}.", next_step="run it with eval.lock.temperatures=[0.7], for instance"

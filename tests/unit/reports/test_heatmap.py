@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from punie.reports.plots import heatmap
 
 
@@ -33,6 +35,12 @@ def test_a_place_without_a_score_has_no_colour() -> None:
         re.findall(r"fill: (#[0-9a-f]{6})", drawn(text="–").partition("QuadMesh")[2].partition("text_")[0])
     )
     assert len(fills) == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_script_is_text() -> None:
+    """Letters that the measuring font lacks stand in it all the same, without a warning."""
+    assert "模型" in drawn(text="模型")
 
 
 def test_the_same_figures_give_the_same_bytes() -> None:

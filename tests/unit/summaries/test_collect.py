@@ -65,7 +65,17 @@ def test_a_store_holds_no_runs(tmp_path: Path) -> None:
     ("file", "content", "words"),
     [
         ("config.yaml", "a: [", "config.yaml"),
-        ("config.yaml", "just words", "config.yaml: It holds no config"),
+        ("config.yaml", "just words", "config.yaml: It is no run's config"),
+        ("config.yaml", "eval: {}", "config.yaml: It is no run's config: KeyError"),
+        ("config.yaml", "{eval: {temperature: x}, lora: {seed: 0}}", "config.yaml: It is no run's config"),
+        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, model: 1}", "It is no run's config"),
+        (
+            "config.yaml",
+            "{eval: {temperature: 0}, lora: {seed: 0}, phase: {criteria: [1]}}",
+            "no run's config",
+        ),
+        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, day: 2020-01-01}", "no run's config"),
+        ("config.yaml", "{eval: {temperature: .nan}, lora: {seed: 0}}", "no run's config: ValueError"),
         ("status.json", None, "status.json: It cannot be read: No such file"),
         ("status.json", "[]", "status.json: It holds no object"),
         ("results.json", "{", "results.json: It cannot be read"),
@@ -106,6 +116,17 @@ def test_a_score_that_is_none(tmp_path: Path, score: str) -> None:
     assert (run.reason or "").startswith("samples.jsonl:2: A score is not from 0 to 1")
 
 
+@pytest.mark.parametrize("value", ["NaN", "2", '"high"'])
+def test_a_lock_that_is_no_probability(tmp_path: Path, value: str) -> None:
+    """A format lock that is not from 0 to 1 is refused with its file."""
+    folder = make_run(tmp_path / "a", {"x": 1.0}, lock=0.25)
+    results = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(results.replace("0.25", value))
+    run = read(folder)
+    assert run.state == "unread"
+    assert (run.reason or "").startswith("results.json")
+
+
 def test_missing_answers(tmp_path: Path) -> None:
     """A run without an overall score for want of answers does not count; where that was allowed it does."""
     folder = make_run(tmp_path / "a", {"x": 1.0, "y": 0.0})
@@ -127,6 +148,13 @@ def test_no_runs(tmp_path: Path) -> None:
         collect([tmp_path / "nowhere"])
     with pytest.raises(PunieError, match="no runs here"):
         collect([tmp_path])
+
+
+def test_a_sweep_without_its_plan(sweep: Path) -> None:
+    """The jobs of a sweep are found without its plan, though the sweep itself has a status."""
+    (sweep / "plan.json").unlink()
+    (sweep / "status.json").write_text("{}")
+    assert sorted(states(sweep).values()) == ["failed", *["finished"] * 4]
 
 
 def test_a_plan_that_cannot_be_read(sweep: Path) -> None:
