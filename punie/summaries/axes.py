@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from punie.config.check import find_field, schema_fields
@@ -91,8 +92,6 @@ def recipes(runs: Sequence[Run], axes: Sequence[Axis]) -> list[Recipe]:
 
 def value(run: Run, key: str) -> Any:
     """A field's value, as something that can be compared and hashed."""
-    if key == "eval.suite" and run.suite is not None:
-        return run.suite[0]
     node: Any = run.config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -148,19 +147,51 @@ def resolve(key: str, axes: Sequence[Axis]) -> str:
     )
 
 
-def name_models(runs: Sequence[Run]) -> list[Run]:
-    """The runs with base models of one name and different content named apart by the key of the content."""
-    contents = {run.base: str(value(run, "model.name")) for run in runs if run.base}
-    often = Counter(contents.values())
+def name_contents(runs: Sequence[Run]) -> list[Run]:
+    """The runs with their base model and suite named by content, wherever it lies.
+
+    One content has one name; of several with one name, each has the beginning of its digest behind it. A
+    run that did not get so far has the content of another with the same config.
+    """
+    models = {_model(run): run.base for run in runs if run.base}
+    suites = {_suite(run): run.suite for run in runs if run.suite}
+    bases = [run.base or models.get(_model(run)) for run in runs]
+    asked = [run.suite or suites.get(_suite(run)) for run in runs]
+    model_names = _names(
+        [(base, str(value(run, "model.name"))) for run, base in zip(runs, bases, strict=True)]
+    )
+    suite_names = _names([(suite[1], suite[0]) for suite in asked if suite])
     found = []
-    for run in runs:
-        name = contents.get(run.base) if run.base else None
-        if name is not None:
-            name = f"{name} {run.base[:SHORT]}" if often[name] > 1 and run.base else name
-            config = {**run.config, "model": {**run.config.get("model", {}), "name": name}}
+    for run, base, suite in zip(runs, bases, asked, strict=True):
+        if run.config:
+            model = model_names.get(base, value(run, "model.name"))
+            name = suite_names[suite[1]] if suite else Path(_suite(run)).stem
+            config = {
+                **run.config,
+                "model": {**run.config.get("model", {}), "name": model},
+                "eval": {**run.config["eval"], "suite": name},
+            }
             run = dataclasses.replace(run, config=config)
         found.append(run)
     return found
+
+
+def _names(contents: Sequence[tuple[str | None, str]]) -> dict[str | None, str]:
+    """By digest, the first name given to it."""
+    names: dict[str | None, str] = {}
+    for content, name in contents:
+        if content is not None:
+            names.setdefault(content, name)
+    often = Counter(names.values())
+    return {key: f"{name} {str(key)[:SHORT]}" if often[name] > 1 else name for key, name in names.items()}
+
+
+def _model(run: Run) -> str:
+    return json.dumps(run.config.get("model"), sort_keys=True)
+
+
+def _suite(run: Run) -> str:
+    return str(run.config.get("eval", {}).get("suite"))
 
 
 @functools.cache

@@ -60,7 +60,7 @@ def summarize(
         PunieError: There are no such runs, they answered different suites, or an axis or metric is unknown.
     """
     collected = collect(places)
-    runs = axes.name_models(collected.runs)
+    runs = axes.name_contents(collected.runs)
     runs = _chosen(runs, where)
     finished = [run for run in runs if run.finished]
     _require_one_suite(finished, allow_mixed)

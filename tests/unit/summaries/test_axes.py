@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,25 @@ def test_fields_that_differ_in_step_are_one_axis(tmp_path: Path) -> None:
 def test_models_are_told_apart_by_content(tmp_path: Path) -> None:
     """Two base models of one name are two, one model under two names is one."""
     named = runs(tmp_path, {"base": "a" * 64}, {"base": "b" * 64})
-    found = axes.find(axes.name_models(named))
+    found = axes.find(axes.name_contents(named))
     assert keys(found) == [("model.name", ())]
     assert found[0].values == ("tiny aaaaaaaaaaaa", "tiny bbbbbbbbbbbb")
     renamed = runs(tmp_path, {"model": {"name": "tiny"}}, {"model": {"name": "mine"}})
-    assert axes.find(axes.name_models(renamed)) == []
+    assert axes.find(axes.name_contents(renamed)) == []
+
+
+def test_suites_are_told_apart_by_content(tmp_path: Path) -> None:
+    """A suite is one wherever it lies, also for a run that failed; two of one name are two."""
+    one = [read(make_run(tmp_path / "0", {"x": 1.0})), read(make_run(tmp_path / "1", {}, status="failed"))]
+    for run in one:
+        run.config["eval"]["suite"] = "somewhere/four-prompts.jsonl"
+    assert axes.find(axes.name_contents(one)) == []
+    other = dataclasses.replace(one[0], suite=("four", "0" * 64))
+    other = dataclasses.replace(
+        other, config={**other.config, "eval": {**other.config["eval"], "suite": "four"}}
+    )
+    (axis,) = axes.find(axes.name_contents([one[0], other]))
+    assert (axis.key, axis.values) == ("eval.suite", ("four 000000000000", "four fourfourfour"))
 
 
 def test_a_seed_of_training_does_not_touch_the_base_model(tmp_path: Path) -> None:
