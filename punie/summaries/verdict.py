@@ -182,8 +182,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> tables.Table:
             f"{each.a} → {each.b}",
             f"{each.test.difference.estimate:+.3f}",
             f"[{each.test.difference.low:+.2f}, {each.test.difference.high:+.2f}]",
-            f"{each.test.p_value:.3f}",
-            f"{each.adjusted:.3f}",
+            _p(each.test.p_value),
+            _p(each.adjusted),
             str(len(each.test.differences)),
             "–" if each.detectable is None else f"{each.detectable:.2f}",
             "–" if each.needed is None else f"{each.needed:,}",
@@ -332,6 +332,10 @@ def _decided(family: str, pairs: Sequence[Comparison], metric: str) -> str:
 
 def _between(found: Interval) -> str:
     return f"between {max(0.0, found.low):.2f} and {min(1.0, found.high):.2f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def _range(found: Interval | None) -> str:
