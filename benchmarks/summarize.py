@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tabulate import tabulate
 
 from punie.config.compose import compose
@@ -29,7 +30,8 @@ import resource, sys
 from punie.__main__ import main
 code = main(sys.argv[1:])
 heavy = sorted({"mlx", "transformers"} & set(sys.modules))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, code, *heavy, file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(f"{used.ru_utime + used.ru_stime:.1f}", used.ru_maxrss // 1024, code, *heavy, file=sys.stderr)
 """
 
 
@@ -48,7 +50,7 @@ def generate(folder: Path, count: int) -> None:
         rows = [record(item, rng) for item in suite]
         run = folder / f"{number:05d}"
         run.mkdir()
-        (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+        (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         (run / "status.json").write_text(json.dumps({"schema": 1, "status": "finished", "stages": []}))
         (run / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (run / "results.json").write_text(json.dumps(results(number, rows, TEMPERATURES[place])))
@@ -104,11 +106,15 @@ def main() -> None:
                     [sys.executable, "-c", MEASURED, *command], capture_output=True, text=True
                 )
                 seconds = time.perf_counter() - clock
-                memory, *rest = done.stderr.split()
+                processor, memory, *rest = done.stderr.split()
                 assert rest == ["0"], done.stderr  # its exit code, and neither mlx nor transformers
                 size = (folder / "summary").stat().st_size
-                rows.append([f"{count:,}", words, f"{seconds:.1f}", claim, memory, f"{size / 1e6:.1f}"])
-    print(tabulate(rows, ["runs", "format", "seconds", "claimed", "peak MiB", "MB written"], "github"))
+                rows.append(
+                    [f"{count:,}", words, f"{seconds:.1f}", claim, processor, memory, f"{size / 1e6:.1f}"]
+                )
+    print(
+        tabulate(rows, ["runs", "format", "seconds", "claimed", "CPU s", "peak MiB", "MB written"], "github")
+    )
 
 
 if __name__ == "__main__":
