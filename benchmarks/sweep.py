@@ -81,7 +81,7 @@ class Folder:
 
     def summary(self) -> dict[str, Any]:
         """What it ended with."""
-        return json.loads((self.sweep / "summary.json").read_text())
+        return json.loads((self.sweep / "sweep.json").read_text())
 
     def stages(self) -> list[dict[str, Any]]:
         """Every stage that a job of the newest sweep came to."""

@@ -17,6 +17,8 @@ from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 PREFILL_STEP = 2048
 """Prompt tokens read in one forward pass."""
+NOISE = 2**14
+"""Random numbers made at a time for one answer; it decides the draws."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def generate(
         model,
         stop_tokens=[(token,) for token in ends],
         completion_batch_size=batch_size,
-        prefill_batch_size=min(batch_size, 8),
+        prefill_batch_size=batch_size,
         prefill_step_size=PREFILL_STEP,
     )
     waiting = _prepared(model, requests)
@@ -212,23 +214,29 @@ def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = N
 def _sampler(sampling: Sampling, request_id: str) -> Callable[[mx.array], mx.array]:
     """A sampler whose n-th draw depends on the seed, the request and n, and on nothing else.
 
-    mlx-lm's own truncation is applied at temperature 1, then the draw at the temperature, in its order.
+    mlx-lm's own truncation is applied at temperature 1, then the draw at the temperature, in its order: the
+    likeliest token after Gumbel noise is a draw (Gumbel, "Statistical Theory of Extreme Values", 1954).
     """
     truncate = truncation(sampling)
-    keys = _keys(sampling.seed, request_id)
+    noise: Iterator[mx.array] = iter(())
 
     def draw(logprobs: mx.array) -> mx.array:  # (1, V) -> (1,)
-        return mx.random.categorical(truncate(logprobs) / sampling.temperature, key=next(keys))
+        nonlocal noise
+        if (now := next(noise, None)) is None:
+            noise = _noise(sampling, request_id, logprobs.shape[-1])
+            now = next(noise)
+        return mx.argmax(truncate(logprobs) + now, axis=-1)
 
     return draw
 
 
-def _keys(seed: int, request_id: str) -> Iterator[mx.array]:
-    digest = hashlib.sha256(f"{seed}/{request_id}".encode()).digest()
+def _noise(sampling: Sampling, request_id: str, size: int) -> Iterator[mx.array]:
+    """Gumbel noise times the temperature for one token after another, (V,); made for several at a time."""
+    digest = hashlib.sha256(f"{sampling.seed}/{request_id}".encode()).digest()
     key = mx.random.key(int.from_bytes(digest[:8], "big"))
     while True:
         key, current = mx.random.split(key)
-        yield current
+        yield from sampling.temperature * mx.random.gumbel((max(NOISE // size, 1), size), key=current)
 
 
 def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:

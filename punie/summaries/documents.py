@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,18 +30,20 @@ _WIDE = 24
 """Characters of a name beside a picture."""
 
 
-def write(folder: Path, *, sweep: Mapping[str, Any] | None = None) -> Summary:
+def write(folder: Path, *, sweep: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Summary:
     """Summarize a sweep's folder into ``summary.{json,md,csv,html}`` in it.
 
     Args:
         folder: A sweep's folder; any folder of runs will do.
         sweep: What the sweep knows of itself; it stands in summary.json as ``sweep``.
+        notes: Sentences that come before those on the runs.
 
     Raises:
         PunieError: There are no runs in it.
         ValueError: ``sweep`` holds a number that is not finite.
     """
     summary = summarize([folder], allow_mixed=True)
+    summary = dataclasses.replace(summary, notes=(*notes, *summary.notes))
     for suffix, words in (("md", "github"), ("csv", "csv"), ("html", "html")):
         write_text(folder / f"summary.{suffix}", render(summary, words, start=folder))
     write_text(folder / "summary.json", _json(summary, folder, sweep))

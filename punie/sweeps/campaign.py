@@ -88,9 +88,9 @@ class Campaign:
         result = summary.collect(self.plan, self.folder)
         states = {row["status"] for row in result["jobs"]}
         status = "interrupted" if interrupted else "finished" if states <= {"finished"} else "failed"
-        summary.write(self.folder, result | {"status": status})
+        found = summary.write(self.folder, result | {"status": status})
         self._record(status, began)
-        print(summary.terminal(result, self.folder))
+        print(summary.terminal(result, self.folder, found))
         if broken is not None:
             raise broken
         self._judge(status, result)

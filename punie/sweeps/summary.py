@@ -1,21 +1,30 @@
-"""What became of a sweep: ``summary.json``, ``summary.md``, and the tables for a terminal."""
+"""What became of a sweep: its facts in ``sweep.json``, and the tables that end it."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from punie.files import write_json, write_text
-from punie.reports.documents import cell
+from punie.errors import PunieError
+from punie.files import write_json
 from punie.store.keys import digest
+from punie.summaries import documents
+from punie.summaries.summary import Summary
 from punie.sweeps.compose import brief
 from punie.sweeps.job import TRACEBACK, headline, read_status
 from punie.sweeps.outcome import outcome
 from punie.sweeps.plan import Job, SweepPlan, shown
+
+FACTS = "sweep.json"
+"""Every job's end, and the digest of what was measured."""
+LONGEST = 8
+"""Sentences of a verdict that a terminal is shown."""
+log = logging.getLogger(__name__)
 
 
 def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
@@ -44,25 +53,33 @@ def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write summary.json and summary.md."""
-    write_json(folder / "summary.json", summary)
-    headers, rows = _table(summary)
-    table = tabulate(
-        [[cell(value) for value in row] for row in rows], headers, tablefmt="github", disable_numparse=True
-    )
-    text = f"# Sweep {summary['name']}\n\nStatus: {summary['status']}\n\n{table}\n"
-    if summary["outcome"]:
-        text += f"\n{_words(summary['outcome'])}\n"
-    for row in summary["jobs"]:
+def write(folder: Path, facts: Mapping[str, Any]) -> Summary | None:
+    """Write sweep.json, and summary.{json,md,csv,html} of its runs.
+
+    Args:
+        folder: The sweep's.
+        facts: As :func:`collect` gives them, and the ``status``.
+
+    Returns:
+        What the runs show; None if not one of them can be read.
+    """
+    write_json(folder / FACTS, facts)
+    notes = [f"Sweep {facts['name']}: {facts['status']}."]
+    if facts["outcome"]:
+        notes += _words(facts["outcome"]).splitlines()
+    for row in facts["jobs"]:
         if row["error"]:
-            text += f"\n- job {row['number']:03d}, {row['status']}: {cell(headline(row['error']))}"
-            text += f" ({row['traceback']})" if row["traceback"] else ""
-    write_text(folder / "summary.md", text.rstrip() + "\n")
+            where = f" ({row['traceback']})" if row["traceback"] else ""
+            notes.append(f"Job {row['number']:03d}, {row['status']}: {headline(row['error'])}{where}")
+    try:
+        return documents.write(folder, sweep=facts, notes=notes)
+    except PunieError as error:
+        log.warning("the runs of this sweep cannot be summarized: %s", error.what)
+        return None
 
 
-def terminal(summary: Mapping[str, Any], folder: Path) -> str:
-    """The tables that end a sweep: jobs, failures, outcome."""
+def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = None) -> str:
+    """What ends a sweep: the tables of jobs and of failures, the outcome, and the verdict of its runs."""
     headers, rows = _table(summary)
     blocks = [tabulate(rows, headers, tablefmt="simple", disable_numparse=True)]
     troubles = [
@@ -79,7 +96,11 @@ def terminal(summary: Mapping[str, Any], folder: Path) -> str:
         blocks.append(tabulate(troubles, ["job", "", "what", "traceback"], tablefmt="simple"))
     if summary["outcome"]:
         blocks.append(_words(summary["outcome"]))
-    return "\n" + "\n\n".join([*blocks, f"sweep directory: {shown(folder)}"])
+    place = shown(folder)
+    if found is not None:
+        blocks.append("\n".join(found.verdict[:LONGEST]))
+        place += f"\nnext: open {place}/summary.html, or: punie summarize {place}"
+    return "\n" + "\n\n".join([*blocks, f"sweep directory: {place}"])
 
 
 def _row(plan: SweepPlan, job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

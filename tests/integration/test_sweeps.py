@@ -59,7 +59,7 @@ class Place:
         return max((self.cwd / "outputs/sweeps").glob("*/*"), key=lambda path: path.stat().st_mtime)
 
     def summary(self) -> dict[str, Any]:
-        return read_json(self.folder / "summary.json")
+        return read_json(self.folder / "sweep.json")
 
     def states(self) -> list[str]:
         return [row["status"] for row in self.summary()["jobs"]]

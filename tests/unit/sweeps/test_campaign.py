@@ -24,7 +24,7 @@ SCORES = {
     score: {"overall": {"mean": 0.5, "n": 27, "interval": [0.3, 0.7]}, "categories": {}}
     for score in ("keyword", "strict")
 }
-RESULTS = {"scores": SCORES, "sampling": {"repeats": 1}, "identity": {}, "artifacts": {}}
+RESULTS = {"answers": "0" * 64, "scores": SCORES, "sampling": {"repeats": 1}, "identity": {}, "artifacts": {}}
 
 
 class World:
@@ -60,7 +60,6 @@ class World:
             write_json(place / job.STATUS, {**write_status, "status": "running"})
         elif end == "finished":
             write_json(place / "results.json", RESULTS)
-            (place / "samples.jsonl").write_text('{"answer": "yes", "seconds": 0.1}\n')
             write_json(place / job.STATUS, {**write_status, "status": "finished"})
         else:
             job.end(place, end, "it went wrong")
@@ -100,7 +99,7 @@ def test_all_is_well(world: World) -> None:
     assert ended(world) is None
     assert world.batches == [[0, 2], [1, 3]]
     assert job.read_status(world.folder)["status"] == "finished"
-    assert {"summary.json", "summary.md"} <= {path.name for path in world.folder.iterdir()}
+    assert {"sweep.json"} <= {path.name for path in world.folder.iterdir()}
 
 
 def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
