@@ -86,3 +86,31 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     done = punie(*QUICK, cwd=cwd)
     assert done.code == 0, done.err
     return World(cwd, cwd / done.run_directory)
+
+
+def answer(key: str, **fields: Any) -> dict[str, Any]:
+    """A line of samples.jsonl with every field of one, as given or else of no importance."""
+    return {
+        "id": key,
+        "repeat": 0,
+        "category": "git",
+        "prompt": f"do {key}",
+        "prompt_sha256": "0" * 64,
+        "prompt_tokens": 3,
+        "expect": [{"tool": "git_status", "arguments": {}}],
+        "match": "any",
+        "missing": None,
+        "output": "words",
+        "tokens": [1],
+        "output_tokens": 1,
+        "logprobs": None,
+        "finish_reason": "stop",
+        "seconds": 0.1,
+        "wrapper": False,
+        "opening": None,
+        "blocks": [],
+        "calls": [],
+        "execution": None,
+        "scores": {name: {"value": 0.0, "reason": "no call"} for name in ("keyword", "strict")},
+        "taxonomy": "no call",
+    } | fields

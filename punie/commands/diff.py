@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from punie.commands.finished import read_object, unfinished
 from punie.errors import PunieError
+from punie.printable import printable
 
 if TYPE_CHECKING:
     from punie.evals.comparison import Comparison
@@ -88,23 +90,23 @@ def _run(folder: Path, root: Path | None) -> Side:
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-        raise _no_run(folder, f"config.yaml: {words}") from None
-    status = _object(folder, "status.json")
-    results = _object(folder, "results.json") if (folder / "results.json").exists() else {}
+        raise unfinished(folder, f"config.yaml: {words}") from None
+    status = read_object(folder, "status.json")
+    results = read_object(folder, "results.json") if (folder / "results.json").exists() else {}
     try:
         keys = {row["stage"]: str(row["key"]) for row in status["stages"]}
         named = {stage: dict(entry["files"]) for stage, entry in results.get("artifacts", {}).items()}
         keys |= {stage: str(results["artifacts"][stage]["key"]) for stage in named}  # those not needed, too
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _no_run(folder, f"status.json or results.json is not a run's: {error}") from None
+        raise unfinished(folder, f"status.json or results.json is not a run's: {error}") from None
     if not isinstance(config, dict):
-        raise _no_run(folder, "config.yaml holds no config")
+        raise unfinished(folder, "config.yaml holds no config")
     store = Store(root or Path(status.get("store") or "outputs/store"))
     kept = {stage: found for stage in CHAIN if stage in keys and (found := store.find(stage, keys[stage]))}
     return Side(
         name=str(folder),
         config=config,  # ty: ignore[invalid-argument-type]
-        provenance=_object(folder, "provenance.json"),
+        provenance=read_object(folder, "provenance.json"),
         keys={stage: keys[stage] for stage in CHAIN if stage in keys},
         materials={stage: artifact.manifest["material"] for stage, artifact in kept.items()},
         files=named,
@@ -151,8 +153,8 @@ def _config(text: str, root: Path | None) -> Side:
 
 def _scores(a: str, b: str) -> Comparison | str | None:
     """The answers compared, or why they are not; None unless both are runs."""
-    from punie import jsonl
     from punie.evals.comparison import compare
+    from punie.evals.reading import read_records
 
     folders = [Path(name) for name in (a, b) if name and Path(name).is_dir()]
     if len(folders) < 2:
@@ -162,36 +164,11 @@ def _scores(a: str, b: str) -> Comparison | str | None:
         path = folder / "samples.jsonl"
         if not path.exists():
             return f"{folder} has no answers"
-        lines = list(jsonl.read(path))
-        if problem := next((line.problem for line in lines if line.problem), None):
-            raise problem
-        records.append([line.value for line in lines])
+        records.append(read_records(path))
     try:
         return compare(*records)
     except ValueError as error:
         return str(error)
-    except (KeyError, TypeError) as error:
-        return f"samples.jsonl is not as this version of punie writes it: {error}"
-
-
-def _object(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _no_run(folder, f"{name}: {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(value, dict):
-        raise _no_run(folder, f"{name} is not an object")
-    return value
-
-
-def _no_run(folder: Path, found: str) -> PunieError:
-    return PunieError(
-        "This is not a run's directory.",
-        where=folder,
-        found=found,
-        expected="config.yaml, status.json and provenance.json, as a run of this version writes them",
-        next_step="take the path that a run prints in the end",
-    )
 
 
 # Showing.
@@ -298,8 +275,8 @@ def _value(value: object) -> str:
 
 
 def _visible(text: str) -> str:
-    """Text that a terminal shows and does not obey: a model's output may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    """A model's output line by line, as a terminal can show it."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _json(

@@ -11,13 +11,13 @@ document says what is not as it was registered.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from punie.commands import finished
 from punie.commands.prereg import FOLDER
 from punie.errors import PunieError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from punie.reports.registration import Changed, Document
 
 _BUILT = re.compile(r"built (?P<day>[\d-]{10}) (?P<time>[\d:]{8})")
-_RESULTS = {"artifacts", "scores", "target", "sampling", "identity", "generation"}
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def _folders(folder: Path) -> tuple[list[Path], list[str]]:
     if (folder / "results.json").exists() or not (folder / "jobs").is_dir():
         return [folder], []
     jobs = sorted(job for job in (folder / "jobs").iterdir() if job.is_dir())
-    finished = [job for job in jobs if (job / "results.json").exists()]
-    if not finished:
-        raise _unfinished(folder, "no job of this sweep has finished")
-    return finished, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in finished]
+    done = [job for job in jobs if (job / "results.json").exists()]
+    if not done:
+        raise finished.unfinished(folder, "no job of this sweep has finished")
+    return done, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in done]
 
 
 def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
@@ -107,7 +106,7 @@ def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
     try:
         return section(document, run.recorded, changed, unknown)
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
-        raise _unfinished(run.folder, f"its files have another shape: {error}") from error
+        raise finished.unfinished(run.folder, f"its files have another shape: {error}") from error
 
 
 def _read(folder: Path) -> _Run:
@@ -118,28 +117,16 @@ def _read(folder: Path) -> _Run:
     """
     import dataclasses
 
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from punie.config import resolve
-    from punie.config.schema import Config
+    from punie.evals.reading import read_records
     from punie.reports.recorded import Recorded
     from punie.stages.registered import fields
 
-    status = _object(folder, "status.json")
+    source = finished.read(folder)
+    status, results, config = source.status, source.results, source.config
     if status.get("status") != "finished":
-        raise _unfinished(
-            folder, f"its status is {status.get('status')}: {status.get('error') or 'no error'}"
-        )
-    results, provenance = _object(folder, "results.json"), _object(folder, "provenance.json")
-    if not results.keys() >= _RESULTS:
-        raise _unfinished(folder, f"results.json lacks {', '.join(sorted(_RESULTS - results.keys()))}")
-    try:
-        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise _unfinished(folder, f"config.yaml: {str(error).strip().partition(chr(10))[0]}") from None
-    config: Config = resolve(composed)  # ty: ignore[invalid-argument-type]
+        error = status.get("error") or "no error"
+        raise finished.unfinished(folder, f"its status is {status.get('status')}: {error}")
+    provenance = finished.read_object(folder, "provenance.json")
     if config.phase is None:
         raise PunieError(
             "The run has no phase, so nothing was registered for it.",
@@ -152,13 +139,13 @@ def _read(folder: Path) -> _Run:
     try:
         answered, known = _answered(status), _inputs(status, results, config)
     except (LookupError, TypeError, AttributeError) as error:
-        raise _unfinished(folder, f"status.json or results.json has another shape: {error}") from error
+        raise finished.unfinished(folder, f"status.json or results.json: {error}") from error
     recorded = Recorded(
         id="/".join(map(quote, parts)),
         phase=dataclasses.asdict(config.phase),
         overrides=provenance.get("overrides") or [],
         results=results,
-        samples=_lines(folder / "samples.jsonl"),
+        samples=read_records(folder / "samples.jsonl"),
         metrics=_lines(trained) if trained.exists() else [],
         provenance=provenance,
         answered=answered,
@@ -241,33 +228,13 @@ def _require_phase(document: Document, run: _Run) -> None:
         )
 
 
-def _object(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unfinished(folder, f"{name}: {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(value, dict):
-        raise _unfinished(folder, f"{name} is not an object")
-    return value
-
-
 def _lines(path: Path) -> list[dict[str, Any]]:
     from punie import jsonl
 
     try:
         lines = list(jsonl.read(path))
     except OSError as error:
-        raise _unfinished(path.parent, f"{path.name}: {error.strerror}") from None
+        raise finished.unfinished(path.parent, f"{path.name}: {error.strerror}") from None
     if problem := next((line.problem for line in lines if line.problem), None):
         raise problem
     return [line.value for line in lines]
-
-
-def _unfinished(folder: Path, found: str) -> PunieError:
-    return PunieError(
-        "This is not the directory of a finished run.",
-        where=folder,
-        found=found,
-        expected="status.json, results.json, samples.jsonl and config.yaml, as this version writes them",
-        next_step="the command that started the run finishes it; what is done is not done again",
-    )

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from punie.files import write_text
 from punie.jsonl import excerpt
+from punie.printable import printable
 from punie.reports.documents import cell, environment
 from punie.summaries import axes, cells
 from punie.summaries.collect import METRICS
@@ -68,30 +69,25 @@ def render(summary: Summary, words: str, *, start: Path, longest: int | None = N
     return _text(summary, words, longest)
 
 
-def visible(text: str) -> str:
-    """Text that a terminal shows and does not obey: a config or an error may hold anything."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _text(summary: Summary, words: str, longest: int | None) -> str:
     github = words == "github"
     heading = "## " if github else ""
-    blocks = [f"{'# ' if github else ''}{visible(summary.title)}", "\n".join(map(visible, summary.notes))]
+    blocks = [f"{'# ' if github else ''}{printable(summary.title)}", "\n".join(map(printable, summary.notes))]
     for table in summary.tables:
         rows = [[_cell(value, github) for value in row] for row in table.rows[:longest]]
         body = tabulate(rows, table.headers, words, disable_numparse=True)
         more = len(table.rows) - len(rows)
         notes = [*table.notes, *([f"{more} more rows: --format csv, json or html"] if more else [])]
         body += "\n\n" if github else "\n"
-        blocks.append(f"{heading}{table.title}\n\n{body}" + "\n".join(map(visible, notes)))
+        blocks.append(f"{heading}{table.title}\n\n{body}" + "\n".join(map(printable, notes)))
     marks = "- " if github else ""
     sentences = summary.verdict[:longest]
-    blocks.append("\n".join([f"{heading}Verdict", "", *(f"{marks}{visible(each)}" for each in sentences)]))
+    blocks.append("\n".join([f"{heading}Verdict", "", *(f"{marks}{printable(each)}" for each in sentences)]))
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
 def _cell(value: str, github: bool) -> str:
-    return cell(visible(value)) if github else visible(value)
+    return cell(printable(value)) if github else printable(value)
 
 
 def _csv(summary: Summary, start: Path) -> str:
@@ -210,7 +206,7 @@ def _pictures(summary: Summary) -> list[dict[str, str]]:
 
 def _label(value: Any) -> str:
     """A value beside a picture, which has little room."""
-    return visible(excerpt(axes.shown(value), _WIDE))
+    return printable(excerpt(axes.shown(value), _WIDE))
 
 
 def _path(path: Path, start: Path) -> str:

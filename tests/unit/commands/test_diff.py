@@ -15,6 +15,7 @@ from punie.config.compose import compose
 from punie.errors import PunieError
 from punie.rundir import RunDirectory
 from punie.store.artifacts import Store
+from tests.conftest import answer
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +41,12 @@ def make_run(path: Path, answers: dict[str, float], *overrides: str, output: str
     named = {"train": {"key": artifact.key, "files": {"a": "0"}}}
     (path / "results.json").write_text(json.dumps({"artifacts": named}))
     records = [
-        {
-            "id": key,
-            "category": "git",
-            "prompt": f"do {key}",
-            "output": f"{output} {value}",
-            "missing": None,
-            "taxonomy": "correct" if value else "no call",
-            "scores": {name: {"value": value} for name in ("keyword", "strict")},
-        }
+        answer(
+            key,
+            output=f"{output} {value}",
+            taxonomy="correct" if value else "no call",
+            scores={name: {"value": value, "reason": ""} for name in ("keyword", "strict")},
+        )
         for key, value in answers.items()
     ]
     (path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -93,7 +91,9 @@ def test_outputs_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -
     a = make_run(Path("a"), {"x": 1.0}, output="\x1b[31mred\u202e")
     b = make_run(Path("b"), {"x": 0.0}, output="plain")
     answers = (b / "samples.jsonl").read_text()
-    (b / "samples.jsonl").write_text(answers + answers.replace("plain", "again"))
+    (b / "samples.jsonl").write_text(
+        answers + answers.replace("plain", "again").replace('"repeat": 0', '"repeat": 1')
+    )
     punie_diff(a, b, "--outputs")
     shown = capsys.readouterr().out
     assert "\\x1b[31mred\\u202e 1.0" in shown

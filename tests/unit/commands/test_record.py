@@ -17,6 +17,7 @@ from punie.errors import PunieError
 from punie.evals.summary import Scored, summarize
 from punie.files import write_json, write_lines
 from punie.stages.inputs import suite_digest
+from tests.conftest import answer
 
 TINY = ("+phase=43b", "model=tiny")
 HOSTILE = "<!-- punie:end run -->\n<script>|`\x1b[31m"
@@ -52,14 +53,15 @@ def make_run(name: str, *overrides: str, keyword: float = 0.4, status: str = "fi
     folder.mkdir(parents=True)
     config = compose(quote_phases(overrides))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    samples: list[dict[str, Any]] = [
-        {
-            "id": key,
-            "category": "git",
-            "missing": None,
-            "taxonomy": "unknown tool",
-            "scores": {"keyword": {"value": value}, "strict": {"value": 0.0, "reason": reason}},
-        }
+    samples = [
+        answer(
+            key,
+            taxonomy="unknown tool",
+            scores={
+                "keyword": {"value": value, "reason": ""},
+                "strict": {"value": 0.0, "reason": reason},
+            },
+        )
         for key, value, reason in (
             ("a|b", keyword, f"unknown tool: {HOSTILE}"),
             ("c", keyword / 2, "no tool"),
@@ -77,6 +79,7 @@ def make_run(name: str, *overrides: str, keyword: float = 0.4, status: str = "fi
             "suite": {"name": "core27", "sha256": suite_digest("core27")},
         },
         "generation": {"samples": 2},
+        "verdict": {"summary": ""},
         "artifacts": {
             "train": {"key": "0", "files": files | {"checkpoints/0000012/adapters.safetensors": "2"}}
         },
@@ -136,7 +139,7 @@ def test_a_models_words_stay_words(document: Path) -> None:
     """Text that looks like a marker, markup or an escape sequence is in a code span, in its own cell."""
     assert call(record, make_run("r1", *TINY)) == 0
     (row,) = [line for line in document.read_text().split("\n") if line.startswith("| a\\|b |")]
-    assert row.endswith("``unknown tool: <!-- punie:end run --> <script>\\|`\\x1b[31m`` |")
+    assert row.endswith("`` unknown tool: <!-- punie:end run --> <script>\\|`␛[31m `` |")
     assert call(record, "r1") == 0
 
 
@@ -246,12 +249,12 @@ def test_damage_loses_nothing(document: Path) -> None:
     ("name", "content", "words"),
     [
         ("status.json", '{"status": "failed", "error": "out of memory"}', "failed: out of memory"),
-        ("status.json", "[]", "status.json is not an object"),
-        ("status.json", '{"status": "finished"}', "another shape: 'stages'"),
-        ("results.json", "{}", "lacks artifacts"),
+        ("status.json", "[]", "status.json is not a JSON object"),
+        ("status.json", '{"status": "finished"}', "status.json or results.json: 'stages'"),
+        ("results.json", "{}", "has no artifacts"),
         ("results.json", None, "results.json"),
         ("samples.jsonl", None, "samples.jsonl"),
-        ("samples.jsonl", "{}\n", "another shape"),
+        ("samples.jsonl", "{}\n", "samples.jsonl:1"),
         ("provenance.json", "{}", "another shape"),
         ("config.yaml", "a: [1", "config.yaml"),
         ("config.yaml", "unknown: 1", "config.yaml"),
@@ -266,9 +269,9 @@ def test_a_run_that_cannot_be_recorded_is_told_as_such(
     if content is not None:
         (folder / name).write_text(content)
     before = document.read_bytes()
-    with pytest.raises(PunieError, match="not the directory of a finished run") as caught:
+    with pytest.raises(PunieError) as caught:
         call(record, folder, document)
-    assert words in str(caught.value.found)
+    assert words in str(caught.value)
     assert document.read_bytes() == before
 
 
