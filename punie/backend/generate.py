@@ -108,11 +108,7 @@ def generate(
                 )
                 running[uid] = _Answering(request, tokenizer, stop)
             responses = generator.next_generated()
-            chosen = (
-                cast(list[float], mx.stack([r.logprobs[r.token] for r in responses]).tolist())
-                if logprobs
-                else [None] * len(responses)
-            )
+            chosen = _chosen(responses) if logprobs else [None] * len(responses)
             for response, logprob in zip(responses, chosen, strict=True):
                 answer = running[response.uid]
                 ended = response.finish_reason == "stop" and response.token in ends
@@ -130,6 +126,13 @@ def generate(
     finally:
         generator.close()
     return [answers[request.id] for request in requests]
+
+
+def _chosen(responses: Sequence[Any]) -> list[float]:
+    """The log-probability of each response's token."""
+    rows = mx.stack([response.logprobs for response in responses])
+    tokens = mx.array([[response.token] for response in responses])
+    return cast(list[float], mx.take_along_axis(rows, tokens, axis=1)[:, 0].tolist())
 
 
 class _Answering:
