@@ -104,7 +104,7 @@ def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Reques
     return answering.requests(loaded, SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens)
 
 
-def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 32) -> Any:
+def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 64) -> Any:
     return generate.generate(
         loaded.model, loaded.tokenizer, asked, sampling, stop=(), batch_size=batch, done=lambda _: None
     )

@@ -232,7 +232,7 @@ class EvalConfig:
     seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
     batch_size: int = option(
         "Answers generated together; changes the last bits of log-probabilities, and no draw.",
-        32, unit="samples", ge=1,
+        64, unit="samples", ge=1,
     )  # fmt: skip
     logprobs: bool = option("Record the log-probability of every generated token.", True)
     lock: LockConfig = dataclasses.field(default_factory=LockConfig)
