@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from punie.evals.summary import wilson
+from punie.evals.statistics import wilson
 from punie.reports.verdict import judge, metric
 
 Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]

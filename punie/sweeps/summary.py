@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from punie.errors import PunieError
 from punie.files import write_json
+from punie.reports.decisions import decide
 from punie.store.keys import digest
 from punie.summaries import documents
 from punie.summaries.summary import Summary
@@ -40,6 +41,10 @@ def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
         rows.append(row)
         results[job.number] = result
     found = outcome([(job.config, job.overrides, results[job.number]) for job in plan.jobs])
+    if found is not None:
+        first = plan.jobs[0]
+        decision = decide(first.config["phase"], found["verdict"], first.overrides)
+        found["next"] = None if decision is None else str(decision)
     measured = [[row["axes"], row["result"]] for row in rows]
     return {
         "schema": 1,
@@ -153,4 +158,5 @@ def _table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _words(found: Mapping[str, Any]) -> str:
-    return f"phase {found['phase']}: {found['verdict']}\n{found['why']}"
+    words = f"phase {found['phase']}: {found['verdict']}\n{found['why']}"
+    return f"{words}\nnext: {found['next']}" if found["next"] else words
