@@ -72,12 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         changed = _changes(document, each)
         text = document.with_run(each.recorded.id, _section(document, each, changed))
         document = parse(text, document.path)  # what could not be read again is not written
-        words = (
-            f"not as registered: {', '.join(change.key for change in changed)}"
-            if changed
-            else "as registered"
-        )
-        notes.append(f"{each.recorded.id}: {words}")
+        notes.append(f"{each.recorded.id}: {_words(document, each, changed)}")
     if document.text != before:
         write_text(document.path, document.text)
     state = "written" if document.text != before else "it says all this already"
@@ -95,6 +90,14 @@ def _folders(folder: Path) -> tuple[list[Path], list[str]]:
     if not done:
         raise finished.unfinished(folder, "no job of this sweep has finished")
     return done, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in done]
+
+
+def _words(document: Document, run: _Run, changed: list[Changed]) -> str:
+    """What the document says under "Not as registered", in a line."""
+    found = [change.key for change in changed]
+    found += ["answered before the registration"] * run.recorded.before(document)
+    found += ["the document was edited"] * bool(document.edited)
+    return f"not as registered: {', '.join(found)}" if found else "as registered"
 
 
 def _section(document: Document, run: _Run, changed: list[Changed]) -> str:

@@ -30,6 +30,12 @@ class Recorded:
     answered: str
     """When the answers were generated, as ISO 8601: before the run began, if they were in the store."""
 
+    def before(self, document: Document) -> bool:
+        """Whether the answers are older than the registration."""
+        return datetime.fromisoformat(self.answered) < datetime.fromisoformat(
+            document.registration.registered
+        )
+
 
 def section(document: Document, run: Recorded, changed: Sequence[Changed], unknown: Sequence[str]) -> str:
     """The part of a document that is about one run.
@@ -43,7 +49,6 @@ def section(document: Document, run: Recorded, changed: Sequence[Changed], unkno
     registered = document.registration
     verdict = judge(run.results["scores"], registered.phase)
     decision = decide(registered.phase, verdict["outcome"], run.overrides)
-    early = datetime.fromisoformat(run.answered) < datetime.fromisoformat(registered.registered)
     by_own = judge(run.results["scores"], run.phase) if _judges_otherwise(changed) else None
     return (
         environment(autoescape=False)
@@ -55,7 +60,7 @@ def section(document: Document, run: Recorded, changed: Sequence[Changed], unkno
             decision=decision,
             changed=[(each.key, _shown(each.registered), _shown(each.found)) for each in changed],
             edited=document.edited,
-            early=early,
+            early=run.before(document),
             unknown=unknown,
             scores=_scores(run, registered.phase),
             score=registered.phase["score"],

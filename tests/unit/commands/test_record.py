@@ -175,7 +175,9 @@ def test_what_was_changed_after_registration_is_said(document: Path) -> None:
     assert "Criteria and config are those registered." not in text
 
 
-def test_answers_from_before_the_registration_are_said_to_be(document: Path) -> None:
+def test_answers_from_before_the_registration_are_said_to_be(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A run that began before, or that found its answers in the store, was not registered in advance."""
     early = "The answers are of 2020-01-01T00:00:00+00:00, before the registration."
     for name, values in (
@@ -189,13 +191,15 @@ def test_answers_from_before_the_registration_are_said_to_be(document: Path) -> 
         change(folder / "status.json", **values)
         assert call(record, folder) == 0
     assert document.read_text().count(early) == 2
+    assert capsys.readouterr().out.count(": not as registered: answered before the registration\n") == 2
 
 
-def test_an_edited_registration_is_said_to_be(document: Path) -> None:
+def test_an_edited_registration_is_said_to_be(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Who makes the criteria in the document milder is told on by it."""
     document.write_text(document.read_text().replace("| overall | >= 0.8 |", "| overall | >= 0.1 |"))
     assert call(record, make_run("r1", *TINY)) == 0
     assert "The registered part of this document was edited." in document.read_text()
+    assert "r1: not as registered: the document was edited\n" in capsys.readouterr().out
 
 
 def test_the_document_is_found_by_phase_and_config(document: Path) -> None:
