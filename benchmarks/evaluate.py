@@ -51,7 +51,7 @@ from punie.evals.statistics import wilson  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
 from punie.paths import resource  # noqa: E402
 from punie.reports.documents import lock_sentence  # noqa: E402
-from punie.reports.plots import lock_curves  # noqa: E402
+from punie.reports.plots import lock_curves, standalone  # noqa: E402
 from punie.stages import answering  # noqa: E402
 from punie.tools.registry import system_prompt, wrap  # noqa: E402
 
@@ -76,7 +76,7 @@ def fine_tuned(work: Path) -> Path:
 
 def plot(work: Path) -> None:
     lock = run(work, "eval.temperature=1.2", "eval.repeats=8")["lock"]
-    PLOT.write_text(lock_curves(lock) + "\n", encoding="utf-8")
+    PLOT.write_text(standalone(lock_curves(lock)), encoding="utf-8")
     print(f"wrote {PLOT.name}: {lock_sentence(lock)}")
 
 

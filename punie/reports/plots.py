@@ -75,6 +75,18 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
     made.text = f"<svg{text}"
 
 
+def standalone(svg: str) -> str:
+    """The same picture as a file of its own, with the colours that it has where no page gives others.
+
+    Args:
+        svg: An ``<svg>`` element of this module.
+    """
+    colours = re.sub(r"var\(--[\w-]+, (#[0-9a-f]{6})\)", r"\1", svg)
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return colours.replace("<svg", f'<svg {names} width="{width}pt" height="{height}pt"', 1) + "\n"
+
+
 def category_scores(scores: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
     """Both scores of every category and overall, strict with its 95 % interval, against the baseline.
 
@@ -214,7 +226,7 @@ def heatmap(
     import numpy as np
 
     table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
-    label = f"{row_label} by {column_label}"
+    label = f"{row_label} by {column_label}" if column_label else row_label
     with picture(label, height=1.0 + 0.42 * len(rows), width=1.6 + 1.1 * len(columns)) as made:
         axes = made.axes
         axes.pcolormesh(table, cmap="cividis", vmin=0.0, vmax=1.0, edgecolors=_GREY, linewidth=0.5)
@@ -222,10 +234,10 @@ def heatmap(
             for column, text in enumerate(cells):
                 value = table[row, column]
                 colour = _GREY if np.isnan(value) else "black" if value > 0.45 else "white"
-                axes.text(column + 0.5, row + 0.5, _literal(text), color=colour, ha="center", va="center")
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [_literal(name) for name in columns])
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [_literal(name) for name in rows])
-        axes.set(xlabel=_literal(column_label), ylabel=_literal(row_label))
+                axes.text(column + 0.5, row + 0.5, text, color=colour, ha="center", va="center")
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.set(xlabel=column_label, ylabel=row_label)
         axes.invert_yaxis()
         axes.tick_params(length=0)
     return made.text
@@ -240,8 +252,3 @@ def truncation_name(curve: Mapping[str, Any]) -> str:
 def _legend(axes: Axes) -> None:
     """Above the picture, where no data can be."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.3, columnspacing=1.4)
-
-
-def _literal(text: str) -> str:
-    """Text that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
