@@ -151,7 +151,7 @@ def stability(recipes: Sequence[Recipe], metric: str) -> Table:
                 category = next(table[name][0] for table in tables.values() if name in table)
                 rows.append((*_label(recipes, recipe), name, category, *means, " and ".join(across)))
         label = f"{recipe.label}: " if len(recipes) > 1 else ""
-        notes.append(f"{label}{flips} of {len(prompts)} prompts flip, {len(prompts) - flips} never do.")
+        notes.append(f"{label}{flips} of {len(prompts)} prompts flip; the others never do.")
     heads = _heads(TEMPERATURE, temperatures, metric)
     title = f"Prompts that flip: {metric}, the mean over seeds"
     headers = (*_label_head(recipes), "prompt", "category", *heads, "flips across")

@@ -34,7 +34,7 @@ def test_prompts_that_flip(sweep: Path) -> None:
     """The prompt that one seed solves and another does not is named, with what it flips across."""
     flips = table(summarize([sweep]), "stability")
     assert flips.rows == (("x", "git", "0.50", "0.50", "seeds"),)
-    assert flips.notes == ("1 of 4 prompts flip, 3 never do.",)
+    assert flips.notes == ("1 of 4 prompts flip; the others never do.",)
 
 
 def test_flips_across_temperatures_and_repeats(tmp_path: Path) -> None:
