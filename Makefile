@@ -14,10 +14,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs clean
+.PHONY: help run test check docs walkthrough clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a model=tiny" overrides
 	@$(BIN)/python -m punie $(ARGS)
@@ -33,6 +33,9 @@ check: $(VENV)/.dev ## formatting, lint, types, import contracts
 
 docs: $(VENV)/.run ## the pages that are generated: docs/phases
 	@$(BIN)/python -m punie.reports.phases
+
+walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (15 minutes)
+	@$(BIN)/python docs/walkthrough.py $(ARGS)
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
