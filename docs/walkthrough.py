@@ -33,6 +33,7 @@ _VARYING = (
     (r"\d{8}T\d{6}-[0-9a-f]{6}", "<id>"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\+00:00)?", "<time>"),
     (r"(?<=commit `)[0-9a-f]{40}|(?<=commit)( +)[0-9a-f]{40}(, with changes)?", r"\1<commit>"),
+    (r"Linux-\S+|macOS-\S+", "<system>"),
 )
 _SECONDS = (
     r"^(\d{3} .* finished .* )(\d+\.\d)$",
