@@ -60,9 +60,10 @@ class Walk:
             code: The exit code it must end with.
         """
         paragraphs = normal(self._run(command, code).strip("\n")).split("\n\n")
+        for start in only:
+            if not any(each.startswith(start) for each in paragraphs):
+                raise SystemExit(f"{command}\nprints no paragraph that begins with {start}")
         kept = [index for index, each in enumerate(paragraphs) if each.startswith(tuple(only) or "")]
-        if len(kept) < len(only):
-            raise SystemExit(f"{command}\nprints no paragraph for one of {', '.join(only)}")
         kept = sorted({*kept, *(index + 1 for index in kept if only and "\n" not in paragraphs[index])})
         shown, last = [], -1
         for index in (each for each in kept if each < len(paragraphs)):
