@@ -6,6 +6,7 @@ one that cannot be pickled, and the launchers stop at a ``SystemExit``. What hap
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import traceback
@@ -41,7 +42,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Run one composed job.
+    """Run one composed job, in the folder in which the sweep was started: workers of Ray's have another.
 
     Returns:
         Its score; None if it has none.
@@ -49,9 +50,10 @@ def run_job(composed: DictConfig) -> float | None:
     Raises:
         SweepInterrupted: The sweep is to stop.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    runtime = HydraConfig.get().runtime
+    folder = Path(runtime.output_dir)
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with contextlib.chdir(runtime.cwd), FileLock(folder / LOCK, timeout=0):
             return _run(composed, folder)
     except Timeout:
         return None  # a launcher that gave up on it too early has left it running

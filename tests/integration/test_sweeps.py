@@ -221,6 +221,13 @@ def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
     assert "Traceback" not in done.err
 
 
+def test_relative_paths_are_the_sweeps(fresh: Place) -> None:
+    """A worker in another folder, here the job's own, finds the suite and the store of the sweep's."""
+    done = fresh.sweep("seed=0", "hydra.job.chdir=true")
+    assert done.code == 0, done.err
+    assert [fresh.stored(stage) for stage in ("train", "evaluate")] == [1, 1]
+
+
 def test_no_job_starts_if_one_cannot_be_composed(fresh: Place) -> None:
     """A value that an axis cannot take: job and key are named, and nothing is written."""
     done = fresh.sweep("lora.rank=8,0", "seed=0,1")
