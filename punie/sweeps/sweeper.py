@@ -12,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from punie.errors import PunieError
+from punie.sweeps import slurm
 from punie.sweeps.campaign import Campaign
 from punie.sweeps.plan import SweepPlan, changes, freeze, make, read
 
@@ -49,6 +50,7 @@ def sweep(
     folder = Path(str(first.hydra.sweep.dir)).absolute()
     with open_dict(config):  # the launcher's too: an axis such as model= must not divide the folder
         config.hydra.sweep.dir = str(folder)
+    slurm.watch(launcher)
     if resume:
         read(folder)  # before anything is written where there is no sweep
     with _held(folder):
