@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +123,38 @@ def test_a_cancelled_job_is_one_lost_job(two_nodes: slurm.Cluster, tmp_path: Pat
     assert done.code == 0, done.err
     assert where.states() == ["finished"] * 4
     assert [where.stored(stage) for stage in ("train", "quantize", "evaluate")] == [2, 2, 4]
+
+
+@pytest.fixture
+def ray_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster of two nodes, of one CPU each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    utils = pytest.importorskip("ray.cluster_utils")
+    folder = tempfile.mkdtemp(prefix="punie-ray-")  # a short path: sockets allow 107 bytes
+    node = {"num_cpus": 1, "object_store_memory": 78643200, "include_dashboard": False}
+    cluster = utils.Cluster(initialize_head=True, head_node_args=node | {"temp_dir": folder})
+    try:
+        cluster.add_node(**node)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.ray
+def test_a_ray_cluster_shares_its_trainings(ray_nodes: str, tmp_path: Path) -> None:
+    """Four jobs on two nodes that were started elsewhere: two trainings, side by side, and a summary."""
+    where = place(tmp_path)
+    address = f"hydra.launcher.ray.init.address='{ray_nodes}'"
+    done = where.sweep(*AXES, "hydra/launcher=ray_cluster", address)
+    assert done.code == 0, done.err
+    assert_trained_first(where)
+    assert where.states() == ["finished"] * 4
+    assert (where.folder / "summary.html").exists()
+    one, other = waves(where)[0]
+    assert one["pid"] != other["pid"]
+    # A node has one CPU: jobs at the same time are jobs on two nodes.
+    assert max(one["started"], other["started"]) < min(one["ended"], other["ended"])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
