@@ -125,7 +125,14 @@ def test_a_server_gives_the_same_greedy_answers(world: World, suite: Path) -> No
 def test_another_model_behind_a_url_is_marked_everywhere(world: World, suite: Path, tmp_path: Path) -> None:
     """A server with other weights than named: unverified on the terminal, in results and in both reports."""
     with serve(resource("data/models/tiny_dense"), log=tmp_path / "log", float32=True) as server:
-        options = (*BASE, f"eval.suite={suite}", "eval.backend=server", f"eval.server.url={server.url}")
+        place = f"store.dir={tmp_path}/store"  # what is not verified is set aside there
+        options = (
+            *BASE,
+            f"eval.suite={suite}",
+            "eval.backend=server",
+            f"eval.server.url={server.url}",
+            place,
+        )
         done = punie(*QUICK, *options, cwd=world.cwd)
         again = punie(*QUICK, *options, cwd=world.cwd)
     assert done.code == again.code == 0, done.err + again.err

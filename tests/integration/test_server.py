@@ -284,7 +284,7 @@ def test_the_server_ends_with_its_parent(folder: Path, tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)
         parent.send_signal(number)
-        parent.communicate(timeout=20)
+        parent.communicate(timeout=90)
         deadline = time.monotonic() + 10
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
