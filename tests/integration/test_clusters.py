@@ -131,10 +131,12 @@ def ray_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     utils = pytest.importorskip("ray.cluster_utils")
     folder = tempfile.mkdtemp(prefix="punie-ray-")  # a short path: sockets allow 107 bytes
+    monkeypatch.setenv("RAY_TMPDIR", folder)
     node = {"num_cpus": 1, "object_store_memory": 78643200, "include_dashboard": False}
-    cluster = utils.Cluster(initialize_head=True, head_node_args=node | {"temp_dir": folder})
+    cluster = utils.Cluster()
     try:
-        cluster.add_node(**node)
+        for _ in range(2):
+            cluster.add_node(**node)
         yield cluster.address
     finally:
         cluster.shutdown()
