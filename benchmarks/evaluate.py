@@ -156,12 +156,12 @@ def order(folder: Path) -> None:
     print(tabulate(rows, ["temperature", "answers the same in batches of 1, 8, 32 and shuffled"], "github"))
 
 
-def lock(folder: Path, samples: int, runs: int) -> None:
+def lock(folder: Path, samples: int, runs: int, seed: int) -> None:
     loaded = load.load(folder, float32=True)
     branches = format_lock.branches(loaded.tokenizer, SPELLINGS)
     prompts = [request.prompt for request in requests(loaded, 1, 1)]
     temperature, length = 1.2, 1 + max(len(branch.tokens) for branch in branches)
-    sampling = generate.Sampling(temperature)
+    sampling = generate.Sampling(temperature, seed=seed)
 
     def curves(grid: list[float]) -> Any:
         return format_lock.format_lock(
@@ -287,6 +287,7 @@ def main() -> None:
         "parts", nargs="*", choices=(*PARTS, "plot"), metavar="PART", help=", ".join((*PARTS, "plot"))
     )
     parser.add_argument("--quick", action="store_true", help="fewer runs, samples and mutations")
+    parser.add_argument("--seed", type=int, default=0, help="of the lock's samples (default: %(default)s)")
     arguments = parser.parse_args()
     parts, quick = arguments.parts or PARTS, arguments.quick
     with tempfile.TemporaryDirectory() as scratch:
@@ -306,7 +307,7 @@ def main() -> None:
         if "plot" in parts:
             plot(work)
         if "lock" in parts:
-            lock(folder, 400 if quick else 4000, 3 if quick else 5)
+            lock(folder, 400 if quick else 4000, 3 if quick else 5, arguments.seed)
             print()
     if "mutations" in parts:
         mutations(5_000 if quick else 100_000)
