@@ -37,7 +37,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     """Runs a job, in its folder of a sweep, whose task is replaced."""
     folder = tmp_path / "sweep/jobs/000"
     folder.mkdir(parents=True)
-    hydra = SimpleNamespace(get=lambda: SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder))))
+    hydra = SimpleNamespace(
+        get=lambda: SimpleNamespace(runtime=SimpleNamespace(cwd=".", output_dir=str(folder)))
+    )
     monkeypatch.setattr(job, "HydraConfig", hydra)
 
     def call(task: Callable[..., float], **config: Any) -> tuple[Any, Path]:
@@ -137,7 +139,9 @@ def test_a_job_with_another_config_refuses_to_run(
     plan = planned("seed=0,1")
     freeze(plan, tmp_path / "sweep")
     folder = tmp_path / "sweep" / plan.jobs[0].folder
-    hydra = SimpleNamespace(get=lambda: SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder))))
+    hydra = SimpleNamespace(
+        get=lambda: SimpleNamespace(runtime=SimpleNamespace(cwd=".", output_dir=str(folder)))
+    )
     monkeypatch.setattr(job, "HydraConfig", hydra)
     ran: list[DictConfig] = []
     monkeypatch.setattr(job, "task", lambda composed, _: ran.append(composed))
