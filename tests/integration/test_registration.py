@@ -38,10 +38,11 @@ def test_a_registered_run(world: World) -> None:
 
 
 def test_another_config_is_told(world: World) -> None:
-    """A run with another seed than the registered one is recorded as such."""
-    done = punie("prereg", *QUICK, "+phase=43a", "model=tiny", "--out", "docs", cwd=world.cwd)
+    """A run at another temperature than the registered one is recorded as such."""
+    unasked = "eval.seed=78"
+    done = punie("prereg", *QUICK, "+phase=43a", "model=tiny", unasked, "--out", "docs", cwd=world.cwd)
     document = Path(done.out.splitlines()[0])
-    run = world.run("+phase=43a", "model=tiny", "eval.temperature=0")
+    run = world.run("+phase=43a", "model=tiny", unasked, "eval.temperature=0")
     done = punie("record", str(run), str(document), cwd=world.cwd)
     assert "not as registered: eval.temperature\n" in done.out
     assert "| eval.temperature | 0.7 | 0.0 |" in (world.cwd / document).read_text()
