@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs walkthrough clean
+.PHONY: help run test faults check docs walkthrough clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -22,8 +22,12 @@ help: ## this list
 run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a model=tiny" overrides
 	@$(BIN)/python -m punie $(ARGS)
 
-test: $(VENV)/.dev ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## every test, in two processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+faults: $(VENV)/.dev ## break runs and feed them malformed input (over an hour); ARGS="kills=20 --seed 7" fewer breaks
+	@$(BIN)/python -m tests.faults $(ARGS)
+	@$(BIN)/python -m tests.malformed --cases 200000 --seed 0
 
 check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
@@ -31,8 +35,9 @@ check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ty check
 	@$(BIN)/lint-imports
 
-docs: $(VENV)/.run ## the pages that are generated: docs/phases
+docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, docs/reference, conf/*.schema.json
 	@$(BIN)/python -m punie.reports.phases
+	@$(BIN)/python docs/reference.py
 
 walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (15 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)
