@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def without_passwords(text: str) -> str:
+    """The text with user and password of every URL in it masked: ``http://***@host``."""
+    return _USERINFO.sub("***@", text)
 
 
 def printable(text: str) -> str:

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from punie import jsonl
-from punie.errors import DataError, Problems, PunieError
+from punie.errors import DataError
 from punie.prompts import Message
 
 ROLES = ("system", "user", "assistant", "tool")
 """The roles a message may have."""
-
-SHOWN = 20
-"""Problems listed in one message; the rest are counted."""
 
 NEXT_STEP = "Set data.path to a folder with train.jsonl and valid.jsonl, or run: punie data build"
 
@@ -40,36 +37,14 @@ def load_rows(path: Path) -> list[Row]:
         DataError: The file is missing, cannot be read or is empty.
         Problems: Rows are wrong: the first 20 problems with their lines, and how many more there are.
     """
-    rows: list[Row] = []
-    problems: list[PunieError] = []
-    more = 0
-    try:
-        for line in jsonl.read(path):
-            found = (
-                [line.problem] if line.problem else list(check_messages(line.value, f"{path}:{line.number}"))
-            )
-            room = SHOWN - len(problems)
-            problems += found[:room]
-            more += len(found[room:])
-            if not problems:
-                rows.append(Row(tuple(line.value["messages"]), line.number))
-    except OSError as error:
-        raise DataError(
-            "The training data cannot be read.",
-            where=path,
-            found=error.strerror,
-            expected="a JSONL file of conversations",
-            next_step=NEXT_STEP,
-        ) from error
-    if problems:
-        if more:
-            problems.append(
-                DataError(f"… and {more:,} more problems in this file.", next_step="punie data check")
-            )
-        raise Problems(f"{path.name} has rows that cannot be used.", problems)
-    if not rows:
-        raise DataError("The file has no rows.", where=path, expected="one row a line", next_step=NEXT_STEP)
-    return rows
+    lines = jsonl.load(
+        path,
+        check_messages,
+        kind="The training data",
+        expected="a JSONL file of conversations, one a line",
+        next_step=NEXT_STEP,
+    )
+    return [Row(tuple(line.value["messages"]), line.number) for line in lines]
 
 
 def check_messages(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
@@ -81,7 +56,11 @@ def check_messages(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
     """
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
-        found = jsonl.excerpt(messages) if "messages" in row else f"the fields {', '.join(row) or '(none)'}"
+        found = (
+            jsonl.excerpt(messages)
+            if "messages" in row
+            else f"the fields {jsonl.excerpt(', '.join(row)) or '(none)'}"
+        )
         what = "'messages' is not a list of turns." if "messages" in row else "The row has no 'messages'."
         yield DataError(
             what, where=where, found=found, expected='{"messages": [{"role": …, "content": …}, …]}'

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from punie import jsonl
-from punie.errors import DataError, Problems, PunieError
-
-MAX_SHOWN = 10
-"""Most lines that one error names: a file of another version is wrong in every one."""
+from punie.errors import DataError
+from punie.plain import is_text
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -25,40 +22,25 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         DataError: The file is missing, cannot be read or is empty.
         Problems: Lines are wrong: each with its place, and all that is wrong with it.
     """
-    records: list[dict[str, Any]] = []
-    problems: list[PunieError] = []
-    first_seen: dict[tuple[str, int], int] = {}
-    try:
-        for line in jsonl.read(path):
-            where = f"{path}:{line.number}"
-            if line.problem:
-                problems.append(line.problem)
-            elif wrong := list(_wrong(line.value)):
-                problems.append(
-                    DataError("The line is not a record of an answer.", where=where, found="; ".join(wrong))
-                )
-            else:
-                key = (line.value["id"], line.value["repeat"])
-                if first_seen.setdefault(key, line.number) != line.number:
-                    found = f"{key[0]}, repeat {key[1]}, also on line {first_seen[key]}"
-                    problems.append(DataError("The answer is there twice.", where=where, found=found))
-                records.append(line.value)
-    except OSError as error:
-        raise DataError(
-            "The record of the answers cannot be read.",
-            where=path,
-            found=error.strerror,
-            expected="samples.jsonl, as a run writes it",
-            next_step="take the path that a run prints in the end",
-        ) from error
-    if problems:
-        what = f"{path.name} cannot be used as it is: {len(problems)} of its lines are wrong."
-        if len(problems) > MAX_SHOWN:
-            what += f" The first {MAX_SHOWN}:"
-        raise Problems(what, problems[:MAX_SHOWN])
-    if not records:
-        raise DataError("The record of the answers is empty.", where=path, expected="one answer a line")
-    return records
+    lines = jsonl.load(
+        path,
+        _check,
+        kind="The record of the answers",
+        expected="samples.jsonl, as a run writes it, one answer a line",
+        next_step="take the path that a run prints in the end",
+        key=_name,
+    )
+    return [line.value for line in lines]
+
+
+def _name(record: Mapping[str, Any]) -> str | None:
+    key = record.get("id"), record.get("repeat")
+    return f"{key[0]}, repeat {key[1]}" if isinstance(key[0], str) and isinstance(key[1], int) else None
+
+
+def _check(record: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    if wrong := list(_wrong(record)):
+        yield DataError("The line is not a record of an answer.", where=where, found="; ".join(wrong))
 
 
 _LARGEST = sys.float_info.max
@@ -72,9 +54,7 @@ def _wrong(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"no '{name}'"
         elif not holds(record[name]):
             yield f"'{name}' is {jsonl.excerpt(record[name], 30)} instead of {expected}"
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    if not is_text(record):
         yield "half of a surrogate pair, which no text holds"
 
 
@@ -91,6 +71,10 @@ def _number(value: object) -> bool:
     return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # ty: ignore[unsupported-operator]
 
 
+def _share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # ty: ignore[unsupported-operator]
+
+
 def _calls(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(each, dict)
@@ -103,7 +87,7 @@ def _calls(value: object) -> bool:
 def _scores(value: object) -> bool:
     scores = [value.get(name) for name in ("keyword", "strict")] if isinstance(value, dict) else [None]
     return all(
-        isinstance(score, dict) and _number(score.get("value")) and _text(score.get("reason"))
+        isinstance(score, dict) and _share(score.get("value")) and _text(score.get("reason"))
         for score in scores
     )
 
@@ -137,6 +121,6 @@ _ANSWERED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "wrapper": (lambda value: isinstance(value, bool), "true or false"),
     "calls": (_calls, _CALLS),
     "execution": (_maybe(_text), "null, or how the code ended"),
-    "scores": (_scores, "both scores, each with value and reason"),
+    "scores": (_scores, "both scores, each with a value from 0 to 1 and a reason"),
     "taxonomy": (_text, "text"),
 }

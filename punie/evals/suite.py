@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from punie import jsonl
-from punie.errors import DataError, Problems, PunieError
+from punie.errors import DataError
+from punie.plain import is_text
 from punie.tools.registry import CATEGORIES, TOOLS, Parameter
 
 
@@ -49,36 +50,17 @@ def load_suite(path: Path) -> list[Sample]:
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
-        Problems: Items are wrong: every problem of every line, each with its place.
+        Problems: Items are wrong: the problems of every line, each with its place.
     """
-    samples: list[Sample] = []
-    problems: list[PunieError] = []
-    first_seen: dict[str, int] = {}
-    try:
-        for line in jsonl.read(path):
-            found = [line.problem] if line.problem else list(_check(line.value, f"{path}:{line.number}"))
-            key = line.value.get("id")
-            if isinstance(key, str) and first_seen.setdefault(key, line.number) != line.number:
-                what = f"The id '{key}' is used twice."
-                found.append(
-                    DataError(what, where=f"{path}:{line.number}", found=f"also on line {first_seen[key]}")
-                )
-            problems += found
-            if not found:
-                samples.append(_build(line.value))
-    except OSError as error:
-        raise DataError(
-            "The suite cannot be read.",
-            where=path,
-            found=error.strerror,
-            expected="a JSONL file, one item a line",
-            next_step="Check eval.suite.",
-        ) from error
-    if problems:
-        raise Problems(f"The suite {path.name} cannot be used as it is.", problems)
-    if not samples:
-        raise DataError("The suite is empty.", where=path, expected="one JSON object a line")
-    return samples
+    lines = jsonl.load(
+        path,
+        _check,
+        kind="The suite",
+        expected="a JSONL file, one item a line",
+        next_step="Check eval.suite.",
+        key=lambda item: item["id"] if isinstance(item.get("id"), str) else None,
+    )
+    return [_build(line.value) for line in lines]
 
 
 def _build(item: Mapping[str, Any]) -> Sample:
@@ -89,6 +71,8 @@ def _build(item: Mapping[str, Any]) -> Sample:
 
 def _check(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
     """Every problem of one item."""
+    if not is_text(item):
+        yield DataError("The item is not valid text.", where=where, found="half of a surrogate pair")
     yield from _unknown(item, [each.name for each in fields(Sample)], "field", where)
     for name in ("id", "category", "prompt"):
         value = item.get(name)
@@ -143,7 +127,7 @@ def _unknown(names: Collection[str], known: Collection[str], kind: str, where: s
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             expected = f"'{close[0]}', perhaps" if close else "one of " + (", ".join(known) or "none at all")
-            yield DataError(f"Unknown {kind}: '{name}'.", where=where, expected=expected)
+            yield DataError(f"Unknown {kind}: '{jsonl.excerpt(name)}'.", where=where, expected=expected)
 
 
 def _wrong(name: str, item: Mapping[str, Any], expected: str, where: str) -> DataError:

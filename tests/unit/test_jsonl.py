@@ -1,4 +1,9 @@
+import itertools
+
+import pytest
+
 from punie import jsonl
+from punie.errors import DataError, Problems
 
 
 def test_long_line_is_passed_over(tmp_path):
@@ -23,3 +28,20 @@ def test_excerpt():
     """An excerpt is one short line."""
     assert jsonl.excerpt("a\n  b" + "c" * 100, 10) == "a bcccccc…"
     assert jsonl.excerpt([1]) == "[1]"
+
+
+def test_problems_are_not_looked_for_without_end(tmp_path):
+    """Of a line with a million problems, no more are looked for than a message could tell."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"{}\n")
+    looked = itertools.count()
+    with pytest.raises(Problems) as raised:
+        jsonl.load(
+            path,
+            lambda _, where: (DataError(f"Problem {next(looked)}.", where=where) for _ in range(10**6)),
+            kind="The file",
+            expected="",
+            next_step="",
+        )
+    assert next(looked) == jsonl.MOST
+    assert raised.value.problems[-1].what == f"… and {jsonl.MOST - jsonl.SHOWN:,} more problems in this file."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from punie.printable import printable, printable_value
+from punie.printable import printable, printable_value, without_passwords
 
 
 @given(st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
@@ -27,3 +27,12 @@ def test_a_value_is_made_printable_throughout() -> None:
     assert printable_value({"\x1b": ["\x07", 1.5, None, {"a": True}]}) == {
         "\\x1b": ["\\x07", 1.5, None, {"a": True}]
     }
+
+
+def test_passwords_of_urls_are_masked() -> None:
+    """User and password of each URL are gone, one with an @ in it too; addresses and paths with an @ stay."""
+    assert without_passwords("see http://me:se@cret@host:1/v1, ray://token@x") == (
+        "see http://***@host:1/v1, ray://***@x"
+    )
+    plain = "https://host/a@b?c=d@e and name@example.org, a@b://host"
+    assert without_passwords(plain) == plain

@@ -120,13 +120,13 @@ def test_a_broken_record_is_named_with_its_line(
 def test_an_old_format_does_not_flood_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of many lines that lack what is needed, the count and the first ten are named."""
+    """Of many lines that lack what is needed, the count and the first twenty are named."""
     run = make_run(tmp_path / "run", records())
     write_records(run, [{"id": str(number), "output": "x"} for number in range(300)])
     assert main(["rescore", str(run)]) == 1
     err = capsys.readouterr().err
     assert "300 of its lines are wrong" in err
-    assert err.count("samples.jsonl:") == 10
+    assert err.count("samples.jsonl:") == 20
 
 
 @pytest.mark.parametrize("content", [None, ""])

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from punie.datasets.load import SHOWN, Row, load_rows
+from punie.datasets.load import Row, load_rows
 from punie.errors import DataError, Problems
+from punie.jsonl import SHOWN
 from punie.paths import resource
 
 GOOD = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]

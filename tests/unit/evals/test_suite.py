@@ -119,7 +119,7 @@ def test_all_problems_at_once(tmp_path):
     found = [(problem.where.rpartition(":")[2], problem.what) for problem in problems_of(suite)]
     assert found == [
         ("2", "The line is not JSON."),
-        ("3", "The id 'text-01' is used twice."),
+        ("3", "The line repeats another."),
         ("4", "The field 'match' is wrong."),
         ("4", "The field 'max_tokens' is wrong."),
     ]
