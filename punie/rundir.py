@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from punie.files import write_json, write_text
+from punie.files import flush, write_json, write_text
 from punie.provenance.capture import now
 from punie.store.artifacts import Artifact
 
@@ -46,6 +46,11 @@ class RunDirectory:
         self._status["store"] = None if store is None else str(Path(store).absolute())
         write_text(self.path / "config.yaml", config_yaml)
         write_json(self.path / "provenance.json", provenance)
+        self._write_status()
+
+    def uses(self, keys: Iterable[str]) -> None:
+        """Write the keys of what the run will use, so that ``punie store gc`` keeps it."""
+        self._status["uses"] = sorted(keys)
         self._write_status()
 
     def at(self, stage: str) -> None:
@@ -86,6 +91,7 @@ class RunDirectory:
                     stem, _, suffix = name.partition(".")
                     copy = f"{stem}-{target}.{suffix}" if target else name
                     shutil.copyfile(artifact.file(name), self.path / copy)
+                    flush(self.path / copy)  # before the status that vouches for it
 
     def _write_status(self) -> None:
         write_json(self.path / "status.json", self._status)

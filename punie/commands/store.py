@@ -1,22 +1,33 @@
 """The artifact store: what is in it, whether it is whole, and what can go.
 
-punie store ls                     every artifact, newest first
+punie store ls                     every artifact, by stage, newest first
 punie store verify                 read every byte and compare the digests
-punie store gc --older-than 30     what would be deleted; --delete does it
+punie store gc                     what would be deleted; --delete does it
+
+gc takes artifacts of which no run's record speaks any more, beside the store or below outputs/. They have to
+be 30 days old (--older-than); or, with --max-size, the oldest ones go until the store is small enough.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tabulate import tabulate
 
+from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop
+from punie.store.references import mentioned, reachable
+
+AGE = 30.0
+"""Days."""
+DAY = 86400.0
+"""Seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than",
         type=float,
-        default=30.0,
         metavar="DAYS",
-        help="gc: age in days (default: %(default)g)",
+        help=f"gc: age in days (default: {AGE:g}, and 0 with --max-size)",
+    )
+    parser.add_argument(
+        "--max-size", type=float, metavar="GB", help="gc: the oldest, until the store is no larger than this"
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="gc: where runs and sweeps are (default: beside the store, and outputs); may be given again",
+    )
+    parser.add_argument(
+        "--referenced", action="store_true", help="gc: also what runs speak of; their answers stay with them"
     )
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 
@@ -63,24 +86,70 @@ def _verify(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
-    now, age = datetime.now(UTC), arguments.older_than * 86400
-    old = [
-        artifact
-        for artifact in store.artifacts(arguments.stage)
-        if (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= age
-    ]
+    age = arguments.older_than
+    if age is None:
+        age = AGE if arguments.max_size is None else 0.0
+    found = list(store.artifacts())
+    places = arguments.runs or _places(store)
+    kept = set() if arguments.referenced else _in_use(places, found)
+    old = _chosen(found, kept, arguments.stage, age * DAY, arguments.max_size)
     if old:
         print(_table(old) + "\n")
+    if not arguments.referenced:
+        spared, where = sum(artifact.key in kept for artifact in found), ", ".join(map(str, places))
+        print(f"{spared} of {len(found)} artifacts are kept for the runs below {where} (--referenced: not)")
     if not arguments.delete:
-        leftovers = store.leftovers(age, arguments.stage)
+        leftovers = store.leftovers(age * DAY, arguments.stage)
         what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
     dropped = [artifact for artifact in old if drop(store, artifact)]
-    print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
+    print(f"deleted {_amount(dropped, store.sweep(age * DAY, arguments.stage))}")
     if len(dropped) < len(old):
         print(f"kept {len(old) - len(dropped)} that a run is using")
     return 0
+
+
+def _places(store: Store) -> list[Path]:
+    """Where runs are: beside the store, and where they are by default."""
+    usual = Path("outputs").absolute()
+    return [store.root.parent, *([usual] if usual.is_dir() and usual != store.root.parent else [])]
+
+
+def _in_use(places: list[Path], artifacts: list[Artifact]) -> set[str]:
+    """Keys of which the runs in these places speak, and of what those were made from."""
+    keys: set[str] = set()
+    for place in places:
+        try:
+            keys |= mentioned(place)
+        except OSError as error:
+            raise StoreError(
+                "What runs use cannot be told, so nothing is deleted.",
+                where=error.filename or place,
+                found=error.strerror,
+                expected="the folder of runs and sweeps, readable",
+                next_step="punie store gc --runs DIR",
+            ) from error
+    return reachable(artifacts, keys)
+
+
+def _chosen(
+    artifacts: list[Artifact], kept: set[str], stage: str | None, age: float, max_size: float | None
+) -> list[Artifact]:
+    """What can go, the oldest first: as much as it takes to be no larger than max_size, in GB, or all."""
+    now = datetime.now(UTC)
+    old = [
+        artifact
+        for artifact in sorted(artifacts, key=lambda each: each.manifest["created"])
+        if artifact.key not in kept
+        and stage in (None, artifact.stage)
+        and (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= age
+    ]
+    if max_size is None:
+        return old
+    excess = sum(artifact.size for artifact in artifacts) - max_size * 1e9
+    sizes = itertools.accumulate((artifact.size for artifact in old), initial=0)
+    return [artifact for artifact, before in zip(old, sizes, strict=False) if before < excess]
 
 
 def _amount(artifacts: list[Artifact], leftovers: list[Path]) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,15 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie import files
 from punie.errors import StoreError
+from punie.store import manifest
 from punie.store.keys import SHORT, artifact_key, differences, file_digest
+from punie.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "Artifact", "Miss", "Store"]
+
 _NEAREST_LIMIT = 200
-_LEFTOVER = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>[^-]+)")
+_LEFTOVER = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
 _RESUMABLE = "resumable"
 _verified: set[Path] = set()
 
@@ -106,12 +109,12 @@ class Artifact:
             path = self.path / name
             try:
                 size = path.stat().st_size
+                if size != entry["size"]:
+                    return f"{name} has {size} bytes instead of {entry['size']}"
+                if digests and file_digest(path) != entry["sha256"]:
+                    return f"{name} does not have the bytes that were published"
             except OSError as error:
                 return f"{name}: {error.strerror}"
-            if size != entry["size"]:
-                return f"{name} has {size} bytes instead of {entry['size']}"
-            if digests and file_digest(path) != entry["sha256"]:
-                return f"{name} does not have the bytes that were published"
         if digests:
             _verified.add(self.path)
         return None
@@ -203,28 +206,26 @@ class Store:
             StoreError: The store cannot be written.
         """
         key = artifact_key(material)
-        if found := self.find(stage, key):
+        if found := self._whole(stage, key):
             return found, True
-        with self._writing(), self._lock(stage, key):
-            if found := self.find(stage, key):
+        with self.writing(), self._lock(stage, key):
+            if found := self._whole(stage, key):
                 return found, True
-            if not resumable:
-                self._sweep(stage, key)
+            self._sweep_dead(stage, key)
             self._set_aside(stage, key, "damaged")
-            suffix = _RESUMABLE if resumable else uuid.uuid4().hex[:8]
+            suffix = _RESUMABLE if resumable else _unique()
             folder = self.root / ".building" / f"{stage}-{key}-{suffix}"
             folder.mkdir(parents=True, exist_ok=resumable)
             try:
                 started, clock = datetime.now(UTC), time.monotonic()
                 info = build(folder) or {}
-                self._write_manifest(
+                files.sweep(folder)
+                manifest.write(
                     folder,
                     {
-                        "schema": 1,
                         "stage": stage,
                         "key": key,
                         "material": material,
-                        "files": _inventory(folder),
                         "created": started.isoformat(timespec="seconds"),
                         "seconds": round(time.monotonic() - clock, 3),
                         "info": info,
@@ -233,7 +234,7 @@ class Store:
                 target = self.root / stage / key
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folder.rename(target)
-                _sync_folder(target.parent)
+                manifest.sync_folder(target.parent)
             except BaseException:
                 if not resumable:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -252,13 +253,13 @@ class Store:
         """
         path = damaged.path if isinstance(damaged, Artifact) else damaged
         stage, key = path.parent.name, path.name  # its manifest may claim to be another's
-        with self._writing(), self._lock(stage, key):
+        with self.writing(), self._lock(stage, key):
             return self._set_aside(stage, key, "damaged")
 
     def remove(self, artifact: Artifact) -> None:
         """Delete an artifact; half of it is never seen, since it is renamed away first."""
         stage, key = artifact.path.parent.name, artifact.path.name
-        with self._writing(), self._lock(stage, key):
+        with self.writing(), self._lock(stage, key):
             gone = self._set_aside(stage, key, "removed")
             if gone is not None:
                 shutil.rmtree(gone)
@@ -300,11 +301,15 @@ class Store:
             yield from sorted(self._children(folder), key=_written, reverse=True)
 
     def _read(self, path: Path) -> Artifact | None:
-        try:
-            manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        except (OSError, ValueError):
+        found = manifest.read(path)
+        return None if found is None else Artifact(path, found)
+
+    def _whole(self, stage: str, key: str) -> Artifact | None:
+        """The artifact of a key, every byte of it checked once in this process; None where one is wrong."""
+        artifact = self.find(stage, key)
+        if artifact is None or (artifact.path not in _verified and artifact.damage(digests=True)):
             return None
-        return Artifact(path, manifest) if _is_manifest(manifest) else None
+        return artifact
 
     def _children(self, folder: Path) -> list[Path]:
         try:
@@ -319,32 +324,36 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
 
-    def _sweep(self, stage: str, key: str) -> None:
-        for path in self._children(self.root / ".building"):
-            if path.name.startswith(f"{stage}-{key}-"):
+    def _sweep_dead(self, stage: str, key: str) -> None:
+        """Delete what killed processes left, of this key, whose lock is held here, and of any other.
+
+        Of other keys only what this host left: where locks do not reach another host, its build may be
+        running. A folder that cannot be deleted now is no hindrance; the next build tries again.
+        """
+        for path in [*self._children(self.root / ".building"), *self._children(self.root / ".removed")]:
+            name = _LEFTOVER.fullmatch(path.name)
+            if name is None or name["suffix"] == _RESUMABLE:
+                continue
+            if (name["stage"], name["key"]) == (stage, key):
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            if not name["suffix"].endswith(_host()):
+                continue
+            with contextlib.suppress(OSError), self._lock(name["stage"], name["key"], wait=False):
                 shutil.rmtree(path)
 
     def _set_aside(self, stage: str, key: str, why: str) -> Path | None:
         path = self.root / stage / key
         if not path.exists():
             return None
-        target = self.root / f".{why}" / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
+        target = self.root / f".{why}" / f"{stage}-{key}-{_unique()}"
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         _verified.discard(path)
         return target
 
-    def _write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        path = folder / MANIFEST
-        with path.open("w", encoding="utf-8") as stream:
-            json.dump(manifest, stream, indent=1, ensure_ascii=False, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        _sync_folder(folder)
-
     @contextlib.contextmanager
-    def _writing(self) -> Generator[None]:
+    def writing(self) -> Generator[None]:
         """Turns a refusal of the filesystem into an error for people."""
         try:
             yield
@@ -365,15 +374,13 @@ class Store:
             ) from error
 
 
-def _is_manifest(value: Any) -> bool:
-    """Whether a value has the shape of a manifest."""
-    types = {"stage": str, "key": str, "material": dict, "files": dict, "created": str, "info": dict}
-    return (
-        isinstance(value, dict)
-        and all(isinstance(value.get(name), kind) for name, kind in types.items())
-        and isinstance(value.get("seconds"), (int, float))
-        and all(isinstance(e, dict) and {"sha256", "size"} <= e.keys() for e in value["files"].values())
-    )
+def _unique() -> str:
+    """The end of a temporary folder's name: of no other, and telling the host."""
+    return uuid.uuid4().hex[:8] + _host()
+
+
+def _host() -> str:
+    return f".{socket.gethostname()}"
 
 
 def _written(path: Path) -> float:
@@ -387,25 +394,6 @@ def _written(path: Path) -> float:
 def _last_written(folder: Path) -> float:
     """When anything in a folder was last written to."""
     return max(_written(path) for path in (folder, *folder.rglob("*")))
-
-
-def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """sha256 and size of every file below the folder, each flushed to disk first."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        name = path.relative_to(folder).as_posix()
-        files[name] = {"sha256": file_digest(path), "size": path.stat().st_size}
-    return files
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _field(name: str) -> str:

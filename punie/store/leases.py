@@ -7,24 +7,40 @@ its process. An artifact is dropped only under the exclusive lock, that is, when
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 from collections.abc import Generator
 from pathlib import Path
 
+from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
+
+_UNWRITABLE = (errno.EROFS, errno.EACCES)
 
 
 @contextlib.contextmanager
 def lease(store: Store, stage: str, key: str) -> Generator[None]:
-    """Keep a key's artifact, there or yet to be built, from being dropped while the block runs."""
-    with _file(store, stage, key).open("wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
+    """Keep a key's artifact, there or yet to be built, from being dropped while the block runs.
+
+    A store that cannot be written is used without: nothing can be dropped from it here.
+
+    Raises:
+        StoreError: There is no space for it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            with store.writing():
+                stream = held.enter_context(_file(store, stage, key).open("wb"))
+            fcntl.flock(stream, fcntl.LOCK_SH)
+        except StoreError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _UNWRITABLE:
+                raise
         yield
 
 
 def drop(store: Store, artifact: Artifact) -> bool:
     """Delete an artifact that nobody uses; returns whether it was deleted."""
-    with _file(store, artifact.path.parent.name, artifact.path.name).open("wb") as stream:
+    with store.writing(), _file(store, artifact.path.parent.name, artifact.path.name).open("wb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

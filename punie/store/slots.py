@@ -34,7 +34,8 @@ def slot(store: Store, count: int | None) -> Generator[float]:
         yield 0.0
         return
     folder = store.root / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    with store.writing():
+        folder.mkdir(parents=True, exist_ok=True)
     places = [FileLock(folder / f"device-{socket.gethostname()}-{n}.lock", timeout=0) for n in range(count)]
     clock = time.monotonic()
     held = None

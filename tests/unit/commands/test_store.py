@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from punie.commands import store as command
+from punie.errors import StoreError
+from punie.files import write_json
+from punie.store import manifest
 from punie.store.artifacts import MANIFEST, Artifact, Store
 from punie.store.leases import lease
 
@@ -17,11 +21,11 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def built(store: Store, stage: str) -> Artifact:
+def built(store: Store, stage: str, text: str = "a", **material: Any) -> Artifact:
     def write(out: Path) -> None:
-        (out / "a").write_text("a")
+        (out / "a").write_text(text)
 
-    return store.get_or_build(stage, {"stage": stage}, write)[0]
+    return store.get_or_build(stage, {"stage": stage, **material}, write)[0]
 
 
 def punie_store(store: Store, *arguments: str) -> int:
@@ -66,7 +70,7 @@ def test_gc_spares_what_can_be_resumed(store: Store, capsys: pytest.CaptureFixtu
     assert len(store.leftovers()) == 1
     punie_store(store, "gc", "--older-than", "0")
     punie_store(store, "gc", "--older-than", "0", "--delete")
-    said = [line.split(" and ")[1] for line in capsys.readouterr().out.splitlines()]
+    said = [line.split(" and ")[1] for line in capsys.readouterr().out.splitlines() if " and " in line]
     assert said == [
         "0 leftover folders",
         "0 leftover folders",
@@ -74,3 +78,51 @@ def test_gc_spares_what_can_be_resumed(store: Store, capsys: pytest.CaptureFixtu
         "1 leftover folders",
     ]
     assert store.leftovers() == []
+
+
+def chain(store: Store, seed: int) -> tuple[Artifact, Artifact]:
+    """A training, and an evaluation made from it."""
+    training = built(store, "train", seed=seed)
+    return training, built(store, "evaluate", seed=seed, upstream={"train": training.key})
+
+
+def record(folder: Path, *artifacts: Artifact) -> None:
+    """A run's status.json that speaks of these."""
+    folder.mkdir(parents=True)
+    stages = [{"stage": each.stage, "key": each.key} for each in artifacts]
+    write_json(folder / "status.json", {"stages": stages})
+
+
+def test_gc_keeps_what_runs_speak_of(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run or a sweep's plan names stays with all it was made from, until told otherwise."""
+    (trained, evaluated), (planned, _), (alone, last) = (chain(store, seed) for seed in range(3))
+    record(store.root.parent / "runs/x/1", evaluated)
+    folder = store.root.parent / "sweeps/x/1"
+    folder.mkdir(parents=True)
+    write_json(folder / "plan.json", {"parts": {planned.key: {}}})
+    everything = {trained.key, evaluated.key, planned.key}
+    assert punie_store(store, "gc", "--older-than", "0", "--delete") == 0
+    assert {artifact.key for artifact in store.artifacts()} == everything
+    assert "3 of 6 artifacts are kept for the runs below" in capsys.readouterr().out
+    assert not alone.path.exists()
+    assert not last.path.exists()
+    assert punie_store(store, "gc", "--older-than", "0", "--referenced", "--delete") == 0
+    assert list(store.artifacts()) == []
+
+
+def test_gc_by_size(store: Store) -> None:
+    """With a size, the oldest go first, and no more of them than it takes."""
+    artifacts = [built(store, "train", seed=seed, text="a" * 1000) for seed in range(4)]
+    for day, artifact in enumerate(artifacts, 1):
+        unsealed = {name: value for name, value in artifact.manifest.items() if name != "digest"}
+        manifest.write(artifact.path, {**unsealed, "created": f"2026-01-0{day}T00:00:00+00:00"})
+    assert punie_store(store, "gc", "--max-size", "0.0000021", "--delete") == 0
+    assert {a.key for a in store.artifacts()} == {artifact.key for artifact in artifacts[2:]}
+
+
+def test_gc_deletes_nothing_if_runs_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    """Where the folder of the runs is not there, what they use is not known, and everything stays."""
+    artifact = built(store, "train")
+    with pytest.raises(StoreError, match="nothing is deleted"):
+        punie_store(store, "gc", "--older-than", "0", "--delete", "--runs", str(tmp_path / "nowhere"))
+    assert artifact.path.exists()

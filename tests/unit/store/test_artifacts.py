@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -266,3 +267,62 @@ def test_what_was_verified_is_not_read_again(store: Store, monkeypatch: pytest.M
     assert artifact.damage(digests=True) is None
     monkeypatch.setattr(artifacts, "file_digest", lambda _: pytest.fail("read twice"))
     assert artifact.file("adapters.safetensors").is_file()
+
+
+def test_a_build_killed_at_its_last_step_is_resumed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumable build that ended between its manifest and its rename is published whole: what the first
+    attempt left, its manifest and a file it was writing, is no part of the artifact."""
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.get_or_build("train", MATERIAL, stop_late, resumable=True)
+    (folder,) = store.leftovers()
+    (folder / ".trained.json.abcdefgh.tmp").write_text("half")
+    artifact, _ = store.get_or_build("train", MATERIAL, stop_late, resumable=True)
+    assert sorted(artifact.manifest["files"]) == ["weights"]
+    assert artifact.damage(digests=True) is None
+    assert store.find("train", artifact.key)
+
+
+def stop_late(out: Path) -> None:
+    """A build that finds its work done."""
+    (out / "weights").write_text("weights")
+
+
+def test_a_build_sweeps_what_others_left(store: Store, resumable: Path) -> None:
+    """A killed build of another key, and a half-deleted artifact, go with the next build; a training that
+    can be resumed, a build that is running, and one of another host stay."""
+    gone, _ = store.get_or_build("train", {**MATERIAL, "settings": {"lora.rank": 1}}, write)
+    half = store._set_aside("train", gone.key, "removed")
+    here = f"0123abcd.{socket.gethostname()}"
+    dead = store.root / ".building" / f"quantize-{'a' * 64}-{here}"
+    alive = store.root / ".building" / f"quantize-{'b' * 64}-{here}"
+    elsewhere = store.root / ".building" / f"quantize-{'c' * 64}-0123abcd.another-host"
+    for folder in (dead, alive, elsewhere):
+        folder.mkdir()
+    with store._lock("quantize", "b" * 64):
+        store.get_or_build("train", {**MATERIAL, "settings": {"lora.rank": 2}}, write)
+    assert half is not None
+    stayed = [path.exists() for path in (half, dead, alive, elsewhere, resumable)]
+    assert stayed == [False, False, True, True, True]
+
+
+def test_hidden_damage_is_rebuilt_when_it_is_asked_for(store: Store) -> None:
+    """A flipped bit in an artifact that is no step of a plan, such as tokens, is found and needs no hand."""
+    artifact, _ = store.get_or_build("tokens", MATERIAL, write)
+    (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
+    artifacts._verified.clear()  # what a new process starts with
+    rebuilt, reused = store.get_or_build("tokens", MATERIAL, write)
+    assert not reused
+    assert rebuilt.file("adapters.safetensors").read_bytes() == b"weights"
+
+
+def test_a_file_that_cannot_be_read_is_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sector that the disk cannot read is told like any other damage, and verifying goes on."""
+    artifact, _ = store.get_or_build("train", MATERIAL, write)
+
+    def unreadable(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(artifacts, "file_digest", unreadable)
+    assert artifact.damage(digests=True) == "adapters.safetensors: Input/output error"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
 from punie.store.leases import drop, lease
 
@@ -34,3 +40,31 @@ def test_a_lease_can_come_before_the_artifact(tmp_path: Path) -> None:
     key = built(Store(tmp_path / "other")).key
     with lease(store, "quantize", key):
         assert not drop(store, built(store))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_store_that_cannot_be_written_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Where no lease can be written nothing can be dropped either, and whoever only reads goes on."""
+    store = Store(tmp_path)
+    artifact = built(store)
+    monkeypatch.setattr(Path, "mkdir", _refusing(code))
+    with lease(store, "quantize", artifact.key):
+        assert store.find("quantize", artifact.key)
+    with pytest.raises(StoreError, match=r"store\.dir"):
+        drop(store, artifact)
+
+
+def test_a_lease_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space for a lease is an error for people, and the block does not run."""
+    monkeypatch.setattr(Path, "mkdir", _refusing(errno.ENOSPC))
+    with pytest.raises(StoreError, match="free some space"), lease(Store(tmp_path), "quantize", "k" * 64):
+        pytest.fail("ran without a lease")
+
+
+def _refusing(code: int) -> Callable[..., None]:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    return refuse

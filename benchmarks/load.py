@@ -1,0 +1,103 @@
+"""Full stores and folders of runs: what each command takes as they grow tenfold, hundredfold, thousandfold.
+
+python benchmarks/load.py                 20 to 20,000 artifacts and 10 to 10,000 runs (minutes)
+python benchmarks/load.py --largest 100   up to a hundredfold
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from summarize import generate
+from tabulate import tabulate
+
+from punie import pipeline
+from punie.config import resolve
+from punie.config.compose import compose
+from punie.store.artifacts import Store
+from punie.store.keys import artifact_key
+
+ARTIFACTS, RUNS = 20, 10
+STAGES = ("train", "quantize", "evaluate", "report")
+COMMANDS = {
+    "plan": ["plan", "model=tiny"],
+    "plan -m": ["plan", "-m", "model=tiny", "seed=range(20)"],
+    "store ls": ["store", "ls"],
+    "store gc": ["store", "gc"],
+    "summarize": ["summarize", "outputs/runs"],
+}
+
+
+def fill(store: Path, count: int) -> None:
+    """Artifacts of the default recipe with seeds that no plan here asks for: as near to it as can be."""
+    config = resolve(compose(["model=tiny"]))
+    plan = pipeline.plan(config, Store(store))
+    materials = {step.stage.name: step.material for step in plan.steps if step.material is not None}
+    for number in range(count):
+        stage = STAGES[number % len(STAGES)]
+        settings = {**materials[stage]["settings"], "lora.seed": 1000 + number}
+        material = {**materials[stage], "settings": settings}
+        folder = store / stage / artifact_key(material)
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"bytes")
+        manifest = {
+            "schema": 1,
+            "stage": stage,
+            "key": folder.name,
+            "material": material,
+            "files": {"file": {"sha256": "0" * 64, "size": 5}},
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 1.0,
+            "info": {},
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def seconds(command: list[str], cwd: Path, times: int) -> float:
+    """Median wall time of a command, its process included."""
+    found = []
+    for _ in range(times):
+        clock = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "punie", *command], cwd=cwd, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+        found.append(time.perf_counter() - clock)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+    return statistics.median(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--largest", type=int, default=1000, choices=(1, 10, 100, 1000))
+    parser.add_argument("--times", type=int, default=3, help="runs of each command; the median counts")
+    arguments = parser.parse_args()
+    rows = []
+    for factor in (1, 10, 100, 1000):
+        if factor > arguments.largest:
+            break
+        with tempfile.TemporaryDirectory(prefix="punie-load-") as name:
+            outputs = Path(name) / "outputs"
+            fill(outputs / "store", ARTIFACTS * factor)
+            (outputs / "runs").mkdir()
+            generate(outputs / "runs", RUNS * factor)
+            taken = [seconds(command, Path(name), arguments.times) for command in COMMANDS.values()]
+        rows.append([f"{ARTIFACTS * factor:,}", f"{RUNS * factor:,}", *(f"{each:.2f}" for each in taken)])
+        print(f"{factor} x done", file=sys.stderr)
+    print(tabulate(rows, ["artifacts", "runs", *COMMANDS], "github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What an artifact says of itself: what it was made from, and every file with its digest.
+
+A manifest is sealed by a digest of its own, so that a word that changed on the disk is found, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from punie.files import flush
+from punie.store.keys import digest, file_digest
+
+MANIFEST = "manifest.json"
+_SCHEMA = 2
+_UNSEALED = 1
+"""Schema of manifests that were written before they were sealed."""
+
+
+def write(folder: Path, values: Mapping[str, Any]) -> None:
+    """Seal a folder: flush its files to disk, and write down what they are.
+
+    Args:
+        folder: Of an artifact that is complete.
+        values: The manifest but for its ``files``.
+    """
+    path = folder / MANIFEST
+    path.unlink(missing_ok=True)  # of a build that was killed when it was about to be published
+    text = json.dumps({"schema": _SCHEMA, **values, "files": _inventory(folder)}, allow_nan=False)
+    manifest = json.loads(text)  # what will be read: names are strings, tuples are lists
+    manifest["digest"] = digest("manifest", manifest)
+    with path.open("w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    sync_folder(folder)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest of an artifact's folder; None if it is not there, or not as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return manifest if _is_manifest(manifest) and _is_sealed(manifest) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush to disk which files a folder holds."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of every file below the folder, each flushed to disk first."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        flush(path)
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"sha256": file_digest(path), "size": path.stat().st_size}
+    return files
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether a value has the shape of a manifest.
+
+    Raises:
+        ValueError: Its date is none.
+    """
+    types = {"stage": str, "key": str, "material": dict, "files": dict, "created": str, "info": dict}
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(name), kind) for name, kind in types.items())
+        and isinstance(value.get("seconds"), (int, float))
+        and datetime.fromisoformat(value["created"]).tzinfo is not None
+        and all(_is_file(name, entry) for name, entry in value["files"].items())
+    )
+
+
+def _is_file(name: str, entry: Any) -> bool:
+    """Whether an entry is of a file below the folder, with its digest and its size."""
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    typed = isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
+    return inside and typed and isinstance(entry.get("size"), int)
+
+
+def _is_sealed(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest is as it was written; those of the first schema could not tell.
+
+    Raises:
+        ValueError: It holds what cannot have been written, such as a number that is none.
+    """
+    unsealed = {name: value for name, value in manifest.items() if name != "digest"}
+    found = digest("manifest", unsealed)
+    if manifest.get("schema") == _UNSEALED and "digest" not in manifest:
+        return True
+    return manifest.get("schema") == _SCHEMA and manifest.get("digest") == found

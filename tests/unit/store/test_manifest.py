@@ -1,0 +1,98 @@
+"""A manifest: read as it was written, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.store import manifest
+from punie.store.manifest import MANIFEST
+
+VALUES: dict[str, Any] = {
+    "stage": "train",
+    "key": "k" * 64,
+    "material": {"settings": {"lora.rank": 8, "name": "ü"}, "layers": (1, 2)},
+    "created": "2026-01-02T03:04:05+00:00",
+    "seconds": 1.5,
+    "info": {"loss": 0.1, "by_layer": {2: "b", 10: "a"}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "weights").write_bytes(b"weights")
+    manifest.write(tmp_path, VALUES)
+    return tmp_path
+
+
+def test_what_was_written_is_read(folder: Path) -> None:
+    """A manifest comes back as JSON has it, with the size and the digest of every file but itself."""
+    found = manifest.read(folder)
+    assert found is not None
+    assert {name: found[name] for name in VALUES} == json.loads(json.dumps(VALUES))
+    assert {name: entry["size"] for name, entry in found["files"].items()} == {"weights": 7}
+
+
+def test_every_single_bit_counts(folder: Path) -> None:
+    """Whichever bit of a manifest flips, it is not taken for what was written."""
+    path = folder / MANIFEST
+    content = path.read_bytes()
+    unseen = []
+    for position in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[position] ^= 1 << bit
+            path.write_bytes(flipped)
+            if manifest.read(folder) is not None:
+                unseen.append((position, bit))
+    assert unseen == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {}},
+        {"info": {"loss": 0.2}},
+        {"created": "2026-01-02T03:04:06+00:00"},
+        {"schema": 3},
+        {"extra": 1},
+        {"seconds": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_changed_manifest_is_not_read(folder: Path, change: dict[str, Any]) -> None:
+    """A value that is another one than was written makes the whole manifest unreadable."""
+    found = manifest.read(folder)
+    assert found is not None
+    (folder / MANIFEST).write_text(json.dumps(found | change))
+    assert manifest.read(folder) is None
+
+
+def test_older_manifests_are_read(folder: Path) -> None:
+    """One of the first schema, which had no digest of its own, still counts."""
+    found = manifest.read(folder)
+    assert found is not None
+    del found["digest"]
+    (folder / MANIFEST).write_text(json.dumps(found | {"schema": 1}))
+    assert manifest.read(folder) is not None
+
+
+@pytest.mark.parametrize("name", ["../weights", "/etc/passwd", "a/../../weights"])
+def test_no_name_leads_out_of_the_folder(folder: Path, name: str) -> None:
+    """A manifest that names a file elsewhere is refused, in the schema that has no digest, too."""
+    found = manifest.read(folder)
+    assert found is not None
+    del found["digest"]
+    found["files"][name] = found["files"]["weights"]
+    (folder / MANIFEST).write_text(json.dumps(found | {"schema": 1}))
+    assert manifest.read(folder) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"stage": "\\ud800"}', "\0", '{"created": "yesterday"}'])
+def test_what_is_no_manifest_is_none(folder: Path, text: str) -> None:
+    """Whatever else a manifest's file holds, nothing is raised."""
+    (folder / MANIFEST).write_text(text)
+    assert manifest.read(folder) is None
