@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,27 @@ def device_kind() -> str:
         return "metal"
     has_cuda = any(_installed(name) for name in ("mlx-cuda-13", "mlx-cuda-12"))
     return "cuda" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu"
+
+
+_MEMORY = ("max_recommended_working_set_size", "total_memory", "memory_size")
+"""What MLX calls the memory of a device, the strictest first: Metal, CUDA, Metal's machine."""
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+@functools.cache
+def memory() -> int | None:
+    """Bytes of memory that the device can use; imports mlx where it is a GPU.
+
+    On the CPU the machine's, or less in a container that has less. None where MLX does not say.
+    """
+    if device_kind() == "cpu":
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = _CGROUP.read_text().strip() if _CGROUP.exists() else "max"
+        return min(machine, int(limit)) if limit.isdecimal() else machine
+    import mlx.core as mx
+
+    known = mx.device_info()
+    return next((int(known[name]) for name in _MEMORY if name in known), None)
 
 
 @functools.cache

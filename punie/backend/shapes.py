@@ -15,6 +15,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters
 
@@ -26,8 +27,11 @@ _STATE = 4 * 4
 """Bytes to a trainable weight: value, gradient and Adam's two moments, all float32."""
 _ACCUMULATED = 4
 """Bytes more where gradients are summed over minibatches."""
-_HEAD = 2 + 4 + 4
-"""Bytes to a logit: as computed, as float32, and its gradient."""
+_HEAD = 4 + 4
+"""Bytes to a logit beyond its own: as float32, and its gradient."""
+_KEPT = 0.4
+"""Share of a layer's intermediate results that is in memory at the peak: the backward pass does not need them
+all, and MLX frees what nobody needs. Measured on a CPU (benchmarks/memory.py)."""
 _VIEWS = {
     "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
 }  # fmt: skip
@@ -55,6 +59,8 @@ class Sizes:
     quantize_bytes: int
     """Memory that fusing and quantizing takes at a time."""
     training: Training
+    cache_bytes: int
+    """Keys and values of one token, in all layers."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +76,19 @@ class Training:
     trained_layers: int
     batch_size: int
     grad_checkpoint: bool
+    number: int
+    """Bytes to a number, as the model computes."""
     traced: tuple[tuple[int, int], ...]
     """Bytes of all intermediate results of one trained layer, at two lengths in tokens."""
 
     def peak(self, tokens: int) -> int:
-        """Peak for rows of this many tokens.
-
-        Every intermediate result of the trained layers is counted as kept for the backward pass; fused
-        kernels keep less, so this is rather too much than too little.
-        """
+        """Peak for rows of this many tokens."""
         rows = self.batch_size
-        layer = self._layer(tokens) * rows
+        layer = math.ceil(_KEPT * self._layer(tokens) * rows)
         kept = layer * self.trained_layers
         if self.grad_checkpoint:  # what enters each layer, and one layer's inside
-            kept = layer + self.trained_layers * tokens * self.width * 4 * rows
-        return self.weights + self.state + rows * tokens * self.vocabulary * _HEAD + kept
+            kept = layer + self.trained_layers * tokens * self.width * self.number * rows
+        return self.weights + self.state + rows * tokens * self.vocabulary * (self.number + _HEAD) + kept
 
     def _layer(self, tokens: int) -> int:
         """a·T + b·T², through the two traced lengths: attention is what grows with the square."""
@@ -107,6 +111,7 @@ def sizes(
     batch_size: int,
     accumulates: bool,
     grad_checkpoint: bool,
+    float32: bool,
 ) -> Sizes:
     """Sizes of a recipe on a model.
 
@@ -123,6 +128,7 @@ def sizes(
         batch_size: Rows in a minibatch.
         accumulates: Gradients are summed over minibatches.
         grad_checkpoint: Activations are recomputed.
+        float32: The model is dequantized and computes in float32, as on a CPU.
 
     Raises:
         PunieError: mlx-lm has no such model, or the settings do not fit it.
@@ -132,18 +138,36 @@ def sizes(
     base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
     depth = len(model.layers)
     layers = depth if num_layers == -1 else min(num_layers, depth)
-    model.freeze()
-    if fine_tune_type == "full":
-        for layer in model.layers[depth - layers :]:
-            layer.unfreeze()
-    else:
-        adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
-        linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
-    adapted = model.trainable_parameters()
-    trainable = sum(a.size for a in _arrays(adapted))
+    adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
+
+    def adapt(model: Any) -> int:
+        model.freeze()
+        if fine_tune_type == "full":
+            for layer in model.layers[depth - layers :]:
+                layer.unfreeze()
+        else:
+            linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
+        return sum(array.size for array in _arrays(model.trainable_parameters()))
+
+    trainable = adapt(model)
     plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
     width = int(config["hidden_size"])
-    traced = tuple((tokens, _intermediates(model.layers[-1], tokens, width)) for tokens in _TRACED)
+    computing = model
+    if float32:
+        computing = _model(plain | {"torch_dtype": "float32"})
+        adapt(computing)
+    number = 4 if float32 else 2
+    kind = mx.float32 if float32 else mx.bfloat16
+    try:
+        layer = computing.layers[-1]
+        traced = tuple((tokens, _intermediates(layer, tokens, width, kind)) for tokens in _TRACED)
+        cache_bytes = _cache_bytes(computing)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise PunieError(
+            "The memory that the model takes cannot be told.",
+            where=f"mlx_lm.models.{config['model_type']}",
+            found=f"its layers are called in another way: {error}",
+        ) from error
     layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
     return Sizes(
         parameters=parameters,
@@ -154,15 +178,17 @@ def sizes(
         bits_per_weight=layout.bits_per_weight,
         quantize_bytes=max(map(working_bytes, layout.sources.values())),
         training=Training(
-            weights=base_bytes,
+            weights=4 * parameters if float32 else base_bytes,
             state=trainable * (_STATE + (_ACCUMULATED if accumulates else 0)),
             vocabulary=int(config["vocab_size"]),
             width=width,
             trained_layers=layers,
             batch_size=batch_size,
             grad_checkpoint=grad_checkpoint,
+            number=number,
             traced=traced,
         ),
+        cache_bytes=cache_bytes,
     )
 
 
@@ -193,7 +219,15 @@ def _model(config: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def _intermediates(layer: nn.Module, tokens: int, width: int) -> int:
+def _cache_bytes(model: Any) -> int:
+    """Bytes that a token leaves in the cache, all layers together."""
+    tokens = _TRACED[0]
+    cache = make_prompt_cache(model)
+    model(mx.zeros((1, tokens), mx.int32), cache=cache)
+    return _bytes([layer.state for layer in cache]) // tokens
+
+
+def _intermediates(layer: nn.Module, tokens: int, width: int, kind: mx.Dtype) -> int:
     """Bytes of everything that a layer computes from (1, tokens, width), views not counted."""
     parameters = cast(list[tuple[str, mx.array]], tree_flatten(layer.parameters()))
     names = [name for name, _ in parameters]
@@ -203,9 +237,7 @@ def _intermediates(layer: nn.Module, tokens: int, width: int) -> int:
         layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
         return layer(x, "causal", None)
 
-    mx.export_function(
-        nodes.append, call, mx.zeros((1, tokens, width), mx.bfloat16), *[a for _, a in parameters]
-    )
+    mx.export_function(nodes.append, call, mx.zeros((1, tokens, width), kind), *[a for _, a in parameters])
     layer.update(tree_unflatten(parameters))
     return sum(
         math.prod(shape) * kind.size
@@ -216,7 +248,7 @@ def _intermediates(layer: nn.Module, tokens: int, width: int) -> int:
 
 
 def _arrays(tree: Any) -> list[mx.array]:
-    return [cast(mx.array, array) for _, array in tree_flatten(tree)]
+    return [leaf for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)]
 
 
 def _bytes(tree: Any) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{_words(estimated)}")
     for problem in problems:
         print(f"\nproblem: {problem}")
-    overrides = " ".join(arguments.overrides)
-    print(f"next: python -m punie {overrides}".rstrip())
+    print(f"next: {shlex.join(['python', '-m', 'punie', *arguments.overrides])}")
     return 1 if problems else 0
 
 
@@ -104,7 +104,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     print(preview.text(found, _size))
     for problem in found["problems"]:
         print(f"\nproblem: {problem}")
-    print(f"next: python -m punie -m {' '.join(arguments.overrides)}".rstrip())
+    print(f"next: {shlex.join(['python', '-m', 'punie', '-m', *arguments.overrides])}")
     return 1 if found["problems"] else 0
 
 
@@ -114,30 +114,17 @@ def estimate(config: Config) -> dict[str, Any]:
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
     """
-    from punie.backend import shapes
+    from punie.stages import memory
 
-    lora, quantize = config.lora, config.quantize
-    sizes = shapes.sizes(
-        _dimensions(config),
-        fine_tune_type=lora.fine_tune_type,
-        num_layers=lora.num_layers,
-        rank=lora.rank,
-        scale=lora.scale,
-        keys=lora.keys,
-        bits=quantize.bits,
-        group_size=quantize.group_size,
-        recipe=quantize.recipe,
-        batch_size=lora.batch_size,
-        accumulates=lora.grad_accumulation_steps > 1,
-        grad_checkpoint=lora.grad_checkpoint,
-    )
-    longest = min(_longest_row(config), lora.max_seq_length)
+    sizes = memory.sizes(config, float32=False)
+    longest = min(_longest_row(config), config.lora.max_seq_length)
     published = config.phase.baseline.training_peak_gb if config.phase and config.phase.baseline else None
     found = dataclasses.asdict(sizes)
     del found["training"]
     return found | {
         "training_peak": {
-            str(tokens): sizes.training.peak(tokens) for tokens in sorted({longest, lora.max_seq_length})
+            str(tokens): sizes.training.peak(tokens)
+            for tokens in sorted({longest, config.lora.max_seq_length})
         },
         "longest_row_tokens": longest,
         "published_training_peak_gb": published,
@@ -170,28 +157,6 @@ def _words(found: dict[str, Any]) -> str:
 
 def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
-
-
-def _dimensions(config: Config) -> dict[str, Any]:
-    """The model's own config.json where it is here, else what the preset says of it."""
-    from punie.backend import resolve
-    from punie.backend.resolve import NotCached
-    from punie.errors import PunieError
-
-    model = config.model
-    try:
-        folder = resolve.locate(
-            embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
-        )
-    except NotCached:
-        if model.dimensions:
-            return model.dimensions
-        raise PunieError(
-            "The size of the model is not known before it is here.",
-            where="model.dimensions",
-            next_step=f"hf download {model.repo} config.json, and put what it says under model.dimensions",
-        ) from None
-    return json.loads((folder / "config.json").read_text("utf-8"))
 
 
 def _longest_row(config: Config) -> int:

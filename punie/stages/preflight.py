@@ -7,7 +7,6 @@ and disk, is checked before every run (``machine``).
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -16,8 +15,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import resolve
-from punie.backend.device import device_kind
-from punie.backend.resolve import NotCached
+from punie.backend.device import device_kind, memory
+from punie.backend.resolve import NotCached, read_config
 from punie.config.schema import Config, ModelConfig
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
@@ -74,15 +73,22 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         suite = load_suite(suite_path(settings.eval.suite))
     except PunieError as error:
         problems += each_problem(error)
+    longest: dict[str, int] = {}
     if not problems:
         warnings += _overlaps(loaded, suite, answering.system_prompt(settings))
-        problems += _rendering(settings)
+        problems += _rendering(settings, suite, longest)
     if problems:
         raise Problems("The run cannot start:", problems)
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
-    write_json(out / "preflight.json", {"rows": {k: len(v) for k, v in loaded.items()}, "warnings": warnings})
-    return {"rows": {k: len(v) for k, v in loaded.items()}, "warnings": warnings}
+    found = {
+        "rows": {name: len(rows) for name, rows in loaded.items()},
+        "prompts": len(suite),
+        "longest": longest,
+        "warnings": warnings,
+    }
+    write_json(out / "preflight.json", found)
+    return found
 
 
 def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[PunieError]:
@@ -103,8 +109,8 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
             PunieError(
                 "There is not enough free disk.",
                 where=place,
-                found=f"{free / 1e9:.2f} GB free",
-                expected=f"{needed_bytes / 1e9:.2f} GB for what is still to be built",
+                found=f"{_size(free)} free",
+                expected=f"{_size(needed_bytes)} for what is still to be built",
                 next_step="punie store gc, or another disk: store.dir=FOLDER",
             )
         )
@@ -116,20 +122,37 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
                 next_step="runtime.cpu_float32=true, or a quantized or dense model",
             )
         )
-    problems += _undivided(config)
+    problems += [*_undivided(config), *_server(config)]
     if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
-        memory, total = 4 * parameters * 1.2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if memory > total:
+        needed, total = 4 * parameters * 1.2, memory()
+        if total is not None and needed > total:
             problems.append(
                 PunieError(
                     "The model does not fit this machine's memory in float32.",
                     where="runtime.cpu_float32",
                     found=f"{total / 1e9:.1f} GB",
-                    expected=f"about {memory / 1e9:.1f} GB",
+                    expected=f"about {needed / 1e9:.1f} GB",
                     next_step="runtime.cpu_float32=false (slow), a smaller model, or a machine with a GPU",
                 )
             )
     return problems
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
+
+
+def _server(config: Config) -> list[PunieError]:
+    """A server's address that is none: seen before a training is spent on it."""
+    if not config.eval.server.url:
+        return []
+    from punie.evals.endpoint import checked_url
+
+    try:
+        checked_url(config.eval.server.url)
+    except PunieError as error:
+        return [error]
+    return []
 
 
 def _undivided(config: Config) -> list[PunieError]:
@@ -141,7 +164,7 @@ def _undivided(config: Config) -> list[PunieError]:
         "intermediate_size": None if sizes.get("num_experts") else sizes.get("intermediate_size"),
         "moe_intermediate_size": sizes.get("moe_intermediate_size"),
     }
-    odd = [f"{name} {size}" for name, size in inputs.items() if size and size % group]
+    odd = [f"{name} {size}" for name, size in inputs.items() if isinstance(size, int) and size % group]
     if bits is None or config.eval.target != "quantized" or not odd:
         return []
     return [
@@ -157,7 +180,7 @@ def _undivided(config: Config) -> list[PunieError]:
 def _config(model: ModelConfig) -> dict[str, Any]:
     """The model's config.json; empty if it cannot be read yet."""
     try:
-        return json.loads((base_folder(SimpleNamespace(model=model)) / "config.json").read_text("utf-8"))
+        return read_config(base_folder(SimpleNamespace(model=model)))
     except PunieError:
         return {}
 
@@ -235,7 +258,8 @@ def _recipe(settings: Settings) -> list[PunieError]:
 
 def _depth(folder: Path) -> int | None:
     """Number of the model's layers."""
-    return json.loads((folder / "config.json").read_text()).get("num_hidden_layers")
+    depth = read_config(folder).get("num_hidden_layers")
+    return depth if isinstance(depth, int) else None
 
 
 def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> list[str]:
@@ -264,8 +288,11 @@ def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> l
     return warnings
 
 
-def _rendering(settings: Settings) -> list[PunieError]:
-    """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer."""
+def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
+    """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer.
+
+    The tokens of the longest row and of the longest prompt are put into ``longest``.
+    """
     from punie.backend.load import tokenizer
 
     try:
@@ -288,15 +315,23 @@ def _rendering(settings: Settings) -> list[PunieError]:
         )
     for name in SPLITS:
         try:
-            tokens.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
+            rows = tokens.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
+            longest["row"] = max(longest.get("row", 0), rows.info["longest"])
         except PunieError as error:
             problems += each_problem(error)
+    try:
+        prompts = answering.texts(loaded, suite, system=answering.system_prompt(settings)).values()
+    except Exception as error:  # as for rows: the template is a program of the model's
+        found = (str(error).splitlines() or [type(error).__name__])[0]
+        problems.append(PunieError("The suite's prompts do not render.", where="chat template", found=found))
+        return problems
+    longest["prompt"] = max(len(loaded.encode(text, add_special_tokens=False)) for text in prompts)
     return problems
 
 
 STAGE = Stage(
     name="preflight",
-    version=1,
+    version=2,
     reads=(
         *("model", "data", "eval.suite", "eval.system_prompt", "lora.batch_size", "lora.num_layers"),
         *("lora.select", "lora.select_suite", *(name for name in tokens.READS if name != "data.path")),

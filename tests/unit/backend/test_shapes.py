@@ -21,6 +21,7 @@ from tests.unit.backend.models import BASE_KEY, COMMON, KINDS, make_adapter, mak
 RECIPE: dict[str, Any] = {
     "fine_tune_type": "lora", "num_layers": 8, "rank": 8, "scale": 20.0, "keys": None, "bits": 5,
     "group_size": 64, "recipe": None, "batch_size": 1, "accumulates": True, "grad_checkpoint": False,
+    "float32": False,
 }  # fmt: skip
 
 
@@ -60,9 +61,9 @@ def test_more_of_everything_takes_more_memory() -> None:
 
 
 def test_the_layers_memory_is_a_parabola_through_what_was_traced() -> None:
-    """3·T + 2·T² is found again from its values at two lengths."""
-    training = Training(0, 0, 0, 0, 1, 1, False, ((10, 230), (20, 860)))
-    assert training.peak(40) == 3 * 40 + 2 * 40 * 40
+    """3·T + 2·T² is found again from its values at two lengths, and four tenths of it counts."""
+    training = Training(0, 0, 0, 0, 1, 1, False, 2, ((10, 230), (20, 860)))
+    assert training.peak(40) == 0.4 * (3 * 40 + 2 * 40 * 40)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,11 +79,13 @@ def test_the_prediction_is_what_the_pass_writes(kind: str, tmp_path: Path) -> No
     assert found.bits_per_weight == pytest.approx(info["bits_per_weight"], abs=1e-3)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert found.result_bytes == index["metadata"]["total_size"]
-    assert 4 * found.trainable == sum(
+    written = sum(
         end - start
         for entry in read_header(adapter / "adapters.safetensors").tensors.values()
         for start, end in [entry["data_offsets"]]
     )
+    told = estimate.adapter_bytes(base, fine_tune_type="lora", num_layers=2, rank=4, keys=None)
+    assert told == 4 * found.trainable == written
 
 
 def test_a_config_that_tells_no_size_is_refused() -> None:
@@ -91,8 +94,11 @@ def test_a_config_that_tells_no_size_is_refused() -> None:
         size_of({"model_type": "qwen3"})
 
 
-def test_a_full_fine_tune_trains_whole_layers() -> None:
-    """All of the last layer's weights count as trainable."""
+def test_a_full_fine_tune_trains_whole_layers(tmp_path: Path) -> None:
+    """All of the last layer's weights count as trainable, by the config and by the headers."""
     config = COMMON | KINDS["tied"]
     found = size_of(config, fine_tune_type="full", num_layers=1)
     assert found.trainable == 128 * 128 + 2 * 64 * 128 + 128 * 128 + 3 * 128 * 192 + 2 * 64 + 2 * 128
+    base = make_base(tmp_path / "base", "tied")
+    told = estimate.adapter_bytes(base, fine_tune_type="full", num_layers=1, rank=4, keys=None)
+    assert told == 4 * found.trainable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,17 @@ def test_a_plan_that_cannot_run_says_why(
     assert plan.run(parser.parse_args(["--json", "data=jsonl", "data.path=nowhere"])) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert "data.path=nowhere" in problem
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_the_next_command_can_be_typed_as_it_is(
+    sweep: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An override with brackets is quoted in the command that a plan ends with."""
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    plan.add_arguments(parser)
+    overrides = ["eval.targets=[base,quantized]", "name=a b", "seed=1"]
+    plan.run(parser.parse_args([*sweep, *overrides]))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(last.removeprefix("next: ")) == ["python", "-m", "punie", *sweep, *overrides]

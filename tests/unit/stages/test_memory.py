@@ -1,0 +1,94 @@
+"""What a run takes of memory: refused where it does not fit, with a change that makes it fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from punie.backend import device
+from punie.config import resolve
+from punie.config.compose import compose
+from punie.config.schema import Config
+from punie.stages import memory
+
+BOTH = ("train", "evaluate")
+ROW, PROMPT, ANSWERS = 300, 80, 27
+
+
+def configured(*overrides: str) -> Config:
+    return resolve(compose(list(overrides)))
+
+
+def shortage(config: Config, *stages: str) -> str:
+    return str(memory.shortage(config, stages, row=ROW, prompt=PROMPT, answers=ANSWERS))
+
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The 30B recipe on a GPU; the model is not on this machine."""
+    monkeypatch.setattr(device, "device_kind", lambda: "metal")
+    return configured("+phase=33b", "store.dir=nowhere")
+
+
+def machine_of(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    monkeypatch.setattr(device, "memory", lambda: int(size))
+
+
+def test_the_published_peak(reference: Config) -> None:
+    """The reference recipe's estimate is within 25 % of the published 21.4 GB."""
+    assert memory.training(reference, ROW) == pytest.approx(21.4e9, rel=0.25)
+
+
+def test_what_fits_is_not_refused(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 GB are enough for the reference recipe, and a machine that does not tell its memory is taken."""
+    machine_of(monkeypatch, 32e9)
+    assert shortage(reference, *BOTH) == "None"
+    monkeypatch.setattr(device, "memory", lambda: None)
+    assert shortage(reference, *BOTH) == "None"
+
+
+def test_what_can_never_fit(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the weights alone are too much, no change of the recipe is suggested."""
+    machine_of(monkeypatch, 12e9)
+    said = shortage(reference, *BOTH)
+    assert "not enough memory to train" in said
+    assert "12.0 GB" in said
+    assert "a smaller model" in said
+
+
+def test_the_first_change_that_helps(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many rows at once are refused with changes that do fit, and give the same updates."""
+    config = configured("+phase=33b", "lora.batch_size=16", "lora.grad_accumulation_steps=1")
+    machine_of(monkeypatch, 24e9)
+    said = shortage(config, "train")
+    assert "lora.grad_checkpoint=true lora.batch_size=1 lora.grad_accumulation_steps=16" in said
+    fitting = configured(
+        "+phase=33b", "lora.grad_checkpoint=true", "lora.batch_size=1", "lora.grad_accumulation_steps=16"
+    )
+    assert shortage(fitting, "train") == "None"
+
+
+def test_answers_at_a_time(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many answers at once are refused with the batch that fits; what is in the store needs no memory."""
+    config = configured("+phase=33b", "eval.max_tokens=8192", "eval.repeats=8")
+    machine_of(monkeypatch, 24e9)
+    said = str(memory.shortage(config, ["evaluate"], row=ROW, prompt=PROMPT, answers=8 * ANSWERS))
+    assert "not enough memory to evaluate" in said
+    size = int(said.rpartition("eval.batch_size=")[2])
+    smaller = configured("+phase=33b", "eval.max_tokens=8192", "eval.repeats=8", f"eval.batch_size={size}")
+    assert memory.shortage(smaller, ["evaluate"], row=ROW, prompt=PROMPT, answers=8 * ANSWERS) is None
+    assert memory.shortage(config, [], row=ROW, prompt=PROMPT, answers=8 * ANSWERS) is None
+
+
+def test_a_cpu_holds_the_model_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU the embedded model is counted in float32, unless the config says otherwise."""
+    monkeypatch.setattr(device, "device_kind", lambda: "cpu")
+    wide = memory.training(configured(), ROW)
+    narrow = memory.training(configured("runtime.cpu_float32=false"), ROW)
+    assert wide > narrow > memory.PROCESS
+
+
+def test_the_memory_of_this_machine() -> None:
+    """On the CPU it is what the system has, or less where a container has less."""
+    if device.device_kind() != "cpu":
+        pytest.skip("of a CPU")
+    assert 0 < (device.memory() or 0) < 1e15
