@@ -1,34 +1,34 @@
-"""Compare two runs, or two configs before they run: what differs, where they diverge, which answers changed.
+"""Compare two runs, sweeps, or configs before they run: what differs, where it begins, which answers changed.
 
-punie diff outputs/runs/NAME/ID outputs/runs/NAME/ID    two runs; a sweep's jobs/NNN, too
-punie diff 33b 43a                                      two phases
+punie diff outputs/runs/NAME/ID outputs/runs/NAME/ID        two runs; a sweep's jobs/NNN, too
+punie diff outputs/sweeps/NAME/ID outputs/sweeps/NAME/ID    two sweeps, job by job
+punie diff outputs/sweeps/NAME/ID outputs/runs/NAME/ID      the sweep's job at the run's place
+punie diff 33b 43a                                          two phases
 punie diff outputs/runs/NAME/ID "model=tiny lora.seed=1"    a run and overrides, as for python -m punie
 
-The exit code is 0 if nothing that decides the result differs, 1 if something does, 2 if A or B is no run.
+The exit code is 0 if nothing that decides the result differs, 1 if something does, 2 for a wrong A or B.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import re
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
-
-from punie.commands.finished import read_object, unfinished
+from punie.commands.finished import as_written, read_object, unfinished
 from punie.errors import PunieError
-from punie.printable import printable
 
 if TYPE_CHECKING:
+    from punie.commands import difference
     from punie.evals.comparison import Comparison
-    from punie.provenance.diff import Change, Difference, Side, StageChange
+    from punie.provenance.diff import Side
+    from punie.sweeps.plan import Job, SweepPlan
 
+_READ = ("id", "category", "prompt", "missing", "scores", "taxonomy", "output")
+"""What of a record is compared; a sweep has too many of them to keep the rest."""
 _TROUBLE = 2
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     for name in ("a", "b"):
         parser.add_argument(
-            name, metavar=name.upper(), help="a run's directory, a phase, or overrides in quotes"
+            name, metavar=name.upper(), help="a run's or a sweep's directory, a phase, or overrides in quotes"
         )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
     parser.add_argument("--outputs", action="store_true", help="show both answers of each changed prompt")
@@ -45,23 +45,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what differs."""
+    from punie.commands import difference
     from punie.provenance.diff import compare
 
+    names, store, outputs = (arguments.a, arguments.b), arguments.store, arguments.outputs
     try:
-        a, b = (_side(name, arguments.store) for name in (arguments.a, arguments.b))
-        difference = compare(a, b)
-        scores = _scores(arguments.a, arguments.b)
+        if all(map(_is_sweep, names)):
+            shown: difference.Shown = _sweeps(names, store, outputs)
+        else:
+            a, b = _sides(names, store)
+            shown = difference.Runs(a, b, compare(a, b), _scores([(a, b)]))
     except PunieError as error:
         error.exit_code = _TROUBLE  # 1 says that the two differ
         raise
     if arguments.format == "json":
-        print(json.dumps(_json(a, b, difference, scores, arguments.outputs), indent=1, ensure_ascii=False))
+        print(json.dumps(shown.json(outputs), indent=1))  # its escapes leave a terminal nothing to obey
     else:
-        print("\n\n".join(_text(a, b, difference, scores, arguments.outputs)))
-    return 0 if difference.same else 1
+        print("\n\n".join(shown.text(outputs)))
+    return 0 if shown.same else 1
 
 
 # Reading the two sides.
+
+
+def _sides(names: Sequence[str], store: Path | None) -> list[Side]:
+    """Two sides; in the place of a sweep its job that has the place of the other side."""
+    sides = {name: _side(name, store) for name in names if not _is_sweep(name)}
+    (other, *_) = sides.values()
+    return [sides[name] if name in sides else _job_like(name, other, store) for name in names]
 
 
 def _side(name: str, store: Path | None) -> Side:
@@ -77,38 +88,43 @@ def _run(folder: Path, root: Path | None) -> Side:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from punie.provenance.diff import CHAIN, Side
-    from punie.store.artifacts import Store
+    from punie.provenance.diff import Side
 
-    if (folder / "jobs").is_dir() and not (folder / "config.yaml").exists():
-        raise PunieError(
-            "This is a sweep; its jobs can be compared.",
-            where=folder,
-            next_step=f"punie diff {folder}/jobs/...",
-        )
     try:
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
         raise unfinished(folder, f"config.yaml: {words}") from None
+    if not isinstance(config, dict):
+        raise unfinished(folder, "config.yaml holds no config")
+    return _with_record(Side(str(folder), config), folder, root)  # ty: ignore[invalid-argument-type]
+
+
+def _with_record(side: Side, folder: Path, root: Path | None) -> Side:
+    """A side with what its run left: keys of its stages, what the store knows of them, its surroundings."""
+    from dataclasses import replace
+
+    from punie.provenance.diff import CHAIN
+    from punie.store.artifacts import Store
+
     status = read_object(folder, "status.json")
     results = read_object(folder, "results.json") if (folder / "results.json").exists() else {}
     try:
-        keys = {row["stage"]: str(row["key"]) for row in status["stages"]}
+        keys = dict(side.keys) | {row["stage"]: str(row["key"]) for row in status["stages"]}
         named = {stage: dict(entry["files"]) for stage, entry in results.get("artifacts", {}).items()}
         keys |= {stage: str(results["artifacts"][stage]["key"]) for stage in named}  # those not needed, too
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unfinished(folder, f"status.json or results.json is not a run's: {error}") from None
-    if not isinstance(config, dict):
-        raise unfinished(folder, "config.yaml holds no config")
+    materials = {stage: side.materials[stage] for stage, key in side.keys.items() if keys[stage] == key}
     store = Store(root or Path(status.get("store") or "outputs/store"))
-    kept = {stage: found for stage in CHAIN if stage in keys and (found := store.find(stage, keys[stage]))}
-    return Side(
-        name=str(folder),
-        config=config,  # ty: ignore[invalid-argument-type]
+    for stage in keys.keys() & set(CHAIN) - materials.keys():
+        if artifact := store.find(stage, keys[stage]):
+            materials[stage] = artifact.manifest["material"]
+    return replace(
+        side,
         provenance=read_object(folder, "provenance.json"),
         keys={stage: keys[stage] for stage in CHAIN if stage in keys},
-        materials={stage: artifact.manifest["material"] for stage, artifact in kept.items()},
+        materials=materials,
         files=named,
     )
 
@@ -151,157 +167,104 @@ def _config(text: str, root: Path | None) -> Side:
     )
 
 
-def _scores(a: str, b: str) -> Comparison | str | None:
-    """The answers compared, or why they are not; None unless both are runs."""
+def _scores(pairs: Sequence[tuple[Side, Side]]) -> Comparison | str | None:
+    """The answers of all pairs compared, or why they are not; None unless all are runs."""
     from punie.evals.comparison import compare
-    from punie.evals.reading import read_records
 
-    folders = [Path(name) for name in (a, b) if name and Path(name).is_dir()]
-    if len(folders) < 2:
+    if not all(Path(side.name).is_dir() for pair in pairs for side in pair):
         return None
-    records = []
-    for folder in folders:
-        path = folder / "samples.jsonl"
-        if not path.exists():
-            return f"{folder} has no answers"
-        records.append(read_records(path))
+    for side in (side for pair in pairs for side in pair):
+        if not _samples(side).exists():
+            return f"{side.name} has no answers"
     try:
-        return compare(*records)
+        return compare(*([row for pair in pairs for row in _answers(pair[end])] for end in (0, 1)))
     except ValueError as error:
         return str(error)
 
 
-# Showing.
+def _samples(side: Side) -> Path:
+    return Path(side.name) / "samples.jsonl"
 
 
-def _text(
-    a: Side, b: Side, difference: Difference, scores: Comparison | str | None, outputs: bool
-) -> Iterator[str]:
-    yield f"A  {a.name}\nB  {b.name}"
-    if difference.stages:
-        yield f"first divergence: {_divergence(difference.stages[0])}"
-        rows = [[change.stage, _reason(change)] for change in difference.stages]
-        yield _table("stages that differ", rows, ["stage", "why"])
-    elif difference.same:
-        yield "Nothing that decides the result differs."
-    else:
-        yield "Where they diverge is not known: a model or data is not here, or no stage reads what differs."
-    for axis, changes in difference.axes.items():
-        if changes:
-            rows = [[change.key, _value(change.a), _value(change.b)] for change in changes]
-            yield _table(axis, rows, ["", "A", "B"])
-    if isinstance(scores, str):
-        yield f"The scores are not compared: {_visible(scores)}."
-    elif scores is not None:
-        yield from _comparison(scores, outputs)
+def _answers(side: Side) -> Iterator[dict[str, Any]]:
+    from punie.evals.reading import read_records
+
+    for record in read_records(_samples(side)):
+        yield {name: record.get(name) for name in _READ}
 
 
-def _divergence(change: StageChange) -> str:
-    if change.state == "bytes":
-        return f"{change.stage}, though its key is the same: {_reason(change)}"
-    return (
-        f"{change.stage}, because {_reason(change)}"
-        if change.changes
-        else f"{change.stage}: {_reason(change)}"
-    )
+# Reading sweeps.
 
 
-def _reason(change: StageChange) -> str:
-    if change.state.startswith("only"):
-        return f"in {change.state[-1].upper()} only"
-    if change.state == "bytes":
-        return "other bytes in " + ", ".join(file.key for file in change.changes)
-    shown = [f"{c.key} {_value(c.a)} → {_value(c.b)}" for c in change.changes]
-    shown += [f"{stage} differs" for stage in change.upstream]
-    return ", ".join(shown) or "its key differs, and what it was made from is no longer in the store"
+def _is_sweep(name: str) -> bool:
+    folder = Path(name)
+    return bool(name) and (folder / "jobs").is_dir() and not (folder / "config.yaml").exists()
 
 
-def _comparison(scores: Comparison, outputs: bool) -> Iterator[str]:
-    from punie.evals.statistics import minimum_detectable_effect, prompts_paired
+def _sweeps(names: Sequence[str], store: Path | None, outputs: bool) -> difference.Sweeps:
+    from punie.commands import difference
+    from punie.sweeps.comparison import compare
 
-    rows, notes = [], []
-    for name, test in scores.paired.items():
-        mean_a, mean_b = scores.means[name]
-        gap, count = test.difference, len(test.differences)
-        row = [name, f"{mean_a:.3f}", f"{mean_b:.3f}", f"{gap.estimate:+.3f}"]
-        row += [f"{gap.low:+.3f} to {gap.high:+.3f}", f"{test.p_value:.3f}"]
-        rows.append([*row, f"{test.up} / {test.down} / {test.unchanged}"])
-        if test.discordance and gap.estimate:
-            seen = minimum_detectable_effect(count, test.discordance)
-            needed = prompts_paired(gap.estimate, test.discordance)
-            notes.append(
-                f"{name}: {count} prompts that change as much as these show a difference from {seen:.2f} on; "
-                f"one of {abs(gap.estimate):.3f} takes {needed:,}."
-            )
-    head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]
-    yield "\n".join([_table("scores", rows, head), *notes])
-    if not scores.changed:
-        return
-    rows = []
-    for prompt in scores.changed:
-        moved = [f"{before:.2f} → {after:.2f}" for before, after in prompt.scores.values()]
-        answer = " → ".join(dict.fromkeys(prompt.taxonomy))
-        rows.append([_visible(text) for text in (prompt.id, prompt.category, *moved, answer)])
-    yield _table(f"prompts that changed: {len(rows)}", rows, ["prompt", "category", *scores.paired, "answer"])
     if outputs:
-        width = max(20, (shutil.get_terminal_size((120, 24)).columns - 4) // 2)
-        for prompt in scores.changed:
-            sides = [[_visible("\n---\n".join(side)) for side in prompt.outputs]]
-            body = tabulate(
-                sides,
-                ["A", "B"],
-                "simple",
-                disable_numparse=True,
-                maxcolwidths=width,
-                preserve_whitespace=True,
-            )
-            yield f"{prompt.id}: {_visible(prompt.prompt)}\n{body}"
+        raise PunieError(
+            "The answers of whole sweeps are too many to stand side by side.",
+            where="--outputs",
+            next_step="compare two of their jobs: punie diff A/jobs/... B/jobs/... --outputs",
+        )
+    a, b = (_jobs(Path(name), store) for name in names)
+    found = compare(a, b)
+    finished = [pair for pair in found.matched.pairs if all(_samples(side).exists() for side in pair)]
+    scores = _scores(finished) if finished else "no jobs that belong together both have answers"
+    return difference.Sweeps((names[0], len(a)), (names[1], len(b)), found, scores, len(finished))
 
 
-def _table(title: str, rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
-    return f"{title}\n{tabulate(rows, head, 'simple', disable_numparse=True)}"
+def _jobs(folder: Path, root: Path | None) -> list[Side]:
+    """The jobs of a sweep, those that never ran among them: its plan has their configs and keys."""
+    from punie.sweeps.comparison import match
+    from punie.sweeps.plan import read
+
+    plan = read(folder)
+    if not plan.jobs:
+        raise unfinished(folder, "plan.json has no jobs")
+    with as_written(folder, "plan.json"):
+        jobs = [_job(plan, job, folder, root) for job in plan.jobs]
+        match(jobs, jobs)  # whatever a place is made of is there
+    return jobs
 
 
-def _value(value: object) -> str:
-    """A value for a table: short, on one line."""
-    from punie.jsonl import excerpt
-    from punie.store.keys import SHORT
+def _job(plan: SweepPlan, job: Job, folder: Path, root: Path | None) -> Side:
+    from punie.provenance.diff import CHAIN, Side
 
-    if value is None:
-        return "–"
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
-        return value[:SHORT]
-    return _visible(excerpt(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-
-
-def _visible(text: str) -> str:
-    """A model's output line by line, as a terminal can show it."""
-    return "\n".join(map(printable, text.split("\n")))
+    keys, materials = {}, {}
+    for part in plan.parts_of(job):
+        if (
+            part.stage in CHAIN and part.material is not None and part.stage not in keys
+        ):  # not of other targets
+            keys[part.stage], materials[part.stage] = part.key, part.material
+    place = folder / job.folder
+    side = Side(str(place), job.config, keys=keys, materials=materials)
+    began = (place / "config.yaml").exists() and "stages" in read_object(place, "status.json")
+    return _with_record(side, place, root) if began else side
 
 
-def _json(
-    a: Side, b: Side, difference: Difference, scores: Comparison | str | None, outputs: bool
-) -> dict[str, Any]:
-    def plain(changes: Sequence[Change]) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(change) for change in changes]
+def _job_like(sweep: str, other: Side, root: Path | None) -> Side:
+    """The job of a sweep that has the same place on its axes as a run or a config.
 
-    whole: dict[str, Any] = {
-        "a": a.name,
-        "b": b.name,
-        "same": difference.same,
-        "first_divergence": difference.stages[0].stage if difference.stages else None,
-        "stages": [dataclasses.asdict(stage) for stage in difference.stages],
-        "axes": {axis: plain(changes) for axis, changes in difference.axes.items()},
-        "scores": None,
-        "not_compared": scores if isinstance(scores, str) else None,
-    }
-    if scores is not None and not isinstance(scores, str):
-        whole["scores"] = {
-            name: {"a": scores.means[name][0], "b": scores.means[name][1], **dataclasses.asdict(test)}
-            for name, test in scores.paired.items()
-        }
-        whole["changed"] = [dataclasses.asdict(prompt) for prompt in scores.changed]
-        if not outputs:
-            for prompt in whole["changed"]:
-                del prompt["outputs"]
-    return whole
+    Raises:
+        PunieError: There is none.
+    """
+    from punie.summaries.axes import shown
+    from punie.sweeps.comparison import match
+
+    matched = match(_jobs(Path(sweep), root), [other])
+    if matched.pairs:
+        return matched.pairs[0][0]
+    (_, place), *_ = matched.only[1]
+    values = [f"{key}={','.join(map(shown, each))}" for key, each in matched.values[0].items()]
+    raise PunieError(
+        "The sweep has no job at the place of what it is compared with.",
+        where=sweep,
+        found=place,
+        expected=" ".join(values),
+        next_step=f"name a job of it: punie diff {sweep}/jobs/...",
+    )

@@ -1,9 +1,10 @@
 """Register a phase before it runs: a results document with hypothesis, criteria, and the digests of both.
 
-punie prereg +phase=43a                     writes docs/research/phase43a-<digest of the config>.md
-punie prereg +phase=46 model=tiny seed=0,1  a sweep, with the overrides it will be run with
+punie prereg +phase=43a                        writes docs/research/phase43a-<digest of the config>.md
+punie prereg -m +phase=46 model=tiny seed=0,1  a sweep: all of its jobs in one document
 
-Commit the document, run, then fill it in: punie record RUN.
+Several values, or a phase that is a sweep, are a sweep without -m, too. Commit the document, run, then fill
+it in: punie record RUN.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", help="as for python -m punie: +phase=NAME, GROUP=OPTION, key=value"
     )
+    parser.add_argument("-m", "--multirun", action="store_true", help="the sweep over these overrides")
     parser.add_argument(
         "--out",
         type=Path,
@@ -48,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.stages.registered import fields, inputs
     from punie.store.keys import SHORT
 
-    configs = _configs(arguments.overrides)
+    jobs = _jobs(arguments.overrides, arguments.multirun)
+    configs = [each for each, _ in jobs]
     config = configs[0]
     if config.phase is None:
         raise PunieError(
@@ -80,9 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
             where=path,
             next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
         )
-    command = shlex.join(["python", "-m", "punie", *(["-m"] if every[1:] else []), *arguments.overrides])
+    swept = ["-m"] if every[1:] or arguments.multirun else []
+    command = shlex.join(["python", "-m", "punie", *swept, *arguments.overrides])
     prompts = [(sample.id, sample.category) for sample in load_suite(suite_path(config.eval.suite))]
-    document = compose_document(registration, command=command, prompts=prompts, path=path)
+    places = [place for _, place in jobs] if every[1:] else []
+    document = compose_document(registration, command=command, prompts=prompts, places=places, path=path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, document.text)
     print(f"{path}\nnext: commit it, then {command}")
@@ -90,18 +95,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _configs(overrides: Sequence[str]) -> list[Config]:
-    """The config of each job: one, or those of the sweep that the phase or the overrides ask for."""
+def _jobs(overrides: Sequence[str], multirun: bool) -> list[tuple[Config, Mapping[str, str]]]:
+    """The config of the run; or those of a sweep, as it will be planned, each with its place on the axes."""
     from punie.config import resolve
     from punie.config.compose import compose, quote_phases
-    from punie.config.presets import presets
+    from punie.sweeps import preview
     from punie.sweeps.compose import grid
 
-    overrides = quote_phases(overrides)
-    jobs = grid(None, {}, overrides)
-    first = resolve(compose(jobs[0]))
-    if first.phase and first.phase.sweep and (preset := presets().get(first.phase.id)):
-        given = {override.partition("=")[0].lstrip("+") for override in overrides}
-        axes = {key: values for key, values in preset.axes.items() if key not in given}
-        jobs = grid(None, axes, overrides)
-    return [resolve(compose(job)) for job in jobs]
+    if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
+        config = resolve(compose(overrides))
+        if not (config.phase and config.phase.sweep):
+            return [(config, {})]
+    plan = preview.plan(overrides)
+    return [(job.typed(), plan.values(job)) for job in plan.jobs]

@@ -2,7 +2,7 @@
 
 punie record outputs/runs/NAME/ID                   into the document of its phase and config
 punie record outputs/runs/NAME/ID docs/research/... into this one
-punie record outputs/sweeps/NAME/ID                 each finished job of a sweep
+punie record outputs/sweeps/NAME/ID                 a sweep: its outcome, and each finished job
 
 What people wrote stays as it is, and so do the runs recorded before; recording again changes nothing. The
 document says what is not as it was registered.
@@ -24,7 +24,8 @@ from punie.errors import PunieError
 if TYPE_CHECKING:
     from punie.config.schema import Config
     from punie.reports.recorded import Recorded
-    from punie.reports.registration import Changed, Document
+    from punie.reports.registration import Changed, Document, Ran
+    from punie.sweeps.plan import SweepPlan
 
 _BUILT = re.compile(r"built (?P<day>[\d-]{10}) (?P<time>[\d:]{8})")
 
@@ -35,8 +36,7 @@ class _Run:
 
     folder: Path
     recorded: Recorded
-    fields: dict[str, Any]
-    inputs: dict[str, Any]
+    ran: Ran
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,18 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
     from punie.files import write_text
-    from punie.reports.registration import parse, read
+    from punie.reports.registration import changes, parse, read
 
-    folders, notes = _folders(arguments.run)
+    folders, notes, sweep = _folders(arguments.run)
     runs = [_read(folder) for folder in folders]
     document = read(arguments.document) if arguments.document else _find(arguments.out, runs[0])
     before = document.text
+    parts: dict[str, str] = {}
     for each in runs:
         _require_phase(document, each)
-        changed = _changes(document, each)
-        text = document.with_run(each.recorded.id, _section(document, each, changed))
-        document = parse(text, document.path)  # what could not be read again is not written
+    if sweep is not None:
+        name, part = _sweep_section(document, sweep, arguments.run, runs)
+        parts[name] = part
+        notes.append(f"{name}: {len(runs)} of {len(sweep.jobs)} jobs have finished")
+    for each in runs:
+        changed = changes(document.registration, each.ran)
+        parts[each.recorded.id] = _section(document, each, changed)
         notes.append(f"{each.recorded.id}: {_words(document, each, changed)}")
+    for name, part in parts.items():
+        document = parse(document.with_run(name, part), document.path)  # what cannot be read is not written
     if document.text != before:
         write_text(document.path, document.text)
     state = "written" if document.text != before else "it says all this already"
@@ -81,15 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folders(folder: Path) -> tuple[list[Path], list[str]]:
-    """The run's directory, or those of a sweep's finished jobs, and words about the others."""
+def _folders(folder: Path) -> tuple[list[Path], list[str], SweepPlan | None]:
+    """The run's directory; or those of a sweep's finished jobs, words about the others, and its plan."""
     if (folder / "results.json").exists() or not (folder / "jobs").is_dir():
-        return [folder], []
-    jobs = sorted(job for job in (folder / "jobs").iterdir() if job.is_dir())
+        return [folder], [], None
+    from punie.sweeps.plan import read
+
+    plan = read(folder)
+    jobs = [folder / job.folder for job in plan.jobs]
     done = [job for job in jobs if (job / "results.json").exists()]
     if not done:
         raise finished.unfinished(folder, "no job of this sweep has finished")
-    return done, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in done]
+    return done, [f"{job.name}: not recorded, it has not finished" for job in jobs if job not in done], plan
 
 
 def _words(document: Document, run: _Run, changed: list[Changed]) -> str:
@@ -105,11 +115,21 @@ def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
 
     from punie.reports.recorded import section
 
-    unknown = sorted(document.registration.inputs.keys() ^ run.inputs.keys())
+    unknown = sorted(document.registration.inputs.keys() ^ run.ran.inputs.keys())
     try:
         return section(document, run.recorded, changed, unknown)
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise finished.unfinished(run.folder, f"its files have another shape: {error}") from error
+
+
+def _sweep_section(document: Document, plan: SweepPlan, folder: Path, runs: list[_Run]) -> tuple[str, str]:
+    """Id and text of the part about the sweep as a whole."""
+    from punie.sweeps.recorded import section
+
+    name = quote(folder.resolve().name)
+    with finished.as_written(folder, "plan.json or a job's results.json"):
+        ran = {run.folder.name: (run.ran, run.recorded.results) for run in runs}
+        return name, section(document, plan, folder, name, ran)
 
 
 def _read(folder: Path) -> _Run:
@@ -122,6 +142,7 @@ def _read(folder: Path) -> _Run:
 
     from punie.evals.reading import read_records
     from punie.reports.recorded import Recorded
+    from punie.reports.registration import Ran
     from punie.stages.registered import fields
 
     source = finished.read(folder)
@@ -153,17 +174,18 @@ def _read(folder: Path) -> _Run:
         provenance=provenance,
         answered=answered,
     )
-    return _Run(folder, recorded, fields(config), known)
+    return _Run(folder, recorded, Ran(recorded.phase, fields(config), known))
 
 
 def _inputs(status: dict[str, Any], results: dict[str, Any], config: Config) -> dict[str, Any]:
     """Digests of the run's inputs: of those whose artifacts the store still has, and of the suite."""
-    from punie.stages.registered import DECISIVE, merged
+    from punie.provenance.diff import CHAIN
+    from punie.stages.registered import merged
     from punie.store.artifacts import Store
 
     store = Store(Path(status.get("store") or config.store.dir))
     keys = {name: entry["key"] for name, entry in results["artifacts"].items()}
-    found = [store.find(stage, keys[stage]) for stage in DECISIVE if stage in keys]
+    found = [store.find(stage, keys[stage]) for stage in CHAIN if stage in keys]
     contents = [artifact.manifest["material"].get("contents", {}) for artifact in found if artifact]
     return {"suite": results["identity"]["suite"]["sha256"]} | merged(contents)
 
@@ -182,7 +204,7 @@ def _find(folder: Path, run: _Run) -> Document:
     Raises:
         PunieError: There is none, or more than one could be meant.
     """
-    from punie.reports.registration import read
+    from punie.reports.registration import changes, read
 
     documents = []
     for path in sorted(folder.glob("*.md")):
@@ -190,7 +212,7 @@ def _find(folder: Path, run: _Run) -> Document:
             document = read(path)
             if document.registration.phase["id"] == run.recorded.phase["id"]:
                 documents.append(document)
-    exact = [document for document in documents if not _changes(document, run)]
+    exact = [document for document in documents if not changes(document.registration, run.ran)]
     found = exact or documents
     if len(found) != 1:
         phase = run.recorded.phase["id"]
@@ -205,19 +227,6 @@ def _find(folder: Path, run: _Run) -> Document:
             else f"punie prereg +phase={phase} before the run; --out DIR names another folder",
         )
     return found[0]
-
-
-def _changes(document: Document, run: _Run) -> list[Changed]:
-    from punie.reports.registration import changes
-    from punie.stages.registered import SOURCES
-
-    return changes(
-        document.registration,
-        phase=run.recorded.phase,
-        config=run.fields,
-        inputs=run.inputs,
-        sources=SOURCES,
-    )
 
 
 def _require_phase(document: Document, run: _Run) -> None:

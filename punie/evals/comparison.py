@@ -12,6 +12,10 @@ from punie.evals.statistics import Paired, paired
 SCORES = ("keyword", "strict")
 
 
+class NothingToCompareError(ValueError):
+    """No prompt has an answer in both runs."""
+
+
 @dataclass(frozen=True)
 class ChangedPrompt:
     """A prompt that scores differently; each pair is of run a and run b."""
@@ -45,13 +49,16 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> C
     """Compare the records of two samples.jsonl.
 
     Raises:
-        ValueError: They are not of the same prompts, or no prompt has an answer in both.
+        NothingToCompareError: No prompt has an answer in both.
+        ValueError: They are not of the same prompts.
     """
     before, after = _by_prompt(a), _by_prompt(b)
     missing = {key for run in (before, after) for key, rows in run.items() if not _answered(rows)}
     before, after = (
         {key: rows for key, rows in run.items() if key not in missing} for run in (before, after)
     )
+    if missing and not before.keys() & after.keys():
+        raise NothingToCompareError("no prompt has an answer in both")
     other = [key for key in before if key in after and before[key][0]["prompt"] != after[key][0]["prompt"]]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")

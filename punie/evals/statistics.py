@@ -1,4 +1,4 @@
-"""What scores can and cannot decide: intervals, tests and the number of prompts they take.
+"""What scores can and cannot decide: intervals and tests.
 
 A prompt is the unit of everything here. Answers to one prompt are not independent, and repeats at
 temperature 0 are no samples at all, so the repeats of a prompt become their mean before anything else:
@@ -12,7 +12,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -301,71 +300,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def minimum_detectable_effect(
-    prompts: int, discordance: float, *, power: float = 0.8, alpha: float = 0.05
-) -> float:
-    """Smallest true difference that a paired comparison of so many prompts finds with this power.
-
-    (z_{1−α/2} + z_{power})·√(discordance/prompts): Miller (2024, arXiv:2411.00640), section 5. With scores
-    of 0 and 1 no difference exceeds the discordance: an answer above it means that no true difference
-    can be found unless more prompts differ.
-
-    Args:
-        prompts: Prompts that both runs answer.
-        discordance: As ``Paired.discordance``: with scores of 0 and 1 the share of prompts that differ.
-        power: Chance to find the difference if it is there.
-        alpha: Chance to find one if there is none.
-    """
-    return _reach(power, alpha) * math.sqrt(discordance / prompts)
-
-
-def prompts_paired(effect: float, discordance: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Prompts for which ``minimum_detectable_effect`` is at most this difference.
-
-    Raises:
-        ValueError: The effect is 0.
-    """
-    if effect == 0:
-        raise ValueError("no number of prompts shows a difference of 0")
-    return max(1, math.ceil(discordance * (_reach(power, alpha) / effect) ** 2))
-
-
-def prompts_to_exclude(rate: float, threshold: float) -> int:
-    """Prompts for which Wilson's interval around a rate no longer holds the threshold.
-
-    z²·q(1−q)/(p−q)², which is Wilson's equation solved for n.
-
-    Raises:
-        ValueError: Rate and threshold are the same.
-    """
-    if rate == threshold:
-        raise ValueError("no number of prompts tells a rate from itself")
-    return max(1, math.ceil(Z95**2 * threshold * (1 - threshold) / (rate - threshold) ** 2))
-
-
-def prompts_for_half_width(rate: float, half_width: float) -> int:
-    """Prompts for which Wilson's interval of a rate reaches at most this far from its own centre.
-
-    The larger root n of h²(n + z²)² = z²(p(1−p)·n + z²/4). The centre lies nearer to ½ than the rate, so
-    to tell the rate from a threshold that far away takes ``prompts_to_exclude``.
-
-    Raises:
-        ValueError: The half-width is not above 0.
-    """
-    if half_width <= 0:
-        raise ValueError("an interval has a width")
-    square = half_width**2
-    linear = Z95**2 * (2 * square - rate * (1 - rate))
-    constant = Z95**4 * (square - 0.25)
-    root = linear**2 - 4 * square * constant
-    return max(1, math.ceil((math.sqrt(max(0.0, root)) - linear) / (2 * square)))
-
-
-def _reach(power: float, alpha: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
 
 
 def _mean(scores: Sequence[float]) -> float:

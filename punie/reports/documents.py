@@ -85,7 +85,7 @@ def terminal(results: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> 
     ]
     if "lock" in results:
         lines.append(lock_sentence(results["lock"]))
-    lines += [paired_sentence(each) for each in results["paired"]]
+    lines += [*map(paired_sentence, results["paired"]), *uncompared(results)]
     if results["identity"]["unverified"]:
         lines.append(f"identity: unverified ({results['identity']['unverified']})")
     return "\n".join([*lines, results["verdict"]["summary"]])
@@ -110,6 +110,16 @@ def paired_sentence(pair: Mapping[str, Any]) -> str:
         f"sign-flip p = {pair['p_value']:.2g}); {len(pair['up'])} of {pair['prompts']} prompts up, "
         f"{len(pair['down'])} down"
     )
+
+
+def uncompared(results: Mapping[str, Any]) -> list[str]:
+    """What to say of the targets for which there is no comparison."""
+    compared = {pair["before"] for pair in results["paired"]}
+    return [
+        f"{target} is not compared: no prompt has an answer from both targets"
+        for target in results["targets"]
+        if target not in compared
+    ]
 
 
 def interval(results: Mapping[str, Any]) -> str:
@@ -166,6 +176,7 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             checkpoints=_checkpoints(facts),
             lock_sentence=lock_sentence,
             paired_sentence=paired_sentence,
+            uncompared=uncompared(facts.results),
             **more,
         )
     )

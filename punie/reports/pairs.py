@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from punie.evals.comparison import SCORES, compare
-from punie.evals.statistics import minimum_detectable_effect
+from punie.evals.comparison import SCORES, NothingToCompareError, compare
+from punie.evals.power import minimum_detectable_effect
 
 
 def pairs(
@@ -26,11 +26,12 @@ def pairs(
         ``p_value`` of the sign-flip test and whether it is ``exact``; ``mcnemar`` where scores are 0 or 1;
         the prompts that went ``up`` and ``down``; the smallest difference that as many prompts would show
         at 80 % power, ``detectable`` (None where no prompt changed).
-
-    Raises:
-        ValueError: No prompt has an answer in both.
+        Where no prompt has an answer in both, nothing is compared and the list is empty.
     """
-    found = compare(a, b)
+    try:
+        found = compare(a, b)
+    except NothingToCompareError:
+        return []
     return [
         {
             "before": before,

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from punie.errors import PunieError
+from punie.jsonl import excerpt
+from punie.plain import parse_json
+from punie.provenance.diff import SOURCES
 from punie.reports.documents import environment
-from punie.store.keys import differences, digest
+from punie.store.keys import canonical_json, differences, digest
 
 PENDING = "?"
 """Stands for the run in a document that has none; no folder's name is written like that."""
@@ -55,6 +58,17 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """What of a run is held against a registration."""
+
+    phase: Mapping[str, Any]
+    config: Mapping[str, Any]
+    """The fields that decide the result, by dotted name."""
+    inputs: Mapping[str, Any]
+    """Digests of the inputs, as far as they are known; then it does not matter where an input is."""
+
+
+@dataclass(frozen=True)
 class Changed:
     """A value that is not as it was registered."""
 
@@ -85,7 +99,12 @@ class Document:
 
 
 def compose_document(
-    registration: Registration, *, command: str, prompts: Sequence[tuple[str, str]], path: Path
+    registration: Registration,
+    *,
+    command: str,
+    prompts: Sequence[tuple[str, str]],
+    places: Sequence[Mapping[str, str]] = (),
+    path: Path,
 ) -> Document:
     """The document of a phase that is still to be run.
 
@@ -93,6 +112,7 @@ def compose_document(
         registration: What is decided.
         command: What will run it.
         prompts: Id and category of each prompt of the suite.
+        places: Of a sweep, the value of each job on each axis, as on the command line.
         path: Where it will be.
 
     Raises:
@@ -109,6 +129,8 @@ def compose_document(
             categories=_categories(registration.phase, prompts),
             prompts=prompts,
             command=command,
+            places=places,
+            axes=_axes(places),
             digests=registration.digests,
             content=json.dumps(content, indent=1, ensure_ascii=False),
             pending=PENDING,
@@ -157,45 +179,36 @@ def parse(text: str, path: Path) -> Document:
     )
 
 
-def changes(
-    registration: Registration,
-    *,
-    phase: Mapping[str, Any],
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    sources: Mapping[str, Sequence[str]],
-) -> list[Changed]:
-    """What of a run is not as it was registered; for a sweep against the job that it is nearest to.
-
-    Args:
-        registration: What was decided.
-        phase: The run's phase.
-        config: The run's fields that decide the result.
-        inputs: Digests of the run's inputs, as far as they are known.
-        sources: By input, the fields that say where it is: not compared where its digests are known.
-    """
-    found = differences(_comparable(registration.phase), _comparable(phase))
-    jobs = [{**registration.config, **job} for job in registration.jobs or ({},)]
-    nearest = min((_config_changes(registration, job, config, inputs, sources) for job in jobs), key=len)
+def changes(registration: Registration, ran: Ran) -> list[Changed]:
+    """What of a run is not as it was registered; for a sweep against the job that it is nearest to."""
+    found = differences(_comparable(registration.phase), _comparable(ran.phase))
+    _, nearest = nearest_job(registration, ran)
     return [Changed(f"phase.{key.replace('/', '.')}", *values) for key, *values in found] + nearest
 
 
-def _config_changes(
-    registration: Registration,
-    job: Mapping[str, Any],
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    sources: Mapping[str, Sequence[str]],
-) -> list[Changed]:
-    found = {key: (before, after) for key, before, after in differences(job, config)}
-    for name in registration.inputs.keys() & inputs.keys():
-        places = sources.get(name, ())
-        if all(job.get(place) == registration.config.get(place) for place in places):
+def nearest_job(registration: Registration, ran: Ran) -> tuple[int, list[Changed]]:
+    """The number of the registered job that a run is nearest to, and what of its config is otherwise."""
+    found = [_config_changes(registration, job, ran) for job in registration.jobs or ({},)]
+    return min(enumerate(found), key=lambda each: len(each[1]))
+
+
+def _config_changes(registration: Registration, job: Mapping[str, Any], ran: Ran) -> list[Changed]:
+    registered = {**registration.config, **job}
+    found = {key: (before, after) for key, before, after in differences(registered, ran.config)}
+    for name in registration.inputs.keys() & ran.inputs.keys():
+        places = SOURCES.get(name, ())
+        if all(registered.get(place) == registration.config.get(place) for place in places):
             for place in places:
                 found.pop(place, None)
-            contents = differences({name: registration.inputs[name]}, {name: inputs[name]})
+            contents = differences({name: registration.inputs[name]}, {name: ran.inputs[name]})
             found |= {key: (before, after) for key, before, after in contents}
     return [Changed(key.replace("/", "."), *values) for key, values in sorted(found.items())]
+
+
+def _axes(places: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """The values of each axis, in the order of the jobs."""
+    names = dict.fromkeys(name for place in places for name in place)
+    return {name: list(dict.fromkeys(place[name] for place in places if name in place)) for name in names}
 
 
 def _comparable(phase: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +247,7 @@ def _spans(text: str, path: Path) -> dict[str, tuple[int, int]]:
 
     def refuse(found: re.Match[str] | None, expected: str) -> PunieError:
         line = 1 + text.count("\n", 0, found.start() if found else len(text))
-        words = found.group().strip() if found else "the end of the document"
+        words = excerpt(found.group().strip(), 200) if found else "the end of the document"
         return PunieError(
             "The document's markers are damaged; nothing was written.",
             where=f"{path}:{line}",
@@ -270,11 +283,14 @@ def _run_id(marker: str) -> str | None:
 def _content(block: str, path: Path) -> dict[str, Any]:
     match = _FENCE.search(block)
     try:
-        content = json.loads(match["json"]) if match else None
+        content = parse_json(match["json"]) if match else None
+        canonical_json(content)  # finite numbers and whole characters, or it could have no digest
         if not isinstance(content, dict):
             raise TypeError("no JSON object in a fenced block")
         if content["schema"] != _SCHEMA:
-            raise ValueError(f"schema {content['schema']}, and this version of punie reads {_SCHEMA}")
+            raise ValueError(
+                f"schema {excerpt(content['schema'])}, and this version of punie reads {_SCHEMA}"
+            )
         datetime.fromisoformat(content["registered"])
         _comparable(content["phase"])
         for name, kind in (("config", dict), ("inputs", dict), ("jobs", list), ("digests", dict)):

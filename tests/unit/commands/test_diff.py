@@ -161,7 +161,7 @@ def test_no_run() -> None:
     for other, words in (
         ("nowhere", "neither a run's directory"),
         ("empty", "config.yaml: No such file"),
-        ("sweep", "its jobs can be compared"),
+        ("sweep", "not a sweep's"),
         ("half", "status.json"),
         ("odd", "results.json"),
         ("broken", "samples.jsonl:1"),

@@ -83,3 +83,24 @@ def test_a_sweep_is_registered_job_by_job() -> None:
     temperatures = registered("+phase=45", "model=tiny").jobs
     assert len(temperatures) == 8
     assert {job.get("eval.temperature", 0.0) for job in temperatures} == {0.0, 0.2, 0.5, 0.7}
+
+
+def test_a_sweep_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """With -m a document shows axes, jobs, outcomes and the command that runs them; the same without."""
+    assert register("-m", "+phase=45", "model=tiny", "eval.temperature=0.0,0.5,0") == 0
+    path, following, _ = capsys.readouterr().out.splitlines()
+    assert following.endswith("python -m punie -m +phase=45 model=tiny eval.temperature=0.0,0.5,0")
+    text = Path(path).read_text()
+    assert "4 jobs, registered together" in text
+    assert "| eval.temperature | 0.0, 0.5 |" in text
+    assert "| 3 | reference | 0.5 |" in text
+    assert "ship temperature 0; 43b is deprioritised" in text
+    with pytest.raises(PunieError, match="registered already"):
+        register("+phase=45", "model=tiny", "eval.temperature=0.0,0.5")
+
+
+def test_every_job_of_a_sweep_must_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep with a job that cannot run is not registered, and the job is named."""
+    with pytest.raises(PunieError, match=r"lora.rank is out of range(.|\n)*job 1"):
+        register("-m", "+phase=43a", "model=tiny", "lora.rank=8,0")
+    assert not Path("docs").exists()

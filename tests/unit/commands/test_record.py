@@ -17,6 +17,7 @@ from punie.errors import PunieError
 from punie.evals.summary import Scored, summarize
 from punie.files import write_json, write_lines
 from punie.stages.inputs import suite_digest
+from punie.sweeps import plan, preview
 from tests.conftest import answer
 
 TINY = ("+phase=43b", "model=tiny")
@@ -213,18 +214,67 @@ def test_the_document_is_found_by_phase_and_config(document: Path) -> None:
     assert str(caught.value.found) == ", ".join(sorted([document.name, other.name]))
 
 
-def test_a_sweep_is_recorded_job_by_job(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each finished job has its part under the sweep's name, as registered; one that failed is named."""
-    path = register("+phase=46", "model=tiny", "seed=0,7,8")
-    for number, seed in enumerate((0, 7)):
-        make_run(f"s/jobs/00{number}-x", "+phase=46", "model=tiny", f"seed={seed}")
-    Path("s/jobs/002-x").mkdir()
-    assert call(record, "s") == 0
-    assert "### Run s/000-x" in path.read_text()
-    assert "### Run s/001-x" in path.read_text()
+def make_sweep(name: str, *overrides: str, scores: dict[int, float]) -> Path:
+    """A sweep's folder; the jobs with a score, by their number, have finished."""
+    folder, planned = Path(name), preview.plan(overrides)
+    plan.freeze(planned, folder)
+    (folder / "jobs").mkdir()
+    for number, score in scores.items():
+        job = planned.jobs[number]
+        make_run(str(folder / job.folder), *job.overrides, keyword=score)
+    return folder
+
+
+def test_a_sweep_is_recorded_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its registered outcome over all jobs, each job with its state, and a part for each finished one."""
+    path = register("+phase=46", "model=tiny")
+    folder = make_sweep("s", "+phase=46", "model=tiny", scores={0: 1.0, 1: 1.0, 2: 0.1, 3: 1.0})
+    assert call(record, folder) == 0
     out = capsys.readouterr().out
-    assert "002-x: not recorded" in out
-    assert out.count("as registered") == 2
+    assert "s: 4 of 5 jobs have finished" in out
+    assert "not recorded, it has not finished" in out
+    assert out.count(": as registered") == 4
+    text = path.read_text()
+    names = [job.name for job in sorted((folder / "jobs").iterdir())]
+    order = [text.index(f"### {part}") for part in ("Sweep s", *(f"Run s/{each}" for each in names))]
+    assert order == sorted(order)
+    assert "**phase 46: open**" in text
+    assert "seeds_reaching_criteria is 0, between 0 and 4 (5 seeds, each by its interval): 1 jobs are" in text
+    assert f"| {names[2]} | seed=2 | finished | 0.075 | 0.000 | yes |" in text
+    assert "| seed=42 | planned | – | – | yes |" in text
+    assert "Registered, and not run in this sweep" not in text
+    once = path.read_bytes()
+    assert call(record, folder) == 0
+    assert path.read_bytes() == once
+
+
+def test_a_sweep_that_leaves_jobs_out_is_told_on() -> None:
+    """Registered jobs that a sweep does not have are named, and one that was not registered is no."""
+    path = register("+phase=46", "model=tiny", "seed=0,7,8")
+    folder = make_sweep("s", "+phase=46", "model=tiny", "seed=0,9", scores={0: 1.0, 1: 1.0})
+    assert call(record, folder) == 0
+    text = path.read_text()
+    left_out = text[text.index("Registered, and not run in this sweep") : text.index("#### Jobs")]
+    assert "- lora.seed=7, eval.seed=7\n- lora.seed=8" in left_out
+    assert "| seed=9 | finished | 0.750 | 0.000 | no |" in text
+
+
+def test_the_registered_outcomes_count_for_a_sweep() -> None:
+    """A sweep that was run with milder criteria has the outcome of those registered."""
+    path = register("+phase=46", "model=tiny")
+    milder = "phase.criteria=[{metric: overall, value: 0.0}]"
+    scores = dict.fromkeys(range(5), 0.1)
+    assert call(record, make_sweep("s", "+phase=46", "model=tiny", milder, scores=scores), path) == 0
+    assert "**phase 46: a rare event**" in path.read_text()
+
+
+def test_a_sweep_of_another_version_is_refused(document: Path) -> None:
+    """A folder of jobs without a plan is no sweep's, and nothing is written."""
+    before = document.read_bytes()
+    make_run("s/jobs/000-x", *TINY)
+    with pytest.raises(PunieError, match="not a sweep's"):
+        call(record, "s")
+    assert document.read_bytes() == before
 
 
 def test_a_document_of_another_phase_is_refused(document: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -445,3 +447,20 @@ def test_a_proxy_is_not_asked_for_loopback(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     assert answered(ask(connect())).text == "<call>"
+
+
+def test_a_password_comes_from_netrc(
+    stage: Stage, connect: Callable[..., Endpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's user and password are sent as ~/.netrc has them; a file that is none is told as such."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    stage.script = [lambda handler: (seen.append(handler.headers["authorization"]), raw(200, b"{}")(handler))]
+    for words in ("", "machine 127.0.0.1 login me password secret", "machine other login me password secret"):
+        (tmp_path / ".netrc").write_text(words)
+        (tmp_path / ".netrc").chmod(0o600)
+        ask(connect(attempts=1))
+    assert seen == [None, f"Basic {base64.b64encode(b'me:secret').decode()}", None]
+    (tmp_path / ".netrc").write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"~/\.netrc"):
+        Endpoint(stage.url, Letters())

@@ -18,13 +18,9 @@ from punie.evals.statistics import (
     clustered_stderr,
     holm,
     mcnemar,
-    minimum_detectable_effect,
     paired,
     pass_hat,
     prediction_interval,
-    prompts_for_half_width,
-    prompts_paired,
-    prompts_to_exclude,
     seed_spread,
     wilson,
 )
@@ -416,63 +412,3 @@ def test_pass_hat_needs_whole_attempts():
             pass_hat(attempts)
     with pytest.raises(ValueError, match="0 or 1"):
         pass_hat({"a": [0.5]})
-
-
-# How many prompts.
-
-
-def test_prompts_for_a_threshold():
-    """82.4 % is told from 80 % by 967 prompts in width; the interval leaves out 80 % only from 1,068 on."""
-    assert prompts_for_half_width(0.824, 0.024) == 967
-    assert prompts_to_exclude(0.824, 0.8) == 1068
-    assert wilson(0.824, 967)[0] < 0.8
-
-
-@given(st.floats(0.05, 0.95), st.floats(0.02, 0.4))
-def test_prompts_are_the_fewest(rate, distance):
-    """With the number of prompts given the interval is as promised, and with one fewer it is not."""
-    threshold = rate - distance if rate > 0.5 else rate + distance
-    count = prompts_to_exclude(rate, threshold)
-    low, high = wilson(rate, count)
-    assert not low < threshold - 1e-9 < threshold + 1e-9 < high
-    if count > 1:
-        low, high = wilson(rate, count - 1)
-        assert low - 1e-9 <= threshold <= high + 1e-9
-    count = prompts_for_half_width(rate, distance)
-    assert np.ptp(wilson(rate, count)) / 2 <= distance + 1e-9
-    assert count == 1 or np.ptp(wilson(rate, count - 1)) / 2 > distance - 1e-9
-
-
-def test_paired_prompts():
-    """As published, 2.4 points at 10 % discordance take about 1,360 prompts; 27 at 20 % show about 0.24."""
-    assert prompts_paired(0.024, 0.1) == pytest.approx(1360, abs=5)
-    assert minimum_detectable_effect(27, 0.2) == pytest.approx(0.24, abs=5e-3)
-
-
-@given(st.integers(5, 5000), st.floats(0.01, 1.0))
-def test_effect_and_prompts_are_inverse(prompts, discordance):
-    """The effect that some prompts show takes those prompts, and more prompts show a smaller one."""
-    effect = minimum_detectable_effect(prompts, discordance)
-    assert prompts_paired(effect, discordance) in (prompts, prompts + 1)
-    assert prompts_paired(-effect, discordance) in (prompts, prompts + 1)
-    assert minimum_detectable_effect(prompts + 1, discordance) < effect
-
-
-def test_power():
-    """The exact test finds a difference of the smallest size that can be seen about 80 % of the time."""
-    rng, prompts, discordance = np.random.default_rng(9), 400, 0.2
-    gain = (discordance + minimum_detectable_effect(prompts, discordance)) / 2
-    draws = rng.random((600, prompts))
-    ups, downs = (draws < gain).sum(axis=1), ((draws >= gain) & (draws < discordance)).sum(axis=1)
-    power = np.mean([mcnemar(int(u), int(d)) <= 0.05 for u, d in zip(ups, downs, strict=True)])
-    assert 0.74 <= power <= 0.86
-
-
-def test_no_difference_needs_no_prompts():
-    """A difference of 0, a threshold at the rate and an interval without width are refused."""
-    with pytest.raises(ValueError, match="difference of 0"):
-        prompts_paired(0.0, 0.1)
-    with pytest.raises(ValueError, match="from itself"):
-        prompts_to_exclude(0.8, 0.8)
-    with pytest.raises(ValueError, match="width"):
-        prompts_for_half_width(0.8, 0.0)

@@ -10,10 +10,9 @@ import pytest
 
 from punie.config.presets import presets
 from punie.errors import PunieError
-from punie.reports.registration import PENDING, Document, Registration, changes, compose_document, parse
+from punie.reports.registration import PENDING, Document, Ran, Registration, changes, compose_document, parse
 
 PATH = Path("doc.md")
-SOURCES = {"data": ("data.path",), "model": ("model.repo",)}
 
 
 def registration(**fields: Any) -> Registration:
@@ -35,8 +34,8 @@ def document(**fields: Any) -> Document:
 
 
 def changed(given: Registration, **found: Any) -> dict[str, tuple[Any, Any]]:
-    run = {"phase": given.phase, "config": given.config, "inputs": given.inputs} | found
-    return {c.key: (c.registered, c.found) for c in changes(given, sources=SOURCES, **run)}
+    run = Ran(**{"phase": given.phase, "config": given.config, "inputs": given.inputs} | found)
+    return {c.key: (c.registered, c.found) for c in changes(given, run)}
 
 
 def test_what_is_written_reads_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,13 +91,13 @@ def inputs(tmp_path: Path) -> dict[str, Artifact]:
     }
 
 
-def report(inputs: dict[str, Artifact], out: Path) -> dict[str, Any]:
+def report(inputs: dict[str, Artifact], out: Path, targets: Sequence[str] = ()) -> dict[str, Any]:
     settings = SimpleNamespace(
         name="x",
         phase=None,
         model=SimpleNamespace(name="m"),
         data=SimpleNamespace(name="d"),
-        eval=SimpleNamespace(suite="core", target="adapter", targets=[]),
+        eval=SimpleNamespace(suite="core", target="adapter", targets=list(targets)),
     )
     out.mkdir()
     STAGE.run(settings, inputs, out, Reporter())
@@ -152,3 +153,21 @@ def test_the_settings_are_those_of_the_target_that_counts(
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "| eval.stop | a\\|b |" in text
     assert "theirs" not in text
+
+
+def test_answers_that_never_came_are_not_compared(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """Where a server gave no answer at all, the report says that the targets are not compared."""
+
+    def evaluate(out: Path) -> None:
+        sample = json.loads(inputs["evaluate"].file("samples.jsonl").read_text("utf-8"))
+        write_lines(out / "samples.jsonl", [{**sample, "missing": "the server is gone"}])
+        write_json(out / "results.json", _RESULTS)
+
+    store = Store(tmp_path / "store")
+    material = {"s": "base", "settings": {"eval.target": "base"}}
+    inputs["evaluate:base"] = store.get_or_build("evaluate", material, evaluate)[0]
+    results = report(inputs, tmp_path / "out", targets=["base", "adapter"])
+    assert results["paired"] == []
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / "out" / page).read_text("utf-8")
+        assert "base is not compared: no prompt has an answer from both targets" in text

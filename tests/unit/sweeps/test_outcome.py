@@ -51,17 +51,17 @@ def test_27_prompts_cannot_tell_what_100_000_can(planned: Planner) -> None:
 
 
 def test_missing_seeds_are_counted_either_way(planned: Planner) -> None:
-    """Two seeds of five missing: one that reaches it may be three, undecided; three that do are enough."""
+    """Two seeds of five missing: one may still be three, so it is open; three are enough."""
     found = outcome(seeds(planned, [0.9, 0.1, 0.1, None, None], 100_000))
     assert found
-    assert (found["verdict"], found["supported"]) == ("undecided", False)
+    assert (found["verdict"], found["supported"]) == ("open", False)
     assert "2 jobs are missing" in found["why"]
     enough = outcome(seeds(planned, [0.9, 0.9, 0.9, None, None], 100_000))
     assert enough
     assert (enough["verdict"], enough["supported"]) == ("reproducible", True)
     nothing = outcome(seeds(planned, [None] * 5))
     assert nothing
-    assert (nothing["verdict"], nothing["why"]) == ("undecided", "seeds_reaching_criteria: no job finished")
+    assert (nothing["verdict"], nothing["why"]) == ("open", "seeds_reaching_criteria: no job finished")
 
 
 @pytest.mark.parametrize(
