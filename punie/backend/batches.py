@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
@@ -55,8 +55,12 @@ def pad(rows: Sequence[Row]) -> tuple[mx.array, mx.array]:
 
 
 def save_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as one safetensors file."""
-    save_file(
+    """Write rows as one safetensors file.
+
+    Raises:
+        OSError: They cannot be written; safetensors' own ``save_file`` has another error for that.
+    """
+    content = save(
         {
             "tokens": np.concatenate([np.asarray(row.tokens, np.int32) for row in rows]),
             "lengths": np.asarray([len(row.tokens) for row in rows], np.int64),
@@ -64,9 +68,9 @@ def save_rows(path: Path, rows: Sequence[Row]) -> None:
             "span_counts": np.asarray([len(row.spans) for row in rows], np.int64),
             "lines": np.asarray([int(row.name.rpartition(":")[2]) for row in rows], np.int64),
         },
-        path,
         metadata={"split": rows[0].name.rpartition(":")[0]},
     )
+    path.write_bytes(content)
 
 
 def load_rows(path: Path, split: str) -> list[Row]:

@@ -8,7 +8,6 @@ both, ``resume.json``. It is written under another name and renamed, so a folder
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +18,7 @@ import mlx.core as mx
 from punie.backend import adapter
 from punie.backend.arrays import save_arrays
 from punie.errors import PunieError
-from punie.files import write_json
+from punie.files import flush, write_json
 from punie.store.keys import file_digest
 
 ARRAYS = "resume.safetensors"
@@ -65,8 +64,7 @@ class Checkpoints:
         files = {name: file_digest(scratch / name) for name in (adapter.WEIGHTS, adapter.CONFIG, ARRAYS)}
         write_json(scratch / STATE, {"iter": it, "identity": self.identity, "files": files, **state})
         for path in scratch.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            flush(path)
         shutil.rmtree(self.path(it), ignore_errors=True)
         scratch.rename(self.path(it))
 

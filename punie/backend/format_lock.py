@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_map
 
 from punie.backend.generate import Sampling, read, shared_prefix, truncation
 
@@ -74,7 +76,8 @@ def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
     for name, text in spellings.items():
         tokens = tokenizer.encode(text, add_special_tokens=False)
         rest = pieces[tokens[-1]]
-        last = tuple(token for token in ids if pieces[token].startswith(rest))
+        # A piece that is no text by itself (half a character) begins every other, and tells nothing.
+        last = tuple(token for token in ids if pieces[token].startswith(rest)) if rest else (tokens[-1],)
         found.append(Branch(name, tuple(tokens[:-1]), last))
     return found
 
@@ -121,13 +124,18 @@ def _logits(
     rows = [[prompt[-1], *branch.tokens] for branch in spellings]
     longest = max(map(len, rows))
     for layer in cache:
-        layer.state = [mx.repeat(s, len(rows), axis=0) if isinstance(s, mx.array) else s for s in layer.state]
+        layer.state = tree_map(partial(_repeated, times=len(rows)), layer.state)
     logits = model(mx.array([row + [0] * (longest - len(row)) for row in rows]), cache=cache)
     return {
         branch.tokens[:position]: logits[row, position].astype(mx.float32)
         for row, branch in enumerate(spellings)
         for position in range(len(branch.tokens) + 1)
     }
+
+
+def _repeated(state: Any, times: int) -> Any:
+    """A leaf of a cache's state for so many rows; what is no array, such as an offset, is shared."""
+    return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
 
 
 def _curves(

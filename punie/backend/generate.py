@@ -216,7 +216,7 @@ class _Draws:
 
     mlx-lm's own truncation is applied at temperature 1, then the draw at the temperature, in its order: the
     likeliest token after Gumbel noise is a draw (Gumbel, "Statistical Theory of Extreme Values", 1954).
-    A sampler for each answer would do as well, and takes a quarter of the time on a CPU.
+    One call for all rows costs less than a sampler for each answer.
     """
 
     def __init__(self, sampling: Sampling) -> None:

@@ -34,7 +34,8 @@ def tokenizer(folder: Path) -> Any:
         PunieError: It cannot be loaded, or has no chat template.
     """
     try:
-        loaded = load_tokenizer(folder)
+        # Left open, transformers would ask at the terminal whether to run the folder's code.
+        loaded = load_tokenizer(folder, {"trust_remote_code": False})
     except (OSError, ValueError, KeyError) as error:
         raise PunieError(
             "The model's tokenizer cannot be loaded.", where=folder, found=str(error).splitlines()[0]
@@ -66,8 +67,10 @@ def load(
     model, config = _load_model(folder)
     if float32:
         to_float32(model)
-    blas.set_threads(sum(cast(mx.array, p).size for _, p in tree_flatten(model.parameters())), threads)
-    mx.eval(model.parameters())
+    parameters = [cast(mx.array, array) for _, array in tree_flatten(model.parameters())]
+    blas.set_threads(sum(array.size for array in parameters), threads)
+    for array in parameters:  # one at a time: what it was made from is freed before the next is made
+        mx.eval(array)
     if adapter is not None:
         model = load_adapters(model, str(adapter))
         mx.eval(model.parameters())

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from punie.files import flush
+
 
 @dataclass
 class Totals:
@@ -53,8 +55,10 @@ class Metrics:
             self._stream.close()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the sums, and how long the file is."""
+        """What a checkpoint keeps: the sums, and how long the file is, which is on the disk then."""
         position = self._stream.tell() if self._stream is not None else 0
+        if self.path is not None:
+            flush(self.path)
         # NaN is no JSON; it only stands for "not yet".
         return {"position": position, **{k: None if v != v else v for k, v in asdict(self.totals).items()}}
 

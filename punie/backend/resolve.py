@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
+from typing import Any
 
 from punie.errors import PunieError
+from punie.jsonl import excerpt
 from punie.paths import resource
+from punie.plain import parse_json
 from punie.store.artifacts import MANIFEST
 from punie.store.digests import content_digests
 
 _TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 _PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
+"""Names of mlx-lm's modules; it imports the one that a config names."""
 
 
 class NotCached(PunieError):
@@ -52,6 +57,40 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         folder = _cached(repo or "", revision)
     _require_usable(folder)
     return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's config.json.
+
+    Raises:
+        PunieError: It is not there, or no JSON object.
+    """
+    try:
+        return read_object(folder / "config.json")
+    except FileNotFoundError:
+        raise PunieError(
+            "The model folder has no config.json.",
+            where=folder,
+            next_step="give a model folder in mlx-lm's format",
+        ) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of one of a model's files.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PunieError: It cannot be read, or is something else.
+    """
+    try:
+        value = parse_json(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=error) from None
+    return value
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -120,33 +159,47 @@ def _cached(repo: str, revision: str) -> Path:
 
 
 def _missing_shards(folder: Path) -> list[str]:
+    """Weight files that are not there.
+
+    Raises:
+        PunieError: The shard index cannot be read.
+    """
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = set(json.loads(index.read_text()).get("weight_map", {}).values())
+        files = read_object(index).get("weight_map")
+        names = set(filter(_is_file_name, files.values())) if isinstance(files, dict) else set()
+        if not isinstance(files, dict) or len(names) < len({str(name) for name in files.values()}):
+            raise PunieError(
+                "The model's shard index cannot be read.",
+                where=index,
+                found=f"weight_map {excerpt(files)}",
+                expected="the name of a file for each tensor",
+                next_step="fetch or copy the model again",
+            )
         return sorted(name for name in names if not (folder / name).exists())
     return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
 
 
+def _is_file_name(name: object) -> bool:
+    """Whether it names a file of the folder itself."""
+    return isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) is not None
+
+
 def _require_usable(folder: Path) -> None:
-    """Refuse a folder that is not a whole model, or that would have code of its own run."""
+    """Refuse a folder that is not a whole model, has others' files in it, or wants code of its own run."""
+    _require_own_files(folder)
     config_path = folder / "config.json"
-    try:
-        config = json.loads(config_path.read_text())
-    except FileNotFoundError:
-        raise PunieError(
-            "The model folder has no config.json.",
-            where=folder,
-            next_step="give a model folder in mlx-lm's format",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise PunieError("The model's config.json cannot be read.", where=config_path, found=error) from None
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = read_config(folder)
+    if not isinstance(config.get("model_type"), str):
         raise PunieError("The model's config.json names no model_type.", where=config_path)
-    try:
-        missing = _missing_shards(folder)
-    except ValueError as error:
-        raise PunieError("The model's shard index cannot be read.", where=folder, found=error) from None
-    if missing:
+    if not _ARCHITECTURE.fullmatch(config["model_type"]):
+        raise PunieError(
+            "The model's model_type is no name of an architecture.",
+            where=config_path,
+            found=repr(config["model_type"])[:100],
+            expected="a name such as qwen3_moe",
+        )
+    if missing := _missing_shards(folder):
         raise PunieError(
             "The model folder lacks weights.",
             where=folder,
@@ -162,3 +215,26 @@ def _require_usable(folder: Path) -> None:
             found="model_file or auto_map",
             next_step="use a model whose architecture mlx-lm has",
         )
+
+
+def _require_own_files(folder: Path) -> None:
+    """Refuse what is no file, and links that lead elsewhere: small files are copied beside the fused weights.
+
+    A folder in the hub's cache is links to the blobs beside it. Weights may be anywhere: they are parsed.
+    """
+    home = folder.resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _PARTS:
+            continue
+        target = path.resolve()
+        if path.exists() and not target.is_file():
+            raise PunieError("A part of the model is not a file.", where=path)
+        if path.suffix != ".safetensors" and not target.is_relative_to(home):
+            raise PunieError(
+                "A file of the model is a link that leads out of its folder.",
+                where=path,
+                found=f"a link to {target}",
+                next_step="if it belongs to the model, put a copy in its place",
+            )

@@ -19,6 +19,8 @@ from typing import Any
 
 from punie.errors import PunieError
 from punie.files import write_json
+from punie.jsonl import excerpt
+from punie.plain import parse_json
 
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -27,6 +29,8 @@ BYTES = {
 """Size of an element, by the format's name of its type."""
 _HEADER_LIMIT = 100_000_000
 """The format's own bound on a header; bytes."""
+_LARGEST = 1 << 63
+"""Above every extent and offset; without it a product of a few numbers could take minutes."""
 _READ = 1 << 22
 
 
@@ -67,12 +71,17 @@ def read_header(path: Path) -> Header:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > min(size, _HEADER_LIMIT):
                 raise ValueError("the header is longer than the file")
-            tensors = json.loads(stream.read(length))
+            tensors = parse_json(stream.read(length))
+        if not isinstance(tensors, dict):
+            raise ValueError("the header is not a JSON object")
         tensors.pop("__metadata__", None)
+        for name, entry in tensors.items():
+            if not _is_entry(entry):
+                raise ValueError(f"the header says of {excerpt(name)}: {excerpt(entry, 200)}")
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes instead of {8 + length + end}")
-    except (struct.error, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (struct.error, ValueError) as error:
         raise PunieError(
             "A weight file is truncated or damaged.",
             where=path,
@@ -80,6 +89,16 @@ def read_header(path: Path) -> Header:
             next_step="fetch or copy the model again",
         ) from None
     return Header(tensors, 8 + length)
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether a header's entry is one of a tensor, with as many bytes as its shape takes."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]}:
+            extents = [each for each in shape if type(each) is int and 0 <= each < _LARGEST]
+            whole = len(extents) == len(shape) and 0 <= start <= end < _LARGEST
+            return whole and (dtype not in BYTES or math.prod(extents) * BYTES[dtype] == end - start)
+    return False
 
 
 def split(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:

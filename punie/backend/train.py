@@ -31,7 +31,7 @@ from punie.backend.metrics import Metrics
 from punie.backend.order import mlx_seed, training_batches, validation_batches
 from punie.backend.recipe import Recipe, build_optimizer
 from punie.errors import PunieError
-from punie.files import write_json
+from punie.files import flush, write_json
 
 RESULT = "trained.json"
 STUCK = 0.01
@@ -316,6 +316,7 @@ class _Training:
         if self.rank == 0:
             for name in (adapter.WEIGHTS, adapter.CONFIG):
                 shutil.copyfile(self.checkpoints.path(selected) / name, self.out / name)
+                flush(self.out / name)  # before the record below, which vouches for it
         valid_loss = -self.best[0][-1] if self.best else totals.last_valid
         warnings = []
         if not valid_loss < totals.first_valid * (1 - STUCK):

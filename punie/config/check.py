@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from punie.config.schema import Config, EvalConfig, LoraConfig, PhaseConfig
 from punie.errors import ConfigError, Problems
+from punie.jsonl import excerpt
 from punie.paths import resource
+from punie.printable import without_passwords
+
+TARGET = "_target_"
+"""The key under which Hydra looks for the name of what to instantiate."""
+_REFUSED = "ValueError raised while resolving interpolation: "
 
 
 @dataclass(frozen=True)
@@ -36,16 +42,24 @@ class Known:
     """What ``schema.option`` recorded: doc, unit, limits, choices, neutral."""
 
     def describe(self) -> str:
-        """What the field takes, in a line: type, limits, unit, meaning."""
+        """The field in a line: type, limits, unit, meaning."""
+        return f"{self.takes()}: {self.about.get('doc', '')}"
+
+    def takes(self) -> str:
+        """Its values, in a few words: type or choices, limits, unit."""
+        listed = typing.get_origin(self.hint) is list
         words = [_type_name(self.hint)]
         if self.about.get("choices"):
-            words = ["one of " + ", ".join("null" if c is None else str(c) for c in self.about["choices"])]
+            names = ", ".join("null" if c is None else str(c) for c in self.about["choices"])
+            words = [f"a list, each one of {names}" if listed else f"one of {names}"]
+        elif listed and any(self.about.get(bound) is not None for bound in ("ge", "gt", "le")):
+            words = ["a list, each"]
         for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<=")):
             if self.about.get(bound) is not None:
                 words.append(f"{sign} {self.about[bound]:g}")
         if self.about.get("unit"):
             words.append(f"({self.about['unit']})")
-        return f"{' '.join(words)}: {self.about.get('doc', '')}"
+        return " ".join(words)
 
     def allows(self, value: object) -> bool:
         """Whether the value, or each one of a list, is within the limits and among the choices."""
@@ -109,17 +123,17 @@ def resolve(composed: DictConfig) -> Config:
             among the choices: all of them in one report.
     """
     plain = typing.cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
-    problems = list(_unknown(plain, Config, ""))
-    problems += [
-        ConfigError(f"{key} has no value.", expected=_describe(key), next_step=f"set it: {key}=...")
-        for key in sorted(OmegaConf.missing_keys(composed))
-    ]
-    if not problems:
-        try:
-            config = typing.cast(Config, OmegaConf.to_object(composed))
-        except OmegaConfBaseException as error:
-            problems.append(from_omegaconf(error))
-        else:
+    problems = [*map(instantiates, _targets(plain, "")), *_unknown(plain, Config, "")]
+    try:
+        problems += [
+            ConfigError(f"{key} has no value.", expected=_describe(key), next_step=f"set it: {key}=...")
+            for key in sorted(OmegaConf.missing_keys(composed))
+        ]
+        config = None if problems else typing.cast(Config, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        problems.append(from_omegaconf(error))
+    else:
+        if config is not None:
             problems = [*_limits(config, ""), *_relations(config)]
             if not problems:
                 return config
@@ -135,12 +149,21 @@ def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -
     """
     key = str(getattr(error, "full_key", None) or getattr(error, "key", None) or "")
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if message.startswith(_REFUSED):
+        return ConfigError(f"{key} cannot be resolved.", where=override, found=message.removeprefix(_REFUSED))
     known = find_field(key)
     if known is None and key and "interpolation" not in message.lower():
         return unknown_key(key, override)
     if known is None or "interpolation" in message.lower():
         return ConfigError(message, where=override or key or None)
     return ConfigError(f"{key}: {message}.", where=override, expected=known.describe())
+
+
+def instantiates(key: str) -> ConfigError:
+    """The error for a key that would have an object made by name."""
+    return ConfigError(
+        "A config cannot name code to run.", where=key, expected="values only: punie instantiates nothing"
+    )
 
 
 def unknown_key(key: str, override: str | None = None) -> ConfigError:
@@ -165,7 +188,7 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
         None,
     )
     return ConfigError(
-        f"Unknown key {key}.",
+        f"Unknown key {excerpt(key, 200)}.",
         where=override,
         expected=f"one of {', '.join(siblings)}" if siblings else None,
         next_step=f"did you mean {suggestion}?"
@@ -205,12 +228,24 @@ def _describe(key: str) -> str | None:
     return known.describe() if known else None
 
 
+def _targets(node: object, prefix: str) -> Iterator[str]:
+    """Every key, however deep, that would have Hydra make an object."""
+    items: Iterable[tuple[Any, Any]] = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, list):
+        items = enumerate(node)
+    for name, value in items:
+        key = f"{prefix}{name}"
+        if name == TARGET:
+            yield key
+        yield from _targets(value, f"{key}.")
+
+
 def _unknown(node: Mapping[Any, Any], cls: type, prefix: str) -> Iterator[ConfigError]:
     fields = {known.key: known.hint for known in _own_fields(cls)}
     for name, value in node.items():
-        if name not in fields:
+        if name not in fields and name != TARGET:
             yield unknown_key(f"{prefix}{name}")
-        elif (inner := _dataclass_in(fields[name])) is not None:
+        elif (inner := _dataclass_in(fields.get(name))) is not None:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, Mapping):
                     yield from _unknown(item, inner, f"{prefix}{name}.")
@@ -224,7 +259,16 @@ def _limits(node: Any, prefix: str) -> Iterator[ConfigError]:
             for child in children:
                 yield from _limits(child, f"{known.key}.")
         elif not known.allows(value):
-            yield ConfigError(f"{known.key} is out of range.", found=value, expected=known.describe())
+            yield ConfigError(
+                f"{known.key} is out of range.", found=excerpt(value, 200), expected=known.describe()
+            )
+        elif isinstance(value, str) and (shown := without_passwords(value)) != value:
+            yield ConfigError(
+                f"{known.key} holds a user or a password, which every record of the run would repeat.",
+                found=shown,
+                expected="a URL without them",
+                next_step="put them into ~/.netrc: machine HOST login USER password PASSWORD",
+            )
 
 
 def _relations(config: Config) -> Iterator[ConfigError]:
@@ -245,7 +289,7 @@ def _relations(config: Config) -> Iterator[ConfigError]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             yield ConfigError(
-                f"Unknown key model.recipe.{key}.",
+                f"Unknown key model.recipe.{excerpt(key, 200)}.",
                 expected="a field of lora",
                 next_step=f"did you mean {near[0]}?" if near else None,
             )
@@ -319,8 +363,16 @@ def _evaluation(options: EvalConfig) -> Iterator[ConfigError]:
         )
     if len(set(options.targets)) < len(options.targets):
         yield ConfigError("A target is named twice.", where="eval.targets", found=options.targets)
-    if options.backend != "server" and options.server.url:
+    if "?" in (options.server.url or ""):
         yield ConfigError(
-            "A server is named and not used.", where="eval.server.url", found=options.server.url,
-            next_step="set eval.backend=server",
+            "The server's URL, which is written into the run's files, may hold a secret.",
+            where="eval.server.url",
+            found="a query",
+            expected="http://host:port",
+            next_step="put name and password into ~/.netrc: machine HOST login NAME password WORD",
+        )
+    elif options.backend != "server" and options.server.url:
+        yield ConfigError(
+            "A server is named and not used.", where="eval.server.url",
+            found=without_passwords(options.server.url), next_step="set eval.backend=server",
         )  # fmt: skip

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import yaml
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -17,9 +21,11 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from punie.config.check import from_omegaconf, unknown_key
+from punie.config.check import TARGET, from_omegaconf, instantiates, unknown_key
+from punie.config.resolvers import RUN_ID
 from punie.config.schema import register
 from punie.errors import ConfigError, PunieError
+from punie.jsonl import excerpt
 from punie.paths import resource
 
 CONFIG_NAME = "config"
@@ -29,7 +35,28 @@ _EXTRAS = {
     for launcher, extra in (("submitit_local", "slurm"), ("submitit_slurm", "slurm"), ("ray", "ray"))
 }
 """Launchers that another package brings."""
+FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""What a faulty config raises."""
+MISHAPS = (
+    *FAULTS, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError,
+    RecursionError, OSError,
+)  # fmt: skip
+"""What Hydra raises for configs that its authors did not think of; :func:`is_fault` knows it from others."""
 _PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
+_NAMES_CODE = re.compile(rf"(?<!\w){TARGET}['\"\s]*[=:]")
+
+
+def refuse_code(arguments: Sequence[str]) -> None:
+    """Refuse a command line that would have Hydra make an object by name, as it does for its own node.
+
+    What is in the config proper ``check.resolve`` refuses; Hydra's callbacks are made before that.
+
+    Raises:
+        ConfigError: An argument has a key that names what to instantiate.
+    """
+    for argument in arguments:
+        if _NAMES_CODE.search(argument):
+            raise instantiates(argument)
 
 
 def prepare() -> str:
@@ -39,7 +66,7 @@ def prepare() -> str:
     """
     register()
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    os.environ.setdefault("PUNIE_RUN_ID", f"{moment}-{secrets.token_hex(3)}")
+    os.environ.setdefault(RUN_ID, f"{moment}-{secrets.token_hex(3)}")
     return str(resource("conf"))
 
 
@@ -66,14 +93,54 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(prepare(), version_base=VERSION_BASE, job_name="punie"):
         try:
             return hydra_compose(CONFIG_NAME, overrides=quote_phases(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except MISHAPS as error:
             raise translate(error) from error
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether it tells of a faulty config: what comes by chance does if Hydra was reading files just then."""
+    if isinstance(error, (PunieError, *FAULTS)):
+        return True
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"] == "hydra._internal.config_loader_impl" for frame, _ in frames)
+
+
+def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Overrides as Hydra reads them.
+
+    Args:
+        overrides: The command line's, phases quoted.
+        loader: Hydra's, for ``glob``.
+
+    Raises:
+        ConfigError: One of them cannot be read; it is named.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create(config_loader=loader)
+    parsed: list[Override] = []
+    for override in overrides:
+        try:
+            parsed += parser.parse_overrides([override])
+        except HydraException as error:
+            raise translate(error) from error
+        except MISHAPS as error:
+            raise _unreadable(override, str(error)) from error
+    return parsed
+
+
 def translate(error: BaseException) -> PunieError:
-    """A Hydra or OmegaConf error as one for people."""
+    """An error of composing as one for people."""
     if isinstance(error, PunieError):
         return error
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return ConfigError(
+            "A file of the config is not YAML.",
+            where=f"{mark.name}:{mark.line + 1}",
+            found=error.problem,
+            next_step="mend that line; an editor that knows the file's schema shows it",
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(str(option) for option in error.options or [])
@@ -84,11 +151,10 @@ def translate(error: BaseException) -> PunieError:
             next_step=_EXTRAS.get(str(error.missing_cfg_file)) or _near(choice, options),
         )
     if isinstance(error, OverrideParseException):
+        return _unreadable(error.override, str(error))
+    if isinstance(error, AssertionError):  # OmegaConf's, of a field within what is null
         return ConfigError(
-            "An override cannot be read.",
-            where=error.override,
-            found=str(error).strip().splitlines()[0],
-            next_step="values with commas, spaces or brackets want quotes: 'name=\"a, b\"'",
+            "A field of a phase wants the phase itself.", next_step="add it before: +phase=43a"
         )
     if str(error).startswith("Could not override 'phase'"):
         return ConfigError(
@@ -99,12 +165,34 @@ def translate(error: BaseException) -> PunieError:
         if isinstance(cause, OmegaConfBaseException):
             return from_omegaconf(cause, _override_in(str(error)))
         cause = cause.__cause__
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    first = _first_line(error) or type(error).__name__
+    if not isinstance(
+        error, HydraException
+    ):  # from the insides of Hydra, whose words say little by themselves
+        return ConfigError(
+            "The overrides do not compose.",
+            found=f"{type(error).__name__}: {first}",
+            next_step="python -m punie --help shows groups and options",
+        )
     if isinstance(error, ConfigCompositionException) and (
         match := re.match(r"Could not override '([\w.@/-]+)'", first)
     ):
         return unknown_key(match[1])
     return ConfigError(first, next_step="python -m punie --help shows groups and options")
+
+
+def _unreadable(override: str, message: str) -> ConfigError:
+    return ConfigError(
+        "An override cannot be read.",
+        where=excerpt(override, 200),
+        found=excerpt(message.strip().partition("\n")[0], 300),
+        next_step="values with commas, spaces or brackets want quotes: 'name=\"a, b\"'",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    words = getattr(error, "strerror", None) or str(error)
+    return excerpt(words.strip().partition("\n")[0], 300)
 
 
 def _override_in(message: str) -> str | None:

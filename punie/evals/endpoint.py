@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from netrc import NetrcParseError
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
@@ -52,7 +53,7 @@ class Endpoint:
     """An endpoint and the way to it. Use it as a context manager: entering it makes sure that it answers.
 
     Nothing is ever asked of another host than the one in the URL: redirects are not followed, and for a
-    loopback address the environment's proxies are passed by.
+    loopback address the environment's proxies are passed by. A name and password for it come from ~/.netrc.
 
     Args:
         url: Of the server, with or without ``/v1``. Any host will do, for the user has named it.
@@ -65,7 +66,7 @@ class Endpoint:
         sleep: Waits between attempts.
 
     Raises:
-        ConfigError: The URL is not one of a server.
+        ConfigError: The URL is not one of a server, or ~/.netrc cannot be read.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Endpoint:
         timeout: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._base = _checked(url)
+        self._base = checked_url(url)
         self.tokenizer = tokenizer
         self._model = model
         self._token_ids = token_ids
@@ -92,6 +93,7 @@ class Endpoint:
             headers={"accept-encoding": "identity"},  # what is read is as long as what was sent
             follow_redirects=False,
             trust_env=not _is_loopback(self._base.host),
+            auth=_credentials(),
         )
 
     def __enter__(self) -> Self:
@@ -247,8 +249,12 @@ def request_seed(seed: int, request_id: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _checked(url: str) -> httpx2.URL:
-    """The server's URL without a trailing ``/v1``."""
+def checked_url(url: str) -> httpx2.URL:
+    """The server's URL without a trailing ``/v1``.
+
+    Raises:
+        ConfigError: It is not one of a server.
+    """
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
@@ -261,6 +267,8 @@ def _checked(url: str) -> httpx2.URL:
         raise _bad_url(url, f"the port {parsed.port}")
     if parsed.query or parsed.fragment:
         raise _bad_url(url, "a query or a fragment")
+    if parsed.userinfo:
+        raise _bad_url(f"{parsed.scheme}://...@{parsed.host}", "a user or password; put it into ~/.netrc")
     return parsed.copy_with(path=parsed.path.rstrip("/").removesuffix("/v1").rstrip("/") + "/")
 
 
@@ -271,6 +279,16 @@ def _bad_url(url: str, found: str) -> ConfigError:
         found=found,
         expected="http://host:port, or https",
     )
+
+
+def _credentials() -> httpx2.Auth | None:
+    """Names and passwords by host from ~/.netrc, for a URL has none: it is written into the run's files."""
+    try:
+        return httpx2.NetRCAuth()
+    except FileNotFoundError:
+        return None
+    except (OSError, NetrcParseError) as error:
+        raise ConfigError("The file of passwords cannot be read.", where="~/.netrc", found=error) from None
 
 
 def _is_loopback(host: str) -> bool:

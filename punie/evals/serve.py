@@ -83,7 +83,8 @@ def serve(
         options += ["--threads", str(threads)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "punie.backend.server_main", *options],
+            # -P: modules come from where they are installed, whatever lies in the working folder.
+            [sys.executable, "-P", "-m", "punie.backend.server_main", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

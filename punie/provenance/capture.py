@@ -8,11 +8,13 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from punie.backend.device import device_kind
 from punie.paths import PACKAGE
+from punie.printable import without_passwords
 
 PACKAGES = (
     "punie",
@@ -38,7 +40,7 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
         config_digest: sha256 of the resolved config.
 
     Returns:
-        A JSON value; ``finish`` adds what is known in the end.
+        A JSON value, without passwords of URLs; ``finish`` adds what is known in the end.
     """
     import psutil
 
@@ -46,8 +48,8 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
     return {
         "schema": 1,
         "started": now(),
-        "command": argv,
-        "overrides": overrides,
+        "command": [without_passwords(each) for each in argv],
+        "overrides": [without_passwords(each) for each in overrides],
         "config_sha256": config_digest,
         "git": _git(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -63,14 +65,28 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dic
     }
 
 
-def finish(record: dict[str, Any], blas: str | None) -> dict[str, Any]:
-    """The record with end time, the BLAS that served this process and its peak memory."""
-    return {**record, "ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
+def finish(
+    record: dict[str, Any],
+    *,
+    blas: str | None,
+    inputs: Mapping[str, Any],
+    artifacts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The record with what is known in the end, the time and the peak memory among it.
+
+    Args:
+        record: As ``capture`` gave it.
+        blas: What served this process.
+        inputs: Digests of the base model, the data and the suite, as far as the run got to know them.
+        artifacts: By stage, the key, and the sha256 of each file, of what the run made or found.
+    """
+    end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
+    return {**record, **end, "inputs": inputs, "artifacts": artifacts}
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size this process has had; MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident size that this process has had, or one that it started, as for a stage; MB."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return round(peak * unit / 1e6, 1)
 

@@ -16,16 +16,17 @@ AXES = ("identity", "data", "code", "environment", "neutral")
 _TIMED = ("evaluate",)
 """Stages whose files hold times, so that the same key need not give the same bytes."""
 _SURROUNDINGS = ("git", "packages", "python", "machine", "environment", "blas")
-_SOURCES = {
-    "model.embedded": "base",
-    "model.path": "base",
-    "model.repo": "base",
-    "model.revision": "base",
-    "data.path": "train",
-    "eval.suite": "evaluate",
+SOURCES = {
+    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
+    "data": ("data.path",),
+    "suite": ("eval.suite",),
+    "select_suite": ("lora.select_suite",),
 }
-"""Fields that say where content is, by the stage whose material has its digest. The digest decides; where
-it is not known, as of a model that is not on this machine, the place has to."""
+"""By input, the fields that say where it is. Its content decides, and where that is not known, as of a model
+that is not on this machine, the place has to."""
+_READER = {"model": "base", "data": "train", "suite": "evaluate", "select_suite": "train"}
+"""By input, the stage whose material has its digest."""
+_STAGE_OF = {place: _READER[name] for name, places in SOURCES.items() for place in places}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _config_axis(change: Change, a: Side, b: Side) -> str | None:
     """The axis of a config field; None for a field that only one side knows, at the value it always had."""
     if change.key.split(".")[0] == "phase":
         return "neutral"  # it decides the verdict and no score
-    source = _SOURCES.get(change.key)
+    source = _STAGE_OF.get(change.key)
     if source is not None and not (source in a.materials and source in b.materials):
         return "identity" if source == "base" else "data"
     known = _known(change.key)

@@ -98,6 +98,24 @@ def test_truncation_leaves_nothing_outside_the_kept_set(
         assert lock.total.max() <= 1 + 1e-6
 
 
+class HalfPieces:
+    """A tokenizer whose last piece of a text is no text by itself, as bytes of a character are."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"<": 0, "a": 1, "half": 2}
+
+    def batch_decode(self, rows: list[list[int]]) -> list[str]:
+        return [{0: "<", 1: "a", 2: ""}[token] for (token,) in rows]
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [0, 2]
+
+
+def test_half_a_character_ends_only_itself() -> None:
+    """A last piece that decodes to nothing is completed by its own token, not by every other."""
+    assert format_lock.branches(HalfPieces(), {"x": "<é"}) == [Branch("x", (0,), (2,))]
+
+
 def test_branches_are_what_a_model_writes(tokenizer: Any) -> None:
     """The canonical branch is how training's answers begin, token for token."""
     found = {each.name: each for each in format_lock.branches(tokenizer, SPELLINGS)}

@@ -89,7 +89,7 @@ def test_code_in_a_model_folder_is_never_run(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("", "cannot be read"), ("[]", "model_type"), ("{}", "model_type")]
+    ("content", "words"), [("", "cannot be read"), ("[]", "JSON object"), ("{}", "model_type")]
 )
 def test_a_broken_config_is_named(tmp_path: Path, content: str, words: str) -> None:
     """A config.json that is not one is refused with its path."""

@@ -15,10 +15,12 @@ import pytest
 from mlx.utils import tree_flatten
 
 from punie.backend import adapter
+from punie.backend import train as backend_train
 from punie.backend.batches import Row, load_rows, pad, save_rows
 from punie.backend.train import Recipe, Trained, summed_loss, train
 from punie.errors import PunieError
 from punie.store.keys import file_digest
+from tests.flushed import Flushed
 from tests.unit.backend.conftest import RECIPE
 
 Fresh = Callable[..., tuple[Any, dict[str, Any]]]
@@ -87,6 +89,21 @@ def test_the_same_recipe_gives_the_same_bytes(trainer: Trainer) -> None:
     assert trainer.digest() == first
     trainer("c", seed=1)
     assert trainer.digest() != first
+
+
+def test_a_finished_training_is_on_the_disk(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the record is written that a training has ended, its adapter and its stream were flushed."""
+    flushed, write_json, seen = Flushed(monkeypatch), backend_train.write_json, []
+
+    def written(path: Path, value: Any) -> None:
+        seen.append(
+            {n: flushed.whole(trainer.out / n) for n in (adapter.WEIGHTS, adapter.CONFIG, "train.jsonl")}
+        )
+        write_json(path, value)
+
+    monkeypatch.setattr(backend_train, "write_json", written)
+    trainer()
+    assert seen == [dict.fromkeys((adapter.WEIGHTS, adapter.CONFIG, "train.jsonl"), True)]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from punie.config import resolve
 from punie.config.check import find_field, schema_fields
 from punie.config.compose import compose, quote_phases
 from punie.errors import PunieError
+from punie.sweeps import preview
 
 
 def refusal(*overrides: str) -> str:
@@ -24,6 +27,7 @@ def refusal(*overrides: str) -> str:
         (["eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+lora.foo=1"], ["Unknown key lora.foo"]),
+        (["phase.id=1"], ["wants the phase itself", "+phase=43a"]),
         (["rank=4"], ["Unknown key rank", "did you mean lora.rank"]),
         (["seed=abc"], ["seed", "abc", "whole number"]),
         (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
@@ -99,3 +103,52 @@ def test_fields_are_found_by_dotted_name() -> None:
 def test_phases_are_quoted_for_hydra(given: str, quoted: str) -> None:
     """Hydra would read 45 as a number; nothing else on the command line is touched."""
     assert quote_phases([given]) == [quoted]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"suite: core27\n  seed: 0\n", ["not YAML", "mine.yaml:2"]),
+        (b"suite: core27\nsuite: wide270\n", ["not YAML", "mine.yaml:2", "duplicate key suite"]),
+        (b"suite: \xff\n", ["utf-8"]),
+        (b"defaults:\n  - 50\n", ["defaults", "int"]),
+        (b"# @package a b c\nsuite: core27\n", ["@package a b c"]),
+        (b"suite: ${nope}\n", ["nope", "eval.suite"]),
+    ],
+    ids=["indent", "twice", "bytes", "defaults", "package", "interpolation"],
+)
+def test_a_faulty_preset_is_told(text: bytes, words: list[str], tmp_path: Path) -> None:
+    """A file of one's own that cannot be read or resolved is a config error, with file and line."""
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    (folder / "mine.yaml").write_bytes(text)
+    told = refusal(f"hydra.searchpath=[{tmp_path}]", "eval=mine")
+    assert [word for word in words if word not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("suite: core27\nsuite: wide270\n", ["mine.yaml:2, job 1: eval=mine"]),
+        ("defaults:\n  - 50\n", ["Unsupported type in defaults : int", "job 1: eval=mine"]),
+    ],
+    ids=["twice", "defaults"],
+)
+def test_a_sweep_tells_of_a_faulty_preset(text: str, words: list[str], tmp_path: Path) -> None:
+    """A faulty file on an axis is told with its job."""
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(text)
+    with pytest.raises(PunieError) as caught:
+        preview.plan([f"hydra.searchpath=[{tmp_path}]", "eval=core27,mine"])
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("userinfo", ["me:secret", "secret", ":secret"])
+@pytest.mark.parametrize("key", ["eval.server.url", "data.path", "eval.suite"])
+def test_a_password_is_refused_and_not_repeated(key: str, userinfo: str) -> None:
+    """A URL with user or password is no value of a field that is recorded."""
+    words = refusal(f"{key}='http://{userinfo}@127.0.0.1:1'", "eval.backend=server")
+    assert f"{key} holds a user or a password" in words
+    assert "http://***@127.0.0.1:1" in words
+    assert "secret" not in words.replace("may hold a secret", "")

@@ -1,0 +1,167 @@
+"""What SECURITY.md promises of whole runs: secrets, a hostile model, and whom the server listens to."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from punie.errors import PunieError
+from punie.evals.serve import serve
+from punie.paths import resource
+from tests.conftest import QUICK, Finished, punie
+
+TINY = resource("data/models/tiny")
+SECRETS = {
+    name: f"planted-{number:02d}-c0ffee"
+    for number, name in enumerate(
+        (
+            *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "WANDB_API_KEY"),
+            *("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "MY_PASSWORD"),
+        )
+    )
+}
+PASSWORD = "planted-netrc-c0ffee"
+PROXY = "planted-proxy-c0ffee"
+PLANTED = b"c0ffee"
+
+
+def holders(folder: Path) -> list[str]:
+    """The files below a folder, by content or by name, in which something planted is."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if PLANTED in path.name.encode() or (path.is_file() and PLANTED in path.read_bytes())
+    ]
+
+
+@pytest.fixture(scope="module")
+def secretive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[..., Finished]]:
+    """A working folder, and its front door for a user whose environment and home are full of secrets."""
+    home, cwd = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
+    (home / ".netrc").write_text(f"default login me password {PASSWORD}\n")
+    (home / ".netrc").chmod(0o600)
+    (home / ".cache" / "huggingface").mkdir(parents=True)
+    (home / ".cache" / "huggingface" / "token").write_text(SECRETS["HF_TOKEN"])
+    proxy = f"http://me:{PROXY}@127.0.0.1:9"
+    names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    environment = SECRETS | dict.fromkeys(names, proxy)
+    environment |= {"HOME": str(home), "HF_HUB_OFFLINE": "0", "PUNIE_DEBUG": "1"}
+    environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "")
+    return cwd, lambda *arguments: punie(*arguments, cwd=cwd, env=environment)
+
+
+def test_secrets_reach_no_file_and_no_terminal(
+    secretive: tuple[Path, Callable[..., Finished]],
+) -> None:
+    """After a run, a failed run, a sweep and every command that reads them, no planted secret is anywhere."""
+    cwd, door = secretive
+    said = [door(*QUICK, "name=whole")]
+    run = said[0].run_directory
+    said += [
+        door("-m", *QUICK, "name=sweep", "eval.temperature=0,0.7"),
+        door(*QUICK, "name=failed", "+lora.optimizer_config.nonsense=1"),
+        door(*QUICK, "name=${oc.env:HF_TOKEN}"),
+        door(*QUICK, "name=served", "eval.backend=server"),
+        door(*QUICK, "name=hub", "model=local", "model.repo=owner/none"),  # by the proxy, where nobody is
+        door("doctor"),
+        door("plan", *QUICK),
+        door("show", str(run)),
+        door("diff", str(run), "eval.temperature=0"),
+        door("summarize", "outputs", "--format", "html"),
+        door("store", "ls"),
+        door("export", str(run), "model"),
+    ]
+    codes = [done.code for done in said]
+    assert codes == [0, 0, 1, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0], [done.err for done in said]
+    assert len(list(cwd.rglob("provenance.json"))) == 6
+    assert holders(cwd) == []
+    assert [(done.out, done.err) for done in said if PLANTED.decode() in done.out + done.err] == []
+
+
+def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
+    """The search of the test above does see a secret in a file's content, and in a file's name."""
+    (tmp_path / "deep" / "c0ffee").mkdir(parents=True)
+    (tmp_path / "deep" / "file").write_bytes(b"\x00" + SECRETS["HF_TOKEN"].encode())
+    assert holders(tmp_path) == ["deep/c0ffee", "deep/file"]
+
+
+class Bomb:
+    """An object whose pickle makes a file when it is read."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> tuple[Path, Path]:
+    """The tiny model with code and pickles beside it, and the file that exists once one of them has run."""
+    folder, marker = tmp_path / "hostile", tmp_path / "executed"
+    shutil.copytree(TINY, folder)
+    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
+    for name in ("planted.py", "__init__.py", "qwen3_moe.py", "sitecustomize.py", "mlx_lm.py"):
+        (folder / name).write_text(code)
+    for name in ("pytorch_model.bin", "model.pt", "optimizer.pkl", "training_args.bin"):
+        (folder / name).write_bytes(pickle.dumps(Bomb(marker)))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["auto_map"] = {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder, marker
+
+
+def test_a_whole_run_with_a_hostile_model_executes_nothing_of_it(
+    hostile: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Trained, fused, quantized, evaluated and exported, a folder full of code has run none of it."""
+    folder, marker = hostile
+    work = tmp_path / "work"
+    work.mkdir()
+    overrides = ("model=local", f"model.path={folder}", "lora.num_layers=4")
+    done = punie(*QUICK, *overrides, cwd=work)
+    assert done.code == 0, done.err
+    exported = punie("export", str(done.run_directory), "model", cwd=work)
+    assert exported.code == 0, exported.err
+    assert not marker.exists()
+    assert {path.suffix for path in (work / "model").iterdir()} <= {".json", ".jinja", ".safetensors", ".md"}
+    named = json.loads((work / "model" / "config.json").read_text())
+    assert not {"auto_map", "model_file"} & named.keys()
+
+
+def test_the_server_of_a_hostile_model_executes_nothing_of_it(
+    hostile: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mlx_lm.server, started from within the folder, serves or refuses it, and runs none of its files."""
+    folder, marker = hostile
+    monkeypatch.chdir(folder)
+    with serve(folder, log=tmp_path / "server.log", float32=True, timeout=120):
+        assert not marker.exists()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_file": "planted.py"}))
+    with (
+        pytest.raises(PunieError, match="cannot generate"),
+        serve(folder, log=tmp_path / "refused.log", float32=True, timeout=120),
+    ):
+        pytest.fail("it was served")
+    assert not marker.exists()
+
+
+def test_the_server_listens_to_this_machine_alone(tmp_path: Path) -> None:
+    """The server that an evaluation starts is bound to 127.0.0.1, and no process of it to another address."""
+    with serve(TINY, log=tmp_path / "server.log", float32=True, timeout=120) as server:
+        leader = psutil.Process(server.process.pid)
+        bound = {
+            connection.laddr.ip
+            for process in (leader, *leader.children(recursive=True))
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert bound == {"127.0.0.1"}
