@@ -1,0 +1,120 @@
+"""Inputs that once ended as none may, each as small as it was found to be; played in every test run."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from tests.malformed.jsonl_files import ITEM, RECORD, ROW
+from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS
+from tests.malformed.run_files import RESULTS, STATUS, config, plan
+
+
+def _lines(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _weights(header: object) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(48)
+
+
+def _entry(**fields: Any) -> bytes:
+    return _weights({**HEADER, "model.norm.weight": {**HEADER["model.norm.weight"], **fields}})
+
+
+def _model(**files: Any) -> dict[str, bytes]:
+    found = {FILE: HEADER, "config.json": CONFIG, INDEX: SHARDS} | files
+    return {
+        name: _weights(each) if name == FILE else json.dumps(each).encode() for name, each in found.items()
+    }
+
+
+def _job(**fields: Any) -> bytes:
+    first, second = plan()["jobs"]
+    return json.dumps({**plan(), "jobs": [{**first, **fields}, second]}).encode()
+
+
+def _run(config_yaml: bytes) -> dict[str, bytes]:
+    return {
+        "results.json": json.dumps(RESULTS).encode(),
+        "status.json": json.dumps(STATUS).encode(),
+        "samples.jsonl": _lines(RECORD),
+        "config.yaml": config_yaml,
+    }
+
+
+def _answer(**fields: Any) -> dict[str, bytes]:
+    return {"samples.jsonl": _lines({**RECORD, **fields})}
+
+
+def _bomb() -> bytes:
+    """Ten lines that stand for a billion values."""
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    return "\n".join(rows).encode()
+
+
+_SCORES = {"keyword": {"value": 2.0, "reason": ""}, "strict": {"value": 2.0, "reason": ""}}
+_DEEP = b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"
+
+FOUND: tuple[tuple[str, str, Any], ...] = (
+    ("training data", "field names fill the screen", _lines({"x" * 30_000: 1})),
+    ("training data", "the stack ends within a value", _DEEP),
+    ("data check", "the stack ends within a value", _lines({**ROW, "x": json.loads(_DEEP)})),
+    ("suites", "an unknown field fills the screen", _lines({**ITEM, "x" * 30_000: 1})),
+    ("suites", "a million unknown fields", _lines({**ITEM, **{f"f{n}": n for n in range(20_000)}})),
+    ("suites", "half of a surrogate pair", _lines({**ITEM, "prompt": "\ud800"})),
+    ("recorded answers", "a score of 2", _lines({**RECORD, "scores": _SCORES})),
+    ("recorded answers", "the stack ends within a value", _lines({**RECORD, "x": json.loads(_DEEP)})),
+    ("grids of sweeps", "a step of 0", ["seed=range(1,5,0)"]),
+    ("grids of sweeps", "a range of no numbers", ["eval.temperature=range(nan,1)"]),
+    ("grids of sweeps", "a range that never ends", ["eval.temperature=range(0,1,1e-300)"]),
+    ("grids of sweeps", "ten billion jobs", ["lora.seed=range(1,10000000000)"]),
+    ("grids of sweeps", "ten billion jobs, shuffled", ["lora.seed=shuffle(range(1,10000000000))"]),
+    ("grids of sweeps", "a hundred million jobs", ["lora.seed=range(0,10000)", "eval.seed=range(0,10000)"]),
+    ("grids of sweeps", "no job", ["lora.seed=range(5,1)"]),
+    ("grids of sweeps", "a range among values", ["lora.seed=1,range(1,3)"]),
+    ("grids of sweeps", "5,000 digits", ["name=" + "1" * 5_000]),
+    ("grids of sweeps", "900 brackets", ["name=" + "[" * 900]),
+    ("overrides", "a group of lists", ["model=[[tiny]]"]),
+    ("overrides", "a group of a number", ["model=0.5"]),
+    ("overrides", "below what is not there", ["phase.baseline.source=words"]),
+    ("overrides", "a name that no file can have", ["+phase=" + "x" * 300]),
+    ("overrides", "5,000 digits", ["seed=" + "1" * 5_000]),
+    ("overrides", "an interpolation that cannot be read", ["++eval.min_p=${oc.decode:'[1'}"]),
+    ("weight files", "a header that is a list", _weights([])),
+    ("weight files", "900 brackets", struct.pack("<Q", len(_DEEP)) + _DEEP),
+    ("weight files", "no type", _weights({"a": {"shape": [24], "data_offsets": [0, 48]}})),
+    ("weight files", "a type that is a number", _entry(dtype=1)),
+    ("weight files", "an extent that is text", _entry(shape=["4"])),
+    ("weight files", "an extent that is true", _entry(shape=[4, True])),
+    ("weight files", "more values than bytes", _entry(shape=[4_000_000])),
+    ("weight files", "three offsets", _entry(data_offsets=[40, 48, 48])),
+    ("model folders", "a quantization that is a list", _model(**{"config.json": {**CONFIG,
+    "quantization": [1]}})),
+    ("model folders", "0 bits", _model(**{"config.json": {**CONFIG, "quantization": {"bits": 0}}})),
+    ("model folders", "an index that is a list", _model(**{INDEX: [1]})),
+    ("model folders", "a weight map of numbers", _model(**{INDEX: {"weight_map": {"a": 1}}})),
+    ("model folders", "a weight map of lists", _model(**{INDEX: {"weight_map": {"a": [FILE]}}})),
+    ("model folders", "a weight map out of the folder", _model(**{INDEX: {"weight_map": {"a": "../../x"}}})),
+    ("run folders", "20,000 brackets in YAML", _run(b"[" * 20_000)),
+    ("run folders", "a bomb of aliases", _run(_bomb())),
+    ("run folders", "a wrapper that is text", _run(json.dumps(config()).encode()) | _answer(wrapper="x")),
+    ("run folders", "a seed that is infinite", _run(b"eval: {temperature: 1}\nlora: {seed: .inf}")),
+    ("config files", "a text", b'"words"'),
+    ("config files", "a bomb of aliases", _bomb()),
+    ("config files", "a key that fills the screen", b"x" * 30_000 + b": 1"),
+    ("sweep plans", "the stack ends within a value", _DEEP),
+    ("sweep plans", "a stage that is not among the parts", _job(stages=["x"])),
+    ("sweep plans", "a job out of the folder", _job(id="/../../x")),
+    ("sweep plans", "a config with a number for a group", _job(config={**config(), "eval": 0.5})),
+    ("sweep plans", "another version, at length", json.dumps({"schema": "x" * 30_000}).encode()),
+    ("status files", "a list", b"[]"),
+    ("status files", "no status", b"{}"),
+    ("status files", "cut short", b'{"status": "fin'),
+    ("status files", "a number of 5,000 digits", b"1" * 5_000),
+    ("status files", "100,000 brackets", b"[" * 100_000),
+)  # fmt: skip
+"""Surface, what is wrong, and the input."""

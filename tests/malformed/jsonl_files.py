@@ -1,0 +1,116 @@
+"""Surfaces: files of JSON lines that people write or hand on: training data, suites, recorded answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from punie.datasets.load import load_rows
+from punie.datasets.validate import check
+from punie.evals.reading import read_records
+from punie.evals.record import summary
+from punie.evals.suite import load_suite
+from punie.paths import resource
+from tests.malformed.mutation import as_json, damaged, nearly
+from tests.malformed.surface import Surface
+
+RECORD: dict[str, Any] = {
+    "id": "git-01", "repeat": 0, "category": "git", "prompt": "What has changed?", "prompt_sha256": "a" * 64,
+    "prompt_tokens": 7, "expect": [{"tool": "git_status", "arguments": {"path": "."}}], "match": "any",
+    "missing": None, "output": "<tool_call>…</tool_call>", "tokens": [1, 2, 3], "logprobs": [-0.5, -0.25,
+    0.0],
+    "finish_reason": "stop", "seconds": 0.5, "wrapper": True, "opening": "xml",
+    "blocks": [{"name": "execute_code", "problem": None}],
+    "calls": [{"tool": "git_status", "arguments": {"path": "."}}], "execution": "ok",
+    "scores": {"keyword": {"value": 1.0, "reason": "words"}, "strict": {"value": 1.0, "reason": "correct"}},
+    "taxonomy": "correct",
+}  # fmt: skip
+ROW: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": "You are Punie."},
+        {"role": "user", "content": "What has changed?"},
+        {"role": "assistant", "content": "<tool_call>\n<function=execute_code>\n<parameter=code>\n"
+         "print(git_status(path='src').files)\n</parameter>\n</function>\n</tool_call>"},
+    ]
+}  # fmt: skip
+ITEM: dict[str, Any] = {
+    "id": "lsp-01", "category": "lsp", "prompt": "Where is main?", "match": "all", "max_tokens": 96,
+    "expect": [{"tool": "goto_definition", "arguments": {"file": "src/app.py", "line": 3}},
+               {"tool": "run_command", "arguments": {"command": "ls", "args": ["-l"]}}],
+}  # fmt: skip
+
+
+@functools.cache
+def lines(name: str) -> tuple[bytes, ...]:
+    """The lines of one of punie's own files."""
+    return tuple(resource(name).read_bytes().splitlines(keepends=True))
+
+
+def jsonl(right: dict[str, Any], *names: str) -> Callable[[random.Random], bytes]:
+    """Makes files of a few lines: nearly right ones, or lines of real files that were damaged.
+
+    Args:
+        right: A right line.
+        names: Real files; without any, the right line serves.
+    """
+
+    def make(rng: random.Random) -> bytes:
+        if rng.random() < 0.6:
+            text = "".join(
+                nearly(rng, {**right, **({"id": f"{number}"} if "id" in right else {})}) + "\n"
+                for number in range(rng.randint(1, 3))
+            )
+            content = text.encode("utf-8", "surrogatepass" if rng.random() < 0.5 else "replace")
+            return damaged(rng, content) if rng.random() < 0.1 else content
+        real: Sequence[bytes] = (as_json(right).encode() + b"\n",) * 3
+        if names:
+            real = lines(rng.choice(names))
+        begin = rng.randrange(len(real))
+        return damaged(rng, b"".join(real[begin : begin + rng.randint(1, 4)]), real)
+
+    return make
+
+
+def _train(content: bytes, folder: Path) -> None:
+    path = folder / "train.jsonl"
+    path.write_bytes(content)
+    for row in load_rows(path):
+        "".join(f"{message['role']}: {message['content']}" for message in row.messages).encode()
+
+
+def _check(content: bytes, folder: Path) -> None:
+    path = folder / "train.jsonl"
+    path.write_bytes(content)
+    check(folder, suites={"core": {"git-01": "What has changed?"}}).render().encode("utf-8", "replace")
+
+
+def _suite(content: bytes, folder: Path) -> None:
+    path = folder / "suite.jsonl"
+    path.write_bytes(content)
+    for sample in load_suite(path):
+        json.dumps(
+            [sample.id, sample.prompt, [each.arguments for each in sample.expect]], ensure_ascii=False
+        ).encode()
+        assert {each.tool for each in sample.expect}
+
+
+def _records(content: bytes, folder: Path) -> None:
+    path = folder / "samples.jsonl"
+    path.write_bytes(content)
+    records = read_records(path)
+    if any(record["missing"] is None for record in records):
+        summary(records)
+
+
+SURFACES = (
+    Surface(
+        "training data", jsonl(ROW, "data/code_mode/train.jsonl", "data/code_mode/valid.jsonl"), _train, 6
+    ),
+    Surface("data check", jsonl(ROW, "data/code_mode/train.jsonl", "data/code_mode/valid.jsonl"), _check, 2),
+    Surface("suites", jsonl(ITEM, "data/suites/core27.jsonl", "data/suites/wide270.jsonl"), _suite, 6),
+    Surface("recorded answers", jsonl(RECORD), _records, 6),
+)

@@ -1,0 +1,138 @@
+"""Surfaces: what a model writes, parsed and scored, and run in the sandbox; what a server sends back."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import random
+from pathlib import Path
+from typing import Any, get_args
+
+from punie.evals import record
+from punie.evals.parse import parse
+from punie.evals.replies import Fault, Request, read
+from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
+from punie.evals.scorers import keyword, strict, taxonomy
+from punie.evals.suite import load_suite
+from punie.paths import resource
+from punie.tools.registry import wrap
+from punie.tools.stubs import Call
+from tests.malformed.mutation import damaged, nearly
+from tests.malformed.surface import Surface
+
+SUITE = load_suite(resource("data/suites/core27.jsonl"))
+CODES = (
+    "print(git_status(path='src').files)", "for path in ['a', 'b']:\n    read_file(path)",
+    "x = [0] * 10**9", "def f(): return f()\nf()", "while True: pass", "open('here', 'w').write('x')",
+    "import os\nos.system('true')", "read_file(path=['a'] * 30_000)",
+    "x = []\nx.append(x)\nread_file(path=x)",
+    "print('</parameter>')", "git_log(count=10**400)", "raise SystemExit(1)",
+    "y = '\\ud800'\nread_file(path=y)",
+)  # fmt: skip
+ODD_WORDS = (
+    "<tool_call>",
+    "</tool_call>",
+    "<function=",
+    "</parameter>",
+    "<think>",
+    "</think>",
+    "\n" * 50,
+    "\\ud800",
+)
+CALLS = (
+    Call("git_status", {"path": "src"}),
+    Call("read_file", {"path": ["a", "…"]}),
+    Call("git_log", {"count": 5}),
+)
+
+
+def output(rng: random.Random) -> str:
+    """An answer in either spelling, its JSON nearly right, its text damaged most of the time."""
+    code = rng.choice(CODES)
+    if rng.random() < 0.5:
+        text = wrap(code)
+    else:
+        call = {"name": "execute_code", "arguments": {"code": code}}
+        text = f"<tool_call>\n{nearly(rng, call)}\n</tool_call>"
+    if rng.random() < 0.2:
+        text = (
+            rng.choice(("I would call git_status(path='src').", "<think>hm</think>", "<think>hm", text))
+            + text
+        )
+    if rng.random() < 0.6:
+        text = damaged(rng, text.encode("utf-8", "replace"), (wrap(code).encode(),)).decode(
+            "utf-8", "replace"
+        )
+    at = rng.randrange(len(text) + 1)
+    return text[:at] + rng.choice(("", *ODD_WORDS)) + text[at:]
+
+
+def _score(text: str, _folder: Path) -> None:
+    sample = SUITE[len(text) % len(SUITE)]
+    completion = parse(text, truncated=len(text) % 2 == 0)
+    outcomes = get_args(Outcome)
+    execution = None
+    if completion.code is not None:
+        execution = Execution(CALLS[: len(text) % 4], outcomes[len(text) % len(outcomes)], "words")
+    scores = keyword(sample, completion), strict(sample, completion, execution)
+    taxonomy(sample, completion, execution)
+    if not all(0 <= score.value <= 1 for score in scores):
+        raise AssertionError(f"a score that is no share of 1: {scores}")
+
+
+@functools.cache
+def _sandbox() -> Sandbox:
+    sandbox = Sandbox(Limits(duration=0.1)).__enter__()
+    atexit.register(sandbox.__exit__, None, None, None)
+    return sandbox
+
+
+def _run(text: str, _folder: Path) -> None:
+    sample = SUITE[len(text) % len(SUITE)]
+    found = record.scored(sample, text, truncated=len(text) % 2 == 0, sandbox=_sandbox())
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+
+
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    eos_token_ids = frozenset({0})
+
+    def decode(self, token_ids: Any) -> str:
+        """Letters of the ids, modulo the number of those there are."""
+        return "".join(chr(token % 0xD800) for token in token_ids)
+
+
+REPLY: dict[str, Any] = {
+    "object": "text_completion", "model": "default_model",
+    "choices": [{"index": 0, "finish_reason": "stop", "text": "words",
+                 "logprobs": {"content": [{"id": 65, "logprob": -0.5}, {"id": 0, "logprob": -1}]}}],
+    "usage": {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8},
+}  # fmt: skip
+
+
+def reply(rng: random.Random) -> bytes:
+    """The body of a server's reply."""
+    content = nearly(rng, REPLY, 3).encode("utf-8", "replace")
+    return damaged(rng, content) if rng.random() < 0.2 else content
+
+
+def _reply(content: bytes, _folder: Path) -> None:
+    try:  # as the endpoint does ahead of ``read``
+        parsed = json.loads(content)
+        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise Fault("the reply is not JSON") from None
+    request = Request("git-01#0", "words", 6, 96)
+    found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1, attempts=1)
+    json.dumps(
+        [found.text, found.tokens, found.logprobs, found.doubts], ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+SURFACES = (
+    Surface("model output", output, _score, 9),
+    Surface("model output, run", output, _run, 1),
+    Surface("server replies", reply, _reply, 4, refusals=(Fault,)),
+)

@@ -1,0 +1,68 @@
+"""Malformed input, the short version: what was found once, then the first cases of the long one.
+
+``python -m tests.malformed --cases 200000`` is the long version.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.malformed.corpus import FOUND
+from tests.malformed.surface import case, play
+from tests.malformed.surfaces import SURFACES
+
+SLOW = {"overrides": 25, "grids of sweeps": 60, "config files": 60, "sweep plans": 60, "run folders": 60}
+"""Cases of the surfaces where one takes tens of milliseconds; the others get ``CASES``."""
+CASES = 200
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("malformed")
+
+
+@pytest.mark.parametrize(("name", "what", "given"), FOUND, ids=[f"{name}: {what}" for name, what, _ in FOUND])
+def test_found_once(name: str, what: str, given: Any, tmp_path: Path) -> None:
+    """What once ended in a traceback, a hang, a dead process or a screen full of text is refused in words."""
+    outcome = play(SURFACES[name], given, tmp_path)
+    allowed = {"accepted"} if name == "data check" else {"refused"}  # the check accepts, and reports
+    assert outcome.ending in allowed, f"{what}: {outcome}"
+
+
+@pytest.mark.parametrize("name", list(SURFACES))
+def test_seeded(name: str, folder: Path) -> None:
+    """The first cases of the long version end in success or in an error for people."""
+    place = folder / name.replace(" ", "-")
+    place.mkdir()
+    for number in range(SLOW.get(name, CASES)):
+        made = case(SURFACES[name], 0, number)
+        outcome = play(SURFACES[name], made, place)
+        assert outcome.ending != "uncaught", f"case {number}: {outcome.words}\n{made!r}"
+
+
+@pytest.mark.parametrize("name", list(SURFACES))
+def test_drawn(name: str, folder: Path) -> None:
+    """Cases whose draws hypothesis makes, and would shrink, end so as well."""
+    place = folder / f"drawn-{name.replace(' ', '-')}"
+    place.mkdir()
+
+    @settings(
+        max_examples=min(30, SLOW.get(name, CASES)),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def plays(rng: random.Random) -> None:
+        made = SURFACES[name].make(rng)
+        outcome = play(SURFACES[name], made, place)
+        assert outcome.ending != "uncaught", f"{outcome.words}\n{made!r}"
+
+    plays()
