@@ -169,13 +169,15 @@ def lock(folder: Path, samples: int, runs: int, seed: int) -> None:
         )[0]
 
     inside, exact = 0, curves([temperature])
-    opened = []
+    opened, squares = [], 0.0
     for index, (prompt, locked) in enumerate(zip(prompts, exact, strict=True)):
         asked = [generate.Request(f"{index}#{n}", prompt, length) for n in range(samples)]
         texts = [answer.text for answer in ours(loaded, asked, sampling, 256)]
         opened.append(sum(any(t.startswith(s) for s in SPELLINGS.values()) for t in texts) / samples)
         low, high = wilson(opened[-1], samples, Z99)
         inside += bool(low <= locked.total[0] <= high)
+        variance = locked.total[0] * (1 - locked.total[0]) / samples
+        squares += (opened[-1] - locked.total[0]) ** 2 / variance if variance > 1e-9 else 0.0
         print(f"\r{index + 1} of {len(prompts)} prompts", end="", file=sys.stderr)
     print(file=sys.stderr)
     mean = statistics.fmean(lock.total[0] for lock in exact)
@@ -183,6 +185,7 @@ def lock(folder: Path, samples: int, runs: int, seed: int) -> None:
     print(
         f"exact inside the 99 % interval of {samples} samples: {inside} of {len(prompts)} (claimed: 26 of 27)"
     )
+    print(f"squared deviations in standard errors: {squares:.1f} (expected: one an uncertain prompt)")
     grid = [0.02 * step for step in range(1, 101)]
     one, hundred = [], []
     for _ in range(runs):

@@ -1,11 +1,12 @@
 """Sweeps: what is shared, what a loop over the published commands takes, and what a kill costs.
 
-    python benchmarks/sweep.py                        everything: 5 seeds, 4 temperatures (about an hour)
+    python benchmarks/sweep.py                        everything: 5 seeds, 4 temperatures (two hours)
     python benchmarks/sweep.py --seeds 2 --temperatures 2 --iters 20 --loop 1 --kills 1 --plan 100
 
 The loop is what the published shell scripts do for each job: ``mlx_lm lora``, ``fuse``, ``convert``, then
 a server asked for one answer after the other. It gets the same BLAS, one thread, and a float32 base.
-``--loop N`` runs N of its jobs and multiplies; the ratio says so.
+``--loop N`` runs N of its jobs and multiplies; the ratio says so. The kills are of a smaller sweep: 3 seeds,
+2 temperatures, 60 iterations.
 """
 
 from __future__ import annotations
@@ -179,8 +180,12 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"the server ended with {server.returncode}")
 
 
-def killed(scratch: Path, command: list[str], seconds: float, times: int, digest: str) -> list[list[str]]:
+def killed(scratch: Path, times: int) -> list[list[str]]:
     """Kill the whole process group at random moments, each time from an empty store, then resume."""
+    command = ["-m", "seed=0,1,2", "eval.temperature=0.0,0.7", "lora.iters=60", "lora.save_every=20"]
+    undisturbed = Folder(scratch / "undisturbed")
+    seconds = undisturbed.run(*command)
+    digest = undisturbed.summary()["digest"]
     dice, rows = random.Random(0), []
     for number in range(times):
         folder = Folder(scratch / f"killed{number}")
@@ -239,7 +244,6 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> None:
     tell("trainings, quantizations, evaluations", " ".join(map(str, counts)), " ".join(map(str, expected)))
     own = sum(manifest["seconds"] for manifest in one.stored().values())
     tell("wall time over the stages' own", f"{seconds:.1f} s / {own:.1f} s = {seconds / own:.2f}", "1.10")
-    digest = one.summary()["digest"]
     again = one.run(*command)
     startup = one.run("-m", "seed=0", "eval.temperature=0.0", *command[3:])
     each = (again - startup) / max(1, len(jobs) - 1)
@@ -271,7 +275,7 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> None:
 
     print("\n" + tabulate(rows, ["", "found", "aim"], disable_numparse=True))
     if arguments.kills:
-        found = killed(scratch, command, seconds, arguments.kills, digest)
+        found = killed(scratch, arguments.kills)
         headers = ["killed after", "trainings finished", "trained twice", "summary"]
         print("\n" + tabulate(found, headers, disable_numparse=True))
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import logging
 import os
+import shlex
 import signal
 import sys
-from types import FrameType
+from types import FrameType, ModuleType
 
 from punie import __version__
 from punie.errors import PunieError
-from punie.printable import printable
+from punie.printable import printable, without_passwords
 
 COMMANDS = {
     "plan": "what a run would do: stages, hit or miss and why, disk",
     "resume": "finish a sweep that was interrupted, or has failed jobs",
     "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
-    "diff": "what differs between two runs or configs, and which answers changed",
+    "diff": "what differs between two runs, sweeps or configs, and which answers changed",
     "summarize": "collate runs and sweeps: tables, intervals, and what they decide",
     "reproduce": "run a run's config again in a fresh store, and compare digest by digest",
     "prereg": "register a phase before it runs: a results document with its criteria",
@@ -45,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminate)
+    logging.raiseExceptions = False  # a log that finds the disk full is no reason for a traceback
     try:
         if arguments and arguments[0] in COMMANDS:
             return _command(arguments[0], arguments[1:])
@@ -56,9 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(text(COMMANDS), end="")
             return 0
-        return _hydra(arguments)
+        return _complete(arguments) if {"-sc", "--shell-completion"} & {*arguments} else _hydra(arguments)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from what is finished", INTERRUPTED)
+        again = f"next     punie {shlex.join(arguments)}".rstrip()
+        return _fail(f"interrupted; the same command goes on from what is finished\n  {again}", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; not our error
         return 0
@@ -72,28 +76,62 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
 
-def _command(name: str, arguments: list[str]) -> int:
-    module = importlib.import_module(f"punie.commands.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
+def parser(name: str) -> argparse.ArgumentParser:
+    """The parser of a subcommand's arguments."""
+    module = _module(name)
+    found = argparse.ArgumentParser(
         prog=f"punie {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    module.add_arguments(parser)
-    result: int | list[str] = module.run(parser.parse_args(arguments))
+    module.add_arguments(found)
+    return found
+
+
+def _command(name: str, arguments: list[str]) -> int:
+    result: int | list[str] = _module(name).run(parser(name).parse_args(arguments))
     return result if isinstance(result, int) else _hydra(result)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"punie.commands.{name.replace('-', '_')}")
+
+
+def _complete(arguments: list[str]) -> int:
+    from punie.commands.completion import prepare
+
+    sys.argv[0] = "punie"  # what is completed; by python -m it would be every command line of python's
+    if not prepare(COMMANDS):
+        return 0
+    try:
+        return _hydra(arguments)
+    except (PunieError, ValueError):
+        if "COMP_LINE" in os.environ:
+            return 1  # half a line need not compose, and is no place for an error
+        raise
 
 
 def _hydra(arguments: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
 
     from punie.config import resolve
-    from punie.config.compose import CONFIG_NAME, VERSION_BASE, compose, prepare, quote_phases, translate
+    from punie.config.compose import (
+        CONFIG_NAME,
+        MISHAPS,
+        VERSION_BASE,
+        compose,
+        is_fault,
+        parse,
+        prepare,
+        quote_phases,
+        refuse_code,
+        translate,
+    )
     from punie.main import task
 
+    refuse_code(arguments)
+    parse(quote_phases([each for each in arguments if "=" in each and not each.startswith("-")]))
     if not any(argument.startswith("-") for argument in arguments):
         resolve(compose(arguments))  # before Hydra makes the run's folder
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
@@ -115,7 +153,12 @@ def _hydra(arguments: list[str]) -> int:
     run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)
     try:
         run()
-    except (HydraException, OmegaConfBaseException) as error:
+    except MISHAPS as error:
+        if isinstance(error.__cause__, OSError):  # the log's file cannot be opened
+            raise error.__cause__ from None
+        only_shows = {"--cfg", "-c", "--info", "-i"} & set(arguments)
+        if not (only_shows or is_fault(error)):
+            raise
         raise translate(error) from error
     if failures:
         raise failures[0]
@@ -123,7 +166,7 @@ def _hydra(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    lines = [printable(line) for line in message.split("\n")]  # it may quote a file that nobody vouches for
+    lines = [printable(line) for line in without_passwords(message).split("\n")]  # it may quote anything
     print("punie: " + "\n".join(lines), file=sys.stderr)
     return code
 

@@ -58,18 +58,19 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
         overrides=list(job.overrides.task),
         config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
     )
-    directory.begin(resolved, provenance, store=config.store.dir)
-    if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
-        reporter.line(
-            f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
-            f"the sweep: python -m punie -m +phase={config.phase.id}",
-            style="yellow",
-        )
     plan = pipeline.Plan()
     status, error = "failed", None
     try:
+        directory.begin(resolved, provenance, store=config.store.dir)
+        if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
+            reporter.line(
+                f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
+                f"the sweep: python -m punie -m +phase={config.phase.id}",
+                style="yellow",
+            )
         store = Store(Path(config.store.dir))
         plan = pipeline.plan(config, store)
+        directory.uses(step.key for step in plan.steps if step.key)
         pipeline.run(plan, config, store, reporter, began=lambda step: directory.at(step.stage.name))
         directory.collect(plan.artifacts())
         status = "finished"
@@ -85,7 +86,10 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
     finally:
         try:
             at = next((step.stage.name for step in plan.steps if step.running), None)
-            directory.finish(status, capture.finish(provenance, _blas()), _stages(plan), error, at)
+            record = capture.finish(
+                provenance, blas=_blas(), inputs=_inputs(plan), artifacts=_artifacts(plan)
+            )
+            directory.finish(status, record, _stages(plan), error, at)
         except OSError as unwritable:
             if status == "finished":
                 raise
@@ -141,6 +145,22 @@ def _stages(plan: Plan) -> list[dict[str, Any]]:
         for step in plan.steps
         if step.artifact is not None
     ]
+
+
+def _inputs(plan: Plan) -> dict[str, Any]:
+    from punie.stages.registered import merged
+
+    return merged(step.material["contents"] for step in plan.steps if step.material is not None)
+
+
+def _artifacts(plan: Plan) -> dict[str, Any]:
+    return {
+        name: {
+            "key": artifact.key,
+            "files": {file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
+        }
+        for name, artifact in plan.artifacts().items()
+    }
 
 
 def _blas() -> str | None:

@@ -147,6 +147,8 @@ def run(
             steps[step.name] = step
             if step.needed or step.artifact is not None:
                 _complete(step, config, steps, store, reporter, leases, began)
+            if step.stage is preflight.STAGE:
+                _require_memory(plan, config, step, reporter)
     if config.quantize.keep == "until_evaluated" and "evaluate" in wanted:
         _drop(plan, store, reporter)
 
@@ -235,6 +237,27 @@ def _require_ready(plan: Plan, config: Config, store: Store, reporter: Reporter)
         raise next(iter(problems.values()))
     if problems:
         raise Problems("The run cannot start:", list(problems.values()))
+
+
+def _require_memory(plan: Plan, config: Config, checked: Step, reporter: Reporter) -> None:
+    """Refuse what does not fit, now that the preflight knows how long the rows and the prompts are."""
+    from punie.backend import blas
+    from punie.stages import memory
+
+    blas.activate(config.runtime.blas)  # what follows imports mlx, and the BLAS has to be there first
+    missing = {step.stage.name for step in plan.steps if step.needed and step.artifact is None}
+    facts = checked.artifact.info if checked.artifact is not None else {}
+    if longest := facts.get("longest"):
+        answers = facts["prompts"] * config.eval.repeats
+        try:
+            found = memory.shortage(
+                config, missing, row=longest["row"], prompt=longest["prompt"], answers=answers
+            )
+        except PunieError as error:  # of a model that punie knows too little of: not a reason to refuse it
+            reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
+            return
+        if found is not None:
+            raise found
 
 
 def _acquire(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
@@ -355,7 +378,18 @@ def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
     """Parameters of the base model, and the bytes that missing artifacts and the download will take."""
     needed = 0
     try:
-        parameters = estimate.weights(base_folder(steps["base"].settings)).parameters
+        folder = base_folder(steps["base"].settings)
+        parameters = estimate.weights(folder).parameters
+        train, lora = steps.get("train"), config.lora
+        if train is not None and train.needed and train.artifact is None:
+            copies = 1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)
+            needed += copies * estimate.adapter_bytes(
+                folder,
+                fine_tune_type=lora.fine_tune_type,
+                num_layers=lora.num_layers,
+                rank=lora.rank,
+                keys=lora.keys,
+            )
     except NotCached:
         size = (config.model.size_gb or 0) * 1e9
         needed += int(size)

@@ -67,6 +67,7 @@ def facts(samples: Sequence[dict[str, Any]], **more: Any) -> Facts:
     results = {
         "scores": scores,
         "target": "quantized",
+        "targets": {},
         "sampling": {"temperature": 0.7, "seed": 0, "repeats": 1},
         "identity": {
             "unverified": None,

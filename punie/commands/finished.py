@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.errors import PunieError
+from punie.plain import parse_json, require_plain_yaml
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
@@ -45,7 +45,7 @@ def read(folder: Path) -> Finished:
         PunieError: They are not there, or not those of a run of this version.
     """
     import yaml
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from punie.config import resolve
@@ -57,16 +57,20 @@ def read(folder: Path) -> Finished:
         raise unfinished(folder, f"its status is {status.get('status')}: {error}")
     results = read_object(folder, "results.json")
     try:
+        require_plain_yaml((folder / "config.yaml").read_text("utf-8"))
         composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise unfinished(folder, f"config.yaml: {_first_line(error)}") from None
+        if not isinstance(composed, DictConfig):
+            raise ValueError("it is no mapping")
+    except (OSError, ValueError, TypeError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        words = _first_line(error) or "it is no mapping"  # OmegaConf asserts that
+        raise unfinished(folder, f"config.yaml: {words}") from None
     if lacking := _RESULTS - results.keys():
         raise unfinished(folder, f"results.json has no {', '.join(sorted(lacking))}")
     named = results["artifacts"]
     entries = named.values() if isinstance(named, dict) else [None]
     if not all(isinstance(entry, dict) and {"key", "files"} <= entry.keys() for entry in entries):
         raise unfinished(folder, "results.json names its artifacts otherwise")
-    config = resolve(composed)  # ty: ignore[invalid-argument-type]
+    config = resolve(composed)
     return Finished(folder, results, status, config, Path(str(status.get("store") or config.store.dir)))
 
 
@@ -108,8 +112,8 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
         PunieError: It is not there, or something else.
     """
     try:
-        value = json.loads((folder / name).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json((folder / name).read_bytes())
+    except (OSError, ValueError) as error:
         raise unfinished(folder, f"{name}: {_first_line(error)}") from None
     if not isinstance(value, dict):
         raise unfinished(folder, f"{name} is not a JSON object")

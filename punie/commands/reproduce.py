@@ -3,6 +3,8 @@
 punie reproduce outputs/runs/NAME/ID                  in a temporary store, deleted in the end
 punie reproduce outputs/runs/NAME/ID --store DIR      in a store that is kept; DIR must be empty or new
 
+After an interruption the second goes on from what it had finished. Nothing else may be in DIR: what was not
+built by the reproduction proves nothing.
 Start it where the run was started: relative paths of its config are taken from here. The exit code is 0 if
 every artifact came out equal, 1 if one did not, 2 if RUN cannot be run again.
 """
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from punie.provenance.diff import Change
 
 _TROUBLE = 2
+_INTERRUPTED = 130
+_MARK = "reproduction.json"
+"""In the store: of which run it is the reproduction, and since when."""
 _ORDER = ("base", "train", "quantize", "evaluate")
 _TIMED = {"trained.json"}
 """Holds speeds beside losses, and where a training was resumed."""
@@ -35,7 +40,9 @@ _TIMED = {"trained.json"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="an empty folder, kept as the new store")
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help="an empty folder, kept as the new store, or one to go on in"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         config, results, provenance = _read(arguments.run)
         for change in _environment(provenance):
             _warn(change.key, change.a, change.b)
-        with _store(arguments.store) as root:
+        with _store(arguments.store, _identity(config, results)) as root:
             again = _again(config, root)
         if (was := provenance.get("blas")) and blas.in_use() not in (None, was):
             _warn("blas", was, blas.in_use())  # not known before it has served
@@ -54,6 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     except PunieError as error:
         error.exit_code = _TROUBLE  # 1 says that something came out otherwise
         raise
+    except KeyboardInterrupt:
+        if arguments.store is not None:
+            raise
+        stopped = PunieError(
+            "interrupted; what was built is deleted with its temporary store",
+            next_step="with --store DIR the same command goes on from what is finished",
+        )
+        stopped.exit_code = _INTERRUPTED
+        raise stopped from None
     print(tabulate(rows, ["artifact", "came out", "what differs"], "simple", disable_numparse=True))
     if keys_differ:
         print("Keys differ: the run was made from something else, such as other data, versions or code.")
@@ -114,20 +130,75 @@ def _environment(provenance: Mapping[str, Any]) -> Sequence[Change]:
     return [*axes["code"], *axes["environment"]]
 
 
+def _identity(config: Config, results: Mapping[str, Any]) -> str:
+    """Digest of what is reproduced: the run's config, wherever its store is, and what it made."""
+    from punie.store.keys import digest
+
+    plain = dataclasses.asdict(config)
+    del plain["store"]
+    return digest("reproduced run", [plain, results["artifacts"]])
+
+
 @contextlib.contextmanager
-def _store(asked: Path | None) -> Generator[Path]:
-    """An empty store: what is found ready would prove nothing."""
+def _store(asked: Path | None, run: str) -> Generator[Path]:
+    """An empty store, or that of this very reproduction: what is found ready proves nothing."""
+    from punie.files import write_json
+    from punie.provenance.capture import now
+
     if asked is None:
         with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
             yield Path(folder)
         return
-    if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+    if (asked / _MARK).exists():
+        began = _require_own(asked, run)
+        print(f"going on in {asked}: what is there was built by this reproduction, begun {began}")
+    elif asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
         raise PunieError(
             "The store to reproduce in is not empty.",
             where=asked,
             expected="a new folder: what is found ready there would prove nothing",
         )
+    else:
+        asked.mkdir(parents=True, exist_ok=True)
+        write_json(asked / _MARK, {"schema": 1, "run": run, "began": now()})
     yield asked
+
+
+def _require_own(root: Path, run: str) -> str:
+    """When the reproduction of this store began, whose artifacts are all younger than that.
+
+    Raises:
+        PunieError: The store is another run's, or holds what was built before: a copy from elsewhere.
+    """
+    from datetime import datetime
+
+    from punie.store.artifacts import Store
+
+    try:
+        mark = json.loads((root / _MARK).read_text("utf-8"))
+        same, began = mark["run"] == run, datetime.fromisoformat(mark["began"])
+        foreign = [
+            artifact
+            for artifact in Store(root).artifacts()
+            if datetime.fromisoformat(artifact.manifest["created"]) < began
+        ]
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise _not_own(root / _MARK, f"{type(error).__name__}: {error}") from None
+    if not same:
+        raise _not_own(root, "it was begun for another run, or another config or results of it")
+    if foreign:
+        built = foreign[0].manifest["created"]
+        raise _not_own(foreign[0].path, f"built {built}, and the reproduction began {mark['began']}")
+    return mark["began"]
+
+
+def _not_own(where: Path, found: str) -> PunieError:
+    return PunieError(
+        "What is in this store is not all of this reproduction's own.",
+        where=where,
+        found=found,
+        expected="a new folder, or one in which a reproduction of this very run was interrupted",
+    )
 
 
 def _again(config: Config, root: Path) -> Mapping[str, Any]:

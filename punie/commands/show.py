@@ -75,7 +75,7 @@ def _words(source: Finished, about: Mapping[str, Any]) -> str:
     from punie.reports.documents import terminal
 
     baseline = source.config.phase.baseline if source.config.phase else None
-    results = {"paired": [], **about}
+    results = {"paired": [], "targets": {}, **about}
     facts = {
         "run": about["run"],
         "name": about["name"],

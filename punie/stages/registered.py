@@ -7,18 +7,9 @@ from typing import Any
 
 from punie.backend.resolve import NotCached
 from punie.config.schema import Config
+from punie.provenance.diff import CHAIN, SOURCES
 from punie.stages import STAGES
 from punie.stages.contract import Stage
-
-DECISIVE = ("base", "train", "quantize", "evaluate")
-"""The stages that decide a score; the others only check or show."""
-SOURCES = {
-    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
-    "data": ("data.path",),
-    "suite": ("eval.suite",),
-    "select_suite": ("lora.select_suite",),
-}
-"""Fields that say where an input is. Its content decides, and where that is not known, the place has to."""
 
 
 def fields(config: Config) -> dict[str, Any]:
@@ -54,4 +45,4 @@ def merged(contents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _stages() -> list[Stage]:
-    return [stage for stage in STAGES if stage.name in DECISIVE]
+    return [stage for stage in STAGES if stage.name in CHAIN]

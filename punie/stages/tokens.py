@@ -17,7 +17,7 @@ from punie.stages.inputs import data_digests, data_folder
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
 
-VERSION = 1
+VERSION = 2
 READS = ("data.path", "lora.max_seq_length", "lora.mask_prompt", "lora.supervise", "store.dir")
 """What a stage declares in order to use ``tokenized``."""
 FILE = "rows.safetensors"
@@ -55,7 +55,8 @@ def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests:
 
         rows = tokenize(data_folder(settings.data.path) / split, tokenizer, lora)
         save_rows(out / FILE, rows)
-        return {"rows": len(rows), "tokens": sum(len(row.tokens) for row in rows)}
+        lengths = [len(row.tokens) for row in rows]
+        return {"rows": len(rows), "tokens": sum(lengths), "longest": max(lengths)}
 
     artifact, _ = Store(Path(settings.store.dir)).get_or_build("tokens", material, build)
     return artifact

@@ -96,7 +96,7 @@ def launch(job: Job, report: Report) -> dict[str, Any]:
         str(Path(sysconfig.get_path("scripts")) / "mlx.launch"),
         *("--backend", "ring", "--starting-port", str(random.randrange(20_000, 60_000))),  # noqa: S311 - a port
         *(("--hosts", ",".join(lora["hosts"])) if lora["hosts"] else ("-n", str(lora["workers"]))),
-        *("--", sys.executable, "-m", __name__, str(out / JOB)),
+        *("--", sys.executable, "-P", "-m", __name__, str(out / JOB)),
     ]
     (out / RESULT).unlink(missing_ok=True)
     with (out / OUTPUT).open("w") as log:

@@ -6,7 +6,6 @@ the tables show a gap where there is one.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import yaml
 
 from punie import jsonl
 from punie.errors import DataError, PunieError
+from punie.plain import parse_json, require_plain_yaml
 from punie.store.keys import digest
 
 METRICS = ("strict", "keyword", "wrapper", "lock")
@@ -177,7 +177,9 @@ def _planned(sweep: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 def _yaml(path: Path) -> object:
     try:
-        return yaml.load(path.read_text("utf-8"), _LOADER)  # noqa: S506 - it is a safe loader
+        text = path.read_text("utf-8")
+        require_plain_yaml(text)
+        return yaml.load(text, _LOADER)  # noqa: S506 - it is a safe loader
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, error) from None
 
@@ -197,7 +199,7 @@ def _checked(path: Path, config: object) -> tuple[Mapping[str, Any], str]:
             if phase["score"] in METRICS and all(isinstance(each, (int, float)) for each in values):
                 return config, digest("config", config)
         reason = "something else"
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         reason = f"{type(error).__name__} {error}"
     raise DataError("It is no run's config.", where=path, found=reason)
 
@@ -248,7 +250,7 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
                 continue
             scores = row["scores"]
             strict, keyword = scores["strict"]["value"], scores["keyword"]["value"]
-            _require_share(path, line.number, strict, keyword)
+            _require_share(path, line.number, strict, keyword, row["wrapper"])
             found = sys.intern(row["category"]), strict, keyword, float(row["wrapper"])
             rows.setdefault(sys.intern(row["id"]), []).append((*found, sys.intern(row["taxonomy"])))
     except OSError as error:
@@ -297,8 +299,8 @@ def _why(error: PunieError, folder: Path) -> str:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if not isinstance(value, dict):
         raise DataError("It holds no object.", where=path)

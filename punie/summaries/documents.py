@@ -102,9 +102,9 @@ def _csv(summary: Summary, start: Path) -> str:
         scores = [_score(run, metric) for metric in METRICS]
         writer.writerow(
             [
-                *(_path(run.folder, start), run.name, run.state, *place),
+                *map(printable, (_path(run.folder, start), run.name, run.state, *place)),
                 *(value for score in scores for value in score),
-                *(len(run.answers), run.missing, run.reason or ""),
+                *(len(run.answers), run.missing, printable(run.reason or "")),
             ]
         )
     return page.getvalue()
@@ -152,7 +152,9 @@ def _json(summary: Summary, start: Path, sweep: Mapping[str, Any] | None) -> str
     }
     if sweep is not None:
         value["sweep"] = sweep
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(value, indent=1, allow_nan=False) + "\n"
+    )  # its escapes hold any text, and move no cursor
 
 
 def _html(summary: Summary, start: Path) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from punie.evals.power import minimum_detectable_effect, prompts_paired, prompts_to_exclude
 from punie.evals.statistics import (
     RESAMPLES,
     Interval,
@@ -18,11 +19,8 @@ from punie.evals.statistics import (
     Table,
     bootstrap,
     holm,
-    minimum_detectable_effect,
     paired,
     pass_hat,
-    prompts_paired,
-    prompts_to_exclude,
     seed_spread,
 )
 from punie.summaries import tables

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from punie.errors import PunieError
-from punie.files import write_json
+from punie.files import sweep, write_json
 from punie.progress import Reporter
 from punie.provenance.capture import now
 from punie.sweeps import summary
@@ -102,10 +102,12 @@ class Campaign:
     def _clear(self) -> None:
         """Forget how jobs ended that are to be run again; some may still be running elsewhere."""
         (self.folder / STOP).unlink(missing_ok=True)
+        sweep(self.folder)
         for job in self.plan.jobs:
             if self._status(job) != "finished":
                 self._wait_for([job])
             if self._status(job) != "finished":
+                sweep(self.folder / job.folder)
                 (self.folder / job.folder / STATUS).unlink(missing_ok=True)
         self._record("running", now())
 

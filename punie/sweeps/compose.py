@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from textwrap import shorten
 from typing import Any, cast
 
@@ -12,16 +14,18 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
-from punie.config.compose import CONFIG_NAME, translate
+from punie.config.compose import CONFIG_NAME, MISHAPS, parse, translate
 from punie.errors import ConfigError, Problems, PunieError, each_problem
+from punie.jsonl import excerpt
 
+MAX_JOBS = 10_000
+"""Most jobs of a sweep; range(0, 1e9) is a slip of the finger."""
 LONG = 100
 """Characters of a job's overrides that are shown."""
 _SHOWN = 10
@@ -46,15 +50,56 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
         arguments: The command line's overrides, with commas, ``range`` or ``choice``.
 
     Raises:
-        PunieError: An override cannot be read, or is of a kind that has no list of values.
+        PunieError: An override cannot be read, is of a kind that has no list of values, or has none; or
+            there are more than 10,000 jobs.
     """
-    parser = OverridesParser.create(config_loader=loader)
+    parsed = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
+    axes: dict[str, tuple[int, str]] = {}
+    for override in parsed:
+        axes[override.get_key_element()] = _count(override), str(override.input_line)
+    size = math.prod(count for count, _ in axes.values())
+    if not 0 < size <= MAX_JOBS:
+        few, many = min(axes.values()), max(axes.values())
+        raise ConfigError(
+            "A sweep of no jobs." if not size else "A sweep of too many jobs.",
+            where=shorten((many if size else few)[1], LONG, placeholder=" …"),
+            found="no values" if not size else f"more than {MAX_JOBS:,} combinations",
+            expected=f"1 to {MAX_JOBS:,} combinations of values",
+        )
     try:
-        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *arguments])
         (jobs,) = BasicSweeper.split_arguments(parsed, None)
     except HydraException as error:
         raise translate(error) from error
+    except MISHAPS as error:
+        raise ConfigError(
+            "The values of a sweep cannot be listed.",
+            where=brief(arguments),
+            found=f"{type(error).__name__}: {excerpt(str(error))}",
+            expected="values of text, numbers, lists or mappings, with commas between them",
+        ) from error
     return jobs
+
+
+def _count(override: Override) -> int:
+    """How many values an override has, counted up to one more than is allowed.
+
+    Raises:
+        ConfigError: It is a range of no numbers.
+    """
+    values = override.value()
+    if isinstance(values, ChoiceSweep):
+        return len(values.list)
+    if not isinstance(values, RangeSweep):
+        return sum(1 for _ in override.sweep_iterator()) if isinstance(values, Glob) else 1
+    try:
+        return sum(1 for _ in islice(values.range(), MAX_JOBS + 1))
+    except (HydraException, ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(
+            "An override is no range of numbers.",
+            where=override.input_line,
+            found=f"{type(error).__name__}: {error}",
+            expected="range(start, stop) or range(start, stop, step), the step not 0",
+        ) from None
 
 
 def compose_all(
@@ -78,7 +123,7 @@ def compose_all(
             composed = composer.compose(overrides)
             plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             found.append(Composed(tuple(overrides), resolve(composed), plain))
-        except (PunieError, HydraException, OmegaConfBaseException) as error:
+        except (PunieError, *MISHAPS) as error:
             for problem in each_problem(translate(error)):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)
     if mistakes:

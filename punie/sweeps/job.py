@@ -7,7 +7,6 @@ one that cannot be pickled, and the launchers stop at a ``SystemExit``. What hap
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import traceback
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from punie.errors import ConfigError, PunieError
 from punie.files import write_json, write_text
 from punie.main import task
+from punie.plain import parse_json
 from punie.progress import Reporter
 from punie.provenance.capture import now
 from punie.store.keys import SHORT, digest
@@ -96,11 +96,26 @@ def _run(composed: DictConfig, folder: Path) -> float | None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What a job's folder says of it; ``{"status": "planned"}`` before it starts."""
+    """What a job's folder says of it; ``{"status": "planned"}`` before it starts.
+
+    Raises:
+        PunieError: It is not what a job writes.
+    """
+    path = folder / STATUS
     try:
-        return json.loads((folder / STATUS).read_text("utf-8"))
+        record = parse_json(path.read_bytes())
+        if not (isinstance(record, dict) and isinstance(record.get("status"), str)):
+            raise ValueError("no JSON object with a status")
     except FileNotFoundError:
         return {"status": "planned"}
+    except ValueError as error:
+        raise PunieError(
+            "A job's status cannot be read.",
+            where=path,
+            found=error,
+            next_step="delete the file, and resume the sweep: what is finished is reused",
+        ) from None
+    return record
 
 
 def headline(error: str) -> str:

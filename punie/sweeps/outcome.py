@@ -28,6 +28,10 @@ Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]
 _AT = re.compile(r"(?P<choice>\w+)_at_temperature_(?P<temperature>[\d.]+)")
 
 
+OPEN = "open"
+"""The verdict as long as jobs are missing that could change it: no phase has an outcome of this name."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A metric of a sweep."""
@@ -52,7 +56,7 @@ def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
     if not phase or not phase["sweep"] or any(config["phase"] != phase for config, *_ in jobs):
         return None
     figures: dict[str, Figure] = {}
-    found: dict[str, Any] = {"phase": phase["id"], "verdict": "undecided", "supported": False, "figures": {}}
+    found: dict[str, Any] = {"phase": phase["id"], "verdict": OPEN, "supported": False, "figures": {}}
     for rule in phase["outcomes"]:
         name = rule["metric"]
         if name not in figures:
@@ -69,7 +73,7 @@ def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
             if open_still:
                 carried = f"{figure.missing} jobs are missing"
             return found | {
-                "verdict": "undecided" if open_still else rule["verdict"],
+                "verdict": OPEN if open_still else rule["verdict"],
                 "supported": supported,
                 "why": f"{rule['metric']} is {figure.value:.3g}, between {figure.low:.3g} and "
                 f"{figure.high:.3g} ({figure.about}): {carried}",

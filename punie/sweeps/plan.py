@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +16,17 @@ from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from punie import __version__, pipeline
 from punie.backend.resolve import NotCached
 from punie.config import Config, resolve
+from punie.config.compose import translate
 from punie.errors import PunieError
-from punie.files import write_json
+from punie.files import TEMPORARY, write_json
+from punie.jsonl import excerpt
 from punie.paths import resource
+from punie.plain import parse_json
 from punie.provenance.capture import now
 from punie.store.artifacts import Store
 from punie.store.digests import content_digests
@@ -34,6 +38,11 @@ from punie.sweeps.waves import waves
 
 FILE = "plan.json"
 SCHEMA = 1
+_ID = re.compile(r"[0-9a-f]{1,64}")
+_PART = {
+    "stage": str, "key": str, "state": str, "reason": str, "computes": bool, "seconds": int | float | None,
+    "bytes": int, "material": dict | None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,16 @@ class Job:
         return f"jobs/{self.number:03d}-{self.id}"
 
     def typed(self) -> Config:
-        """Its config as checked, typed objects."""
-        return resolve(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), self.config)))
+        """Its config as checked, typed objects.
+
+        Raises:
+            PunieError: It is not one.
+        """
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(Config), self.config)
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            raise translate(error) from error
+        return resolve(cast(DictConfig, merged))
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,7 @@ def freeze(plan: SweepPlan, folder: Path) -> None:
     values["jobs"] = [dataclasses.asdict(job) for job in plan.jobs]
     values["parts"] = {key: dataclasses.asdict(part) for key, part in plan.parts.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{FILE}.{os.getpid()}"
+    draft = folder / f".{FILE}.{os.getpid()}{TEMPORARY}"
     write_json(draft, {"schema": SCHEMA, **values})
     try:
         os.link(draft, folder / FILE)  # fails if it is there, and is never seen half-written
@@ -202,13 +219,13 @@ def read(folder: Path) -> SweepPlan:
     """
     path = folder / FILE
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = parse_json(path.read_bytes())
         schema = values.pop("schema")
         if schema != SCHEMA:
             raise PunieError(
                 "The sweep was planned by another version of punie.",
                 where=path,
-                found=f"plan schema {schema}, punie {values.get('punie')}",
+                found=excerpt(f"plan schema {schema}, punie {values.get('punie')}", 200),
                 expected=f"plan schema {SCHEMA}",
                 next_step="give the sweep's own command again: what is finished is reused",
             )
@@ -219,18 +236,44 @@ def read(folder: Path) -> SweepPlan:
         parts = {key: Part(**part) for key, part in values.pop("parts").items()}
         ordered = tuple(map(tuple, values.pop("waves")))
         arguments = tuple(values.pop("arguments"))
-        return SweepPlan(jobs=jobs, parts=parts, waves=ordered, arguments=arguments, **values)
+        plan = SweepPlan(jobs=jobs, parts=parts, waves=ordered, arguments=arguments, **values)
+        if wrong := _wrong(plan):
+            raise ValueError(wrong)
+        return plan
     except FileNotFoundError:
         found = "no such folder" if not folder.is_dir() else f"no {FILE} in it"
         what = "The folder is not a sweep's."
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        found, what = f"{type(error).__name__}: {error}", "The sweep's plan cannot be read."
+        found, what = excerpt(f"{type(error).__name__}: {error}", 200), "The sweep's plan cannot be read."
     raise PunieError(
         what,
         where=folder,
         found=found,
         expected="the folder that a sweep printed, outputs/sweeps/<name>/<id>",
     )
+
+
+def _wrong(plan: SweepPlan) -> str | None:
+    """What of a plan is not as ``freeze`` writes it, or None."""
+    texts = (plan.conf, plan.name, plan.run_id, plan.cwd, plan.created, plan.punie, *plan.arguments)
+    if not all(isinstance(each, str) for each in texts):
+        return "a field that should be text is not"
+    for key, part in plan.parts.items():
+        if part.key != key or not all(isinstance(getattr(part, name), kind) for name, kind in _PART.items()):
+            return f"the part {key} is not a stage's"
+    for number, job in enumerate(plan.jobs):
+        texts = (*job.overrides, *job.stages)
+        if (
+            job.number != number
+            or not isinstance(job.config, dict)
+            or not set(job.stages) <= plan.parts.keys()
+        ):
+            return f"job {number} has another number, no config, or a stage that is not among the parts"
+        if not (isinstance(job.id, str) and _ID.fullmatch(job.id) and all(isinstance(t, str) for t in texts)):
+            return f"job {number} has no id, or an override that is not text"
+    if sorted(number for wave in plan.waves for number in wave) != list(range(len(plan.jobs))):
+        return "the waves do not hold every job once"
+    return None
 
 
 def changes(old: SweepPlan, new: SweepPlan) -> list[str]:

@@ -8,12 +8,10 @@ from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
 from tabulate import tabulate
 
-from punie.config.compose import CONFIG_NAME, VERSION_BASE, prepare, quote_phases, translate
+from punie.config.compose import CONFIG_NAME, FAULTS, VERSION_BASE, prepare, quote_phases, translate
 from punie.stages import STAGES
 from punie.store.keys import SHORT
 from punie.sweeps.parts import Part
@@ -34,7 +32,7 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
         try:
             lines = [*quote_phases(overrides), _HYDRA_MODE]
             master = loader.load_configuration(CONFIG_NAME, lines, RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (*FAULTS, ValueError) as error:
             raise translate(error) from error
         own = [str(line) for line in master.hydra.overrides.hydra if line != _HYDRA_MODE]
         params = {str(key): str(value) for key, value in (master.hydra.sweeper.params or {}).items()}

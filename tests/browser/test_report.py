@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 
 from punie.reports import documents
 from tests.facts import HOSTILE, SHOWN, call, facts, records
+
+from .conftest import focused, press
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -24,23 +25,6 @@ ANSWERS = [
     ("lsp", RIGHT), ("lsp", None), ("git", HOSTILE), ("git", "wide" * 250_000),
 ]  # fmt: skip
 Open = Callable[[list[dict[str, Any]]], "Chrome"]
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    """A headless Chromium that keeps what is written to its console."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="CONTRIBUTING.md tells how to install it")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("Chromium is not here; CONTRIBUTING.md tells how to install it")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
-        options.add_argument(f"--{argument}")
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
 
 
 @pytest.fixture
@@ -78,17 +62,6 @@ def choose(chrome: Chrome, name: str, value: str) -> None:
 
 def counted(chrome: Chrome) -> str:
     return chrome.find_element("css selector", "#filter output").text
-
-
-def focused(chrome: Chrome) -> str:
-    script = "const e = document.activeElement; return e.name || e.hash || e.tagName"
-    return chrome.execute_script(script)
-
-
-def press(chrome: Chrome, *keys: str) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(chrome).send_keys(*keys).perform()
 
 
 def test_a_report_renders(show: Open, samples: list[dict[str, Any]]) -> None:

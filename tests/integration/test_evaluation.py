@@ -232,6 +232,14 @@ def test_what_cannot_be_evaluated_is_said(world: World, overrides: list[str], co
     assert "Traceback" not in done.err
 
 
+def test_a_bad_address_is_found_before_a_training(tmp_path: Path) -> None:
+    """What is no server's address ends the run in the preflight, and nothing is trained."""
+    done = punie(*QUICK, "eval.backend=server", "eval.server.url=http://:80", cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert "eval.server.url=http://:80" in done.err
+    assert not list((tmp_path / "outputs/store").glob("train/*"))
+
+
 def test_a_prompt_beyond_the_context_is_named(world: World, suite: Path, tmp_path: Path) -> None:
     """An item whose prompt and answer do not fit the model is told with both lengths."""
     item = json.loads(suite.read_text("utf-8").split("\n")[0])

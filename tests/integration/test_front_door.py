@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,9 +64,12 @@ def test_plan_tells_hit_and_miss_with_the_reason(world: World) -> None:
         (["data=jsonl", "data.path=nowhere", "eval.suite=nope"], ["1. ", "2. ", "nowhere", "nope"]),
         (["model=local", "model.path=nowhere"], ["model.path=nowhere"]),
         (["plan", "model=nope"], ["model=nope"]),
+        (["--cfg", "job", "phase.baseline.source=words"], ["wants the phase itself"]),
+        (["-m", "lora.seed=range(1,10000000000)"], ["lora.seed=range(1,10000000000)", "10,000"]),
+        (["-m", f"name={'1' * 5000}"], ["name=111", "digits"]),
         (["data", "check", "nowhere"], ["nowhere"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
 def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     """Each mistake gives one message that names it, an exit code that is not 0, and no traceback."""
@@ -74,6 +78,17 @@ def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp
     assert [word for word in words if word not in done.err] == []
     assert "Traceback" not in done.err
     assert "Error executing job" not in done.err
+
+
+@pytest.mark.parametrize("how", [["-m"], ["--cfg", "job"], ["plan", "-m"]], ids=" ".join)
+def test_a_preset_that_hydra_cannot_read_ends_in_a_message(how: list[str], tmp_path: Path) -> None:
+    """A sweep and ``--cfg``, which Hydra composes, tell of a faulty file of one's own without a traceback."""
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "mine.yaml").write_text("defaults:\n  - 50\n")
+    done = punie(*how, f"hydra.searchpath=[{tmp_path}]", "eval=mine", cwd=tmp_path)
+    assert done.code == 2
+    assert "Unsupported type in defaults : int" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("mistake", ["name=../../evil", "lora.rank=0"])
@@ -156,10 +171,10 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real filesystem of one and a half megabytes."""
+    """A real filesystem with room for what a short run leaves, and not for its checkpoints on the way."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2600k", "tmpfs", disk], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip("may not mount a small filesystem here")
     yield disk
@@ -248,8 +263,9 @@ def test_a_model_of_the_hub_cache_is_used_in_place(world: World, tmp_path: Path)
     snapshot.mkdir(parents=True)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit)
-    for path in resource("data/models/tiny").iterdir():
-        (snapshot / path.name).symlink_to(path)
+    shutil.copytree(resource("data/models/tiny"), home / "blobs")
+    for path in (home / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
     done = punie(
         *QUICK, "model.embedded=null", "model.repo=someone/tiny",
         cwd=world.cwd, env={"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},

@@ -46,6 +46,9 @@ def test_the_run_directory_is_whole(world: World) -> None:
     provenance = read_json(world.first / "provenance.json")
     assert provenance["machine"]["device"]
     assert provenance["blas"]
+    for name, entry in results["artifacts"].items():
+        assert provenance["artifacts"][name]["key"] == entry["key"]
+    assert {"data", "suite", "model"} <= provenance["inputs"].keys()
 
 
 def test_scores_name_the_very_bytes_in_the_store(world: World) -> None:

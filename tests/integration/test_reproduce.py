@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from tests.conftest import World, punie, read_json
@@ -22,8 +25,53 @@ def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
     rows = dict(line.split()[:2] for line in done.out.splitlines() if line.endswith(" –"))
     assert rows == dict.fromkeys(("base", "train", "quantize", "evaluate"), "equal")
     assert (tmp_path / "again" / "train").is_dir()
-    refused = punie("reproduce", str(run), "--store", str(tmp_path / "again"), cwd=world.cwd)
-    assert (refused.code, "is not empty" in refused.err) == (2, True)
+
+
+def test_an_interrupted_reproduction_goes_on(world: World, tmp_path: Path) -> None:
+    """Killed when its base is there, the same command builds the rest, and every digest is equal."""
+    command = ("reproduce", str(world.first), "--store", str(tmp_path / "again"))
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "punie", *command], cwd=world.cwd, stdout=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("again/base/*/manifest.json")):
+            assert killed.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        killed.kill()
+        killed.communicate()
+    assert not list(tmp_path.glob("again/report/*"))
+    done = punie(*command, cwd=world.cwd)
+    assert done.code == 0, done.out + done.err
+    assert "what is there was built by this reproduction, begun 20" in done.out
+    assert "✓ base       reused" in done.err
+    assert "✓ evaluate   done" in done.err
+    assert "Reproduced: every digest is equal." in done.out
+
+
+def test_copies_prove_nothing(world: World, tmp_path: Path) -> None:
+    """A store with the run's own artifacts, of another run's reproduction, or of anything else is refused."""
+
+    def refused(words: str) -> bool:
+        done = punie("reproduce", str(world.first), "--store", str(store), cwd=world.cwd)
+        return done.code == 2 and words in done.err and "Traceback" not in done.err
+
+    store = tmp_path / "other"
+    (store / "train").mkdir(parents=True)
+    assert refused("is not empty")
+    store = tmp_path / "again"
+    assert punie("reproduce", str(world.first), "--store", str(store), cwd=world.cwd).code == 0
+    shutil.rmtree(store / "train")
+    shutil.copytree(world.cwd / "outputs" / "store" / "train", store / "train")
+    assert refused("and the reproduction began")
+    shutil.rmtree(store / "train")
+    mark = read_json(store / "reproduction.json")
+    (store / "reproduction.json").write_text(json.dumps(mark | {"run": "0" * 64}))
+    assert refused("it was begun for another run")
+    (store / "reproduction.json").write_text("{")
+    assert refused("JSONDecodeError")
 
 
 def test_a_run_that_does_not_come_out_equal(world: World, tmp_path: Path) -> None:
@@ -40,6 +88,19 @@ def test_a_run_that_does_not_come_out_equal(world: World, tmp_path: Path) -> Non
     assert rows["train"] == ["different", "adapters.safetensors"]
     assert rows["evaluate"] == ["different", "answers"]
     assert rows["quantize"] == ["equal", "–"]
+
+
+def test_what_a_run_says_of_itself(world: World) -> None:
+    """The record names data, suite, base and every artifact by digest, those of results.json among them."""
+    provenance, results = (read_json(world.first / f"{name}.json") for name in ("provenance", "results"))
+    inputs, artifacts = provenance["inputs"], provenance["artifacts"]
+    assert inputs["suite"] == results["identity"]["suite"]["sha256"]
+    assert inputs["data"].keys() == {"train.jsonl", "valid.jsonl"}
+    assert "model.safetensors" in inputs["model"]
+    assert artifacts.keys() == {"preflight", "base", "train", "quantize", "evaluate", "report"}
+    for stage, entry in results["artifacts"].items():
+        assert artifacts[stage]["key"] == entry["key"]
+        assert entry["files"].items() <= artifacts[stage]["files"].items()
 
 
 def test_what_is_no_run(world: World, tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_markdown_is_tables(sweep: Path) -> None:
     assert "\x1b" not in text
 
 
+def test_any_words_can_be_written(sweep: Path) -> None:
+    """Half of a surrogate pair in a damaged run's error stops no format, and CSV moves no cursor either."""
+    make_run(sweep / "jobs" / "004-ab", {}, status="failed", error=f"{HOSTILE}\ud800", lora__seed=42)
+    documents.write(sweep)
+    assert "\\x1b[31m\\u202e|`\\ud800" in (sweep / "summary.csv").read_text()
+    assert json.loads((sweep / "summary.json").read_text())["runs"][4]["reason"] == f"{HOSTILE}\ud800"
+
+
 def test_a_long_table_is_cut(sweep: Path) -> None:
     """A terminal is shown the first rows, and where the others are."""
     text = documents.render(summarize([sweep]), "simple", start=sweep, longest=2)

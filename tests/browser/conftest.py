@@ -1,0 +1,40 @@
+"""A headless Chromium, and what a person does with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Chrome]:
+    """A headless Chromium that keeps what is written to its console."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="CONTRIBUTING.md tells how to install it")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("Chromium is not here; CONTRIBUTING.md tells how to install it")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
+        options.add_argument(f"--{argument}")
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+def focused(chrome: Chrome) -> str:
+    script = "const e = document.activeElement; return e.name || e.hash || e.tagName"
+    return chrome.execute_script(script)
+
+
+def press(chrome: Chrome, *keys: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(chrome).send_keys(*keys).perform()

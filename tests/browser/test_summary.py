@@ -1,0 +1,203 @@
+"""summary.html in headless Chromium: it can be read in any light and by keyboard, and words stay words."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from punie.summaries import documents
+from tests.facts import HOSTILE, SHOWN
+from tests.unit.summaries.conftest import make_run
+
+from .conftest import focused, press
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+pytestmark = pytest.mark.browser
+
+ANSWERS = {"w": 1.0, "x": 1.0, "y": 0.0, "z": 1.0}
+LINE = "wide" * 250_000
+# What YAML, a run's config, cannot hold is left to its errors and its prompts.
+NAME = "".join(char for char in HOSTILE if char.isprintable() or char in "\x1b\u202e")
+Open = Callable[[], "Chrome"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two seeds at two temperatures, one run of each kind of trouble."""
+    for seed in (0, 1):
+        for temperature in (0.0, 0.7):
+            make_run(
+                tmp_path / f"{seed}{temperature}", ANSWERS, lora__seed=seed, eval__temperature=temperature
+            )
+    make_run(tmp_path / "failed", {}, status="failed", error="The training diverged.", lora__seed=2)
+    (tmp_path / "00.0" / "report.html").write_text("<title>a report</title>")
+    return tmp_path
+
+
+@pytest.fixture
+def show(chrome: Chrome, folder: Path) -> Iterator[Open]:
+    """Opens the summary of the folder; in the end the console must be empty, and nothing was fetched."""
+
+    def show() -> Chrome:
+        documents.write(folder)
+        chrome.get((folder / "summary.html").as_uri())
+        return chrome
+
+    yield show
+    fetched = "return performance.getEntriesByType('resource').map((each) => each.name)"
+    assert chrome.execute_script(fetched) == []
+    assert chrome.get_log("browser") == []
+
+
+def fits(chrome: Chrome) -> bool:
+    """Whether the page is no wider than the window."""
+    return chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def luminance(chrome: Chrome) -> tuple[float, float]:
+    """The page's ground, and its darkest or lightest point, as they are seen: from 0.0 to 1.0."""
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(chrome.get_screenshot_as_png()))[..., :3].mean(axis=2)
+    ground = float(pixels[2, 2])
+    return ground, float(max(pixels.flat, key=lambda each: abs(each - ground)))
+
+
+def test_a_summary_renders(show: Open) -> None:
+    """It has its title, a heading for each table, the verdict, the heatmap, and the width of the window."""
+    chrome = show()
+    assert chrome.title == "hand"
+    headings = [each.text for each in chrome.find_elements("css selector", "h1, h2")]
+    assert headings[:2] == ["hand", "Verdict"]
+    assert headings[-1] == "Runs"
+    assert len(chrome.find_elements("tag name", "table")) == len(headings) - 2
+    assert chrome.find_element("css selector", "svg[role=img]").size["height"] > 100
+    states = [
+        row.text.rpartition(" ")[2] for row in chrome.find_elements("css selector", "table:last-of-type tr")
+    ]
+    assert states.count("finished") == 4
+    assert "failed: The training diverged." in chrome.find_element("css selector", ".bad").text
+    assert fits(chrome)
+
+
+def test_a_run_leads_to_its_report(show: Open) -> None:
+    """The one run that has a report is a link to it."""
+    chrome = show()
+    (link,) = chrome.find_elements("css selector", "a[href]")
+    link.click()
+    assert chrome.title == "a report"
+    chrome.back()
+
+
+def test_the_keyboard_is_enough(show: Open) -> None:
+    """Tab reaches every table in order, arrows scroll one that is too wide, Enter follows a link."""
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = show()
+    tables = [each.get_attribute("aria-labelledby") for each in chrome.find_elements("css selector", ".wide")]
+    visited = []
+    for _ in tables:
+        press(chrome, Keys.TAB)
+        visited.append(chrome.execute_script("return document.activeElement.getAttribute('aria-labelledby')"))
+    assert visited == tables
+    press(chrome, Keys.TAB)
+    assert focused(chrome) == "A"
+    press(chrome, Keys.ENTER)
+    assert chrome.title == "a report"
+    chrome.back()
+
+
+def test_a_wide_table_scrolls_by_keyboard(show: Open, folder: Path) -> None:
+    """In a narrow window a table scrolls within its own box, and the page does not."""
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    chrome = show()
+    try:
+        metrics = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert fits(chrome)
+        wide = "return [...document.querySelectorAll('.wide')].find((e) => e.scrollWidth > e.clientWidth)"
+        box = chrome.execute_script(wide)
+        chrome.execute_script("arguments[0].focus()", box)
+        press(chrome, Keys.ARROW_RIGHT)
+        WebDriverWait(chrome, 10).until(
+            lambda _: chrome.execute_script("return arguments[0].scrollLeft", box)
+        )
+    finally:
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_hostile_words_are_text(show: Open, folder: Path) -> None:
+    """Of a name, a model on an axis, a prompt, a category and an error nothing runs, and all can be read."""
+    answers = {HOSTILE: 1.0, "x": 0.0}
+    make_run(
+        folder / "hostile",
+        answers,
+        category=HOSTILE,
+        base="c" * 64,
+        name=NAME,
+        model={"name": NAME},
+        lora__seed=0,
+    )
+    make_run(folder / "hostile too", {}, status="failed", error=HOSTILE.replace("\r", ""), lora__seed=3)
+    chrome = show()
+    made = "return [typeof hacked, document.images.length, document.scripts.length]"
+    assert chrome.execute_script(made) == ["undefined", 0, 0]
+    words = chrome.execute_script("return document.body.textContent")
+    assert not set("\x1b\u202e\x00\x07") & set(words)
+    assert SHOWN.replace("␍", "") in words
+    assert words.count("␛[31mred␛[0m ⟨U+202E⟩esrever") >= 4
+    assert "\x1b" not in chrome.title
+    assert fits(chrome)
+
+
+@pytest.mark.parametrize("place", ["model", "error", "prompt", "name"])
+def test_a_long_line_does_not_widen_the_page(show: Open, folder: Path, place: str) -> None:
+    """A million characters without a break, wherever they stand, leave the page as wide as the window."""
+    if place == "error":
+        make_run(folder / "long", {}, status="failed", error=LINE, lora__seed=3)
+    elif place == "prompt":
+        for seed in (0, 1):  # it flips, and is listed
+            make_run(folder / f"{seed}0.0", {**ANSWERS, LINE: float(seed)}, lora__seed=seed)
+    else:
+        names: dict[str, Any] = {"name": LINE} if place == "name" else {"model": {"name": LINE}}
+        make_run(folder / "long", ANSWERS, base="c" * 64, lora__seed=5, **names)
+    chrome = show()
+    assert LINE in chrome.execute_script("return document.documentElement.textContent")
+    assert fits(chrome)
+
+
+def test_dark_and_light(show: Open) -> None:
+    """The ground is dark for those who want that, light for the others, and words stand out from it."""
+    chrome = show()
+    try:
+        for scheme, dark in (("dark", True), ("light", False)):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
+            ground, words = luminance(chrome)
+            assert (ground < 0.2) is dark
+            assert abs(words - ground) > 0.7
+            picture = chrome.find_element("css selector", "svg[role=img] text")
+            fill = chrome.execute_script("return getComputedStyle(arguments[0]).fill", picture)
+            assert abs(sum(map(int, re.findall(r"\d+", fill)[:3])) / 765 - ground) > 0.35
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_paper_holds_every_column(show: Open) -> None:
+    """Printed, no table hides a part of itself behind a scrollbar."""
+    chrome = show()
+    try:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        hidden = "return [...document.querySelectorAll('.wide')].map((e) => getComputedStyle(e).overflowX)"
+        assert set(chrome.execute_script(hidden)) == {"visible"}
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
