@@ -8,12 +8,12 @@ import importlib
 import logging
 import os
 import shlex
-import signal
 import sys
-from types import FrameType, ModuleType
+from types import ModuleType
 
 from punie import __version__
 from punie.errors import PunieError
+from punie.interrupts import heeded
 from punie.printable import printable, without_passwords
 
 COMMANDS = {
@@ -46,20 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's own.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
     logging.raiseExceptions = False  # a log that finds the disk full is no reason for a traceback
     try:
-        if arguments and arguments[0] in COMMANDS:
-            return _command(arguments[0], arguments[1:])
-        if arguments == ["--version"]:
-            print(f"punie {__version__}")
-            return 0
-        if "--help" in arguments or "-h" in arguments:
-            from punie.commands.help import text
-
-            print(text(COMMANDS), end="")
-            return 0
-        return _complete(arguments) if {"-sc", "--shell-completion"} & {*arguments} else _hydra(arguments)
+        with heeded():
+            return _dispatch(arguments)
     except KeyboardInterrupt:
         again = f"next     punie {shlex.join(arguments)}".rstrip()
         return _fail(f"interrupted; the same command goes on from what is finished\n  {again}", INTERRUPTED)
@@ -74,6 +64,20 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(
             str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1)
         )
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in COMMANDS:
+        return _command(arguments[0], arguments[1:])
+    if arguments == ["--version"]:
+        print(f"punie {__version__}")
+        return 0
+    if "--help" in arguments or "-h" in arguments:
+        from punie.commands.help import text
+
+        print(text(COMMANDS), end="")
+        return 0
+    return _complete(arguments) if {"-sc", "--shell-completion"} & {*arguments} else _hydra(arguments)
 
 
 def parser(name: str) -> argparse.ArgumentParser:
@@ -175,10 +179,6 @@ def _os_error(error: OSError) -> str:
     where = f"\n  where    {error.filename}" if error.filename else ""
     advice = "check the path, its permissions and the free space there"
     return f"{error.strerror or error}{where}\n  next     {advice}"
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie import interrupts
 from punie.backend import estimate
 from punie.backend.device import device_kind, version
 from punie.backend.resolve import NotCached
@@ -299,6 +300,7 @@ def _complete(
     from punie.backend import blas  # what only a run needs is imported here: plan must be quick
     from punie.processes import run_alone
 
+    interrupts.check()
     name, clock = step.name, time.monotonic()
     if step.material is None:
         _resolve_key(step, steps, store)

@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from punie.interrupts import check
+
 _LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
 
@@ -33,7 +35,11 @@ class Reporter:
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Generator[Bar]:
-        """A progress bar over ``total`` units of work, with the time left."""
+        """A progress bar over ``total`` units of work, with the time left.
+
+        Raises:
+            KeyboardInterrupt: From the bar: there was a wish to stop, and it was lost.
+        """
         if self.console.is_terminal:
             columns = (
                 TextColumn("  {task.description}"),
@@ -46,6 +52,7 @@ class Reporter:
                 task = progress.add_task(what, total=total, note="")
 
                 def show(done: int, note: str = "") -> None:
+                    check()
                     progress.update(task, completed=done, note=note)
 
                 yield show
@@ -54,6 +61,7 @@ class Reporter:
 
         def tell(done: int, note: str = "") -> None:
             nonlocal last
+            check()
             now = time.monotonic()
             if done and now - last >= _LINE_EVERY:
                 last = now

@@ -1,9 +1,12 @@
-"""An optimised BLAS for MLX's CPU backend on Linux, put in place before mlx is imported.
+"""MLX's CPU backend as punie uses it, put in place before mlx is imported: an optimised BLAS, no compiler.
 
 MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150.
 The dynamic linker resolves a symbol to the first global definition it meets, so a library that defines
 ``cblas_sgemm`` and its kin and that was opened with RTLD_GLOBAL before mlx takes over its products.
 On macOS MLX uses Accelerate, and nothing is done.
+
+Where it finds a C++ compiler, MLX also compiles element-wise operations at run time, and loads them from a
+folder that every user of the machine shares. That is switched off: docs/decisions/0017-no-compiler.md.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+from punie.backend.device import device_kind
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,8 @@ def activate(enabled: bool = True) -> Blas:
     global _active, _enabled
     if _active is None:
         _enabled = enabled
+        if device_kind() == "cpu":
+            os.environ["MLX_DISABLE_COMPILE"] = "1"  # read when MLX first wants to compile
         _active = _activate(enabled)
         set_threads(0)
         log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)

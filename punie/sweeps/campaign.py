@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from punie.errors import PunieError
 from punie.files import sweep, write_json
+from punie.interrupts import check, heeded
 from punie.progress import Reporter
 from punie.provenance.capture import now
 from punie.sweeps import summary
@@ -71,7 +69,7 @@ class Campaign:
         began, interrupted, broken = now(), False, None
         try:
             with (
-                _interruptible(),
+                heeded(SweepInterrupted),  # not the job that happens to run in this process
                 prepared(self.plan, self.folder, self._reporter),
                 watching(self.plan, self.folder, self._reporter),
             ):
@@ -169,6 +167,7 @@ class Campaign:
     def _wait_for(self, jobs: Sequence[Job]) -> None:
         """Let jobs end that are still running, here or on another host."""
         while any(is_running(self.folder / job.folder) for job in jobs):
+            check()
             time.sleep(_EVERY)
 
     def _note_failures(self, jobs: Sequence[Job]) -> None:
@@ -200,18 +199,3 @@ def launch_overrides(job: Job, folder: Path) -> list[str]:
     """A job's overrides, with the folder that the plan gives it."""
     quoted = QuotedString(str(folder), Quote.single).with_quotes()
     return [*job.overrides, f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={job.folder}"]
-
-
-@contextlib.contextmanager
-def _interruptible() -> Generator[None]:
-    """Ctrl-C and SIGTERM mean the sweep, not the job that happens to run in this process."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise SweepInterrupted
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from punie.errors import ConfigError, PunieError
 from punie.files import write_json, write_text
+from punie.interrupts import check
 from punie.main import task
 from punie.plain import parse_json
 from punie.progress import Reporter
@@ -71,6 +72,7 @@ def is_running(folder: Path) -> bool:
 
 
 def _run(composed: DictConfig, folder: Path) -> float | None:
+    check()
     if read_status(folder)["status"] not in ("planned", "running"):
         return None  # it was launched a second time, and has ended meanwhile
     sweep = folder.parent.parent

@@ -1,0 +1,48 @@
+"""A wish to stop, by Ctrl-C or SIGTERM, that nothing on its way can lose.
+
+Python raises a signal's exception wherever it happens to be, and what is being called there may drop it:
+CPython 3.11 does, while it words the ValueError of ``int("x")``. So the wish is noted as well, and whatever
+takes long looks for it (``progress.Reporter``, ``pipeline``, ``sweeps.job``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Generator
+from types import FrameType
+
+_wish: type[KeyboardInterrupt] | None = None
+
+
+@contextlib.contextmanager
+def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]:
+    """While the block runs, SIGINT and SIGTERM raise this, at the next ``check`` at the latest.
+
+    Args:
+        kind: Tells whose interruption it is, where one block runs within another.
+    """
+    global _wish
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        global _wish
+        _wish = kind
+        raise kind
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _wish = None
+
+
+def check() -> None:
+    """Raise what a signal has raised before, if that was lost.
+
+    Raises:
+        KeyboardInterrupt: Or the kind that ``heeded`` was given.
+    """
+    if _wish is not None:
+        raise _wish
