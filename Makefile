@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check docs walkthrough clean
+.PHONY: help run test faults bench check docs walkthrough clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,6 +28,9 @@ test: $(VENV)/.dev ## every test, in two processes
 faults: $(VENV)/.dev ## break runs and feed them malformed input (over an hour); ARGS="kills=20 --seed 7" fewer breaks
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@$(BIN)/python -m tests.malformed --cases 200000 --seed 0
+
+bench: $(VENV)/.run ## docs/benchmarks.md, by measuring (25 minutes, on a quiet machine); ARGS=--full, ARGS="train load"
+	@$(BIN)/python benchmarks $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

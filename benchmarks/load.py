@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from figures import Row, punie, report
 from summarize import generate
 from tabulate import tabulate
 
@@ -27,6 +26,8 @@ from punie.store.artifacts import Store
 from punie.store.keys import artifact_key
 
 ARTIFACTS, RUNS = 20, 10
+LINEAR = 10
+"""Times as long, at most, with ten times as much."""
 STAGES = ("train", "quantize", "evaluate", "report")
 COMMANDS = {
     "plan": ["plan", "model=tiny"],
@@ -62,42 +63,44 @@ def fill(store: Path, count: int) -> None:
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def seconds(command: list[str], cwd: Path, times: int) -> float:
-    """Median wall time of a command, its process included."""
-    found = []
-    for _ in range(times):
-        clock = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "punie", *command], cwd=cwd, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        )  # fmt: skip
-        found.append(time.perf_counter() - clock)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-    return statistics.median(found)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--largest", type=int, default=1000, choices=(1, 10, 100, 1000))
-    parser.add_argument("--times", type=int, default=3, help="runs of each command; the median counts")
-    arguments = parser.parse_args()
-    rows = []
+def measure(largest: int, rounds: int) -> Iterator[Row]:
+    before: dict[str, list[float]] = {}
+    table = []
     for factor in (1, 10, 100, 1000):
-        if factor > arguments.largest:
+        if factor > largest:
             break
         with tempfile.TemporaryDirectory(prefix="punie-load-") as name:
             outputs = Path(name) / "outputs"
             fill(outputs / "store", ARTIFACTS * factor)
             (outputs / "runs").mkdir()
             generate(outputs / "runs", RUNS * factor)
-            taken = [seconds(command, Path(name), arguments.times) for command in COMMANDS.values()]
-        rows.append([f"{ARTIFACTS * factor:,}", f"{RUNS * factor:,}", *(f"{each:.2f}" for each in taken)])
-        print(f"{factor} x done", file=sys.stderr)
-    print(tabulate(rows, ["artifacts", "runs", *COMMANDS], "github", disable_numparse=True))
+            taken = {
+                name: [punie(*words, cwd=outputs.parent).seconds for _ in range(rounds)]
+                for name, words in COMMANDS.items()
+            }
+        sizes = f"{ARTIFACTS * factor:,} artifacts, {RUNS * factor:,} runs"
+        table.append(
+            [
+                f"{ARTIFACTS * factor:,}",
+                f"{RUNS * factor:,}",
+                *(f"{statistics.median(each):.2f}" for each in taken.values()),
+            ]
+        )
+        print(f"{sizes}: done", file=sys.stderr)
+        if factor == largest:
+            for name, words in COMMANDS.items():
+                command = " ".join(("python -m punie", *words)) + ", with a tenth of it there"
+                what = f"`punie {name}`, {sizes}, against a tenth"
+                yield Row(what, taken[name], "s", before.get(name, ()), command, at_most=LINEAR)
+        before = taken
+    print(tabulate(table, ["artifacts", "runs", *COMMANDS], "github", disable_numparse=True))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--largest", type=int, default=1000, choices=(10, 100, 1000))
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each command")
+    arguments = parser.parse_args()
+    report(measure(arguments.largest, arguments.rounds))

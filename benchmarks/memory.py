@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tabulate import tabulate
+import models
+from figures import Row, punie, report
 
 from punie import pipeline
 from punie.backend.device import device_kind
@@ -29,30 +28,6 @@ from punie.store.artifacts import Store
 ROWS = 8
 WIDTHS = {"tiny": None, "dense 512": (512, 8), "dense 1024": (1024, 16)}
 """Width and layers of a generated model; None is the embedded one."""
-GENERATE = """
-import json, shutil, sys
-from pathlib import Path
-import mlx.core as mx
-from mlx_lm.models import qwen3
-from mlx_lm.utils import quantize_model, save_config, save_model
-tiny, out, width, layers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-config = json.loads((tiny / "config.json").read_text())
-sparse = ("decoder_sparse_step", "mlp_only_layers")
-config = {k: v for k, v in config.items() if "expert" not in k and k not in sparse}
-config |= {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": width,
-           "num_hidden_layers": layers, "intermediate_size": 3 * width, "head_dim": 64,
-           "num_attention_heads": width // 64, "num_key_value_heads": width // 128, "vocab_size": 32_000}
-mx.random.seed(0)
-model = qwen3.Model(qwen3.ModelArgs.from_dict(config))
-model.set_dtype(mx.bfloat16)
-model, config = quantize_model(model, config, 64, 4)
-out.mkdir()
-save_model(out, model)
-save_config(config, out / "config.json")
-for path in tiny.iterdir():
-    if path.name.startswith(("tokenizer", "chat_template", "generation_config")):
-        shutil.copyfile(path, out / path.name)
-"""
 
 
 def longest_rows(folder: Path) -> None:
@@ -63,15 +38,15 @@ def longest_rows(folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text("\n".join(rows[-ROWS:]) + "\n", "utf-8")
 
 
-def measure(work: Path, name: str, shape: tuple[int, int] | None, batch: int) -> list[list[Any]]:
+def one(work: Path, name: str, shape: tuple[int, int] | None, batch: int) -> Iterator[Row]:
     """Estimate and measurement of one model's training, evaluation and disk."""
-    tiny = resource("data/models/tiny")
-    folder = tiny
+    folder = resource("data/models/tiny")
     if shape is not None:
-        folder = work / f"{name.replace(chr(32), chr(45))}-model"
+        folder = work / f"{name.replace(' ', '-')}-model"
         if not folder.exists():
-            arguments = [sys.executable, "-c", GENERATE, str(tiny), str(folder), *map(str, shape)]
-            subprocess.run(arguments, check=True, capture_output=True)
+            width, layers = shape
+            options = ("--width", width, "--layers", layers, "--vocabulary", 32_000, "--bits", 4)
+            models.write(folder, *options)
     overrides = [
         "model=local", f"model.path={folder}", "data=jsonl", f"data.path={work / 'data'}",
         "data.min_examples=1", "lora.iters=4", "lora.save_every=4", "lora.steps_per_report=1",
@@ -80,10 +55,7 @@ def measure(work: Path, name: str, shape: tuple[int, int] | None, batch: int) ->
     ]  # fmt: skip
     cwd = work / f"{name}-{batch}"
     cwd.mkdir()
-    command = [sys.executable, "-m", "punie", *overrides, "runtime.isolation=process"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    punie(*overrides, "runtime.isolation=process", cwd=cwd)
     found = {}
     for path in cwd.glob("outputs/store/*/*/manifest.json"):
         manifest = json.loads(path.read_text())
@@ -102,30 +74,33 @@ def measure(work: Path, name: str, shape: tuple[int, int] | None, batch: int) ->
         ),
         "all artifacts, disk": (needed, disk),
     }
-    label = f"{name}, {sizes.parameters / 1e6:.0f} M, batch {batch}"
-    return [
-        [label, what, f"{estimate / 1e6:.0f}", f"{measured / 1e6:.0f}", f"{estimate / measured:.2f}"]
-        for what, (estimate, measured) in pairs.items()
-    ]
+    for what, (estimate, measured) in pairs.items():
+        label = f"{what}, {name}, {sizes.parameters / 1e6:.0f} M, batch {batch}: estimated and measured"
+        yield Row(
+            label,
+            [estimate / 1e6],
+            "MB",
+            [measured / 1e6],
+            "the same run, measured",
+            at_least=0.75,
+            at_most=1.25,
+        )
 
 
-def main() -> None:
+def measure(names: list[str], batches: list[int]) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="punie-memory-") as scratch:
+        work = Path(scratch)
+        longest_rows(work / "data")
+        for name in names:
+            for batch in batches:
+                yield from one(work, name, WIDTHS[name], batch)
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4], help="lora.batch_size")
+    parser.add_argument("--models", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="punie-memory-") as scratch:
-        work = Path(scratch)
-        longest_rows(work / "data")
-        for name, shape in WIDTHS.items():
-            for batch in arguments.batches:
-                rows += measure(work, name, shape, batch)
-                print(rows[-3], file=sys.stderr)
-    headers = ["model", "what", "estimate, MB", "measured, MB", "ratio (aim: 0.75 to 1.25)"]
-    print(tabulate(rows, headers, "github", disable_numparse=True))
-
-
-if __name__ == "__main__":
-    main()
+    report(measure(arguments.models, arguments.batches))

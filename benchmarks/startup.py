@@ -1,51 +1,45 @@
-"""How long looking takes: help, config and plan against the time of importing Hydra, and a reused run.
+"""How long looking takes: help, config and plan against importing Hydra; a reused run, and a diff of two.
 
 python benchmarks/startup.py
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
-from tabulate import tabulate
+from figures import Row, punie, report, run
 
 RUNS = 7
-CLAIM = 2.5
 COMMANDS = {
-    "import hydra": ["-c", "import hydra"],
-    "--help": ["-m", "punie", "--help"],
-    "--cfg job": ["-m", "punie", "--cfg", "job"],
-    "plan": ["-m", "punie", "plan"],
-    "plan +phase=45": ["-m", "punie", "plan", "+phase=45", "model=tiny"],
+    "--help": ("--help",),
+    "--cfg job": ("--cfg", "job"),
+    "plan": ("plan",),
+    "plan +phase=45": ("plan", "+phase=45", "model=tiny"),
 }
-QUICK = ["lora.iters=4", "lora.save_every=4", "lora.val_batches=1", "eval.max_tokens=8"]
+REUSED = ("lora.iters=4", "lora.save_every=4", "lora.val_batches=1", "eval.max_tokens=8")
 
 
-def seconds(command: list[str], folder: str) -> float:
-    """Wall-clock time of one process."""
-    clock = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=folder)
-    return time.perf_counter() - clock
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        run = ["-m", "punie", *QUICK]
-        seconds(run, folder)
-        times: dict[str, list[float]] = {name: [] for name in [*COMMANDS, "a run, all reused"]}
+def measure() -> Iterator[Row]:
+    times: dict[str, list[float]] = {name: [] for name in ["hydra", *COMMANDS, "reused", "diff"]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed in (0, 1):
+            punie(*REUSED, f"eval.seed={seed}", cwd=folder)
+        runs = sorted((folder / "outputs/runs/tiny").iterdir())
         for _ in range(RUNS):
-            for name, command in [*COMMANDS.items(), ("a run, all reused", run)]:
-                times[name].append(seconds(command, folder))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    hydra = medians["import hydra"]
-    rows = [[name, f"{median:.2f}", f"{median / hydra:.1f}"] for name, median in medians.items()]
-    print(tabulate(rows, ["command", "seconds", "times import hydra"], tablefmt="github"))
-    print(f"\nclaimed: --help, --cfg job and plan at most {CLAIM}; medians of {RUNS} runs in turn")
+            times["hydra"].append(run(sys.executable, "-c", "import hydra").seconds)
+            for name, words in {**COMMANDS, "reused": (*REUSED, "eval.seed=0")}.items():
+                times[name].append(punie(*words, cwd=folder).seconds)
+            times["diff"].append(punie("diff", *runs, code=1).seconds)  # they differ
+    for name in COMMANDS:
+        peer, command = times["hydra"], 'python -c "import hydra"'
+        yield Row(f"`python -m punie {name}`", times[name], "s", peer, command, at_most=2.5)
+    yield Row("a run of which everything is reused", times["reused"], "s", at_most=2)
+    yield Row("`punie diff` of two runs", times["diff"], "s", at_most=1)
 
 
 if __name__ == "__main__":
-    main()
+    report(measure())

@@ -1,21 +1,22 @@
 """How long a summary takes, for 1,000 and 10,000 generated runs, with the memory it needs.
 
-python benchmarks/summarize.py
+python benchmarks/summarize.py                 both (ten minutes, most of it for writing the runs)
+python benchmarks/summarize.py --runs 1000     the smaller
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tabulate import tabulate
+from figures import Row, report, run
 
 from punie.config.compose import compose
 
@@ -25,14 +26,14 @@ SEEDS = 25
 TEMPERATURES = (0.0, 0.2, 0.5, 0.7)
 TOKENS = 40
 SUITE = Path(__file__).parents[1] / "data" / "suites" / "core27.jsonl"
-MEASURED = """
-import resource, sys
+LIGHT = """
+import sys
 from punie.__main__ import main
 code = main(sys.argv[1:])
 heavy = sorted({"mlx", "transformers"} & set(sys.modules))
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(f"{used.ru_utime + used.ru_stime:.1f}", used.ru_maxrss // 1024, code, *heavy, file=sys.stderr)
+sys.exit(f"imported {heavy}" if heavy else code)
 """
+"""The front door; it fails where it imports what a summary has no use for."""
 
 
 def generate(folder: Path, count: int) -> None:
@@ -93,29 +94,24 @@ def results(number: int, rows: list[dict[str, Any]], temperature: float) -> dict
     }
 
 
-def main() -> None:
-    rows = []
-    for count, claim in CLAIMS.items():
+def measure(counts: list[int], rounds: int) -> Iterator[Row]:
+    for count in counts:
         with tempfile.TemporaryDirectory(prefix="punie-summarize-") as name:
             folder = Path(name)
             generate(folder, count)
             for words in ("simple", "html"):
-                command = ["summarize", str(folder), "--format", words, "--out", str(folder / "summary")]
-                clock = time.perf_counter()
-                done = subprocess.run(
-                    [sys.executable, "-c", MEASURED, *command], capture_output=True, text=True
-                )
-                seconds = time.perf_counter() - clock
-                processor, memory, *rest = done.stderr.split()
-                assert rest == ["0"], done.stderr  # its exit code, and neither mlx nor transformers
-                size = (folder / "summary").stat().st_size
-                rows.append(
-                    [f"{count:,}", words, f"{seconds:.1f}", claim, processor, memory, f"{size / 1e6:.1f}"]
-                )
-    print(
-        tabulate(rows, ["runs", "format", "seconds", "claimed", "CPU s", "peak MiB", "MB written"], "github")
-    )
+                command = ("summarize", folder, "--format", words, "--out", folder / "summary")
+                done = [run(sys.executable, "-c", LIGHT, *command) for _ in range(rounds)]
+                what = f"`punie summarize --format {words}`, {count:,} runs"
+                yield Row(what, [each.seconds for each in done], "s", at_most=CLAIMS.get(count))
+                yield Row(f"{what}: peak memory", [each.memory for each in done], "MB")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, nargs="+", default=list(CLAIMS), help="how many to summarize")
+    parser.add_argument("--rounds", type=int, default=3, help="of each command (default: %(default)s)")
+    arguments = parser.parse_args()
+    report(measure(arguments.runs, arguments.rounds))

@@ -4,8 +4,8 @@
     python benchmarks/sweep.py --seeds 2 --temperatures 2 --iters 20 --loop 1 --kills 1 --plan 100
 
 The loop is what the published shell scripts do for each job: ``mlx_lm lora``, ``fuse``, ``convert``, then
-a server asked for one answer after the other. It gets the same BLAS, one thread, and a float32 base.
-``--loop N`` runs N of its jobs and multiplies; the ratio says so. The kills are of a smaller sweep: 3 seeds,
+a server asked for one answer after the other. It gets the same BLAS, one thread, and float32 weights.
+``--loop N`` runs N of its jobs and multiplies; the row says so. The kills are of a smaller sweep: 3 seeds,
 2 temperatures, 60 iterations.
 """
 
@@ -17,44 +17,26 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import models
+from figures import Row, punie, report, run, shown
 from tabulate import tabulate
 
+from punie.evals.serve import serve
 from punie.paths import resource
 from punie.tools import registry
 
 WAIT = 0.3
 """Seconds that looking up an artifact never takes: a longer look was a wait for another job's lock."""
-THEIRS = """
-import runpy, sys
-from punie.backend import blas
-blas.activate()
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
-FLOAT32 = """
-import json, shutil, sys
-from pathlib import Path
-from punie.backend import blas
-blas.activate()
-import mlx.core as mx
-from mlx_lm.utils import load_model, save_config, save_model
-source, out = map(Path, sys.argv[1:])
-shutil.copytree(source, out)
-model, config = load_model(source)
-model.set_dtype(mx.float32)
-save_model(out, model)
-save_config(config | {"torch_dtype": "float32"}, out / "config.json")
-"""
+PEER = (sys.executable, Path(__file__).with_name("peer.py"), "--openblas")
 
 
 class Folder:
@@ -66,14 +48,12 @@ class Folder:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Begin a command in a process group of its own."""
-        return quietly([sys.executable, "-m", "punie", *arguments], cwd=self.path)
+        null, command = subprocess.DEVNULL, [sys.executable, "-m", "punie", *arguments]
+        return subprocess.Popen(command, cwd=self.path, start_new_session=True, stdout=null, stderr=null)
 
     def run(self, *arguments: str) -> float:
         """Seconds that a command took."""
-        clock = time.perf_counter()
-        if code := self.start(*arguments).wait():
-            raise SystemExit(f"punie {' '.join(arguments)} ended with {code} in {self.path}")
-        return time.perf_counter() - clock
+        return punie(*arguments, cwd=self.path).seconds
 
     @property
     def sweep(self) -> Path:
@@ -96,91 +76,63 @@ class Folder:
         return {manifest["key"]: manifest for manifest in manifests}
 
 
-def quietly(command: list[str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a process that prints nothing, in a group of its own."""
-    null = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=cwd, start_new_session=True, stdout=null, stderr=null)
+def published(scratch: Path, base: Path, seed: int, iters: int) -> tuple[list[list[object]], Path]:
+    """What the published scripts call before they evaluate, and the model that comes of it."""
+    adapter, fused, model = (scratch / name for name in ("adapter", "fused", "model"))
+    lora = [
+        *PEER, "mlx_lm.lora", "--train", "--model", base, "--data", resource("data/code_mode"),
+        "--seed", seed, "--iters", iters, "--num-layers", 4, "--batch-size", 4, "--learning-rate", 3e-4,
+        "--mask-prompt", "--steps-per-eval", 50, "--val-batches", 10, "--save-every", iters,
+        "--adapter-path", adapter,
+    ]  # fmt: skip
+    fuse = [*PEER, "mlx_lm.fuse", "--model", base, "--adapter-path", adapter, "--save-path", fused]
+    convert = [*PEER, "mlx_lm.convert", "--hf-path", fused, "--mlx-path", model, "-q", "--q-bits", 5,
+               "--q-group-size", 64]  # fmt: skip
+    return [lora, fuse, convert], model
 
 
-def shell_loop(scratch: Path, jobs: list[tuple[int, float]], iters: int) -> float:
-    """Seconds of the published commands for these jobs, one after the other."""
-    base = scratch / "float32"
-    subprocess.run([sys.executable, "-c", FLOAT32, str(resource("data/models/tiny")), str(base)], check=True)
+def shell_loop(scratch: Path, jobs: list[tuple[int, float]], iters: int) -> tuple[list[float], str]:
+    """Seconds of each job of the loop, and its commands."""
+    base = models.write(scratch / "float32", "--float32")
     prompts = [json.loads(line) for line in resource("data/suites/core27.jsonl").read_text().splitlines()]
-    clock = time.perf_counter()
+    found, commands = [], []
     for number, (seed, temperature) in enumerate(jobs):
-        adapter, fused, model = (scratch / f"{number}-{name}" for name in ("adapter", "fused", "model"))
-        theirs(
-            "mlx_lm.lora", "--train", "--model", base, "--data", resource("data/code_mode"), "--seed", seed,
-            "--iters", iters, "--num-layers", 4, "--batch-size", 4, "--learning-rate", 3e-4, "--mask-prompt",
-            "--steps-per-eval", 50, "--val-batches", 10, "--save-every", iters, "--adapter-path", adapter,
-        )  # fmt: skip
-        theirs("mlx_lm.fuse", "--model", base, "--adapter-path", adapter, "--save-path", fused)
-        theirs(
-            "mlx_lm.convert",
-            "--hf-path",
-            fused,
-            "--mlx-path",
-            model,
-            "-q",
-            "--q-bits",
-            5,
-            "--q-group-size",
-            64,
-        )
-        ask(model, prompts, temperature)
-        for folder in (adapter, fused, model):
-            shutil.rmtree(folder)
-    return time.perf_counter() - clock
+        folder = scratch / f"loop{number}"
+        folder.mkdir()
+        commands, model = published(folder, base, seed, iters)
+        clock = time.perf_counter()
+        for command in commands:
+            run(*command)
+        with serve(model, log=folder / "server.log", float32=True, threads=1) as server:
+            ask(server.url, prompts, temperature)
+        found.append(time.perf_counter() - clock)
+        shutil.rmtree(folder)
+    served = [
+        sys.executable,
+        "-m",
+        "punie.backend.server_main",
+        "--float32",
+        "--threads",
+        1,
+        "--model",
+        model,
+    ]
+    return found, "\n".join(shown(each, folder, scratch) for each in [*commands, served])
 
 
-def theirs(module: str, *arguments: object) -> None:
-    """One of mlx-lm's own commands, on punie's BLAS."""
-    command = [sys.executable, "-c", THEIRS, module, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{module} failed:\n{done.stderr}")
+def ask(url: str, prompts: list[dict[str, Any]], temperature: float) -> None:
+    """Put every prompt to a server, one after the other."""
+    for item in prompts:
+        system = {"role": "system", "content": registry.system_prompt()}
+        body = {
+            "messages": [system, {"role": "user", "content": item["prompt"]}],
+            "temperature": temperature,
+            "max_tokens": item.get("max_tokens") or 256,
+        }
+        httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=300).raise_for_status()
 
 
-def ask(model: Path, prompts: list[dict[str, Any]], temperature: float) -> None:
-    """Start a server, put every prompt to it, and end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = [sys.executable, "-c", THEIRS, "mlx_lm.server", "--model", str(model), "--port", port]
-    with quietly(command) as server:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/v1/models", server)
-            for item in prompts:
-                system = {"role": "system", "content": registry.system_prompt()}
-                body = {
-                    "messages": [system, {"role": "user", "content": item["prompt"]}],
-                    "temperature": temperature,
-                    "max_tokens": item.get("max_tokens") or 256,
-                }
-                request = urllib.request.Request(
-                    f"http://127.0.0.1:{port}/v1/chat/completions",
-                    json.dumps(body).encode(),
-                    {"Content-Type": "application/json"},
-                )
-                with urllib.request.urlopen(request, timeout=300) as answer:
-                    json.load(answer)
-        finally:
-            server.terminate()
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    while server.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit(f"the server ended with {server.returncode}")
-
-
-def killed(scratch: Path, times: int) -> list[list[str]]:
+def killed(scratch: Path, times: int) -> Iterator[Row]:
     """Kill the whole process group at random moments, each time from an empty store, then resume."""
     command = ["-m", "seed=0,1,2", "eval.temperature=0.0,0.7", "lora.iters=60", "lora.save_every=20"]
     undisturbed = Folder(scratch / "undisturbed")
@@ -200,13 +152,65 @@ def killed(scratch: Path, times: int) -> list[list[str]]:
         folder.run("resume", str(folder.sweep))
         after = folder.stored("train")
         again = sum(manifest["created"] != after[key]["created"] for key, manifest in before.items())
-        same = "same" if folder.summary()["digest"] == digest else "ANOTHER"
-        rows.append([f"{moment:.1f} s", str(len(before)), str(again), same])
+        rows.append([moment, len(before), again, folder.summary()["digest"] == digest])
         shutil.rmtree(folder.path)
-    return rows
+    print(
+        tabulate(rows, ["killed after, s", "trainings finished", "trained twice", "same summary"], "github")
+    )
+    what = "`kill -9` of a sweep, then `resume`"
+    yield Row(f"{what}: the same summary", [sum(row[3] for row in rows)], f"of {times}", at_least=times)
+    yield Row(f"{what}: finished trainings trained again", [sum(row[2] for row in rows)], at_most=0)
 
 
-def main() -> None:
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    seeds = [0, 1, 2, 3, 42][: arguments.seeds] + list(range(100, 95 + arguments.seeds))
+    temperatures = [0.0, 0.2, 0.5, 0.7][: arguments.temperatures]
+    jobs = [(seed, temperature) for seed in seeds for temperature in temperatures]
+    command = [
+        "-m", f"seed={','.join(map(str, seeds))}", f"eval.temperature={','.join(map(str, temperatures))}",
+        f"lora.iters={arguments.iters}", f"lora.save_every={arguments.iters}", "runtime.threads=1",
+    ]  # fmt: skip
+    asked = f"{len(seeds)} seeds × {len(temperatures)} temperatures, {arguments.iters} iterations"
+    with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
+        scratch = Path(name)
+        one = Folder(scratch / "one")
+        seconds = one.run(*command)
+        counts = [len(one.stored(stage)) for stage in ("train", "quantize", "evaluate")]
+        print(f"{asked}: {counts} trainings, quantizations, evaluations", flush=True)
+        needed = 2 * len(seeds) + len(jobs)
+        what = f"trainings, quantizations and evaluations of {asked}"
+        yield Row(what, [sum(counts)], at_least=needed, at_most=needed)
+        own = [manifest["seconds"] for manifest in one.stored().values()]
+        what, peer = "wall time of the sweep over its stages' own", "the stages' own times, added"
+        yield Row(what, [seconds], "s", [sum(own)], peer, at_most=1.1)
+        again = one.run(*command)
+        startup = one.run("-m", "seed=0", "eval.temperature=0.0", *command[3:])
+        each = (again - startup) / max(1, len(jobs) - 1)
+        yield Row("beyond its stages, for each job", [each], "s", at_most=0.2)
+
+        two = Folder(scratch / "two")
+        both = two.run(*command, "hydra/launcher=workers", "hydra.launcher.n_jobs=2")
+        peer = "the same with one worker"
+        yield Row("two workers, one thread each, against one", [both], "s", [seconds], peer, at_least=1.5)
+        waits = sum(stage["reused"] and stage["seconds"] > WAIT for stage in two.stages())
+        yield Row("waits of the two for each other's lock", [waits], at_most=0)
+
+        grid = (f"seed=range({arguments.plan // 4})", "eval.temperature=0.0,0.2,0.5,0.7")
+        taken = Folder(scratch / "plan").run("plan", "-m", *grid)
+        yield Row(f"`punie plan -m`, {arguments.plan // 4 * 4:,} jobs", [taken], "s", at_most=60)
+
+        if count := len(jobs) if arguments.loop is None else min(arguments.loop, len(jobs)):
+            loop, peer = shell_loop(scratch, jobs[:count], arguments.iters)
+            what = f"the sweep of {len(jobs)} jobs against the published commands in a loop"
+            if count < len(jobs):
+                what += f" ({count} of its jobs run, each counted {len(jobs) / count:g} times)"
+            whole = [sum(loop)] if count == len(jobs) else [each * len(jobs) for each in loop]
+            yield Row(what, [seconds], "s", whole, peer, at_least=5)
+        if arguments.kills:
+            yield from killed(scratch, arguments.kills)
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -217,68 +221,4 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--plan", type=int, default=1000, help="jobs of the large plan")
     parser.add_argument("--dir", type=Path, help="where to work (default: a temporary folder)")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.dir) as scratch:
-        measure(Path(scratch), arguments)
-
-
-def measure(scratch: Path, arguments: argparse.Namespace) -> None:
-    """Run everything, and print each figure as it is known."""
-    seeds = [0, 1, 2, 3, 42][: arguments.seeds] + list(range(100, 95 + arguments.seeds))
-    temperatures = [0.0, 0.2, 0.5, 0.7][: arguments.temperatures]
-    jobs = [(seed, temperature) for seed in seeds for temperature in temperatures]
-    command = [
-        "-m", f"seed={','.join(map(str, seeds))}", f"eval.temperature={','.join(map(str, temperatures))}",
-        f"lora.iters={arguments.iters}", f"lora.save_every={arguments.iters}",
-    ]  # fmt: skip
-    rows: list[list[str]] = []
-
-    def tell(what: str, figure: str, aim: str) -> None:
-        rows.append([what, figure, aim])
-        print(f"{what}: {figure}", flush=True)
-
-    one = Folder(scratch / "one")
-    seconds = one.run(*command)
-    counts = [len(one.stored(stage)) for stage in ("train", "quantize", "evaluate")]
-    expected = [len(seeds), len(seeds), len(jobs)]
-    tell("trainings, quantizations, evaluations", " ".join(map(str, counts)), " ".join(map(str, expected)))
-    own = sum(manifest["seconds"] for manifest in one.stored().values())
-    tell("wall time over the stages' own", f"{seconds:.1f} s / {own:.1f} s = {seconds / own:.2f}", "1.10")
-    again = one.run(*command)
-    startup = one.run("-m", "seed=0", "eval.temperature=0.0", *command[3:])
-    each = (again - startup) / max(1, len(jobs) - 1)
-    tell("beyond its stages, for each job", f"{each:.3f} s", "0.2 s")
-
-    two = Folder(scratch / "two")
-    workers = ("hydra/launcher=workers", "hydra.launcher.n_jobs=2", "runtime.threads=1")
-    single = Folder(scratch / "single")
-    alone = single.run(*command, "runtime.threads=1")
-    both = two.run(*command, *workers)
-    tell("two workers over one", f"{alone:.1f} s / {both:.1f} s = {alone / both:.2f}", "1.50")
-    waits = sum(stage["reused"] and stage["seconds"] > WAIT for stage in two.stages())
-    tell("waits for another job's lock", str(waits), "0")
-
-    clock = time.perf_counter()
-    Folder(scratch / "plan").run("plan", "-m", f"seed=range({(arguments.plan + 3) // 4})",
-                                 "eval.temperature=0.0,0.2,0.5,0.7")  # fmt: skip
-    tell(f"planning {arguments.plan} jobs", f"{time.perf_counter() - clock:.1f} s", "60 s")
-
-    count = len(jobs) if arguments.loop is None else min(arguments.loop, len(jobs))
-    if count:
-        loop = shell_loop(scratch, jobs[:count], arguments.iters) * len(jobs) / count
-        said = "" if count == len(jobs) else f" ({count} of {len(jobs)} jobs run)"
-        tell(
-            "the shell loop over the sweep",
-            f"{loop:.0f} s / {seconds:.0f} s = {loop / seconds:.1f}{said}",
-            "5",
-        )
-
-    print("\n" + tabulate(rows, ["", "found", "aim"], disable_numparse=True))
-    if arguments.kills:
-        found = killed(scratch, arguments.kills)
-        headers = ["killed after", "trainings finished", "trained twice", "summary"]
-        print("\n" + tabulate(found, headers, disable_numparse=True))
-
-
-if __name__ == "__main__":
-    main()
+    report(measure(parser.parse_args()))

@@ -1,7 +1,7 @@
 """What the embedded models do, before and after fine-tuning: the figures of docs/tiny-models.md.
 
-python benchmarks/tiny.py                    both models
-python benchmarks/tiny.py tiny               one of them
+    python benchmarks/tiny.py                    both models (half an hour)
+    python benchmarks/tiny.py tiny --seeds 0     one of them, with one training (five minutes)
 
 Every run starts from an empty store, so the time of the first is that of a fresh clone.
 """
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import figures
+from figures import Row, report
 
 SEEDS = (0, 1, 2, 3, 42)
 TEMPERATURES = (0.0, 1.0)
@@ -46,14 +46,11 @@ class Run:
 
 def punie(store: Path, *overrides: str) -> Run:
     """Run the front door and read what it left."""
-    command = [sys.executable, "-m", "punie", f"store.dir={store}", *overrides]
-    began = time.perf_counter()
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    seconds = time.perf_counter() - began
-    line = next(line for line in process.stdout.splitlines() if line.startswith("run directory: "))
-    folder = Path(line.removeprefix("run directory: "))
+    done = figures.punie(f"store.dir={store}", *overrides, cwd=store)
+    line = next(line for line in done.out.splitlines() if line.startswith("run directory: "))
+    folder = store / line.removeprefix("run directory: ")
     samples = [json.loads(row) for row in (folder / "samples.jsonl").read_text("utf-8").splitlines()]
-    return Run(json.loads((folder / "results.json").read_text("utf-8")), samples, seconds)
+    return Run(json.loads((folder / "results.json").read_text("utf-8")), samples, done.seconds)
 
 
 def named(run: Run, suite: Path) -> float:
@@ -79,8 +76,9 @@ def difference(first: Sequence[Run], second: Sequence[Run], score: str) -> tuple
     return statistics.mean(by_prompt), statistics.stdev(by_prompt) / len(by_prompt) ** 0.5
 
 
-def measure(model: str, store: Path) -> None:
-    """Print one model's tables."""
+def measure(model: str, store: Path, seeds: Sequence[int]) -> Iterator[Row]:
+    """Print one model's tables; a row for each figure that was asked for."""
+    asked = model == "tiny"
     suites = Path(__file__).resolve().parent.parent / "data/suites"
     print(f"\n## {model}\n\n| base, temperature 0 | wrapper | tool named | keyword | strict |")
     print("|---|---:|---:|---:|---:|")
@@ -91,8 +89,12 @@ def measure(model: str, store: Path) -> None:
         print(
             f"| {suite} | {rate:.1%} | {share:.1%} | {run.mean('keyword'):.3f} | {run.mean('strict'):.3f} |"
         )
+        if suite == "core27":
+            yield Row(f"base {model}, core27 at 0: wrapper", [100 * rate], "%", at_most=5)
+            what = f"base {model}, core27 at 0: right tool named"
+            yield Row(what, [100 * share], "%", at_least=85 if asked else None)
     runs: dict[tuple[str, float], list[Run]] = {}
-    for seed in SEEDS:
+    for seed in seeds:
         for suite in ("core27", "wide270"):
             for temperature in TEMPERATURES:
                 options = (
@@ -102,7 +104,15 @@ def measure(model: str, store: Path) -> None:
                     f"eval.temperature={temperature}",
                 )
                 runs.setdefault((suite, temperature), []).append(punie(store, "+phase=43a", *options))
-    print(f"\n`+phase=43a model={model}` from an empty store: {runs['core27', 0.0][0].seconds:.0f} s\n")
+    first = runs["core27", 0.0]
+    print(f"\n`+phase=43a model={model}` from an empty store: {first[0].seconds:.0f} s\n")
+    what = f"`python -m punie +phase=43a model={model}` from an empty store"
+    yield Row(what, [first[0].seconds], "s", at_most=120)
+    good = sum(run.mean("keyword") >= 0.8 for run in first)
+    what = f"{model}, core27 at 0: seeds with a keyword score of 0.80 and more"
+    yield Row(what, [good], f"of {len(seeds)}", at_least=3 if asked and len(seeds) == len(SEEDS) else None)
+    if len(seeds) == 1:
+        return
     for suite in ("core27", "wide270"):
         print(
             f"| {suite}, seed | keyword at 0.0 | at 1.0 | strict at 0.0 | at 1.0 |\n|---|---:|---:|---:|---:|"
@@ -112,7 +122,7 @@ def measure(model: str, store: Path) -> None:
             for score in ("keyword", "strict")
             for temperature in TEMPERATURES
         }
-        for row, seed in enumerate(SEEDS):
+        for row, seed in enumerate(seeds):
             print(f"| {seed} | {' | '.join(f'{values[row]:.3f}' for values in cells.values())} |")
         print(f"| mean | {' | '.join(f'{statistics.mean(v):.3f}' for v in cells.values())} |")
         print(
@@ -121,19 +131,24 @@ def measure(model: str, store: Path) -> None:
         for score in ("keyword", "strict"):
             mean, error = difference(runs[suite, 0.0], runs[suite, 1.0], score)
             print(f"\n{suite}, {score} at 0.0 above that at 1.0: {mean:+.3f} ± {error:.3f} (standard error)")
+            if score == "keyword":
+                what = f"{model}, {suite}: keyword score at 0 above that at 1, over its standard error"
+                peer = "the standard error of the mean difference of prompts"
+                yield Row(what, [mean], "", [error], peer, at_least=1 if asked else None)
         print()
 
 
-def main() -> None:
-    """Measure the models named on the command line."""
+def measure_all(models: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
+    for model in models:
+        with tempfile.TemporaryDirectory() as store:
+            yield from measure(model, Path(store), seeds)
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", default=["tiny", "tiny_dense"])
-    for model in parser.parse_args().models:
-        with tempfile.TemporaryDirectory() as store:
-            measure(model, Path(store))
-
-
-if __name__ == "__main__":
-    main()
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    arguments = parser.parse_args()
+    report(measure_all(arguments.models, arguments.seeds))
