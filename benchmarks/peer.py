@@ -20,6 +20,9 @@ def main() -> None:
         from punie.backend import blas
 
         blas.activate()
+        import mlx.core as mx
+
+        mx.enable_compile()  # as in mlx-lm's own process: only the BLAS differs
     from mlx_lm.tuner import callbacks  # after the BLAS: it imports mlx
 
     class Told(callbacks.TrainingCallback):

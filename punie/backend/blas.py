@@ -1,4 +1,4 @@
-"""MLX's CPU backend as punie uses it, put in place before mlx is imported: an optimised BLAS, no compiler.
+"""MLX's CPU backend as punie has it: an optimised BLAS, in place before mlx is imported, and no compiler.
 
 MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150.
 The dynamic linker resolves a symbol to the first global definition it meets, so a library that defines
@@ -56,7 +56,7 @@ class Blas:
 def activate(enabled: bool = True) -> Blas:
     """Load an optimised BLAS once, before mlx. Safe to call again: the first call decides.
 
-    It starts with one thread; ``set_threads`` gives a large model more.
+    It starts with one thread; ``set_threads`` gives a large model more. On a CPU, MLX compiles nothing.
 
     Args:
         enabled: False leaves MLX's own BLAS in place (``runtime.blas=false``).
@@ -67,10 +67,12 @@ def activate(enabled: bool = True) -> Blas:
     global _active, _enabled
     if _active is None:
         _enabled = enabled
-        if device_kind() == "cpu":
-            os.environ["MLX_DISABLE_COMPILE"] = "1"  # read when MLX first wants to compile
         _active = _activate(enabled)
         set_threads(0)
+        if device_kind() == "cpu":
+            import mlx.core as mx  # the BLAS is there
+
+            mx.disable_compile()
         log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
     return _active
 
