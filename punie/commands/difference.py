@@ -190,7 +190,7 @@ def _reason(change: StageChange) -> str:
 
 
 def _comparison(scores: Comparison, outputs: bool) -> Iterator[str]:
-    from punie.evals.power import minimum_detectable_effect, prompts_paired
+    from punie.evals.power import reach, reach_in_words
 
     rows, notes = [], []
     for name, test in scores.paired.items():
@@ -199,13 +199,7 @@ def _comparison(scores: Comparison, outputs: bool) -> Iterator[str]:
         row = [name, f"{mean_a:.3f}", f"{mean_b:.3f}", f"{gap.estimate:+.3f}"]
         row += [f"{gap.low:+.3f} to {gap.high:+.3f}", f"{test.p_value:.3f}"]
         rows.append([*row, f"{test.up} / {test.down} / {test.unchanged}"])
-        if test.discordance and gap.estimate:
-            seen = minimum_detectable_effect(count, test.discordance)
-            needed = prompts_paired(gap.estimate, test.discordance)
-            notes.append(
-                f"{name}: {count} prompts that change as much as these show a difference from {seen:.2f} on; "
-                f"one of {abs(gap.estimate):.3f} takes {needed:,}."
-            )
+        notes.append(f"{name}: {reach_in_words(count, gap.estimate, reach(test)[0])}.")
     head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]
     if scores.left_out:
         notes.append(f"Left out, for want of an answer in A or B: {_visible(', '.join(scores.left_out))}.")
@@ -263,10 +257,16 @@ def _scores_json(scores: Comparison | str | None, outputs: bool) -> dict[str, An
     if not outputs:
         for prompt in changed:
             del prompt["outputs"]
+    from punie.evals.power import reach
+
     means: Mapping[str, tuple[float, float]] = scores.means
     return {
         "scores": {
-            name: {"a": means[name][0], "b": means[name][1], **dataclasses.asdict(test)}
+            name: {
+                **dict(zip("ab", means[name], strict=True)),
+                **dataclasses.asdict(test),
+                **dict(zip(("detectable", "needed"), reach(test), strict=True)),
+            }
             for name, test in scores.paired.items()
         },
         "not_compared": None,

@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path | None = arguments.out
     if out is not None and not out.absolute().parent.is_dir():
         raise PunieError("There is no such folder.", where=out.parent, next_step="make it, or name another")
+    if out is not None and out.is_dir():
+        raise PunieError("This is a folder.", where=out, expected="a file, as in --out summary.html")
     summary = summarize(
         arguments.places,
         by=[key.strip() for key in arguments.by.split(",")] if arguments.by else (),
@@ -73,5 +75,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(page, end="")
     if out is None and not whole:
         again = shlex.join(["punie", "summarize", *map(str, arguments.places)])
-        print(f"\nnext: {again} --format html --out summary.html")
+        print(f"\nas a page: {again} --format html --out summary.html")
     return 1 if summary.unread else 0

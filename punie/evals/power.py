@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from punie.evals.statistics import Z95
+from punie.evals.statistics import Z95, Paired
+
+_ROUNDING = 1e-9
 
 
 def minimum_detectable_effect(
@@ -35,6 +37,39 @@ def prompts_paired(effect: float, discordance: float, *, power: float = 0.8, alp
     if effect == 0:
         raise ValueError("no number of prompts shows a difference of 0")
     return max(1, math.ceil(discordance * (_reach(power, alpha) / effect) ** 2))
+
+
+def reach(test: Paired) -> tuple[float | None, int | None]:
+    """What belongs beside every comparison: how small a difference it shows, and the prompts this one takes.
+
+    Args:
+        test: The comparison.
+
+    Returns:
+        ``minimum_detectable_effect`` of its prompts, None if not one of them changed; and
+        ``prompts_paired`` for the difference seen, None if there is none.
+    """
+    if not test.discordance:
+        return None, None
+    gap = test.difference.estimate
+    detectable = minimum_detectable_effect(len(test.differences), test.discordance)
+    return detectable, prompts_paired(gap, test.discordance) if abs(gap) > _ROUNDING else None
+
+
+def reach_in_words(prompts: int, difference: float, detectable: float | None) -> str:
+    """A clause on :func:`reach`, for the figures of a comparison wherever they are kept.
+
+    Args:
+        prompts: Prompts compared.
+        difference: The one seen.
+        detectable: As :func:`reach` gives it.
+    """
+    if detectable is None:
+        return f"not one of {prompts} prompts changed"
+    words = f"{prompts} prompts that change as much as these show a difference from {detectable:.2f} on"
+    # The prompts needed fall with the square of the difference.
+    needed = math.ceil(prompts * (detectable / difference) ** 2) if abs(difference) > _ROUNDING else 0
+    return f"{words}; one of {abs(difference):.3f} takes {needed:,}" if needed > prompts else words
 
 
 def prompts_to_exclude(rate: float, threshold: float) -> int:

@@ -13,6 +13,8 @@ import jinja2
 from markupsafe import Markup
 from tabulate import tabulate
 
+from punie.evals.power import prompts_to_exclude, reach_in_words
+from punie.evals.statistics import wilson
 from punie.reports.answers import MARKS, answers
 from punie.reports.plots import category_scores, lock_curves, loss_curves, truncation_name
 from punie.reports.text import cell, code, fence, inline, visible, visible_html
@@ -108,8 +110,29 @@ def paired_sentence(pair: Mapping[str, Any]) -> str:
         f"{pair['score']}, {pair['before']} → {pair['after']}: {pair['difference']:+.3f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, "
         f"sign-flip p = {pair['p_value']:.2g}); {len(pair['up'])} of {pair['prompts']} prompts up, "
-        f"{len(pair['down'])} down"
+        f"{len(pair['down'])} down; {reach_in_words(pair['prompts'], pair['difference'], pair['detectable'])}"
     )
+
+
+def baseline_sentence(results: Mapping[str, Any], phase: Mapping[str, Any] | None) -> str | None:
+    """How the overall score stands to the published one, whose answers nobody has: no test pairs the two.
+
+    None without a baseline or a score.
+    """
+    baseline = (phase or {}).get("baseline") or {}
+    published, score = baseline.get("overall"), (phase or {}).get("score")
+    found = results["scores"][score]["overall"] if score else {"mean": None}
+    if published is None or found["mean"] is None:
+        return None
+    prompts = found["n"] // results["sampling"]["repeats"]
+    low, high = wilson(found["mean"], prompts)
+    gap = found["mean"] - published
+    words = f"{score} {found['mean']:.3f} is {gap:+.3f} from the baseline {published:.3f} ({baseline['source']})"
+    reached = f"the 95 % interval of {prompts} prompts, {low:.2f} to {high:.2f}, "
+    if not low <= published <= high:
+        return f"{words}; {reached}leaves it out"
+    needed = f": {prompts_to_exclude(found['mean'], published):,} prompts would tell" if gap else ""
+    return f"{words}; {reached}holds it, so the two may be the same{needed}"
 
 
 def uncompared(results: Mapping[str, Any]) -> list[str]:
@@ -145,7 +168,7 @@ def html(facts: Facts) -> str:
         "report.html.jinja",
         facts,
         autoescape=True,
-        style=Markup((_TEMPLATES / "report.css").read_text("utf-8")),  # noqa: S704 - our own
+        style=page_style(),
         script=Markup(script),  # noqa: S704 - our own
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         marks=MARKS,
@@ -176,10 +199,16 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             checkpoints=_checkpoints(facts),
             lock_sentence=lock_sentence,
             paired_sentence=paired_sentence,
+            baseline_sentence=baseline_sentence(facts.results, facts.phase),
             uncompared=uncompared(facts.results),
             **more,
         )
     )
+
+
+def page_style() -> Markup:
+    """The style sheet of every page, to stand in it."""
+    return Markup((_TEMPLATES / "report.css").read_text("utf-8"))  # noqa: S704 - our own
 
 
 def environment(*, autoescape: bool) -> jinja2.Environment:
@@ -210,6 +239,7 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         "code": code,
         "inline": inline,
         "truncation": truncation_name,
+        "capital": lambda words: words[:1].upper() + words[1:],
         "plain": lambda value: "unset" if value is None else value,
     }
     return found

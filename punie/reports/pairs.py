@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from punie.evals.comparison import SCORES, NothingToCompareError, compare
-from punie.evals.power import minimum_detectable_effect
+from punie.evals.power import reach
 
 
 def pairs(
@@ -46,9 +46,7 @@ def pairs(
             "mcnemar": test.mcnemar,
             "up": [key for key, change in test.differences.items() if change > 0],
             "down": [key for key, change in test.differences.items() if change < 0],
-            "detectable": minimum_detectable_effect(len(test.differences), test.discordance)
-            if test.discordance
-            else None,
+            "detectable": reach(test)[0],
         }
         for score in SCORES
         for test in [found.paired[score]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from punie.evals.statistics import bootstrap
 from punie.reports.decisions import decide
-from punie.reports.documents import environment, lock_sentence
+from punie.reports.documents import baseline_sentence, environment, lock_sentence
 from punie.reports.registration import Changed, Document
 from punie.reports.verdict import judge
 
@@ -64,6 +64,7 @@ def section(document: Document, run: Recorded, changed: Sequence[Changed], unkno
             unknown=unknown,
             scores=_scores(run, registered.phase),
             score=registered.phase["score"],
+            baseline_sentence=baseline_sentence(run.results, registered.phase),
             prompts=_prompts(run.samples),
             training=_training(run.metrics),
             selected=_selected(run.results),

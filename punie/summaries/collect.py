@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -70,6 +70,10 @@ class Run:
     """Answers that never came."""
     answers: Mapping[str, Answers] = field(default_factory=dict)
     """By prompt id, in the suite's order."""
+    overrides: Sequence[str] = ()
+    """Those that composed its config, of a run that has a phase."""
+    judged: Mapping[str, Any] | None = None
+    """``scores`` and ``sampling`` of results.json, of a run that has a phase."""
 
     @property
     def name(self) -> str:
@@ -101,7 +105,7 @@ def collect(places: Sequence[Path]) -> Collected:
     Raises:
         PunieError: A place is no folder, or there is no run in any of them.
     """
-    folders: dict[str, tuple[Path, Mapping[str, Any] | None]] = {}
+    folders: dict[str, tuple[Path, Planned | None]] = {}
     broken: list[Run] = []
     for place in places:
         if not place.is_dir():
@@ -122,34 +126,43 @@ def collect(places: Sequence[Path]) -> Collected:
     return _merge([*broken, *(read(folder, planned) for folder, planned in folders.values())])
 
 
-def read(folder: Path, planned: Mapping[str, Any] | None = None) -> Run:
+class Planned(NamedTuple):
+    """What a sweep's plan has for a job."""
+
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+
+
+def read(folder: Path, planned: Planned | None = None) -> Run:
     """Read one run's directory.
 
     Args:
         folder: Its folder.
-        planned: The config that a sweep's plan has for it, which stands in for one not yet written.
+        planned: What a sweep's plan has for it; its config stands in for one not yet written.
     """
     config: Mapping[str, Any] = {}
-    sha256 = ""
+    sha256, overrides = "", planned.overrides if planned else ()
     try:
         if planned is None or (folder / "config.yaml").exists():
             config, sha256 = _checked(folder / "config.yaml", _yaml(folder / "config.yaml"))
         else:
-            config, sha256 = _checked(folder, planned)
+            config, sha256 = _checked(folder, planned.config)
         if planned is not None and not (folder / "status.json").exists():
-            return Run(folder, NOT_STARTED, None, config, sha256)
+            return Run(folder, NOT_STARTED, None, config, sha256, overrides=overrides)
+        if planned is None and config.get("phase"):
+            overrides = _overrides(folder / "provenance.json")
         status = _object(folder / "status.json")
         state = status.get("status")
         if state != FINISHED:
             words = str(status.get("error") or "").partition("\n")[0]
-            return Run(folder, str(state), words or None, config, sha256)
-        return _finished(folder, config, sha256)
+            return Run(folder, str(state), words or None, config, sha256, overrides=overrides)
+        return _finished(folder, config, sha256, overrides)
     except PunieError as error:
-        return Run(folder, UNREAD, _why(error, folder), config, sha256)
+        return Run(folder, UNREAD, _why(error, folder), config, sha256, overrides=overrides)
 
 
-def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Mapping[str, Any] | None]]:
-    """The runs' folders, with the config that a plan has for them."""
+def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Planned | None]]:
+    """The runs' folders, with what a plan has for them."""
     for root, folders, files in os.walk(place):
         here, found = Path(root), {*folders, *files}
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -165,14 +178,23 @@ def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Mapping[str, A
             yield here, None
 
 
-def _planned(sweep: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _planned(sweep: Path) -> Iterator[tuple[Path, Planned]]:
     plan = _object(sweep / "plan.json")
     try:
-        jobs = [(f"{job['number']:03d}-{job['id']}", dict(job["config"])) for job in plan["jobs"]]
+        jobs = [
+            (f"{job['number']:03d}-{job['id']}", Planned(dict(job["config"]), [*map(str, job["overrides"])]))
+            for job in plan["jobs"]
+        ]
     except (LookupError, TypeError, ValueError) as error:
         raise _unknown(sweep / "plan.json", plan, error) from None
-    for name, config in jobs:
-        yield sweep / "jobs" / name, config
+    for name, planned in jobs:
+        yield sweep / "jobs" / name, planned
+
+
+def _overrides(path: Path) -> list[str]:
+    """Those of a run by itself; none where it did not get so far as to write them down."""
+    found = _object(path).get("overrides") if path.exists() else None
+    return [*map(str, found)] if isinstance(found, list) else []
 
 
 def _yaml(path: Path) -> object:
@@ -204,7 +226,7 @@ def _checked(path: Path, config: object) -> tuple[Mapping[str, Any], str]:
     raise DataError("It is no run's config.", where=path, found=reason)
 
 
-def _finished(folder: Path, config: Mapping[str, Any], sha256: str) -> Run:
+def _finished(folder: Path, config: Mapping[str, Any], sha256: str, overrides: Sequence[str]) -> Run:
     path = folder / "results.json"
     results = _object(path)
     try:
@@ -215,7 +237,10 @@ def _finished(folder: Path, config: Mapping[str, Any], sha256: str) -> Run:
             "base": artifacts.get("base", {}).get("key"),
             "suite": (str(suite["name"]), str(suite["sha256"])),
             "unverified": results["identity"].get("unverified"),
+            "overrides": overrides,
         }
+        if config.get("phase"):
+            run["judged"] = {name: results.get(name, {}) for name in ("scores", "sampling")}
         no_score = results["scores"]["strict"]["overall"]["mean"] is None
         locked: dict[str, float] = {}
         if lock:
@@ -258,7 +283,7 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
     except (LookupError, TypeError, AttributeError) as error:
         raise _unknown(path, {}, error) from None
     if lines != count:
-        raise DataError("The answers are not whole.", where=path, found=f"{lines} lines", expected=count)
+        raise DataError("The answers are not whole.", where=path, found=f"{lines} of {count} lines")
     found = {}
     for name, each in rows.items():
         categories, strict, keyword, wrapper, taxonomy = zip(*each, strict=True)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,21 @@ from tabulate import tabulate
 from punie.files import write_text
 from punie.jsonl import excerpt
 from punie.printable import printable
-from punie.reports.documents import cell, environment
+from punie.reports.documents import cell, environment, page_style
 from punie.summaries import axes, cells
 from punie.summaries.collect import METRICS
 from punie.summaries.summary import Summary, summarize
+from punie.summaries.tables import Table
 
 FORMATS = ("simple", "github", "plain", "csv", "json", "html")
 SCHEMA = 1
 LONGEST = 60
 """Rows of a table that a terminal is shown."""
 _MOST_PICTURES = 12
+_NUMBER = re.compile(r"[-+<[]?[+-]?\d[\d.,]*($|[ ,\]])")
+"""A number at the beginning of a cell, alone or before its interval."""
+_INCH, _POINTS = 6.5, 72
+"""Widths of a page's letters for an inch of a picture, so that its text is as large as the page's; and points."""
 _WIDE = 24
 """Characters of a name beside a picture."""
 
@@ -82,7 +88,11 @@ def _text(summary: Summary, words: str, longest: int | None) -> str:
         blocks.append(f"{heading}{table.title}\n\n{body}" + "\n".join(map(printable, notes)))
     marks = "- " if github else ""
     sentences = summary.verdict[:longest]
+    if more := len(summary.verdict) - len(sentences):
+        sentences = (*sentences, f"… and {more} more sentences: --format github, json or html")
     blocks.append("\n".join([f"{heading}Verdict", "", *(f"{marks}{printable(each)}" for each in sentences)]))
+    if conclusion := summary.conclusion:
+        blocks.append("\n".join([f"{heading}Outcome", "", *(f"{marks}{printable(each)}" for each in conclusion)]))
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
@@ -123,6 +133,7 @@ def _json(summary: Summary, start: Path, sweep: Mapping[str, Any] | None) -> str
         "notes": summary.notes,
         "axes": [dataclasses.asdict(axis) for axis in summary.axes],
         "verdict": summary.verdict,
+        "outcome": summary.outcome,
         "grid": dataclasses.asdict(summary.grid),
         "recipes": [dataclasses.asdict(each) for each in summary.findings],
         "comparisons": [dataclasses.asdict(each) for each in summary.comparisons],
@@ -175,11 +186,28 @@ def _html(summary: Summary, start: Path) -> str:
     return (
         environment(autoescape=True)
         .get_template("summary.html.jinja")
-        .render(summary=summary, runs=runs, pictures=_pictures(summary))
+        .render(
+            summary=summary,
+            style=page_style(),
+            tables=[{**vars(table), "numbers": _numbers(table)} for table in summary.tables],
+            run_headers=["run", *(axis.key for axis in summary.axes), summary.metric, "state"],
+            runs=runs,
+            pictures=_pictures(summary),
+        )
     )
 
 
-def _pictures(summary: Summary) -> list[dict[str, str]]:
+def _numbers(table: Table) -> list[int]:
+    """The columns of a table, but the first, that hold numbers."""
+    columns = list(enumerate(zip(*table.rows, strict=True)))[1:]
+    return [
+        place
+        for place, cells in columns
+        if any(_NUMBER.match(each) for each in cells) or all(each == "–" for each in cells)
+    ]
+
+
+def _pictures(summary: Summary) -> list[dict[str, Any]]:
     """A heatmap for each place on the row axes but the last, which makes its rows."""
     from punie.reports.plots import heatmap
 
@@ -202,7 +230,9 @@ def _pictures(summary: Summary) -> list[dict[str, str]]:
         )
         pairs = zip(grid.rows[:-1], outer, strict=True)
         caption = ", ".join(f"{key}={axes.shown(value)}" for key, value in pairs)
-        found.append({"svg": svg, "caption": caption or f"{summary.metric}, mean over prompts"})
+        width = _INCH * float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0]) / _POINTS
+        caption = caption or f"{summary.metric}, mean over prompts"
+        found.append({"svg": svg, "width": round(width, 1), "caption": caption})
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from punie.errors import DataError, PunieError
+from punie.reports.outcome import concluded, each_by_itself, in_words
 from punie.summaries import axes, tables, verdict
 from punie.summaries.axes import Axis, Recipe
 from punie.summaries.collect import METRICS, UNREAD, Run, collect
@@ -30,8 +32,15 @@ class Summary:
     tables: tuple[tables.Table, ...]
     """Those that have rows."""
     verdict: tuple[str, ...]
+    outcome: Mapping[str, Any] | None
+    """What was decided before the runs says of them, and the step in the tree of phases that follows."""
     notes: tuple[str, ...]
     """What a reader has to know of the runs."""
+
+    @property
+    def conclusion(self) -> list[str]:
+        """The outcome in lines; none for runs that have no phase in common."""
+        return in_words(self.outcome) if self.outcome else []
 
     @property
     def unread(self) -> list[Run]:
@@ -73,7 +82,7 @@ def summarize(
     found = axes.find(runs)
     fields = [axes.resolve(key, found) for key in by]
     if len(fields) > 2 or len(set(fields)) < len(fields):
-        raise PunieError("A table has one or two axes.", where="--by", found=", ".join(by))
+        raise PunieError("A table has one axis, or two different ones.", where="--by", found=", ".join(by))
     recipes = axes.recipes(runs, found)
     grid = tables.grid(runs, found, fields, metric)
     findings, comparisons = verdict.find(recipes, metric), verdict.compare(recipes, metric)
@@ -99,6 +108,7 @@ def summarize(
         comparisons=tuple(comparisons),
         tables=tuple(table for table in shown if table.rows),
         verdict=tuple(verdict.sentences(findings, comparisons, metric, _threshold(phase, metric))),
+        outcome=None if where else _outcome(runs, recipes),
         notes=tuple(_notes(runs, found, collected.merged)),
     )
 
@@ -150,6 +160,23 @@ def _phase(runs: Sequence[Run]) -> dict | None:
     return phases[0] if phases and phases[0] and all(each == phases[0] for each in phases) else None
 
 
+def _outcome(runs: Sequence[Run], recipes: Sequence[Recipe]) -> dict[str, Any] | None:
+    """What was decided before the runs says of them; None if they are not all one phase's, on one model.
+
+    A phase's sweep may have one recipe for each of its choices of ``lora``; more are not its sweep.
+    """
+    known = [run for run in runs if run.config]
+    choices = {tuple(word for word in run.overrides if word.startswith("lora=")) for run in known}
+    if not known or len({run.suite for run in known if run.suite}) > 1 or len(recipes) > len(choices):
+        return None
+    jobs = [(run.config, run.overrides, run.judged if run.finished else None) for run in known]
+    try:
+        return concluded(jobs) or each_by_itself(jobs)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        words = f"a run's phase or scores have another shape: {type(error).__name__} {error}"
+        return {"phase": "of these runs", "verdict": "not known", "why": words, "next": None}
+
+
 def _threshold(phase: dict | None, metric: str) -> float | None:
     """What the phase's criterion asks of the overall score."""
     if phase is None or phase.get("score") != metric:
@@ -162,11 +189,11 @@ def _notes(runs: Sequence[Run], found: Sequence[Axis], merged: int) -> list[str]
     states: dict[str, int] = {}
     for run in runs:
         states[run.state] = states.get(run.state, 0) + 1
-    notes = [f"{len(runs)} runs: " + ", ".join(f"{number} {state}" for state, number in states.items()) + "."]
+    notes = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: " + ", ".join(f"{number} {state}" for state, number in states.items()) + "."]
     if merged:
         notes.append(f"{merged} more tell the same as one of these and are not counted twice.")
     notes += [
-        f"{axis.key} stands for {', '.join(axis.also)} as well: they differ in step."
+        f"{axis.key} stands for {', '.join(axis.also)} as well: they change together."
         for axis in found
         if axis.also
     ]

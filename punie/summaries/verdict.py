@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from punie.evals.power import minimum_detectable_effect, prompts_paired, prompts_to_exclude
+from punie.evals.power import prompts_to_exclude, reach, reach_in_words
 from punie.evals.statistics import (
     RESAMPLES,
     Interval,
@@ -34,6 +34,8 @@ _BINARY = ("strict", "wrapper")
 _DRAWS = 20_000_000
 """Scores drawn by all intervals together, so that ten thousand runs take seconds."""
 _FEWEST = 1_000
+_MOST_TOLD = 4
+"""Comparisons of a family that the verdict tells one by one; the table has them all."""
 _ROUNDING = 1e-9
 
 
@@ -76,7 +78,7 @@ class Comparison:
     needed: int | None
     """Prompts that a difference of this size takes; None for no difference."""
     seeds: int
-    """Training seeds in both; 0 if they have none in common, and each is taken with its own."""
+    """Training seeds in both; if they have none in common, each is taken with its own, and the fewer count."""
 
 
 def find(recipes: Sequence[Recipe], metric: str) -> list[Finding]:
@@ -134,12 +136,19 @@ def sentences(
             if several
             else f"Temperature {each.temperature:g}"
         )
-        words = [_reproduces(each, threshold), _good(each, threshold), *_repeats(each)]
-        found.append(f"{name}: {metric} {each.mean:.3f}. {' '.join(words)}")
+        seed = f", one training seed ({each.seeds[0]})" if len(each.seeds) == 1 else ""
+        words = [*_reproduces(each, threshold), _good(each, threshold), *_repeats(each)]
+        found.append(f"{name}: {metric} {each.mean:.3f}{seed}. {' '.join(words)}")
     families: dict[str, list[Comparison]] = {}
     for pair in comparisons:
         families.setdefault(pair.family, []).append(pair)
-    return found + [_decided(family, pairs, metric) for family, pairs in families.items()]
+    single = sum(len(each.seeds) == 1 for each in findings)
+    if single:
+        found.append(
+            f"{'With' if single == len(findings) else 'Where there is'} one training seed there is no interval "
+            "over seeds, and nothing says whether a recipe reproduces."
+        )
+    return found + [words for pairs in families.values() for words in _compared(pairs, metric)]
 
 
 def findings_table(findings: Sequence[Finding], metric: str) -> tables.Table:
@@ -188,9 +197,16 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> tables.Table:
         )
         for each in comparisons
     ]
-    heads = ("among", "", "difference", "95 % interval", "p", "Holm", "prompts", "would show", "needed")
-    note = "With these seeds, prompt by prompt (sign-flip test). Would show, and needed: at 80 % power."
-    return tables.Table("comparisons", "Comparisons", heads, tuple(rows), (note,))
+    heads = (
+        "among", "from → to", "difference", "95 % interval", "p", "p, Holm", "prompts", "shows from", "needs",
+    )  # fmt: skip
+    notes = (
+        "Prompt by prompt, with these seeds: p of the sign-flip test, and adjusted by Holm for its number.",
+        "Shows from: the smallest difference that as many prompts find, with 80 % power. Needs: the prompts "
+        "that the difference seen would take.",
+        "The interval allows for prompts unlike these: where it and p disagree on 0, p decides.",
+    )
+    return tables.Table("comparisons", "Comparisons", heads, tuple(rows), notes if rows else ())
 
 
 def _finding(recipe: Recipe, temperature: float, table: Table, metric: str, resamples: int) -> Finding:
@@ -225,7 +241,8 @@ def _pass_hat(table: Table, seeds: Sequence[int]) -> dict[int, float]:
 
 def _compare(family: str, a: str, b: str, before: Table, after: Table) -> Comparison | None:
     """None if they have no prompt in common."""
-    common = {s for _, v in before.values() for s in v} & {s for _, v in after.values() for s in v}
+    own = [{s for _, v in table.values() for s in v} for table in (before, after)]
+    common = own[0] & own[1]
     one, two = (
         {
             name: [sum(v[s]) / len(v[s]) for s in v if not common or s in common]
@@ -239,7 +256,7 @@ def _compare(family: str, a: str, b: str, before: Table, after: Table) -> Compar
         return None
     one, two = ({name: run[name] for name in names} for run in (one, two))
     test = paired(one, two)
-    gap, count = test.difference.estimate, len(names)
+    detectable, needed = reach(test)
     return Comparison(
         family=family,
         a=a,
@@ -247,9 +264,9 @@ def _compare(family: str, a: str, b: str, before: Table, after: Table) -> Compar
         means=(_mean(one), _mean(two)),
         test=test,
         adjusted=test.p_value,
-        detectable=minimum_detectable_effect(count, test.discordance) if test.discordance else None,
-        needed=prompts_paired(gap, test.discordance) if abs(gap) > _ROUNDING else None,
-        seeds=len(common),
+        detectable=detectable,
+        needed=needed,
+        seeds=len(common) or min(map(len, own)),
     )
 
 
@@ -263,33 +280,35 @@ def _mean(scores: Mapping[str, Sequence[float]]) -> float:
     return math.fsum(sum(v) / len(v) for v in scores.values()) / len(scores)
 
 
-def _reproduces(each: Finding, threshold: float | None) -> str:
+def _reproduces(each: Finding, threshold: float | None) -> Iterator[str]:
+    """Nothing for one seed."""
     if len(each.seeds) == 1:
-        return (
-            f"One training seed ({each.seeds[0]}): there is no interval over seeds, and nothing here says "
-            "whether the recipe reproduces."
-        )
+        return
     low, high = min(each.by_seed), max(each.by_seed)
-    if each.spread is None:
-        return f"{len(each.seeds)} seeds score {low:.3f} to {high:.3f}: too alike or too few for a range."
-    expected = each.spread.prediction
-    words = (
-        f"On this suite {each.spread.seeds} seeds score {low:.3f} to {high:.3f}; one more is expected "
-        f"{_between(expected)}"
-    )
-    if threshold is None:
-        return f"{words}."
-    if expected.low + _ROUNDING >= threshold:
-        return f"{words}: reaching {threshold:g} reproduces."
-    if expected.high < threshold:
-        return f"{words}: it does not reach {threshold:g}."
-    return f"{words}: whether it reaches {threshold:g} is left to the seed."
+    if high - low < _ROUNDING:
+        yield f"All {len(each.seeds)} seeds score {low:.3f}: how far one more may be from it is not known."
+    elif each.spread is None:
+        yield f"{len(each.seeds)} seeds score {low:.3f} to {high:.3f}: too few prompts for a range."
+    else:
+        expected = each.spread.prediction
+        words = (
+            f"On this suite {each.spread.seeds} seeds score {low:.3f} to {high:.3f}; one more is expected "
+            f"{_between(expected)}"
+        )
+        if threshold is None:
+            yield f"{words}."
+        elif expected.low + _ROUNDING >= threshold:
+            yield f"{words}: reaching {threshold:g} reproduces."
+        elif expected.high < threshold:
+            yield f"{words}: it does not reach {threshold:g}."
+        else:
+            yield f"{words}: whether it reaches {threshold:g} is left to the seed."
 
 
 def _good(each: Finding, threshold: float | None) -> str:
     if each.interval is None:
         return f"Of prompts like these {each.prompts} tell nothing."
-    words = f"On prompts like these it is {_between(each.interval)} ({each.prompts} prompts)"
+    words = f"On other prompts like these {each.prompts} the mean is {_between(each.interval)}"
     if threshold is None:
         return f"{words}."
     if each.interval.low + _ROUNDING >= threshold:
@@ -312,20 +331,38 @@ def _repeats(each: Finding) -> Iterator[str]:
         yield f"All {most} attempts at a prompt succeed at a rate of {each.pass_hat[most]:.2f} (pass^{most})."
 
 
-def _decided(family: str, pairs: Sequence[Comparison], metric: str) -> str:
+def _compared(pairs: Sequence[Comparison], metric: str) -> Iterator[str]:
+    """A sentence for the comparisons of a family that are decided, and one for those that are not."""
+    family = pairs[0].family
+    lead = f"{family.partition(' of ')[2]}: {metric}" if " of " in family else metric.capitalize()
+    adjusted = f", each p adjusted for {len(pairs)} comparisons" if len(pairs) > 1 else ""
     decided = [each for each in pairs if each.adjusted <= ALPHA]
-    count = f"{len(pairs)} comparison{'s' if len(pairs) > 1 else ''} of {family}"
     if decided:
-        shown = ", ".join(f"{each.a} → {each.b} {each.test.difference.estimate:+.3f}" for each in decided[:5])
-        words = f"{count}: decided after Holm's adjustment: {shown}."
-    else:
-        words = f"{count}: no difference of {metric} is shown."
-    needed = [each.needed for each in pairs if each.needed is not None and each.adjusted > ALPHA]
-    if needed:
-        words += f" What is undecided would take {min(needed):,} prompts or more."
+        yield f"{lead} differs, by more than chance explains on these prompts: {_listed(decided)}{adjusted}."
+    if open_still := [each for each in pairs if each.adjusted > ALPHA]:
+        nearest = min(open_still, key=lambda each: (each.needed or math.inf, each.detectable is None))
+        gap, count = nearest.test.difference.estimate, len(nearest.test.differences)
+        words = reach_in_words(count, gap, nearest.detectable)
+        if nearest.detectable is None:
+            yield f"{lead} does not differ in {_listed(open_still)}: {words}."
+        else:
+            words = f"The nearest to be shown is {_named(nearest)}: {words}" if open_still[1:] else words
+            yield f"{lead} differs, and chance may explain it: {_listed(open_still)}{adjusted}. {words}."
     if family == "recipes" and any(each.seeds == 1 for each in pairs):
-        words += " With one seed a difference is one of two trainings, not of the recipes."
-    return words
+        yield "With one seed a difference is one of two trainings, not of the recipes."
+
+
+def _listed(pairs: Sequence[Comparison]) -> str:
+    told = [
+        f"{_named(each)} by {each.test.difference.estimate:+.3f} (p {_p(each.adjusted)})"
+        for each in sorted(pairs, key=lambda each: each.adjusted)[:_MOST_TOLD]
+    ]
+    return ", ".join(told) + (f" and {len(pairs) - len(told)} more" if len(pairs) > len(told) else "")
+
+
+def _named(each: Comparison) -> str:
+    word = "temperature "
+    return f"{each.a} → {each.b.removeprefix(word if each.a.startswith(word) else '')}"
 
 
 def _between(found: Interval) -> str:

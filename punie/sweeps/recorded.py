@@ -12,7 +12,7 @@ from punie.reports.registration import Document, Ran, Registration, changes, nea
 from punie.reports.verdict import metric
 from punie.stages.registered import fields
 from punie.sweeps.job import read_status
-from punie.sweeps.outcome import outcome
+from punie.reports.outcome import outcome
 from punie.sweeps.plan import SweepPlan
 
 

@@ -12,18 +12,17 @@ from tabulate import tabulate
 
 from punie.errors import PunieError
 from punie.files import write_json
-from punie.reports.decisions import decide
+from punie.reports.outcome import concluded, in_words
 from punie.store.keys import digest
 from punie.summaries import documents
 from punie.summaries.summary import Summary
 from punie.sweeps.compose import brief
 from punie.sweeps.job import TRACEBACK, headline, read_status
-from punie.sweeps.outcome import outcome
 from punie.sweeps.plan import Job, SweepPlan, shown
 
 FACTS = "sweep.json"
 """Every job's end, and the digest of what was measured."""
-LONGEST = 8
+LONGEST = 14
 """Sentences of a verdict that a terminal is shown."""
 log = logging.getLogger(__name__)
 
@@ -40,11 +39,7 @@ def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
         row, result = _row(plan, job, folder)
         rows.append(row)
         results[job.number] = result
-    found = outcome([(job.config, job.overrides, results[job.number]) for job in plan.jobs])
-    if found is not None:
-        first = plan.jobs[0]
-        decision = decide(first.config["phase"], found["verdict"], first.overrides)
-        found["next"] = None if decision is None else str(decision)
+    found = concluded([(job.config, job.overrides, results[job.number]) for job in plan.jobs])
     measured = [[row["axes"], row["result"]] for row in rows]
     return {
         "schema": 1,
@@ -70,8 +65,6 @@ def write(folder: Path, facts: Mapping[str, Any]) -> Summary | None:
     """
     write_json(folder / FACTS, facts)
     notes = [f"Sweep {facts['name']}: {facts['status']}."]
-    if facts["outcome"]:
-        notes += _words(facts["outcome"]).splitlines()
     for row in facts["jobs"]:
         if row["error"]:
             where = f" ({row['traceback']})" if row["traceback"] else ""
@@ -99,13 +92,15 @@ def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = N
     ]
     if troubles:
         blocks.append(tabulate(troubles, ["job", "", "what", "traceback"], tablefmt="simple"))
-    if summary["outcome"]:
-        blocks.append(_words(summary["outcome"]))
-    place = shown(folder)
+    place = f"sweep directory: {shown(folder)}"
     if found is not None:
-        blocks.append("\n".join(found.verdict[:LONGEST]))
-        place += f"\nnext: open {place}/summary.html, or: punie summarize {place}"
-    return "\n" + "\n\n".join([*blocks, f"sweep directory: {place}"])
+        more = len(found.verdict) - LONGEST
+        blocks.append("\n".join([*found.verdict[:LONGEST], *([f"… and {more} more sentences"] if more > 0 else [])]))
+        place += f"\nnext: open {shown(folder)}/summary.html, or: punie summarize {shown(folder)}"
+    blocks.append(place)
+    if summary["outcome"]:
+        blocks.append("\n".join(in_words(summary["outcome"])))
+    return "\n" + "\n\n".join(blocks)
 
 
 def _row(plan: SweepPlan, job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -155,8 +150,3 @@ def _table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         state = "below the gate" if row["status"] == "finished" and row["exit_code"] else row["status"]
         rows.append([f"{row['number']:03d}", *place, state, *figures, f"{row['seconds']:.1f}"])
     return headers, rows
-
-
-def _words(found: Mapping[str, Any]) -> str:
-    words = f"phase {found['phase']}: {found['verdict']}\n{found['why']}"
-    return f"{words}\nnext: {found['next']}" if found["next"] else words

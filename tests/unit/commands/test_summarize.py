@@ -36,7 +36,7 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         shown.index("Scores: keyword")
         < shown.index("Verdict")
-        < shown.index("next: punie summarize a --format")
+        < shown.index("as a page: punie summarize a --format")
     )
 
 

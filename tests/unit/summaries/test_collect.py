@@ -84,7 +84,7 @@ def test_a_store_holds_no_runs(tmp_path: Path) -> None:
             '{"schema": 0}',
             "results.json: It is not as this version of punie writes it: schema 0",
         ),
-        ("samples.jsonl", "", "samples.jsonl: The answers are not whole: 0 lines"),
+        ("samples.jsonl", "", "samples.jsonl: The answers are not whole: 0 of 1 lines"),
         ("samples.jsonl", '{"id": "x"', "samples.jsonl:1: The line is not JSON"),
         ("samples.jsonl", '{"id": "x"}\n', "samples.jsonl: It is not as this version"),
         ("samples.jsonl", None, "samples.jsonl: It cannot be read"),

@@ -27,7 +27,7 @@ def test_scores_of_a_sweep(sweep: Path) -> None:
     assert scores.rows[0][1] == f"0.750 [{low:.2f}, {high:.2f}]"
     assert scores.rows[2] == ("42", "failed", "not started")
     assert table(found, "gaps").rows[0][1:] == ("failed", "The training diverged.")
-    assert "lora.seed stands for eval.seed as well: they differ in step." in found.notes
+    assert "lora.seed stands for eval.seed as well: they change together." in found.notes
 
 
 def test_prompts_that_flip(sweep: Path) -> None:

@@ -37,8 +37,9 @@ def test_one_seed_has_no_interval_over_seeds(tmp_path: Path) -> None:
     (finding,) = found.findings
     assert finding.spread is None
     assert finding.interval is not None
-    assert "there is no interval over seeds" in found.verdict[0]
+    assert "one training seed (0)" in found.verdict[0]
     assert "expected" not in found.verdict[0]
+    assert "there is no interval over seeds" in found.verdict[1]
 
 
 def test_several_seeds(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_several_seeds(tmp_path: Path) -> None:
         ((6, 7, 6, 7, 6), 0.3, "reaching 0.3 reproduces"),
         ((6, 7, 6, 7, 6), 0.95, "it does not reach 0.95"),
         ((3, 9, 5), 0.7, "whether it reaches 0.7 is left to the seed"),
-        ((7, 7, 7), 0.7, "too alike or too few for a range"),
+        ((7, 7, 7), 0.7, "how far one more may be from it is not known"),
     ],
 )
 def test_reproducing(tmp_path: Path, right: tuple[int, ...], threshold: float, words: str) -> None:
@@ -112,8 +113,12 @@ def test_temperatures_are_compared_with_holm(tmp_path: Path) -> None:
     assert [each.adjusted for each in found.comparisons] == holm([test.p_value for test in tests])
     assert found.comparisons[0].needed is not None
     assert found.comparisons[0].detectable == pytest.approx(2.8016 * (0.1 / 10) ** 0.5, abs=1e-4)
-    assert found.verdict[-1].startswith("2 comparisons of temperatures: decided after Holm's adjustment: ")
-    assert "temperature 0 → temperature 0.7 -0.800" in found.verdict[-1]
+    decided, undecided = found.verdict[-2:]
+    assert decided.startswith("Strict differs, by more than chance explains on these prompts: ")
+    assert "temperature 0 → 0.7 by -0.800 (p 0.016), each p adjusted for 2 comparisons" in decided
+    assert "chance may explain it: temperature 0 → 0.5 by -0.100 (p 1.000)" in undecided
+    assert undecided.endswith("10 prompts that change as much as these show a difference from 0.28 on; "
+                              "one of 0.100 takes 79.")
 
 
 def test_recipes_of_one_seed_are_two_trainings(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from punie.sweeps.outcome import Ran, outcome
+from punie.reports.outcome import Ran, outcome
 from tests.unit.sweeps.conftest import Planner
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from punie.evals.statistics import wilson
+from punie.reports.decisions import decide
 from punie.reports.verdict import judge, metric
 
 Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]
@@ -69,16 +70,63 @@ def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
         if figure.value is not None and _fits(rule, figure.value):
             supported = _fits(rule, figure.low) and _fits(rule, figure.high)
             open_still = bool(figure.missing) and not supported
-            carried = "the whole range has this verdict" if supported else "the suite is too small to tell"
+            carried = "all of that has this verdict" if supported else "the suite is too small to tell"
             if open_still:
-                carried = f"{figure.missing} jobs are missing"
+                carried = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
             return found | {
                 "verdict": OPEN if open_still else rule["verdict"],
                 "supported": supported,
-                "why": f"{rule['metric']} is {figure.value:.3g}, between {figure.low:.3g} and "
+                "why": f"{rule['metric']} is {figure.value:.3g}, and may lie between {figure.low:.3g} and "
                 f"{figure.high:.3g} ({figure.about}): {carried}",
             }
     return found | {"why": "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())}
+
+
+def concluded(jobs: Sequence[Ran]) -> dict[str, Any] | None:
+    """:func:`outcome`, and as ``next`` where in the tree of phases it leads; None in there: nowhere yet."""
+    found = outcome(jobs)
+    if found is None:
+        return None
+    config, overrides, _ = jobs[0]
+    decision = decide(config["phase"], found["verdict"], overrides)
+    return found | {"next": None if decision is None else str(decision)}
+
+
+def each_by_itself(jobs: Sequence[Ran]) -> dict[str, Any] | None:
+    """What runs of a phase that is no sweep say of it, each judged by itself.
+
+    Returns:
+        ``phase``, ``verdict``, ``why`` and ``next`` as :func:`concluded` has them: the outcome and the step
+        that all of the runs agree on. None if they have no such phase in common.
+    """
+    phase = jobs[0][0]["phase"]
+    if not phase or phase["sweep"] or any(config["phase"] != phase for config, *_ in jobs):
+        return None
+    judged = [judge(result["scores"], phase) for *_, result in jobs if result is not None]
+    outcomes = {each["outcome"] for each in judged}
+    met = sum(bool(each["passed"]) for each in judged)
+    why = f"{met} of {len(judged)} runs meet all of its criteria" if phase["criteria"] else "it has no criteria"
+    if len(judged) == 1:
+        why = judged[0]["summary"].removeprefix(f"phase {phase['id']}: ")
+    if missing := len(jobs) - len(judged):
+        why += f"; {missing} have no score"
+    agreed = outcomes.pop() if len(outcomes) == 1 else None
+    decision = decide(phase, agreed, jobs[0][1])
+    verdict = agreed or ("the runs do not agree" if outcomes else OPEN if not judged else None)
+    if verdict is None:
+        verdict = "criteria met" if met == len(judged) else "criteria missed"
+    return {
+        "phase": phase["id"],
+        "verdict": verdict,
+        "why": why,
+        "next": None if decision is None else str(decision),
+    }
+
+
+def in_words(found: Mapping[str, Any]) -> list[str]:
+    """An outcome in lines: the verdict, why, and what to do next."""
+    lines = [f"phase {found['phase']}: {found['verdict']}", found["why"]]
+    return [*lines, f"next: {found['next']}"] if found["next"] else lines
 
 
 def _fits(rule: Mapping[str, Any], value: float) -> bool:
