@@ -128,7 +128,14 @@ def _sweep_section(document: Document, plan: SweepPlan, folder: Path, runs: list
 
     name = quote(folder.resolve().name)
     with finished.as_written(folder, "plan.json or a job's results.json"):
-        ran = {run.folder.name: (run.ran, run.recorded.results) for run in runs}
+        ran = {
+            run.folder.name: (
+                run.ran,
+                run.recorded.results,
+                not (document.edited or run.recorded.before(document)),
+            )
+            for run in runs
+        }
         return name, section(document, plan, folder, name, ran)
 
 

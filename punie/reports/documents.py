@@ -127,7 +127,9 @@ def baseline_sentence(results: Mapping[str, Any], phase: Mapping[str, Any] | Non
     prompts = found["n"] // results["sampling"]["repeats"]
     low, high = wilson(found["mean"], prompts)
     gap = found["mean"] - published
-    words = f"{score} {found['mean']:.3f} is {gap:+.3f} from the baseline {published:.3f} ({baseline['source']})"
+    words = (
+        f"{score} {found['mean']:.3f} is {gap:+.3f} from the baseline {published:.3f} ({baseline['source']})"
+    )
     reached = f"the 95 % interval of {prompts} prompts, {low:.2f} to {high:.2f}, "
     if not low <= published <= high:
         return f"{words}; {reached}leaves it out"

@@ -105,7 +105,9 @@ def each_by_itself(jobs: Sequence[Ran]) -> dict[str, Any] | None:
     judged = [judge(result["scores"], phase) for *_, result in jobs if result is not None]
     outcomes = {each["outcome"] for each in judged}
     met = sum(bool(each["passed"]) for each in judged)
-    why = f"{met} of {len(judged)} runs meet all of its criteria" if phase["criteria"] else "it has no criteria"
+    why = (
+        f"{met} of {len(judged)} runs meet all of its criteria" if phase["criteria"] else "it has no criteria"
+    )
     if len(judged) == 1:
         why = judged[0]["summary"].removeprefix(f"phase {phase['id']}: ")
     if missing := len(jobs) - len(judged):

@@ -92,7 +92,9 @@ def _text(summary: Summary, words: str, longest: int | None) -> str:
         sentences = (*sentences, f"… and {more} more sentences: --format github, json or html")
     blocks.append("\n".join([f"{heading}Verdict", "", *(f"{marks}{printable(each)}" for each in sentences)]))
     if conclusion := summary.conclusion:
-        blocks.append("\n".join([f"{heading}Outcome", "", *(f"{marks}{printable(each)}" for each in conclusion)]))
+        blocks.append(
+            "\n".join([f"{heading}Outcome", "", *(f"{marks}{printable(each)}" for each in conclusion)])
+        )
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 

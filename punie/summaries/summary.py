@@ -189,7 +189,11 @@ def _notes(runs: Sequence[Run], found: Sequence[Axis], merged: int) -> list[str]
     states: dict[str, int] = {}
     for run in runs:
         states[run.state] = states.get(run.state, 0) + 1
-    notes = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: " + ", ".join(f"{number} {state}" for state, number in states.items()) + "."]
+    notes = [
+        f"{len(runs)} run{'s' if len(runs) > 1 else ''}: "
+        + ", ".join(f"{number} {state}" for state, number in states.items())
+        + "."
+    ]
     if merged:
         notes.append(f"{merged} more tell the same as one of these and are not counted twice.")
     notes += [

@@ -21,7 +21,7 @@ def section(
     plan: SweepPlan,
     folder: Path,
     name: str,
-    runs: Mapping[str, tuple[Ran, Mapping[str, Any]]],
+    runs: Mapping[str, tuple[Ran, Mapping[str, Any], bool]],
 ) -> str:
     """The part of a document that is about a sweep as a whole.
 
@@ -30,19 +30,20 @@ def section(
         plan: The sweep's.
         folder: The sweep's.
         name: The part's id in the document.
-        runs: By job folder, each run that finished, and its results.json.
+        runs: By job folder, each run that finished, its results.json, and whether its answers are younger
+            than a registration that nobody has edited since.
     """
     registration = document.registration
     phase = registration.phase
     rows, registered, jobs = [], set(), []
     for place, job in plan.by_folder.items():
-        ran, result = runs.get(place, (Ran(phase, fields(job.typed()), {}), None))
+        ran, result, after = runs.get(place, (Ran(phase, fields(job.typed()), {}), None, True))
         number, differing = nearest_job(registration, ran)
         if not differing:
             registered.add(number)
         scores = [result and metric(result["scores"], score, "overall") for score in ("keyword", "strict")]
         state = read_status(folder / job.folder)["status"]
-        rows.append((place, plan.label(job), state, *scores, not changes(registration, ran)))
+        rows.append((place, plan.label(job), state, *scores, after and not changes(registration, ran)))
         jobs.append(({**job.config, "phase": phase}, job.overrides, result))
     found = outcome(jobs)
     return (

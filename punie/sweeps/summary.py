@@ -95,7 +95,9 @@ def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = N
     place = f"sweep directory: {shown(folder)}"
     if found is not None:
         more = len(found.verdict) - LONGEST
-        blocks.append("\n".join([*found.verdict[:LONGEST], *([f"… and {more} more sentences"] if more > 0 else [])]))
+        blocks.append(
+            "\n".join([*found.verdict[:LONGEST], *([f"… and {more} more sentences"] if more > 0 else [])])
+        )
         place += f"\nnext: open {shown(folder)}/summary.html, or: punie summarize {shown(folder)}"
     blocks.append(place)
     if summary["outcome"]:

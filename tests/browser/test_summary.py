@@ -90,7 +90,7 @@ def test_a_summary_renders(show: Open) -> None:
 def test_a_run_leads_to_its_report(show: Open) -> None:
     """The one run that has a report is a link to it."""
     chrome = show()
-    (link,) = chrome.find_elements("css selector", "a[href]")
+    (link,) = chrome.find_elements("css selector", "td a[href]")
     link.click()
     assert chrome.title == "a report"
     chrome.back()
@@ -101,12 +101,16 @@ def test_the_keyboard_is_enough(show: Open) -> None:
     from selenium.webdriver.common.keys import Keys
 
     chrome = show()
-    tables = [each.get_attribute("aria-labelledby") for each in chrome.find_elements("css selector", ".wide")]
+    press(chrome, Keys.TAB)
+    assert focused(chrome) == "#runs"
+    links = [each.get_attribute("hash") for each in chrome.find_elements("css selector", "nav a")]
+    tables = [each.get_attribute("aria-label") for each in chrome.find_elements("css selector", ".scroll")]
     visited = []
-    for _ in tables:
+    for _ in (*links, *tables):
         press(chrome, Keys.TAB)
-        visited.append(chrome.execute_script("return document.activeElement.getAttribute('aria-labelledby')"))
-    assert visited == tables
+        visited.append(chrome.execute_script("return document.activeElement.getAttribute('aria-label')"))
+        visited[-1] = visited[-1] or focused(chrome)
+    assert visited == [*links, *tables]
     press(chrome, Keys.TAB)
     assert focused(chrome) == "A"
     press(chrome, Keys.ENTER)
@@ -124,7 +128,7 @@ def test_a_wide_table_scrolls_by_keyboard(show: Open, folder: Path) -> None:
         metrics = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         assert fits(chrome)
-        wide = "return [...document.querySelectorAll('.wide')].find((e) => e.scrollWidth > e.clientWidth)"
+        wide = "return [...document.querySelectorAll('.scroll')].find((e) => e.scrollWidth > e.clientWidth)"
         box = chrome.execute_script(wide)
         chrome.execute_script("arguments[0].focus()", box)
         press(chrome, Keys.ARROW_RIGHT)
@@ -175,6 +179,19 @@ def test_a_long_line_does_not_widen_the_page(show: Open, folder: Path, place: st
     assert fits(chrome)
 
 
+def test_words_stay_whole_on_a_phone(show: Open) -> None:
+    """At 400 pixels no cell of a table is so narrow that its words stand letter by letter."""
+    chrome = show()
+    try:
+        metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert fits(chrome)
+        heights = "return [...document.querySelectorAll('td, th')].map((cell) => cell.offsetHeight)"
+        assert max(chrome.execute_script(heights)) < 120  # a long path takes three lines
+    finally:
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_dark_and_light(show: Open) -> None:
     """The ground is dark for those who want that, light for the others, and words stand out from it."""
     chrome = show()
@@ -193,11 +210,15 @@ def test_dark_and_light(show: Open) -> None:
 
 
 def test_paper_holds_every_column(show: Open) -> None:
-    """Printed, no table hides a part of itself behind a scrollbar."""
+    """Printed, no table hides a part of itself behind a scrollbar, or beyond the edge of A4."""
     chrome = show()
     try:
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-        hidden = "return [...document.querySelectorAll('.wide')].map((e) => getComputedStyle(e).overflowX)"
+        metrics = {"width": 700, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert fits(chrome)
+        hidden = "return [...document.querySelectorAll('.scroll')].map((e) => getComputedStyle(e).overflowX)"
         assert set(chrome.execute_script(hidden)) == {"visible"}
     finally:
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

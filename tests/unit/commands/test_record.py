@@ -239,7 +239,10 @@ def test_a_sweep_is_recorded_as_a_whole(capsys: pytest.CaptureFixture[str]) -> N
     order = [text.index(f"### {part}") for part in ("Sweep s", *(f"Run s/{each}" for each in names))]
     assert order == sorted(order)
     assert "**phase 46: open**" in text
-    assert "seeds_reaching_criteria is 0, and may lie between 0 and 4 (5 seeds, each by its interval): 1 job is" in text
+    why = (
+        "seeds_reaching_criteria is 0, and may lie between 0 and 4 (5 seeds, each by its interval): 1 job is"
+    )
+    assert why in text
     assert f"| {names[2]} | seed=2 | finished | 0.075 | 0.000 | yes |" in text
     assert "| seed=42 | planned | – | – | yes |" in text
     assert "Registered, and not run in this sweep" not in text

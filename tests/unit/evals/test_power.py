@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from punie.evals.power import minimum_detectable_effect, prompts_paired, prompts_to_exclude
-from punie.evals.statistics import mcnemar, wilson
+from punie.evals.power import (
+    minimum_detectable_effect,
+    prompts_paired,
+    prompts_to_exclude,
+    reach,
+    reach_in_words,
+)
+from punie.evals.statistics import mcnemar, paired, wilson
 
 
 def test_prompts_for_a_threshold():
@@ -60,3 +66,20 @@ def test_no_difference_needs_no_prompts():
         prompts_paired(0.0, 0.1)
     with pytest.raises(ValueError, match="from itself"):
         prompts_to_exclude(0.8, 0.8)
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=40))
+def test_what_stands_beside_a_comparison(changes):
+    """Figures and words say the same, also where only the figures that results.json keeps are left."""
+    a = {f"p{number}": [max(0.0, -change)] for number, change in enumerate(changes)}
+    b = {f"p{number}": [max(0.0, change)] for number, change in enumerate(changes)}
+    test = paired(a, b)
+    detectable, needed = reach(test)
+    words = reach_in_words(len(changes), test.difference.estimate, detectable)
+    if not any(changes):
+        assert (detectable, needed) == (None, None)
+        assert words == f"not one of {len(changes)} prompts changed"
+    else:
+        assert detectable == minimum_detectable_effect(len(changes), test.discordance)
+        assert f"show a difference from {detectable:.2f} on" in words
+        assert ("takes" in words) == (needed is not None and needed > len(changes))

@@ -79,11 +79,11 @@ def make_run(
         for name, values in answers.items()
         for repeat, value in enumerate(values if isinstance(values, list) else [values])
     ]
+    mean = sum(row["scores"]["strict"]["value"] for row in rows) / len(rows)
     results: dict[str, Any] = {
         "schema": 2,
-        "scores": {
-            "strict": {"overall": {"mean": sum(row["scores"]["strict"]["value"] for row in rows) / len(rows)}}
-        },
+        "scores": {"strict": {"overall": {"mean": mean, "n": len(rows)}}},
+        "sampling": {"repeats": 1},
         "identity": {"suite": {"name": suite, "sha256": suite * 8}, "unverified": None},
         "generation": {"samples": len(rows)},
         "artifacts": {"base": {"key": base, "files": {}}, "evaluate": {"key": str(folder), "files": {}}},

@@ -8,7 +8,7 @@ import pytest
 
 from punie.errors import PunieError
 from punie.evals.statistics import wilson
-from punie.summaries import tables
+from punie.summaries import documents, tables
 from punie.summaries.summary import Summary, summarize
 
 from .conftest import make_run
@@ -143,3 +143,35 @@ def test_runs_that_differ_in_nothing(tmp_path: Path) -> None:
     make_run(tmp_path / "a", {"x": 1.0, "y": 1.0})
     make_run(tmp_path / "b", {"x": 0.0, "y": 1.0})
     assert any(note.startswith("2 runs differ in no setting") for note in summarize([tmp_path]).notes)
+
+
+PHASE = {
+    "id": "46", "score": "strict", "sweep": True, "criteria": [{"metric": "overall", "op": ">=", "value": 0.8}],
+    "outcomes": [{"metric": "seeds_reaching_criteria", "at_least": None, "below": 2, "verdict": "rare", "next": "43b"}],
+}  # fmt: skip
+
+
+def test_a_summary_ends_with_the_next_phase(tmp_path: Path) -> None:
+    """Runs of one phase come to its outcome and the next command, which a part of them does not."""
+    for seed in (0, 1):
+        make_run(tmp_path / f"{seed}", {"x": 0.0, "y": 0.0}, lora__seed=seed, seed=seed, phase=PHASE)
+    found = summarize([tmp_path])
+    assert found.conclusion[0] == "phase 46: rare"
+    assert found.conclusion[-1].startswith("next: python -m punie +phase=43b")
+    assert documents.render(found, "simple", start=tmp_path).endswith(found.conclusion[-1] + "\n")
+    assert summarize([tmp_path], where=["lora.seed=0"]).conclusion == []
+
+
+def test_a_phase_of_another_shape_is_said_to_be(tmp_path: Path) -> None:
+    """An older phase without outcomes does not stop a summary: why there is no outcome is told."""
+    make_run(tmp_path / "a", {"x": 1.0}, phase={key: PHASE[key] for key in ("id", "score", "sweep")})
+    found = summarize([tmp_path])
+    assert found.outcome
+    assert "another shape: KeyError 'outcomes'" in found.outcome["why"]
+
+
+def test_two_recipes_are_not_one_sweep_of_a_phase(tmp_path: Path) -> None:
+    """Runs that differ in more than the phase's own sweep have no outcome in common."""
+    for rank in (8, 16):
+        make_run(tmp_path / f"{rank}", {"x": 1.0}, lora__rank=rank, phase=PHASE)
+    assert summarize([tmp_path]).outcome is None

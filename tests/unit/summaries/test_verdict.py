@@ -117,8 +117,9 @@ def test_temperatures_are_compared_with_holm(tmp_path: Path) -> None:
     assert decided.startswith("Strict differs, by more than chance explains on these prompts: ")
     assert "temperature 0 → 0.7 by -0.800 (p 0.016), each p adjusted for 2 comparisons" in decided
     assert "chance may explain it: temperature 0 → 0.5 by -0.100 (p 1.000)" in undecided
-    assert undecided.endswith("10 prompts that change as much as these show a difference from 0.28 on; "
-                              "one of 0.100 takes 79.")
+    assert undecided.endswith(
+        "10 prompts that change as much as these show a difference from 0.28 on; one of 0.100 takes 79."
+    )
 
 
 def test_recipes_of_one_seed_are_two_trainings(tmp_path: Path) -> None:

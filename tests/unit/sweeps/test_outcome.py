@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from punie.reports.outcome import Ran, outcome
+from punie.reports.outcome import Ran, concluded, each_by_itself, in_words, outcome
 from tests.unit.sweeps.conftest import Planner
 
 
@@ -94,3 +94,29 @@ def test_a_sweep_without_such_a_phase_has_no_outcome(planned: Planner) -> None:
     for overrides in (["seed=0,1"], ["+phase=43b", "model=tiny", "seed=0,1"]):
         jobs = planned(*overrides).jobs
         assert outcome([(job.config, job.overrides, result(0.5, 27)) for job in jobs]) is None
+
+
+def test_an_outcome_ends_with_the_next_command(planned: Planner) -> None:
+    """The last line is what to run now, on the same model, with the way through the tree."""
+    found = concluded(seeds(planned, [0.1] * 5))
+    assert found
+    assert in_words(found)[0] == "phase 46: a rare event"
+    assert in_words(found)[-1] == "next: python -m punie +phase=43b model=tiny  (45 → 46 → 43b)"
+
+
+def test_runs_of_a_phase_that_is_no_sweep_are_judged_one_by_one(planned: Planner) -> None:
+    """Where they agree the tree goes on, or ends; where they do not, nothing follows."""
+    jobs = planned("+phase=43b", "model=tiny", "seed=0,1").jobs
+
+    def found(*scores: float | None) -> dict[str, Any]:
+        results = [None if score is None else result(score, 27) for score in scores]
+        ran = [(job.config, job.overrides, one) for job, one in zip(jobs, results, strict=True)]
+        assert concluded(ran) is None
+        return each_by_itself(ran) or {}
+
+    agreed = found(0.9, 0.8)
+    assert (agreed["phase"], agreed["verdict"]) == ("43b", "dense is viable")
+    assert agreed["next"].startswith("nothing, the tree of phases ends here")
+    assert (found(0.9, 0.1)["verdict"], found(0.9, 0.1)["next"]) == ("the runs do not agree", None)
+    assert found(0.9, None)["why"].endswith("1 have no score")
+    assert found(None, None)["verdict"] == "open"
