@@ -32,7 +32,7 @@ _MOST_PICTURES = 12
 _NUMBER = re.compile(r"[-+<[]?[+-]?\d[\d.,]*($|[ ,\]])")
 """A number at the beginning of a cell, alone or before its interval."""
 _INCH, _POINTS = 6.5, 72
-"""Widths of a page's letters for an inch of a picture, so that its text is as large as the page's; and points."""
+"""An inch of a picture in rem, so that its text is as large as the page's; and in points."""
 _WIDE = 24
 """Characters of a name beside a picture."""
 

@@ -78,7 +78,7 @@ class Comparison:
     needed: int | None
     """Prompts that a difference of this size takes; None for no difference."""
     seeds: int
-    """Training seeds in both; if they have none in common, each is taken with its own, and the fewer count."""
+    """Training seeds in both; the fewer, if they have none in common and each is taken with its own."""
 
 
 def find(recipes: Sequence[Recipe], metric: str) -> list[Finding]:
@@ -144,9 +144,10 @@ def sentences(
         families.setdefault(pair.family, []).append(pair)
     single = sum(len(each.seeds) == 1 for each in findings)
     if single:
+        where = "With" if single == len(findings) else "Where there is"
         found.append(
-            f"{'With' if single == len(findings) else 'Where there is'} one training seed there is no interval "
-            "over seeds, and nothing says whether a recipe reproduces."
+            f"{where} one training seed there is no interval over seeds, and nothing says whether a recipe "
+            "reproduces."
         )
     return found + [words for pairs in families.values() for words in _compared(pairs, metric)]
 

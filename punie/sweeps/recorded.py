@@ -8,11 +8,11 @@ from typing import Any
 
 from punie.reports.decisions import decide
 from punie.reports.documents import environment
+from punie.reports.outcome import outcome
 from punie.reports.registration import Document, Ran, Registration, changes, nearest_job
 from punie.reports.verdict import metric
 from punie.stages.registered import fields
 from punie.sweeps.job import read_status
-from punie.reports.outcome import outcome
 from punie.sweeps.plan import SweepPlan
 
 

@@ -145,10 +145,14 @@ def test_runs_that_differ_in_nothing(tmp_path: Path) -> None:
     assert any(note.startswith("2 runs differ in no setting") for note in summarize([tmp_path]).notes)
 
 
+RARE = {"metric": "seeds_reaching_criteria", "at_least": None, "below": 2, "verdict": "rare", "next": "43b"}
 PHASE = {
-    "id": "46", "score": "strict", "sweep": True, "criteria": [{"metric": "overall", "op": ">=", "value": 0.8}],
-    "outcomes": [{"metric": "seeds_reaching_criteria", "at_least": None, "below": 2, "verdict": "rare", "next": "43b"}],
-}  # fmt: skip
+    "id": "46",
+    "score": "strict",
+    "sweep": True,
+    "criteria": [{"metric": "overall", "op": ">=", "value": 0.8}],
+    "outcomes": [RARE],
+}
 
 
 def test_a_summary_ends_with_the_next_phase(tmp_path: Path) -> None:
