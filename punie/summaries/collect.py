@@ -19,6 +19,7 @@ from punie import jsonl
 from punie.errors import DataError, PunieError
 from punie.plain import parse_json, require_plain_yaml
 from punie.store.keys import digest
+from punie.summaries.blocks import load
 
 METRICS = ("strict", "keyword", "wrapper", "lock")
 """Both scores; the share of answers with a wrapper; the exact probability of opening one."""
@@ -30,7 +31,6 @@ _MARKS = {"status.json", "config.yaml", "results.json", ".hydra"}
 """Any of them makes a folder a run's, or half of one."""
 _STORE = {".locks", ".building", "manifest.json"}
 """Any of them makes a folder a store's; artifacts hold results, too."""
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _yaml(path: Path) -> object:
     try:
         text = path.read_text("utf-8")
         require_plain_yaml(text)
-        return yaml.load(text, _LOADER)  # noqa: S506 - it is a safe loader
+        return load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, error) from None
 

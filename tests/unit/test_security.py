@@ -32,7 +32,7 @@ from punie.evals.endpoint import Endpoint
 from punie.paths import PACKAGE, resource
 from punie.prompts import format_prompt
 from punie.reports import documents as reports
-from punie.summaries import collect, documents
+from punie.summaries import blocks, documents
 from punie.summaries.summary import summarize
 from tests.facts import HOSTILE, facts
 from tests.facts import records as samples_of
@@ -297,7 +297,7 @@ UNPACKS = {
 ALLOWED = {
     ("__main__.py", "importlib.import_module"): "a module of punie.commands, from the table COMMANDS",
     ("backend/shapes.py", "importlib.import_module"): "a module of mlx_lm.models, by an architecture's name",
-    ("summaries/collect.py", "yaml.load"): "with the safe loader, which the next test looks at",
+    ("summaries/blocks.py", "yaml.load"): "with the safe loader, which the next test looks at",
 }
 """File and call, and why it is none of those that the promise is about."""
 
@@ -366,7 +366,7 @@ def test_no_call_hands_words_to_a_shell_or_trusts_a_model() -> None:
 
 def test_yaml_is_read_as_data(tmp_path: Path, marker: Path) -> None:
     """A YAML file that asks for an object is refused wherever punie reads YAML."""
-    assert issubclass(collect._LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    assert issubclass(blocks._LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     run = make_run(tmp_path / "run", records())
     planted = f"name: !!python/object/apply:pathlib.Path.touch [{marker}]\n"
     (run / "config.yaml").write_text(planted)
