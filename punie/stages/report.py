@@ -103,7 +103,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 STAGE = Stage(
     name="report",
-    version=4,
+    version=5,
     reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
     needs=_needs,
     run=run,
