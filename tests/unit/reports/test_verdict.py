@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from punie.reports.documents import baseline_sentence
 from punie.reports.verdict import judge
 
 
@@ -68,3 +69,22 @@ def test_outcomes_go_by_range(overall: float, outcome: str) -> None:
 def test_no_phase_no_verdict() -> None:
     """A run without criteria neither passes nor fails."""
     assert judge(scores(1.0), None)["passed"] is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        (0.5, "leaves it out"),
+        (0.7, "holds it, so the two may be the same: 37 prompts would tell"),
+        (None, None),
+    ],
+)
+def test_a_published_score_stands_beside_what_the_prompts_can_tell(
+    mean: float | None, words: str | None
+) -> None:
+    """The baseline is inside the interval or outside; inside, the prompts that would tell are given."""
+    phase = {"score": "keyword", "baseline": {"overall": 0.824, "source": "33b"}}
+    scores = {"keyword": {"overall": {"mean": mean, "n": 54}}}
+    found = baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, phase)
+    assert found is None if words is None else str(found).endswith(words)
+    assert baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, None) is None
