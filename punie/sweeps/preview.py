@@ -41,8 +41,8 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
 
 def figures(plan: SweepPlan) -> dict[str, Any]:
     """The plan as plain values: ``jobs``, ``stages``, ``waves``, ``needed_bytes``, ``seconds``."""
-    missing = [part for part in plan.parts.values() if part.state in ("miss", "blocked")]
-    times = [part.seconds for part in missing if part.computes]
+    missing = [part for part in plan.parts.values() if part.missing]
+    known = not any(part.computes and part.seconds is None for part in missing)
     return {
         "jobs": [
             {
@@ -59,7 +59,7 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
         "stages": [row for stage in STAGES if (row := _stage(plan, stage.name))],
         "waves": [len(wave) for wave in plan.waves],
         "needed_bytes": sum(part.bytes for part in missing),
-        "seconds": None if None in times else round(sum(seconds for seconds in times if seconds), 1),
+        "seconds": round(sum(part.seconds or 0.0 for part in missing), 1) if known else None,
         "problems": list(plan.problems),
     }
 
@@ -121,7 +121,7 @@ def _stage(plan: SweepPlan, name: str) -> dict[str, Any] | None:
     parts: list[Part] = [part for part in plan.parts.values() if part.stage == name]
     if not parts:
         return None
-    missing = [part for part in parts if part.state in ("miss", "blocked")]
+    missing = [part for part in parts if part.missing]
     times = [part.seconds for part in missing]
     reasons = Counter(part.reason for part in missing)
     return {
