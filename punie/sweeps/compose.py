@@ -120,6 +120,7 @@ def compose_all(
     for number, overrides in enumerate(jobs):
         try:
             composed = composer.compose(overrides)
+            OmegaConf.resolve(composed)  # once: each reader below would resolve it again
             plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             found.append(Composed(tuple(overrides), resolve(composed), plain))
         except (PunieError, *MISHAPS) as error:

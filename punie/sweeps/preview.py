@@ -43,6 +43,7 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
     """The plan as plain values: ``jobs``, ``stages``, ``waves``, ``needed_bytes``, ``seconds``."""
     missing = [part for part in plan.parts.values() if part.missing]
     known = not any(part.computes and part.seconds is None for part in missing)
+    wave_of = {number: n for n, wave in enumerate(plan.waves, 1) for number in wave}
     return {
         "jobs": [
             {
@@ -50,7 +51,7 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
                 "folder": job.folder,
                 "overrides": list(job.overrides),
                 "axes": plan.values(job),
-                "wave": next(n for n, wave in enumerate(plan.waves, 1) if job.number in wave),
+                "wave": wave_of[job.number],
                 "stages": {part.stage: [part.key, part.state] for part in plan.parts_of(job)},
             }
             for job in plan.jobs
