@@ -2,7 +2,8 @@
 
 Python raises a signal's exception wherever it happens to be, and what is being called there may drop it:
 CPython 3.11 does, while it words the ValueError of ``int("x")``. So the wish is noted as well, and whatever
-takes long looks for it (``progress.Reporter``, ``pipeline``, ``sweeps.job``).
+takes long looks for it (``progress.Reporter``, ``pipeline``, ``sweeps.job``). In the middle of an import
+nothing is raised: half a library would stay in ``sys.modules``, and a sweep's summary needs it right after.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Generator
 from types import FrameType
 
 _wish: type[KeyboardInterrupt] | None = None
+_SOON = 0.05
+"""Seconds until the next try, where an import was in the way."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 @contextlib.contextmanager
@@ -24,15 +28,19 @@ def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]
     """
     global _wish
 
-    def note(_number: int, _frame: FrameType | None) -> None:
+    def note(_number: int, frame: FrameType | None) -> None:
         global _wish
         _wish = kind
+        if _is_importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+            return
         raise kind
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
         _wish = None
@@ -46,3 +54,11 @@ def check() -> None:
     """
     if _wish is not None:
         raise _wish
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

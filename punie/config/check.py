@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from punie.config.schema import Config, EvalConfig, LoraConfig, PhaseConfig
 from punie.errors import ConfigError, Problems
@@ -148,10 +148,12 @@ def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -
         override: The command-line override that led to it, if it is known.
     """
     key = str(getattr(error, "full_key", None) or getattr(error, "key", None) or "")
-    message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    message = excerpt(str(getattr(error, "msg", None) or error).splitlines()[0], 300)
     if message.startswith(_REFUSED):
         return ConfigError(f"{key} cannot be resolved.", where=override, found=message.removeprefix(_REFUSED))
     known = find_field(key)
+    if known is None and isinstance(error, ValidationError):  # Hydra's own: n_jobs of a launcher
+        return ConfigError(f"{key}: {message}.", where=override)
     if known is None and key and "interpolation" not in message.lower():
         return unknown_key(key, override)
     if known is None or "interpolation" in message.lower():

@@ -77,6 +77,7 @@ class Campaign:
                     self._run_wave([self.plan.jobs[number] for number in wave])
         except KeyboardInterrupt:
             interrupted = True
+            self._record("interrupted", began)  # a second one may not wait for the summary
         except PunieError as error:
             broken = error
         for job in self._in("running"):
@@ -160,7 +161,8 @@ class Campaign:
                 "The launcher cannot start jobs.",
                 where=self.folder,
                 found=f"{type(cause).__name__}: {cause}" if cause else "it returned, and no job has a record",
-                next_step=f"punie resume {shown(self.folder)}, once that is mended",
+                next_step=f"punie resume {shown(self.folder)} once that is mended; if it is in the command "
+                "itself, give that again, mended: what is finished is reused",
             ) from cause
         return self._in("running", jobs=jobs)
 

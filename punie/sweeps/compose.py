@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from textwrap import shorten
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -62,7 +61,7 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
         few, many = min(axes.values()), max(axes.values())
         raise ConfigError(
             "A sweep of no jobs." if not size else "A sweep of too many jobs.",
-            where=shorten((many if size else few)[1], LONG, placeholder=" …"),
+            where=excerpt((many if size else few)[1], LONG),
             found="no values" if not size else f"more than {MAX_JOBS:,} combinations",
             expected=f"1 to {MAX_JOBS:,} combinations of values",
         )
@@ -121,15 +120,17 @@ def compose_all(
     for number, overrides in enumerate(jobs):
         try:
             composed = composer.compose(overrides)
+            OmegaConf.resolve(composed)  # once: each reader below would resolve it again
             plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             found.append(Composed(tuple(overrides), resolve(composed), plain))
         except (PunieError, *MISHAPS) as error:
             for problem in each_problem(translate(error)):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)
     if mistakes:
+        shown = list(mistakes.values())[:_SHOWN]
         raise Problems(
             f"The sweep cannot start: {len(jobs) - len(found)} of {len(jobs)} jobs cannot be run.",
-            [_named(problem, numbers, jobs) for problem, numbers in list(mistakes.values())[:_SHOWN]],
+            [_named(problem, numbers[0], len(numbers), jobs) for problem, numbers in shown],
             exit_code=ConfigError.exit_code,
         )
     return found
@@ -137,7 +138,7 @@ def compose_all(
 
 def brief(overrides: Sequence[str], width: int = LONG) -> str:
     """A job's overrides in a line of bounded length."""
-    return shorten(" ".join(overrides), width, placeholder=" …") or "(no overrides)"
+    return excerpt(" ".join(overrides), width) or "(no overrides)"
 
 
 class _Composer:
@@ -177,15 +178,24 @@ class _Composer:
         return self._parsed[line]
 
 
-def _named(problem: PunieError, numbers: Sequence[int], jobs: Sequence[Sequence[str]]) -> PunieError:
-    """The problem with the first job that has it."""
-    first, more = numbers[0], len(numbers) - 1
-    where = f"job {first}: {brief(jobs[first])}" + (f" (and {more} more)" if more else "")
+def axes(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The keys of overrides whose values differ among jobs, in the command line's order."""
+    values: dict[str, set[str]] = {}
+    for overrides in jobs:
+        for override in overrides:
+            key, _, value = override.partition("=")
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def _named(problem: PunieError, first: int, count: int, jobs: Sequence[Sequence[str]]) -> PunieError:
+    """The problem with the first of the jobs that have it, by its place on the axes."""
+    varied = axes(jobs)
+    place = [line for line in jobs[first] if line.partition("=")[0] in varied]
+    where = f"job {first}: {brief(place or jobs[first])}" + (f" (and {count - 1} more)" if count > 1 else "")
     return ConfigError(
         problem.what,
-        where=where
-        if problem.where is None
-        else f"{shorten(problem.where, LONG, placeholder=' …')}, {where}",
+        where=where if problem.where is None else f"{excerpt(problem.where, LONG)}, {where}",
         found=problem.found,
         expected=problem.expected,
         next_step=problem.next_step,
@@ -196,7 +206,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The dotted keys at which two resolved configs differ, each with the old and the new value."""
     before, after = _flat(old), _flat(new)
     pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in sorted(before | after)]
-    return [f"{key} {a} → {b}" for key, a, b in pairs if a != b]
+    return [f"{key} {excerpt(a)} → {excerpt(b)}" for key, a, b in pairs if a != b]
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

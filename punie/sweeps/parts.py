@@ -33,9 +33,14 @@ class Part:
     material: Mapping[str, Any] | None
 
     @property
+    def missing(self) -> bool:
+        """It is to be built."""
+        return self.state not in ("hit", "skip")
+
+    @property
     def expensive(self) -> bool:
         """It is to be built, and no two jobs should want to build it."""
-        return self.computes and self.state != "hit" and self.state != "skip"
+        return self.computes and self.missing
 
 
 def parts_of(plan: Plan, config: Config) -> list[Part]:

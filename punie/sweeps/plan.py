@@ -32,7 +32,7 @@ from punie.store.artifacts import Store
 from punie.store.digests import content_digests
 from punie.store.keys import SHORT, digest
 from punie.store.keys import differences as material_differences
-from punie.sweeps.compose import Composed, brief, compose_all, differences, grid
+from punie.sweeps.compose import Composed, axes, brief, compose_all, differences, grid
 from punie.sweeps.parts import Part, Remembering, parts_of
 from punie.sweeps.waves import waves
 
@@ -112,12 +112,7 @@ class SweepPlan:
     @cached_property
     def axes(self) -> list[str]:
         """The overrides whose values differ among the jobs, in the command line's order."""
-        values: dict[str, set[str]] = {}
-        for job in self.jobs:
-            for override in job.overrides:
-                key, _, value = override.partition("=")
-                values.setdefault(key, set()).add(value)
-        return [key for key, found in values.items() if len(found) > 1]
+        return axes([job.overrides for job in self.jobs])
 
     def values(self, job: Job) -> dict[str, str]:
         """A job's place on each axis."""
@@ -240,7 +235,7 @@ def read(folder: Path) -> SweepPlan:
         if wrong := _wrong(plan):
             raise ValueError(wrong)
         return plan
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         found = "no such folder" if not folder.is_dir() else f"no {FILE} in it"
         what = "The folder is not a sweep's."
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -289,7 +284,7 @@ def changes(old: SweepPlan, new: SweepPlan) -> list[str]:
             one, two = old.parts[key], new.parts[other]
             if key != other and one.material is not None and two.material is not None:
                 found += [
-                    f"{one.stage}: {name.replace('/', '.')} {was} → {now_is}"
+                    f"{one.stage}: {name.replace('/', '.')} {excerpt(was)} → {excerpt(now_is)}"
                     for name, was, now_is in material_differences(one.material, two.material)
                     if not name.startswith("upstream/")
                 ]

@@ -41,8 +41,9 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
 
 def figures(plan: SweepPlan) -> dict[str, Any]:
     """The plan as plain values: ``jobs``, ``stages``, ``waves``, ``needed_bytes``, ``seconds``."""
-    missing = [part for part in plan.parts.values() if part.state in ("miss", "blocked")]
-    times = [part.seconds for part in missing if part.computes]
+    missing = [part for part in plan.parts.values() if part.missing]
+    known = not any(part.computes and part.seconds is None for part in missing)
+    wave_of = {number: n for n, wave in enumerate(plan.waves, 1) for number in wave}
     return {
         "jobs": [
             {
@@ -50,7 +51,7 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
                 "folder": job.folder,
                 "overrides": list(job.overrides),
                 "axes": plan.values(job),
-                "wave": next(n for n, wave in enumerate(plan.waves, 1) if job.number in wave),
+                "wave": wave_of[job.number],
                 "stages": {part.stage: [part.key, part.state] for part in plan.parts_of(job)},
             }
             for job in plan.jobs
@@ -59,7 +60,7 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
         "stages": [row for stage in STAGES if (row := _stage(plan, stage.name))],
         "waves": [len(wave) for wave in plan.waves],
         "needed_bytes": sum(part.bytes for part in missing),
-        "seconds": None if None in times else round(sum(seconds for seconds in times if seconds), 1),
+        "seconds": round(sum(part.seconds or 0.0 for part in missing), 1) if known else None,
         "problems": list(plan.problems),
     }
 
@@ -121,7 +122,7 @@ def _stage(plan: SweepPlan, name: str) -> dict[str, Any] | None:
     parts: list[Part] = [part for part in plan.parts.values() if part.stage == name]
     if not parts:
         return None
-    missing = [part for part in parts if part.state in ("miss", "blocked")]
+    missing = [part for part in parts if part.missing]
     times = [part.seconds for part in missing]
     reasons = Counter(part.reason for part in missing)
     return {

@@ -80,18 +80,12 @@ def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = N
     """What ends a sweep: the tables of jobs and of failures, the outcome, and the verdict of its runs."""
     headers, rows = _table(summary)
     blocks = [tabulate(rows, headers, tablefmt="simple", disable_numparse=True)]
-    troubles = [
-        [
-            f"{row['number']:03d}",
-            row["status"],
-            headline(row["error"]),
-            shown(folder / row["traceback"]) if row["traceback"] else "–",
-        ]
-        for row in summary["jobs"]
-        if row["error"]
-    ]
+    troubles = [row for row in summary["jobs"] if row["error"]]
     if troubles:
-        blocks.append(tabulate(troubles, ["job", "", "what", "traceback"], tablefmt="simple"))
+        cells = [[f"{row['number']:03d}", row["status"], headline(row["error"])] for row in troubles]
+        paths = [shown(folder / row["traceback"]) for row in troubles if row["traceback"]]
+        table = tabulate(cells, ["job", "", "what"], tablefmt="simple", disable_numparse=True)
+        blocks.append("\n".join([table, *(["tracebacks:", *paths] if paths else [])]))
     place = f"sweep directory: {shown(folder)}"
     if found is not None:
         more = len(found.verdict) - LONGEST

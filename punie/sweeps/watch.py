@@ -112,24 +112,27 @@ class View:
         }
         for key in wanted - built:
             part = self.plan.parts[key]
-            if not part.expensive:
+            if not part.missing:
                 continue
             seconds = statistics.fmean(took[part.stage]) if took[part.stage] else part.seconds
-            if seconds is None:
+            if seconds is None and part.computes:
                 return None
-            total += seconds
+            total += seconds or 0.0
         return total / workers
 
     def table(self) -> RenderableType:
         """Jobs by state, those that run with their stage, and the time left."""
         table = Table(box=None, pad_edge=False)
-        for name in ("job", "overrides", "stage"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
         running = [job for job in self.plan.jobs if self.states[job.number]["status"] == "running"]
+        more = len(running) - _SHOWN
+        table.add_column("job", no_wrap=True)
+        table.add_column("overrides")  # the one that gives way where the terminal is narrow
+        table.add_column("stage", no_wrap=True)
         for job in running[:_SHOWN]:
             at = self.states[job.number].get("at") or "starting"
-            table.add_row(Path(job.folder).name, self.plan.label(job), at)
-        return Group(Text(self._summary()), table)
+            label = Text(self.plan.label(job), no_wrap=True, overflow="ellipsis")
+            table.add_row(Path(job.folder).name, label, at)
+        return Group(Text(self._summary()), table, *([Text(f"… and {more} more")] if more > 0 else []))
 
     def _summary(self) -> str:
         words = [f"{count} {state}" for state, count in sorted(self.counts().items())]

@@ -53,7 +53,7 @@ def assert_trained_first(where: Place) -> None:
     assert max(job["ended"] for job in first) <= min(job["started"] for job in second)
 
 
-def until(look: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 300.0) -> Any:
     """What ``look`` finds, as soon as it is something."""
     end = time.monotonic() + seconds
     while not (found := look()):
@@ -112,7 +112,7 @@ def test_a_cancelled_job_is_one_lost_job(two_nodes: slurm.Cluster, tmp_path: Pat
             hydra = OmegaConf.load(record.parent / ".hydra/hydra.yaml").hydra
             two_nodes.command("scancel", str(hydra.job.id))
             until(lambda: not is_running(record.parent))
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
         process.communicate()

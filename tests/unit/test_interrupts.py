@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,21 @@ def test_a_lost_one_is_raised_at_the_next_look(number: int) -> None:
         ask(number)
         with pytest.raises(Outer):
             check()
+
+
+def test_an_import_is_finished_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal within an import raises when that is through: no half library is left behind."""
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n"
+    (tmp_path / "interrupted_library.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load() -> None:
+        importlib.import_module("interrupted_library")
+        time.sleep(60)
+
+    with heeded(Outer), pytest.raises(Outer):
+        load()
+    assert sys.modules["interrupted_library"].whole
 
 
 def test_nothing_is_left_of_a_block() -> None:

@@ -13,6 +13,7 @@ from punie.config.compose import compose
 from punie.errors import PunieError
 from punie.store.keys import SHORT, digest
 from punie.sweeps import plan as plans
+from punie.sweeps import preview
 from tests.unit.sweeps.conftest import Planner
 
 
@@ -75,11 +76,11 @@ def test_what_is_not_here_is_planned_too(planned: Planner) -> None:
 
 
 def test_every_mistake_names_its_job_and_key(planned: Planner) -> None:
-    """Two axis values that cannot be used: both are told, each with the first job that has it."""
+    """Two axis values that cannot be used: both are told, each with the first job's place on the axes."""
     with pytest.raises(PunieError) as caught:
-        planned("lora.rank=8,0", "seed=0,x")
-    assert "3 of 4 jobs" in str(caught.value)
-    assert [word for word in ("lora.rank", "seed", "job 1", "job 2") if word not in str(caught.value)] == []
+        planned("eval.suite=core27", "eval.stop=[a,b,c]", f"name={'n' * 100}", "lora.rank=8,0", "seed=0,x")
+    words = ("3 of 4 jobs", "job 1: lora.rank=8 seed=x", "job 2: lora.rank=0 seed=0")
+    assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_long_overrides_are_shown_short(planned: Planner) -> None:
@@ -89,6 +90,9 @@ def test_long_overrides_are_shown_short(planned: Planner) -> None:
     with pytest.raises(PunieError) as caught:
         planned("lora.rank=0,8", f"eval.system_prompt={'p' * 5000}")
     assert max(map(len, str(caught.value).splitlines())) < 300
+    with pytest.raises(PunieError) as caught:
+        planned(f"lora.rank=8,{'r' * 5000}")
+    assert max(map(len, str(caught.value).splitlines())) < 400
 
 
 def test_a_thousand_jobs_are_planned_quickly(planned: Planner) -> None:
@@ -143,3 +147,9 @@ def test_changes_are_told_by_name(planned: Planner, tmp_path: Path) -> None:
     assert any(
         "data.train.jsonl" in change for change in plans.changes(ours, planned("seed=0", "data.path=data"))
     )
+
+
+def test_a_launchers_field_of_another_type_is_no_unknown_key() -> None:
+    """A number of workers that is no number is told as such."""
+    with pytest.raises(PunieError, match="n_jobs: Value 'two' of type 'str' could not"):
+        preview.plan(["hydra/launcher=workers", "hydra.launcher.n_jobs=two"])

@@ -40,17 +40,17 @@ def test_an_empty_store_has_all_to_build(planned: Planner) -> None:
 
 
 def test_past_timings_give_the_time(planned: Planner) -> None:
-    """With a training, a model and an evaluation in the store, the rest is estimated by what they took."""
-    took = build(planned(*AXES), "preflight", "base", "train", "quantize", "evaluate")
+    """With one job's stages in the store, its report too, the rest is estimated by what they took."""
+    took = build(planned(*AXES), "preflight", "base", "train", "quantize", "evaluate", "report")
     found = preview.figures(planned(*AXES))
     rows = {row["stage"]: row for row in found["stages"]}
     assert (rows["train"]["hit"], rows["train"]["miss"]) == (1, 1)
     assert rows["train"]["reasons"] == ["lora.seed 0 → 1"]
     assert found["waves"] == [2, 2]
-    expected = took["train"] + took["quantize"] + 3 * took["evaluate"]
+    expected = took["train"] + took["quantize"] + 3 * (took["evaluate"] + took["report"])
     assert found["seconds"] == pytest.approx(expected, abs=0.06)
     longer = preview.figures(planned(*AXES, "lora.iters=800"))
-    expected = 2 * 2 * took["train"] + 2 * took["quantize"] + 4 * took["evaluate"]
+    expected = 2 * 2 * took["train"] + 2 * took["quantize"] + 4 * (took["evaluate"] + took["report"])
     assert longer["seconds"] == pytest.approx(expected, abs=0.06)
 
 

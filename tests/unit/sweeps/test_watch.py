@@ -44,6 +44,19 @@ def test_the_table_shows_who_does_what(planned: Planner, tmp_path: Path) -> None
     assert [line.split()[-1] for line in shown.splitlines() if line.startswith("001-")] == ["quantize"]
 
 
+def test_the_table_fits_a_narrow_terminal(planned: Planner, tmp_path: Path) -> None:
+    """Twelve jobs at work in 80 columns: long overrides are cut, stages are not, four jobs are a number."""
+    plan = planned("seed=range(0,12)", f"eval.stop=[{'a' * 90}],[{'b' * 90}]")
+    for number in range(12):
+        record(plan, tmp_path, number, status="running", at="quantize")
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    console.print(View(plan, tmp_path).table())
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert [line.endswith("quantize") for line in lines[2:10]] == [True] * 8
+    assert lines[10:] == ["… and 4 more"]
+
+
 def test_the_time_left_is_what_such_stages_took(planned: Planner, tmp_path: Path) -> None:
     """Nothing known: no estimate; after one job of three, twice what its stages took."""
     plan = planned("seed=0,1,2")
@@ -53,4 +66,4 @@ def test_the_time_left_is_what_such_stages_took(planned: Planner, tmp_path: Path
         for part in plan.parts_of(plan.jobs[0])
     ]
     record(plan, tmp_path, 0, status="finished", stages=stages)
-    assert View(plan, tmp_path).left() == 2 * 3 * 10.0
+    assert View(plan, tmp_path).left() == 2 * 4 * 10.0
