@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from typing import Any
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -20,6 +23,14 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
     )
+
+
+def folded(sentence: str) -> str:
+    """A sentence for standard output: on a terminal in lines that break between words, elsewhere in one."""
+    if not sys.stdout.isatty():
+        return sentence
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(sentence, width, break_long_words=False, break_on_hyphens=False)
 
 
 def printable_value(value: Any) -> Any:

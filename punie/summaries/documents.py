@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from punie.files import write_text
 from punie.jsonl import excerpt
-from punie.printable import printable
+from punie.printable import folded, printable
 from punie.reports.documents import cell, environment, page_style
 from punie.summaries import axes, cells
 from punie.summaries.collect import METRICS
@@ -90,7 +90,8 @@ def _text(summary: Summary, words: str, longest: int | None) -> str:
     sentences = summary.verdict[:longest]
     if more := len(summary.verdict) - len(sentences):
         sentences = (*sentences, f"… and {more} more sentences: --format github, json or html")
-    blocks.append("\n".join([f"{heading}Verdict", "", *(f"{marks}{printable(each)}" for each in sentences)]))
+    said = (f"- {printable(each)}" if github else folded(printable(each)) for each in sentences)
+    blocks.append("\n".join([f"{heading}Verdict", "", *said]))
     if conclusion := summary.conclusion:
         blocks.append(
             "\n".join([f"{heading}Outcome", "", *(f"{marks}{printable(each)}" for each in conclusion)])

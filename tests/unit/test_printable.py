@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from punie.printable import printable, printable_value, without_passwords
+from punie.printable import folded, printable, printable_value, without_passwords
 
 
 @given(st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
@@ -36,3 +37,13 @@ def test_passwords_of_urls_are_masked() -> None:
     )
     plain = "https://host/a@b?c=d@e and name@example.org, a@b://host"
     assert without_passwords(plain) == plain
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, "one\nlonger-than\ntwo"), (False, "one longer-than two")])
+def test_a_sentence_is_folded_for_a_terminal(
+    terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal lines break between words and nowhere else; into a file a sentence goes in one line."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "8")
+    assert folded("one longer-than two") == shown
