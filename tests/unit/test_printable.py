@@ -39,7 +39,9 @@ def test_passwords_of_urls_are_masked() -> None:
     assert without_passwords(plain) == plain
 
 
-@pytest.mark.parametrize(("terminal", "shown"), [(True, "one\nlonger-than\ntwo"), (False, "one longer-than two")])
+@pytest.mark.parametrize(
+    ("terminal", "shown"), [(True, "one\nlonger-than\ntwo"), (False, "one longer-than two")]
+)
 def test_a_sentence_is_folded_for_a_terminal(
     terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
