@@ -171,9 +171,9 @@ def _drop(plan: Plan, store: Store, reporter: Reporter) -> None:
 
 
 def _wanted(config: Config) -> list[tuple[str, Stage, Config]]:
-    """The preflight, and all that the report depends on, in running order."""
+    """The stages that a run is for, and all that they depend on, in running order."""
     found: dict[str, tuple[str, Stage, Config]] = {}
-    todo = ["preflight", "report"]
+    todo = [*SHOWN]
     while todo:
         name = todo.pop()
         if name not in found:

@@ -14,13 +14,11 @@ from typing import Any
 
 from punie.files import flush, write_json, write_text
 from punie.provenance.capture import now
+from punie.stages import STAGES
 from punie.store.artifacts import Artifact
 
-COPIES = {
-    "evaluate": ("samples.jsonl",),
-    "report": ("results.json", "report.md", "report.html", "train.jsonl"),
-}
-"""The files a run directory takes from the store, by stage; train.jsonl where something was trained."""
+COPIES = {stage.name: stage.shows for stage in STAGES if stage.shows}
+"""The files a run directory takes from the store, by stage."""
 
 
 class RunDirectory:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def in_use() -> str | None:
     if _active is None:
         return None
     return f"{_active.name} ({_active.source})" + (f", threads: {_threads}" if _threads else "")
+
+
+def gflops(size: int = 1024) -> float:
+    """Speed of a float32 product, the best of five; billions of operations a second."""
+    import mlx.core as mx
+
+    a = mx.random.normal((size, size))
+    mx.eval(a)
+    best = float("inf")
+    for _ in range(5):
+        clock = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - clock)
+    return 2 * size**3 / best / 1e9
 
 
 def _activate(enabled: bool) -> Blas:

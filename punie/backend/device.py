@@ -39,6 +39,13 @@ def memory() -> int | None:
     return next((int(known[name]) for name in _MEMORY if name in known), None)
 
 
+def default_device() -> str:
+    """What MLX says that it uses, such as ``Device(cpu, 0)``; imports mlx."""
+    import mlx.core as mx
+
+    return str(mx.default_device())
+
+
 @functools.cache
 def version(name: str) -> str:
     """Installed version of a package; looked up once, since every stage's key holds some."""

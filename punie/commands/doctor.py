@@ -9,7 +9,6 @@ import argparse
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +38,7 @@ def _findings(store: Path) -> Iterator[Finding]:
     import psutil
 
     from punie.backend import blas
+    from punie.backend.device import default_device
     from punie.provenance.capture import PACKAGES, version
 
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
@@ -48,21 +48,13 @@ def _findings(store: Path) -> Iterator[Finding]:
     yield "packages", versions, f"must install {', '.join(missing)}: make run" if missing else ""
     active = blas.activate()
     yield "BLAS", f"{active.name} ({active.source})", f"slow; {active.note}" if active.note else ""
-    import mlx.core as mx
-
-    device = mx.default_device()
-    yield (
-        "device",
-        str(device),
-        "" if device == mx.gpu else "no GPU for MLX here: fine for tiny models, slow for large ones",
-    )
+    device = default_device()
+    gpu = "gpu" in device
+    yield "device", device, "" if gpu else "no GPU for MLX here: fine for tiny models, slow for large ones"
     blas.set_threads(blas.SMALL_MODEL)
-    speed = _gflops()
-    remedy = (
-        "slow for a CPU: install libopenblas, or check scipy-openblas32"
-        if device != mx.gpu and speed < 20
-        else ""
-    )
+    speed = blas.gflops()
+    slow = not gpu and speed < 20
+    remedy = "slow for a CPU: install libopenblas, or check scipy-openblas32" if slow else ""
     yield "float32 products", f"{speed:.0f} GFLOP/s (1024 x 1024)", remedy
     memory = psutil.virtual_memory()
     yield (
@@ -89,17 +81,3 @@ def _hub() -> Iterator[Finding]:
         found or "no models",
         "" if models else "nothing to do for model=tiny; larger ones are downloaded",
     )
-
-
-def _gflops(size: int = 1024) -> float:
-    """Speed of a float32 product, the best of five; billions of operations a second."""
-    import mlx.core as mx
-
-    a = mx.random.normal((size, size))
-    mx.eval(a)
-    best = float("inf")
-    for _ in range(5):
-        clock = time.perf_counter()
-        mx.eval(a @ a)
-        best = min(best, time.perf_counter() - clock)
-    return 2 * size**3 / best / 1e9

@@ -10,6 +10,8 @@ the same, and 1 when something changed (or when the run cannot be read).
 from __future__ import annotations
 
 import argparse
+import functools
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tabulate import tabulate
 from punie.commands import finished
 from punie.errors import PunieError
 from punie.printable import printable
+from punie.scores import SCORERS
 
 Record = Mapping[str, Any]
 
@@ -58,7 +61,8 @@ def _change(old: Record, new: Record) -> str | None:
     """What differs between an answer's scores then and now, in a line; None if nothing does."""
     if old["missing"] is not None:
         return None
-    pairs = {name: (old["scores"][name]["value"], new["scores"][name]["value"]) for name in new["scores"]}
+    both = [name for name in new["scores"] if name in old["scores"]]  # a scorer may be new since then
+    pairs = {name: (old["scores"][name]["value"], new["scores"][name]["value"]) for name in both}
     words = [f"{name} {was:g} → {now:g}" for name, (was, now) in pairs.items() if was != now]
     if words or old["taxonomy"] != new["taxonomy"]:
         words.append(_arrow(old["taxonomy"], new["taxonomy"]))
@@ -69,24 +73,25 @@ def _change(old: Record, new: Record) -> str | None:
 def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The score table, old → new wherever a mean has moved."""
 
-    def row(name: str, *path: str) -> list[str]:
-        cells = [printable(name)]
-        for score in ("keyword", "strict"):
-            old, new = before[score], after[score]
-            for step in path:
-                old, new = old[step], new[step]
-            cells += [str(new["n"])] if score == "keyword" else []
-            cells.append(_arrow(_share(old["mean"]), _share(new["mean"])))
-        return cells
+    shown = [score for score in SCORERS if score in after]
 
-    rows = [row(name, "categories", name) for name in after["keyword"]["categories"]]
-    headers = ["category", "n", "keyword", "strict"]
+    def row(name: str, *path: str) -> list[str]:
+        old, new = (
+            {score: functools.reduce(operator.getitem, path, of[score]) for score in shown if score in of}
+            for of in (before, after)
+        )
+        was = (_share(old[score]["mean"]) if score in old else "–" for score in shown)
+        means = map(_arrow, was, (_share(new[score]["mean"]) for score in shown))
+        return [printable(name), str(new["strict"]["n"]), *means]
+
+    rows = [row(name, "categories", name) for name in after["strict"]["categories"]]
+    headers = ["category", "n", *shown]
     return tabulate(
         [*rows, row("overall", "overall")],
         headers,
         tablefmt="simple",
         disable_numparse=True,
-        colalign=["left", "right", "right", "right"],
+        colalign=["left", *["right"] * (len(headers) - 1)],
     )
 
 

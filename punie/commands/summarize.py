@@ -17,9 +17,9 @@ import shlex
 from pathlib import Path
 
 from punie.errors import PunieError
+from punie.scores import METRICS
 
 _FORMATS = ("simple", "github", "plain", "csv", "json", "html")
-_METRICS = ("strict", "keyword", "wrapper", "lock")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        choices=_METRICS,
+        choices=METRICS,
         help="default: the score that the runs' phase speaks of, or strict",
     )
     parser.add_argument(

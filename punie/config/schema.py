@@ -17,6 +17,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from punie.scores import SCORERS
+
 SCHEMA_NAME = "punie_schema"
 _UNSET = object()
 
@@ -246,7 +248,7 @@ class EvalConfig:
         "What must reach it: the lower end of the 95 % interval, or the mean.", "lower_bound",
         choices=("lower_bound", "estimate"), neutral=True,
     )  # fmt: skip
-    fail_score: str = option("Which score.", "strict", choices=("strict", "keyword"), neutral=True)
+    fail_score: str = option("Which score.", "strict", choices=tuple(SCORERS), neutral=True)
 
 
 @dataclass
@@ -289,7 +291,7 @@ class PhaseConfig:
     title: str = option("One line.")
     hypothesis: str = option("What the phase sets out to show.")
     references: list[str] = option("What it builds on.", [])
-    score: str = option("Which score the criteria speak of.", "keyword", choices=("keyword", "strict"))
+    score: str = option("Which score the criteria speak of.", "keyword", choices=tuple(SCORERS))
     baseline: Baseline | None = option("Published figures.", None)
     criteria: list[Criterion] = option("All must hold for the phase to pass.", [])
     outcomes: list[Outcome] = option("Verdicts by range; the first that fits is given.", [])

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from punie.evals.statistics import Paired, paired
-
-SCORES = ("keyword", "strict")
+from punie.scores import SCORERS
 
 
 class NothingToCompareError(ValueError):
@@ -62,12 +61,14 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> C
     other = [key for key in before if key in after and before[key][0]["prompt"] != after[key][0]["prompt"]]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
-    tests = {score: paired(_scores(before, score), _scores(after, score)) for score in SCORES}
+    rows = [record for run in (before, after) for rows in run.values() for record in rows]
+    names = [name for name in SCORERS if all(name in record["scores"] for record in rows)]
+    tests = {score: paired(_scores(before, score), _scores(after, score)) for score in names}
     changed = [key for key in before if any(test.differences[key] for test in tests.values())]
     return Comparison(
-        means={score: (_mean(before, score), _mean(after, score)) for score in SCORES},
+        means={score: (_mean(before, score), _mean(after, score)) for score in names},
         paired=tests,
-        changed=tuple(_changed(key, before[key], after[key]) for key in changed),
+        changed=tuple(_changed(key, before[key], after[key], names) for key in changed),
         left_out=tuple(sorted(missing)),
     )
 
@@ -91,8 +92,10 @@ def _mean(prompts: Mapping[str, Sequence[Mapping[str, Any]]], score: str) -> flo
     return sum(sum(v) / len(v) for v in _scores(prompts, score).values()) / len(prompts)
 
 
-def _changed(key: str, a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> ChangedPrompt:
-    means = {score: (_mean({key: a}, score), _mean({key: b}, score)) for score in SCORES}
+def _changed(
+    key: str, a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> ChangedPrompt:
+    means = {score: (_mean({key: a}, score), _mean({key: b}, score)) for score in names}
     words = [", ".join(dict.fromkeys(record["taxonomy"] for record in rows)) for rows in (a, b)]
     outputs = [tuple(record["output"] for record in rows) for rows in (a, b)]
     return ChangedPrompt(

@@ -10,6 +10,7 @@ from typing import Any
 from punie import jsonl
 from punie.errors import DataError
 from punie.plain import is_text
+from punie.scores import ALWAYS
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -85,10 +86,13 @@ def _calls(value: object) -> bool:
 
 
 def _scores(value: object) -> bool:
-    scores = [value.get(name) for name in ("keyword", "strict")] if isinstance(value, dict) else [None]
-    return all(
-        isinstance(score, dict) and _share(score.get("value")) and _text(score.get("reason"))
-        for score in scores
+    return (
+        isinstance(value, dict)
+        and value.keys() >= {*ALWAYS}
+        and all(
+            isinstance(score, dict) and _share(score.get("value")) and _text(score.get("reason"))
+            for score in value.values()
+        )
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from punie.evals import spellings
 from punie.evals.parse import parse
-from punie.evals.scorers import keyword, strict, taxonomy
+from punie.evals.scorers import taxonomy
 from punie.evals.suite import Expectation, Sample
 from punie.evals.summary import Scored, summarize
+from punie.scores import SCORERS
 
 if TYPE_CHECKING:
     from punie.evals.sandbox import Sandbox
@@ -42,7 +44,9 @@ def scored(sample: Sample, output: str, *, truncated: bool, sandbox: Sandbox) ->
     """
     completion = parse(output, truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
-    scores = {"keyword": keyword(sample, completion), "strict": strict(sample, completion, execution)}
+    scores = {
+        name: resolve_name(scorer.function)(sample, completion, execution) for name, scorer in SCORERS.items()
+    }
     return {
         "wrapper": completion.has_wrapper,
         "opening": spellings.opening(output),
@@ -80,8 +84,7 @@ def summary(records: Sequence[Mapping[str, Any]], *, allow_missing: bool = False
         Scored(
             id=record["id"],
             category=record["category"],
-            keyword=record["scores"]["keyword"]["value"],
-            strict=record["scores"]["strict"]["value"],
+            scores={name: score["value"] for name, score in record["scores"].items()},
             taxonomy=record["taxonomy"],
             wrapper=record["wrapper"],
         )
@@ -92,6 +95,7 @@ def summary(records: Sequence[Mapping[str, Any]], *, allow_missing: bool = False
     reasons = Counter(record["missing"] for record in records if record["missing"] is not None)
     found["missing"] = {"count": reasons.total(), "reasons": dict(reasons.most_common())}
     if reasons and not allow_missing:
-        for estimate in (found["keyword"]["overall"], found["strict"]["overall"]):
+        for name in found.keys() & SCORERS.keys():
+            estimate = found[name]["overall"]
             estimate |= dict.fromkeys(estimate.keys() - {"n"})
     return found

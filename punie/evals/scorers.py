@@ -60,7 +60,7 @@ class Score:
     """Why, in a few words."""
 
 
-def keyword(sample: Sample, completion: Completion) -> Score:
+def keyword(sample: Sample, completion: Completion, _: Execution | None = None) -> Score:
     """The published rule, which reads names in the raw text and never looks whether anything was called.
 
     The literal ``<tool_call>`` and any expected tool's name: 1.0; a name without the literal: 0.5; the

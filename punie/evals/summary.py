@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from punie.evals.scorers import TAXONOMY
 from punie.evals.statistics import clustered_stderr, wilson
+from punie.scores import SCORERS
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,8 @@ class Scored:
     """The sample's id; the same for all repeats of a prompt."""
     category: str
     """The sample's category."""
-    keyword: float
-    """The published rule's score, from 0.0 to 1.0."""
-    strict: float
-    """The strict score: 0.0 or 1.0."""
+    scores: Mapping[str, float]
+    """By name of the score, from 0.0 to 1.0."""
     taxonomy: str
     """What became of the answer."""
     wrapper: bool
@@ -39,7 +38,7 @@ def summarize(rows: Sequence[Scored]) -> dict[str, Any]:
         rows: One per answer; several with one id are repeats of a prompt.
 
     Returns:
-        A dict for JSON: ``keyword`` and ``strict``, each with ``overall`` and ``categories``;
+        A dict for JSON: each score that all rows have, with ``overall`` and ``categories``;
         ``wrapper_rate``; ``taxonomy``, by name ``count`` and the ``example``'s id.
 
     Raises:
@@ -50,14 +49,15 @@ def summarize(rows: Sequence[Scored]) -> dict[str, Any]:
     categories: dict[str, list[Scored]] = defaultdict(list)
     for row in rows:
         categories[row.category].append(row)
-    summary: dict[str, Any] = {
-        score: {
-            "overall": _estimate(rows, score),
-            "categories": {name: _estimate(members, score) for name, members in categories.items()},
-        }
-        for score in ("keyword", "strict")
-    }
-    summary["wrapper_rate"] = _estimate(rows, "wrapper")
+    summary: dict[str, Any] = {}
+    for score, scorer in SCORERS.items():
+        if all(score in row.scores for row in rows):
+            overall, *each = (
+                _estimate(members, lambda row, score=score: row.scores[score], binary=scorer.binary)
+                for members in (rows, *categories.values())
+            )
+            summary[score] = {"overall": overall, "categories": dict(zip(categories, each, strict=True))}
+    summary["wrapper_rate"] = _estimate(rows, lambda row: row.wrapper, binary=True)
     summary["taxonomy"] = {
         name: {"count": len(ids), "example": ids[0]}
         for name in TAXONOMY
@@ -66,16 +66,16 @@ def summarize(rows: Sequence[Scored]) -> dict[str, Any]:
     return summary
 
 
-def _estimate(rows: Sequence[Scored], score: str) -> dict[str, Any]:
+def _estimate(rows: Sequence[Scored], value: Callable[[Scored], float], *, binary: bool) -> dict[str, Any]:
     clusters: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        clusters[row.id].append(float(getattr(row, score)))
+        clusters[row.id].append(float(value(row)))
     mean = math.fsum(value for values in clusters.values() for value in values) / len(rows)
     estimate: dict[str, Any] = {
         "mean": mean,
         "n": len(rows),
         "stderr": clustered_stderr(list(clusters.values())),
     }
-    if score != "keyword":
+    if binary:
         estimate["interval"] = list(wilson(mean, len(clusters)))
     return estimate

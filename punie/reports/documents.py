@@ -18,6 +18,7 @@ from punie.evals.statistics import wilson
 from punie.reports.answers import MARKS, answers
 from punie.reports.plots import category_scores, lock_curves, loss_curves, truncation_name
 from punie.reports.text import cell, code, fence, inline, visible, visible_html
+from punie.scores import SCORERS
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,9 +47,9 @@ class Facts:
 def score_table(
     results: Mapping[str, Any], baseline: Mapping[str, Any] | None
 ) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the score table: overall and by category, both scores, the baseline's.
+    """Headers and rows of the score table: overall and by category, every score, the baseline's.
 
-    The interval is strict's; keyword, whose scores are not only 0 and 1, has a standard error.
+    A score of 0 and 1 alone has an interval, another one, such as keyword, a standard error.
 
     Args:
         results: As in results.json.
@@ -56,16 +57,20 @@ def score_table(
     """
     scores = results["scores"]
     published = {**(baseline or {}).get("categories", {}), "overall": (baseline or {}).get("overall")}
-    headers = ["category", "n", "keyword", "stderr", "strict", "95 % interval"]
+    shown = {score: SCORERS[score].binary for score in SCORERS if score in scores}
+    headers = ["category", "n"]
+    for score, binary in shown.items():
+        headers += [score, "95 % interval" if binary else "stderr"]
     rows = []
     for name in (*scores["strict"]["categories"], "overall"):
-        keyword, strict = (
-            scores[score]["overall"] if name == "overall" else scores[score]["categories"][name]
-            for score in ("keyword", "strict")
-        )
-        reach = "–" if strict["interval"] is None else "{:.2f} to {:.2f}".format(*strict["interval"])
-        values = (_share(keyword["mean"]), _share(keyword["stderr"]), _share(strict["mean"]), reach)
-        rows.append([name, str(strict["n"]), *values, *([_share(published.get(name))] if baseline else [])])
+        found = {
+            s: scores[s]["overall"] if name == "overall" else scores[s]["categories"][name] for s in shown
+        }
+        row = [name, str(found["strict"]["n"])]
+        for score, binary in shown.items():
+            estimate = found[score]
+            row += [_share(estimate["mean"]), _reach(estimate) if binary else _share(estimate["stderr"])]
+        rows.append(row + ([_share(published.get(name))] if baseline else []))
     return headers + (["baseline"] if baseline else []), rows
 
 
@@ -262,6 +267,10 @@ def _checkpoints(facts: Facts) -> list[int]:
 
 def _alignment(headers: Sequence[str]) -> list[str]:
     return ["left"] + ["right"] * (len(headers) - 1)
+
+
+def _reach(estimate: Mapping[str, Any]) -> str:
+    return "–" if estimate["interval"] is None else "{:.2f} to {:.2f}".format(*estimate["interval"])
 
 
 def _share(value: float | None) -> str:

@@ -37,6 +37,7 @@ from inspect_ai.scorer import Score
 
 from punie.evals.record import summary
 from punie.printable import printable
+from punie.scores import METRICS, SCORERS
 from punie.store.keys import digest
 
 _STOP = {"stop": "stop", "length": "max_tokens"}
@@ -187,8 +188,8 @@ def _sample(record: Record, model: str) -> EvalSample:
             explanation=score["reason"],
             metadata={field: record.get(field) for field in _JUDGED} if name == "strict" else None,
         )
-        for name in ("strict", "keyword")
-        for score in [record["scores"][name]]
+        for name in METRICS
+        if (score := record["scores"].get(name))
     }
     sample.metadata |= {name: record[name] for name in _ANSWERED}
     return sample
@@ -212,10 +213,10 @@ def _usage(record: Record) -> ModelUsage:
 
 
 def _results(records: Sequence[Record], allow_missing: bool) -> list[EvalScore]:
-    """Both scores: a metric for each category, and the overall mean with its interval if there is one."""
+    """The scores: a metric for each category, and the overall mean with its interval if there is one."""
     found = summary(records, allow_missing=allow_missing)
     scores = []
-    for name in ("strict", "keyword"):
+    for name in (each for each in METRICS if each in SCORERS and each in found):
         overall = found[name]["overall"]
         low, high = overall.get("interval") or (None, None)
         values = {

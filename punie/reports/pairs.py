@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from punie.evals.comparison import SCORES, NothingToCompareError, compare
+from punie.evals.comparison import NothingToCompareError, compare
 from punie.evals.power import reach
 
 
@@ -48,6 +48,5 @@ def pairs(
             "down": [key for key, change in test.differences.items() if change < 0],
             "detectable": reach(test)[0],
         }
-        for score in SCORES
-        for test in [found.paired[score]]
+        for score, test in found.paired.items()
     ]

@@ -90,7 +90,8 @@ def _scores(run: Recorded, phase: Mapping[str, Any]) -> list[list[str]]:
     for name, *scores in [*pairs, ("overall", keyword["overall"], strict["overall"])]:
         overall = name == "overall"
         published = baseline.get("overall") if overall else categories.get(name)
-        counted = scores[0 if phase["score"] == "keyword" else 1]["mean"]
+        judged = run.results["scores"][phase["score"]]
+        counted = (judged["overall"] if overall else judged["categories"][name])["mean"]
         found = _keyword_interval(run.samples, None if overall else name)
         intervals = [found if scores[0]["mean"] is not None else None, scores[1].get("interval")]
         known = published is not None and counted is not None

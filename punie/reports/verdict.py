@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from punie.evals.statistics import Z95
+from punie.scores import SCORERS
 
 _OPERATORS = {">=": operator.ge, ">": operator.gt}
 _ROUNDING = 1e-9
@@ -70,17 +71,17 @@ def gate(scores: Mapping[str, Any], *, score: str, under: float, on: str) -> str
 
     Args:
         scores: As ``evals.summary.summarize`` returns them.
-        score: ``strict`` or ``keyword``.
+        score: One of ``SCORERS``.
         under: What must be reached.
         on: ``estimate`` for the mean; ``lower_bound`` for the lower end of its 95 % interval, which for
-            keyword, whose scores are not only 0 and 1, is the mean less 1.96 standard errors.
+            a score that is not only 0 and 1 is the mean less 1.96 standard errors.
     """
     overall = scores[score]["overall"]
     if overall["mean"] is None:
         return f"{score} has no overall score: {scores['missing']['count']} answers are missing"
     value, name = overall["mean"], f"{score} {overall['mean']:.3f}"
     if on == "lower_bound":
-        if score == "strict":
+        if SCORERS[score].binary:
             value = overall["interval"][0]
         elif overall["stderr"] is None:
             return f"{name} is of one prompt, which has no interval"

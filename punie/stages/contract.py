@@ -52,6 +52,9 @@ class Stage:
     """A killed run's folder is kept, and given to the next one of the same key."""
     unfinished: Callable[[Artifact], str | None] = lambda _: None
     """Why an artifact should be built again although it is whole; None where it should not."""
+    shows: tuple[str, ...] = ()
+    """Files of its artifact that a run's directory gets, where they are in it. A run is for the stages that
+    show something; all others are there because one of these needs them."""
     labels: bool = False
     """Neutral fields count too, because it shows them to people."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_lines
+from punie.scores import ALWAYS, SCORERS
 from punie.stages import answering, locking
 from punie.stages.contract import Settings, Stage
 from punie.stages.identity import identity
@@ -24,8 +25,10 @@ TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quant
 
 
 def contents(settings: Settings) -> dict[str, Any]:
-    """Digest of the suite; and the system prompt, which punie's own code may decide."""
-    return {"suite": suite_digest(settings.eval.suite), "system_prompt": answering.system_prompt(settings)}
+    """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
+    found = {"suite": suite_digest(settings.eval.suite), "system_prompt": answering.system_prompt(settings)}
+    more = sorted(SCORERS.keys() - {*ALWAYS})
+    return found | ({"scores": more} if more else {})
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -144,4 +147,5 @@ STAGE = Stage(
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
     unfinished=unfinished,
+    shows=("samples.jsonl",),
 )

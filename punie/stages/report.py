@@ -107,5 +107,6 @@ STAGE = Stage(
     reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
     needs=_needs,
     run=run,
+    shows=("results.json", "report.md", "report.html", "train.jsonl"),  # the last if something was trained
     labels=True,
 )

@@ -62,7 +62,7 @@ def table_of(runs: Sequence[Run], metric: str) -> Table:
         if run.finished:
             seed = training_seed(run)
             for name, answers in run.answers.items():
-                if values := getattr(answers, metric):
+                if values := answers.scores.get(metric):
                     key = f"{run.suite[1]}/{name}" if mixed and run.suite else name
                     by_seed = found.setdefault(key, (answers.category, {}))[1]
                     by_seed.setdefault(seed, []).extend(values)

@@ -18,11 +18,10 @@ import yaml
 from punie import jsonl
 from punie.errors import DataError, PunieError
 from punie.plain import parse_json, require_plain_yaml
+from punie.scores import ALWAYS, METRICS
 from punie.store.keys import digest
 from punie.summaries.blocks import load
 
-METRICS = ("strict", "keyword", "wrapper", "lock")
-"""Both scores; the share of answers with a wrapper; the exact probability of opening one."""
 FINISHED, INCOMPLETE, NOT_STARTED, UNREAD = "finished", "incomplete", "not started", "unread"
 """States beside those that a run gives itself: finished with answers missing, planned by a sweep only,
 and not readable."""
@@ -35,14 +34,11 @@ _STORE = {".locks", ".building", "manifest.json"}
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one run answered to one prompt; a score for each repeat."""
+    """What one run answered to one prompt."""
 
     category: str
-    strict: tuple[float, ...]
-    keyword: tuple[float, ...]
-    wrapper: tuple[float, ...]
-    lock: tuple[float, ...]
-    """One value however many repeats; none for a run without a format lock."""
+    scores: Mapping[str, tuple[float, ...]]
+    """By metric, a value for each repeat; of ``lock`` one however many. What a run has not is not there."""
     taxonomy: tuple[str, ...]
 
 
@@ -263,7 +259,7 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
         DataError: A line cannot be read, a score is not from 0 to 1, or there are more or fewer lines.
     """
     lines, missing = 0, 0
-    rows: dict[str, list[tuple[str, float, float, float, str]]] = {}
+    rows: dict[str, list[tuple[str, dict[str, float], str]]] = {}
     try:
         for line in jsonl.read(path):
             if line.problem is not None:
@@ -273,11 +269,11 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
             if row.get("missing") is not None:
                 missing += 1
                 continue
-            scores = row["scores"]
-            strict, keyword = scores["strict"]["value"], scores["keyword"]["value"]
-            _require_share(path, line.number, strict, keyword, row["wrapper"])
-            found = sys.intern(row["category"]), strict, keyword, float(row["wrapper"])
-            rows.setdefault(sys.intern(row["id"]), []).append((*found, sys.intern(row["taxonomy"])))
+            scores = {name: row["scores"][name]["value"] for name in (*ALWAYS, *row["scores"])}
+            _require_share(path, line.number, *scores.values(), row["wrapper"])
+            scores["wrapper"] = float(row["wrapper"])
+            found = sys.intern(row["category"]), scores, sys.intern(row["taxonomy"])
+            rows.setdefault(sys.intern(row["id"]), []).append(found)
     except OSError as error:
         raise _unreadable(path, error) from None
     except (LookupError, TypeError, AttributeError) as error:
@@ -286,9 +282,10 @@ def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, 
         raise DataError("The answers are not whole.", where=path, found=f"{lines} of {count} lines")
     found = {}
     for name, each in rows.items():
-        categories, strict, keyword, wrapper, taxonomy = zip(*each, strict=True)
-        lock = (locked[name],) if name in locked else ()
-        found[name] = Answers(categories[0], strict, keyword, wrapper, lock, taxonomy)
+        categories, scores, taxonomy = zip(*each, strict=True)
+        values = {metric: tuple(of[metric] for of in scores if metric in of) for metric in scores[0]}
+        lock = {"lock": (locked[name],)} if name in locked else {}
+        found[name] = Answers(categories[0], values | lock, taxonomy)
     return missing, found
 
 

@@ -19,8 +19,8 @@ from punie.files import write_text
 from punie.jsonl import excerpt
 from punie.printable import folded, printable
 from punie.reports.documents import cell, environment, page_style
+from punie.scores import METRICS
 from punie.summaries import axes, cells
-from punie.summaries.collect import METRICS
 from punie.summaries.summary import Summary, summarize
 from punie.summaries.tables import Table
 

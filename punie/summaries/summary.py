@@ -10,9 +10,10 @@ from typing import Any
 
 from punie.errors import DataError, PunieError
 from punie.reports.outcome import concluded, each_by_itself, in_words
+from punie.scores import METRICS
 from punie.summaries import axes, tables, verdict
 from punie.summaries.axes import Axis, Recipe
-from punie.summaries.collect import METRICS, UNREAD, Run, collect
+from punie.summaries.collect import UNREAD, Run, collect
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def summarize(
     Args:
         places: Run directories, sweep directories, or folders of them.
         by: One or two axes for the table of scores; none for seeds and temperatures.
-        metric: One of ``collect.METRICS``; None for the score that the runs' phase speaks of, else strict.
+        metric: One of ``METRICS``; None for the score that the runs' phase speaks of, else strict.
         where: Conditions ``KEY=VALUE`` that a run has to meet.
         allow_mixed: Put runs on different suites side by side.
 
@@ -75,7 +76,7 @@ def summarize(
     _require_one_suite(finished, allow_mixed)
     phase = _phase(finished)
     metric = metric or (phase or {}).get("score") or METRICS[0]
-    if finished and not any(getattr(each, metric) for run in finished for each in run.answers.values()):
+    if finished and not any(each.scores.get(metric) for run in finished for each in run.answers.values()):
         raise DataError(
             f"No run here has a {metric}.", next_step="run it with eval.lock.temperatures=[0.7], for instance"
         )

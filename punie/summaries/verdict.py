@@ -23,6 +23,7 @@ from punie.evals.statistics import (
     pass_hat,
     seed_spread,
 )
+from punie.scores import SCORERS
 from punie.summaries import tables
 from punie.summaries.axes import Recipe, shown, training_seed
 from punie.summaries.cells import prompt_means, table_of
@@ -30,7 +31,7 @@ from punie.summaries.cells import prompt_means, table_of
 ALPHA = 0.05
 MOST_COMPARISONS = 100
 """Recipes compared with the first one; beyond it nobody reads them, and Holm leaves nothing."""
-_BINARY = ("strict", "wrapper")
+_BINARY = (*(name for name, scorer in SCORERS.items() if scorer.binary), "wrapper")
 _DRAWS = 20_000_000
 """Scores drawn by all intervals together, so that ten thousand runs take seconds."""
 _FEWEST = 1_000

@@ -68,7 +68,8 @@ def make_run(name: str, *overrides: str, keyword: float = 0.4, status: str = "fi
             ("c", keyword / 2, "no tool"),
         )
     ]
-    scored = [Scored(s["id"], "git", s["scores"]["keyword"]["value"], 0.0, "no call", False) for s in samples]
+    scores = [{"keyword": s["scores"]["keyword"]["value"], "strict": 0.0} for s in samples]
+    scored = [Scored(s["id"], "git", of, "no call", False) for s, of in zip(samples, scores, strict=True)]
     files = {"adapters.safetensors": "2", "checkpoints/0000006/adapters.safetensors": "1"}
     results = {
         "scores": summarize(scored) | {"missing": {"count": 0, "reasons": {}}},

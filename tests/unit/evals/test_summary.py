@@ -8,7 +8,11 @@ from punie.evals.summary import Scored, summarize
 
 def row(key, strict, *, category="git", keyword=1.0, taxonomy=None):
     return Scored(
-        key, category, keyword, strict, taxonomy or ("correct" if strict else "wrong tool"), keyword > 0.5
+        key,
+        category,
+        {"keyword": keyword, "strict": strict},
+        taxonomy or ("correct" if strict else "wrong tool"),
+        keyword > 0.5,
     )
 
 

@@ -38,8 +38,9 @@ def test_a_sweep_and_its_parent_are_the_same_runs(sweep: Path, tmp_path: Path) -
 def test_answers_by_prompt(tmp_path: Path) -> None:
     """A run holds every repeat's scores by prompt, and the lock at the temperature it was sampled at."""
     run = read(make_run(tmp_path / "a", {"x": [1.0, 0.0]}, lock=0.25))
-    assert (run.answers["x"].strict, run.answers["x"].keyword) == ((1.0, 0.0), (1.0, 0.5))
-    assert run.answers["x"].lock == (0.25,)
+    scores = run.answers["x"].scores
+    assert (scores["strict"], scores["keyword"]) == ((1.0, 0.0), (1.0, 0.5))
+    assert scores["lock"] == (0.25,)
     assert run.answers["x"].taxonomy == ("correct", "no call")
 
 
