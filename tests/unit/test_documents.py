@@ -15,12 +15,17 @@ ROOT = PACKAGE.parent
 
 
 def test_the_tree_has_a_line_for_every_file() -> None:
-    """README's tree names every module of the package, and none that is gone."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    tree = readme[readme.index("punie/\n") :].split("```")[0]
-    named = {match[1] for match in re.finditer(r"^\s+(\w+\.py)\s+\S", tree, re.MULTILINE)}
-    modules = {path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    assert named == modules
+    """The tree of docs/architecture.md names every module in its place, and none that is gone."""
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    tree = page[page.index("punie/\n") :].split("```")[0]
+    named, folder = [], ""
+    for indent, name in re.findall(r"^( +)(\w+(?:\.py|/)) +\S", tree, re.MULTILINE):
+        if name.endswith("/"):
+            folder = name
+        else:
+            named.append(folder + name if len(indent) > 2 else name)
+    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(named) == sorted(str(path.relative_to(PACKAGE)) for path in modules)
 
 
 def test_help_tells_of_every_command_and_group() -> None:
