@@ -24,7 +24,6 @@ from punie.summaries import axes, cells
 from punie.summaries.summary import Summary, summarize
 from punie.summaries.tables import Table
 
-FORMATS = ("simple", "github", "plain", "csv", "json", "html")
 SCHEMA = 1
 LONGEST = 60
 """Rows of a table that a terminal is shown."""
@@ -58,7 +57,7 @@ def write(folder: Path, *, sweep: Mapping[str, Any] | None = None, notes: Sequen
 
 
 def render(summary: Summary, words: str, *, start: Path, longest: int | None = None) -> str:
-    """A summary in one of the ``FORMATS``.
+    """A summary as csv, json or html, or as text with tables in one of tabulate's formats.
 
     Args:
         summary: What to show.

@@ -12,7 +12,6 @@ import pytest
 
 from punie.commands import summarize
 from punie.errors import PunieError
-from punie.summaries.documents import FORMATS
 from tests.unit.summaries.conftest import make_run
 
 
@@ -60,9 +59,23 @@ def test_a_run_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Verdict" in shown
 
 
-def test_choices_are_those_of_the_package() -> None:
-    """The formats and metrics offered, spelled out so that help is quick, are all there are."""
-    assert summarize._FORMATS == FORMATS
+HOLDS = {
+    "simple": "-----",
+    "github": "|-----",
+    "plain": "Verdict",
+    "csv": "run,name,state",
+    "json": '"verdict"',
+    "html": "<!doctype html>",
+}
+"""By format, what its output holds."""
+
+
+@pytest.mark.parametrize("words", summarize._FORMATS)
+def test_each_format_offered_is_written(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every format of ``--format`` comes out as what it is called."""
+    make_run(Path("a"), {"x": 1.0, "y": 0.0})
+    assert punie_summarize("a", "--format", words) == 0
+    assert HOLDS[words] in capsys.readouterr().out
 
 
 def test_neither_mlx_nor_transformers() -> None:
