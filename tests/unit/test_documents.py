@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from punie.__main__ import COMMANDS
 from punie.commands.help import text
+from punie.config import resolve
+from punie.config.compose import compose, quote_phases
 from punie.paths import PACKAGE
+from punie.sweeps.compose import grid
+from tests.pages import blocks
 
 ROOT = PACKAGE.parent
+PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 
 
 def test_the_tree_has_a_line_for_every_file() -> None:
@@ -40,13 +46,39 @@ def test_help_tells_of_every_command_and_group() -> None:
     assert [option for option in options if option not in shown] == []
 
 
-@pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a document points to a file that exists."""
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def mentioned(page: Path) -> list[list[str]]:
+    """The commands in a page's sentences, and those shown that no test runs, as words."""
+    sentences = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`((?:punie|python|make) [^`]+)`", sentences)
+    shown = [each for block in blocks(page) if block.mark == "not run" for each, _, _ in block.commands()]
+    return [shlex.split(each, comments=True) for each in [*inline, *shown] if "…" not in each]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_what_a_page_only_mentions_is_there(page: Path) -> None:
+    """The target, file or subcommand of a command that no test types exists, and its config composes."""
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for words in mentioned(page):
+        match words:
+            case ["make", name, *_]:
+                assert name in targets
+            case ["python", "-m", "punie", *overrides] | ["punie", "plan" | "prereg", *overrides]:
+                fields = [each for each in overrides if "=" in each and not each.startswith("hydra")]
+                assert resolve(compose(grid(None, {}, quote_phases(fields))[-1]))
+            case ["punie", name, *_] if not name.startswith("-"):
+                assert name in COMMANDS
+            case ["python", "-m", name, *_] | ["python", name, *_] if name.startswith(
+                ("tests", "benchmarks")
+            ):
+                path = ROOT / name.removesuffix(".py").replace(".", "/")
+                assert path.is_dir() or path.with_suffix(".py").exists()
 
 
 def test_constraints_carry_no_address() -> None:
