@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults bench check docs walkthrough clean
+.PHONY: help run test faults faults-runs faults-input bench check docs walkthrough clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,8 +25,12 @@ run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a 
 test: $(VENV)/.dev ## every test, in two processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-faults: $(VENV)/.dev ## break runs and feed them malformed input (over an hour); ARGS="kills=20 --seed 7" fewer breaks
-	@$(BIN)/python -m tests.faults $(ARGS)
+faults: faults-runs faults-input ## break runs and feed them malformed input (over an hour); ARGS="kills=20 --seed 7" fewer breaks
+
+faults-runs: $(VENV)/.dev
+	@$(BIN)/python -m tests.faults --jobs 2 $(ARGS)
+
+faults-input: $(VENV)/.dev
 	@$(BIN)/python -m tests.malformed --cases 200000 --seed 0
 
 bench: $(VENV)/.run ## docs/benchmarks.md, by measuring (25 minutes, on a quiet machine); ARGS=--full, ARGS="train load"

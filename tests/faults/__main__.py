@@ -3,6 +3,7 @@
 python -m tests.faults                            everything, in its long version
 python -m tests.faults kills=20 disk              these kinds; the first with 20 cases
 python -m tests.faults calls --part 2/3           a third of them, if they are to be run in pieces
+python -m tests.faults --jobs 2                   everything, in so many pieces at once
 python -m tests.faults kills --seed 7 --only 12   one case again: as it was printed
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,11 +21,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 from tests.faults import calls, clock, crowd, damage, disk, forks, kills, readonly, signals, world
-from tests.faults.report import Case, go
+from tests.faults.report import Case, Tally, go
 
 KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
     "kills": (kills.cases, 210),
-    "calls": (calls.cases, 900),
+    "calls": (calls.cases, 840),
     "power": (calls.power, 200),
     "damage": (damage.cases, 150),
     "disk": (disk.cases, 30),
@@ -43,10 +45,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="default: any, and printed")
     parser.add_argument("--only", type=int, metavar="N", help="case N alone")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th case, from the K-th on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="run N parts at once, each its own")
     parser.add_argument(
         "--world", type=Path, help="folder to work in, and to find what was made there before"
     )
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="write the figures there, and print no table")
     arguments = parser.parse_args()
     counts = {kind: count for kind, _, count in (each.partition("=") for each in arguments.kinds or KINDS)}
     if unknown := counts.keys() - KINDS.keys():
@@ -56,24 +59,48 @@ def main() -> int:
     def wanted(number: int) -> bool:
         return number == arguments.only if arguments.only is not None else number % parts == part - 1
 
-    forks.preload()
     print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="punie-faults-") as scratch:
-        made = world.make((arguments.world or Path(scratch)).absolute())
-        tallies = []
-        for kind, given in counts.items():
-            cases, usual = KINDS[kind]
-            count = int(given or usual)
-            tallies.append(go(f"{kind}={count}", cases(made, count), arguments.seed, wanted))
-    rows = [[t.kind.partition("=")[0], *pair] for t in tallies for pair in t.row().items()]
-    print("\n" + tabulate(rows, ["kind", "what", "count"], tablefmt="simple"))
+    with tempfile.TemporaryDirectory(prefix="punie-faults-") as folder:
+        scratch, kinds = Path(folder), [f"{kind}={count or KINDS[kind][1]}" for kind, count in counts.items()]
+        if arguments.jobs > 1 and arguments.only is None:
+            tallies = _side_by_side(kinds, arguments.seed, arguments.jobs, scratch)
+        else:
+            forks.preload()
+            made = world.make((arguments.world or scratch).absolute())
+            tallies = [
+                go(kind, KINDS[name][0](made, int(count)), arguments.seed, wanted)
+                for kind in kinds
+                for name, _, count in [kind.partition("=")]
+            ]
+    if not arguments.json:
+        head = ["kind", "cases", "what happened", "lost, wrong, left over, locked or stuck"]
+        print("\n" + tabulate([tally.row() for tally in tallies], head, "github", intfmt=","))
     wrong = [text for tally in tallies for text in tally.wrong]
     print(f"\nseed {arguments.seed}: {len(wrong)} lost, wrong, left over, locked or stuck")
     print("\n".join(wrong))
     if arguments.json:
-        figures = {t.kind.partition("=")[0]: {**t.figures, "wrong": t.wrong} for t in tallies}
+        figures = {tally.kind.partition("=")[0]: {**tally.figures, "wrong": tally.wrong} for tally in tallies}
         arguments.json.write_text(json.dumps(figures))
     return 1 if wrong else 0
+
+
+def _side_by_side(kinds: list[str], seed: int, parts: int, scratch: Path) -> list[Tally]:
+    """Run every part in a process of its own, and add up what they found."""
+    processes = []
+    for part in range(1, parts + 1):
+        command = [sys.executable, "-m", "tests.faults", *kinds, "--seed", str(seed)]
+        command += ["--part", f"{part}/{parts}", "--json", str(scratch / f"{part}.json")]
+        processes.append(subprocess.Popen(command))
+    tallies = [Tally(kind) for kind in kinds]
+    for part, process in enumerate(processes, 1):
+        if process.wait() not in (0, 1):
+            raise SystemExit(f"part {part} of {parts} ended with {process.returncode}")
+        found = json.loads((scratch / f"{part}.json").read_text())
+        for tally in tallies:
+            figures = found[tally.kind.partition("=")[0]]
+            tally.wrong += figures.pop("wrong")
+            tally.figures.update(figures)
+    return tallies
 
 
 if __name__ == "__main__":

@@ -18,24 +18,30 @@ from pathlib import Path
 
 from punie.store import artifacts
 
-TIMEOUT = 120.0
-"""Seconds after which a run counts as stuck."""
+TIMEOUT = 300.0
+"""Seconds after which a run counts as stuck: the machine may be busy with other work."""
 _LOOK = 0.0005
 _IMPORTS = (
     "hydra._internal.hydra",
     "hydra._internal.core_plugins.basic_launcher",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "mlx_lm.models.qwen3_moe",
     "mlx_lm.generate",
     "mlx_lm.utils",
     "punie.backend.fidelity",
+    "punie.backend.format_lock",
     "punie.backend.fuse",
     "punie.backend.generate",
     "punie.backend.train",
     "punie.datasets.validate",
     "punie.evals.record",
     "punie.evals.sandbox",
+    "punie.evals.serve",
     "punie.main",
     "punie.pipeline",
     "punie.reports.documents",
+    "punie.stages.serving",
     "punie.stages.training",
     "punie.sweeps.sweeper",
     "transformers.models.qwen2.tokenization_qwen2",

@@ -6,7 +6,7 @@ import functools
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from tests.conftest import read_json
@@ -16,6 +16,8 @@ from tests.faults.world import AXES, BEHIND, QUICK, STAGES, Place, World
 
 _SWEEPS = 5
 """One case in so many is a sweep."""
+_TRIES = 6
+"""How often a run is begun for one kill: it may end before the moment comes."""
 
 
 def cases(world: World, count: int) -> Iterator[Case]:
@@ -33,23 +35,32 @@ def _stage(world: World, stage: str, random: Random, figures: Counter[str]) -> I
     publishing = random.random() < 0.3
     sign = f".building/{stage}-*/manifest.json" if publishing else f".building/{stage}-*"
     moment = random.uniform(0, 0.004) if publishing else random.uniform(0, world.seconds(stage))
-    for delay in (moment, moment / 4, 0.0):  # the machine may be quicker now than it was undisturbed
-        place = world.place("kill", BEHIND[stage])
-        attempt = place.start()
-        early = attempt.wait_until(lambda at=place.store.root: any(at.glob(sign)))
-        if early is None:
-            time.sleep(delay)
-            attempt.signal(signal.SIGKILL)
-            early = attempt.wait()
-        if early.code == -signal.SIGKILL:
-            break
-    if early.code != -signal.SIGKILL:  # so short that it was never seen
-        figures["missed"] += 1
-    else:
-        figures["kills"] += 1
+    place, killed = _killed(
+        lambda: world.place("kill", BEHIND[stage]), (), lambda at: any(at.store.root.glob(sign)), moment
+    )
+    figures["kills" if killed else "missed"] += 1
+    if killed:
         figures[f"kills in {_at(place)}"] += 1
     yield from violations(place, world)
     yield from again(place, world)
+
+
+def _killed(
+    make: Callable[[], Place], command: Sequence[str], begun: Callable[[Place], bool], moment: float
+) -> tuple[Place, bool]:
+    """Kill a command at a moment after it has begun: once more and sooner, elsewhere, if it ended first."""
+    for _ in range(_TRIES):
+        place = make()
+        attempt = place.start(*command)
+        ended = attempt.wait_until(lambda at=place: begun(at))
+        if ended is None:
+            time.sleep(moment)
+            attempt.signal(signal.SIGKILL)
+            ended = attempt.wait()
+        if ended.code == -signal.SIGKILL:
+            return place, True
+        moment /= 4  # the machine may be quicker now than it was undisturbed
+    return place, False
 
 
 def _at(place: Place) -> str:
@@ -68,15 +79,15 @@ def again(place: Place, world: World) -> Iterator[str]:
 
 def _sweep(world: World, random: Random, figures: Counter[str]) -> Iterator[str]:
     """Kill a sweep, at any moment of it, and resume it."""
-    place = world.place("sweep", BEHIND["train"] if random.random() < 0.5 else ())
-    attempt = place.start(*AXES, *QUICK)
-    early = attempt.wait_until(lambda: bool(place.sweeps()))
-    if early is None:
-        time.sleep(random.uniform(0, 4.0))
-        attempt.signal(signal.SIGKILL)
-        early = attempt.wait()
-    figures["kills" if early.code == -signal.SIGKILL else "missed"] += 1
-    figures["kills in sweep"] += early.code == -signal.SIGKILL
+    behind = BEHIND["train"] if random.random() < 0.5 else ()
+    place, killed = _killed(
+        lambda: world.place("sweep", behind),
+        (*AXES, *QUICK),
+        lambda at: bool(at.sweeps()),
+        random.uniform(0, 4.0),
+    )
+    figures["kills" if killed else "missed"] += 1
+    figures["kills in sweep"] += killed
     yield from violations(place, world)
     (folder,) = place.sweeps()
     ended = place.run("resume", str(folder))

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-SAYS = ": → "
-"""Between a case and what was found in it."""
-
 
 @dataclass
 class Tally:
@@ -21,11 +18,10 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     """What should not be, each with the case it was found in."""
 
-    def row(self) -> dict[str, int]:
-        """The figures that are shown: what happened, and what came of it that should not have."""
-        kinds = ("lost", "wrong", "left over", "locked", "stuck")
-        texts = [text.rpartition(SAYS)[2] for text in self.wrong]
-        return {**self.figures, **{kind: sum(text.startswith(kind) for text in texts) for kind in kinds}}
+    def row(self) -> list[str | int]:
+        """The kind, its cases, what happened in them, and how often something came of it that should not."""
+        happened = [f"{count:,} {name}" for name, count in self.figures.items() if name != "cases" and count]
+        return [self.kind, self.figures["cases"], ", ".join(happened), len(self.wrong)]
 
 
 @dataclass(frozen=True)
@@ -54,5 +50,5 @@ def go(kind: str, cases: Iterable[Case], seed: int, wanted: Callable[[int], bool
             f"  {kind} --only {number}: {case.name}: {happened or 'done'}{''.join(f'; {f}' for f in found)}",
             flush=True,
         )
-        tally.wrong += [f"{kind} --seed {seed} --only {number}, {case.name}{SAYS}{text}" for text in found]
+        tally.wrong += [f"{kind} --seed {seed} --only {number}, {case.name}: {text}" for text in found]
     return tally
