@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.commands.finished import as_written, read_object, unfinished
+from punie.commands.finished import as_written, read_object, read_values, unfinished
 from punie.errors import PunieError
 
 if TYPE_CHECKING:
@@ -84,19 +84,15 @@ def _side(name: str, store: Path | None) -> Side:
 
 def _run(folder: Path, root: Path | None) -> Side:
     """What a run's directory and the store know of it; a run that failed has fewer stages."""
-    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from punie.provenance.diff import Side
 
     try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-        raise unfinished(folder, f"config.yaml: {words}") from None
-    if not isinstance(config, dict):
-        raise unfinished(folder, "config.yaml holds no config")
+        config = OmegaConf.to_container(read_values(folder), resolve=True)
+    except OmegaConfBaseException as error:
+        raise unfinished(folder, f"config.yaml: {str(error).partition(chr(10))[0]}") from None
     return _with_record(Side(str(folder), config), folder, root)  # ty: ignore[invalid-argument-type]
 
 
@@ -109,17 +105,15 @@ def _with_record(side: Side, folder: Path, root: Path | None) -> Side:
 
     status = read_object(folder, "status.json")
     results = read_object(folder, "results.json") if (folder / "results.json").exists() else {}
-    try:
+    with as_written(folder, "status.json or results.json"):
         keys = dict(side.keys) | {row["stage"]: str(row["key"]) for row in status["stages"]}
         named = {stage: dict(entry["files"]) for stage, entry in results.get("artifacts", {}).items()}
         keys |= {stage: str(results["artifacts"][stage]["key"]) for stage in named}  # those not needed, too
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unfinished(folder, f"status.json or results.json is not a run's: {error}") from None
-    materials = {stage: side.materials[stage] for stage, key in side.keys.items() if keys[stage] == key}
-    store = Store(root or Path(status.get("store") or "outputs/store"))
-    for stage in keys.keys() & set(CHAIN) - materials.keys():
-        if artifact := store.find(stage, keys[stage]):
-            materials[stage] = artifact.manifest["material"]
+        materials = {stage: side.materials[stage] for stage, key in side.keys.items() if keys[stage] == key}
+        store = Store(root or Path(status.get("store") or "outputs/store"))
+        for stage in keys.keys() & set(CHAIN) - materials.keys():
+            if artifact := store.find(stage, keys[stage]):
+                materials[stage] = artifact.manifest["material"]
     return replace(
         side,
         provenance=read_object(folder, "provenance.json"),

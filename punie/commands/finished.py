@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import typing
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from punie.errors import PunieError
 from punie.plain import parse_json, require_plain_yaml
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from punie.config.schema import Config
 
 _RESULTS = {"artifacts", "scores", "target", "sampling", "identity", "generation", "verdict"}
@@ -44,34 +48,60 @@ def read(folder: Path) -> Finished:
     Raises:
         PunieError: They are not there, or not those of a run of this version.
     """
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from punie.config import resolve
-    from punie.config.schema import Config
-
     status = read_object(folder, "status.json")
     if status.get("status") != "finished" and not (folder / "results.json").exists():
         error = _first_line(status["error"]) if status.get("error") else "it has no results.json"
         raise unfinished(folder, f"its status is {status.get('status')}: {error}")
     results = read_object(folder, "results.json")
-    try:
-        require_plain_yaml((folder / "config.yaml").read_text("utf-8"))
-        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-        if not isinstance(composed, DictConfig):
-            raise ValueError("it is no mapping")
-    except (OSError, ValueError, TypeError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        words = _first_line(error) or "it is no mapping"  # OmegaConf asserts that
-        raise unfinished(folder, f"config.yaml: {words}") from None
+    config = read_config(folder)
     if lacking := _RESULTS - results.keys():
         raise unfinished(folder, f"results.json has no {', '.join(sorted(lacking))}")
     named = results["artifacts"]
     entries = named.values() if isinstance(named, dict) else [None]
     if not all(isinstance(entry, dict) and {"key", "files"} <= entry.keys() for entry in entries):
         raise unfinished(folder, "results.json names its artifacts otherwise")
-    config = resolve(composed)
     return Finished(folder, results, status, config, Path(str(status.get("store") or config.store.dir)))
+
+
+def read_config(folder: Path) -> Config:
+    """A run's config.yaml, checked as any config is.
+
+    Raises:
+        PunieError: It is not there, or no config of this version.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from punie.config import resolve
+    from punie.config.schema import Config
+
+    plain = read_values(folder)
+    try:
+        composed = OmegaConf.merge(OmegaConf.structured(Config), plain)
+    except (ValueError, TypeError, AssertionError, OmegaConfBaseException) as error:
+        raise unfinished(folder, f"config.yaml: {_first_line(error)}") from None
+    return resolve(typing.cast("DictConfig", composed))
+
+
+def read_values(folder: Path) -> DictConfig:
+    """What a run's config.yaml holds, as its version of punie wrote it.
+
+    Raises:
+        PunieError: It is not there, or no mapping.
+    """
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        text = (folder / "config.yaml").read_text("utf-8")
+        require_plain_yaml(text)
+        plain = OmegaConf.load(io.StringIO(text))
+    except (OSError, ValueError, TypeError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise unfinished(folder, f"config.yaml: {_first_line(error)}") from None
+    if not isinstance(plain, DictConfig):
+        raise unfinished(folder, "config.yaml is no mapping")
+    return plain
 
 
 def read_answers(source: Finished) -> list[dict[str, Any]]:

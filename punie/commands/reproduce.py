@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from punie.commands.finished import as_written, read_config, read_object
 from punie.errors import PunieError
+from punie.plain import parse_json
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
@@ -51,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         config, results, provenance = _read(arguments.run)
-        for change in _environment(provenance):
-            _warn(change.key, change.a, change.b)
+        with as_written(arguments.run, "provenance.json"):
+            for change in _environment(provenance):
+                _warn(change.key, change.a, change.b)
         with _store(arguments.store, _identity(config, results)) as root:
             again = _again(config, root)
         if (was := provenance.get("blas")) and blas.in_use() not in (None, was):
@@ -86,38 +89,11 @@ def _read(folder: Path) -> tuple[Config, Mapping[str, Any], Mapping[str, Any]]:
     Raises:
         PunieError: They are not there, or not those of a finished run of this version.
     """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from punie.config import resolve
-    from punie.config.schema import Config
-
-    try:
-        results, provenance = (
-            json.loads((folder / name).read_text("utf-8")) for name in ("results.json", "provenance.json")
-        )
-        composed = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-        digests = [_digests(results, name) for name in results["artifacts"]]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
-        raise _no_run(folder, error) from None
-    except OmegaConfBaseException as error:
-        raise _no_run(folder, error) from None
-    if not digests or not isinstance(provenance, dict):
-        raise _no_run(folder, ValueError("there are no artifacts in results.json"))
-    return resolve(composed), results, provenance  # ty: ignore[invalid-argument-type]
-
-
-def _no_run(folder: Path, error: Exception) -> PunieError:
-    words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-    name = getattr(error, "filename", None)
-    return PunieError(
-        "This is not the directory of a finished run.",
-        where=folder,
-        found=f"{Path(name).name}: {words}" if name else f"{type(error).__name__}: {words}",
-        expected="config.yaml, provenance.json and results.json, as this version of punie writes them",
-        next_step="take the path that a run prints in the end",
-    )
+    results, provenance = (read_object(folder, name) for name in ("results.json", "provenance.json"))
+    with as_written(folder):
+        if not [(_digests(results, name), entry["key"]) for name, entry in results["artifacts"].items()]:
+            raise ValueError("it names no artifacts")
+    return read_config(folder), results, provenance
 
 
 def _environment(provenance: Mapping[str, Any]) -> Sequence[Change]:
@@ -175,7 +151,7 @@ def _require_own(root: Path, run: str) -> str:
     from punie.store.artifacts import Store
 
     try:
-        mark = json.loads((root / _MARK).read_text("utf-8"))
+        mark = parse_json((root / _MARK).read_bytes())
         same, began = mark["run"] == run, datetime.fromisoformat(mark["began"])
         foreign = [
             artifact

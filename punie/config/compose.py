@@ -43,20 +43,28 @@ MISHAPS = (
 )  # fmt: skip
 """What Hydra raises for configs that its authors did not think of; :func:`is_fault` knows it from others."""
 _PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
+_RERUN = "--experimental-rerun"
 _NAMES_CODE = re.compile(rf"(?<!\w){TARGET}['\"\s]*[=:]")
 
 
 def refuse_code(arguments: Sequence[str]) -> None:
-    """Refuse a command line that would have Hydra make an object by name, as it does for its own node.
+    """Refuse a command line that would have Hydra make an object by name, or read one from a pickle.
 
     What is in the config proper ``check.resolve`` refuses; Hydra's callbacks are made before that.
 
     Raises:
-        ConfigError: An argument has a key that names what to instantiate.
+        ConfigError: An argument has a key that names what to instantiate, or is Hydra's ``_RERUN``.
     """
     for argument in arguments:
         if _NAMES_CODE.search(argument):
             raise instantiates(argument)
+        option = argument.partition("=")[0]
+        if len(option) > len("--") and _RERUN.startswith(option):  # argparse takes it shortened, too
+            raise ConfigError(
+                "A run is not read from a pickle, which can run code.",
+                where=argument,
+                next_step="punie reproduce RUN runs a run's config again, punie resume SWEEP a sweep's",
+            )
 
 
 def prepare() -> str:

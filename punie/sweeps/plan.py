@@ -253,6 +253,8 @@ def _wrong(plan: SweepPlan) -> str | None:
     texts = (plan.conf, plan.name, plan.run_id, plan.cwd, plan.created, plan.punie, *plan.arguments)
     if not all(isinstance(each, str) for each in texts):
         return "a field that should be text is not"
+    if any(argument.startswith("-") for argument in plan.arguments):
+        return "an argument is an option, not an override"
     for key, part in plan.parts.items():
         if part.key != key or not all(isinstance(getattr(part, name), kind) for name, kind in _PART.items()):
             return f"the part {key} is not a stage's"

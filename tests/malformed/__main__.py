@@ -19,7 +19,7 @@ from tabulate import tabulate
 from tests.malformed.surface import DEADLINE, Outcome, Surface, case, play
 from tests.malformed.surfaces import SURFACES
 
-LEAST = 2_000
+LEAST = 1_000
 """Cases that every surface gets, where so many are asked for in all."""
 ROOM = 6 * 2**30
 """Address space of this process, in bytes: a case that wants more fails, and the machine goes on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.malformed.jsonl_files import ITEM, RECORD, ROW
 from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS
-from tests.malformed.run_files import RESULTS, STATUS, config, plan
+from tests.malformed.run_files import RESULTS, STATUS, config, finished_run, plan
 
 
 def _lines(value: dict[str, Any]) -> bytes:
@@ -43,6 +43,14 @@ def _run(config_yaml: bytes) -> dict[str, bytes]:
         "samples.jsonl": _lines(RECORD),
         "config.yaml": config_yaml,
     }
+
+
+def _finished(**files: Any) -> dict[str, bytes]:
+    return {name: json.dumps(value).encode() for name, value in (finished_run() | files).items()}
+
+
+def _keyless() -> dict[str, Any]:
+    return {**finished_run()["results.json"], "artifacts": {"evaluate": {"files": {}}}}
 
 
 def _answer(**fields: Any) -> dict[str, bytes]:
@@ -103,6 +111,9 @@ FOUND: tuple[tuple[str, str, Any], ...] = (
     ("run folders", "a bomb of aliases", _run(_bomb())),
     ("run folders", "a wrapper that is text", _run(json.dumps(config()).encode()) | _answer(wrapper="x")),
     ("run folders", "a seed that is infinite", _run(b"eval: {temperature: 1}\nlora: {seed: .inf}")),
+    ("run folders", "a store that is a number", _finished(**{"status.json": {**STATUS, "store": 1}})),
+    ("run folders", "an artifact without a key", _finished(**{"results.json": _keyless()})),
+    ("run folders", "provenance of lists", _finished(**{"provenance.json": {"git": [1], "packages": [[]]}})),
     ("config files", "a text", b'"words"'),
     ("config files", "a bomb of aliases", _bomb()),
     ("config files", "a key that fills the screen", b"x" * 30_000 + b": 1"),
@@ -110,6 +121,8 @@ FOUND: tuple[tuple[str, str, Any], ...] = (
     ("sweep plans", "a stage that is not among the parts", _job(stages=["x"])),
     ("sweep plans", "a job out of the folder", _job(id="/../../x")),
     ("sweep plans", "a config with a number for a group", _job(config={**config(), "eval": 0.5})),
+    ("sweep plans", "an option among the overrides", json.dumps({**plan(), "arguments":
+    ["--experimental-rerun=config.pickle"]}).encode()),
     ("sweep plans", "another version, at length", json.dumps({"schema": "x" * 30_000}).encode()),
     ("status files", "a list", b"[]"),
     ("status files", "no status", b"{}"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import importlib
+import io
 import json
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
@@ -14,6 +18,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from punie.__main__ import parser
+from punie.commands import reproduce
 from punie.commands.finished import read as read_finished
 from punie.commands.finished import read_answers, read_object
 from punie.config.compose import compose
@@ -31,6 +37,7 @@ from tests.malformed.jsonl_files import RECORD
 from tests.malformed.models import write
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
+from tests.unit.commands.runs import make_run
 
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
 KEY = artifact_key(MATERIAL)
@@ -60,14 +67,19 @@ def corrupted(rng: random.Random, right: Any, changes: int = 3) -> bytes:
     return nearly(rng, right, changes).encode("utf-8", "surrogatepass" if rng.random() < 0.3 else "replace")
 
 
+@functools.cache
+def finished_run() -> dict[str, Any]:
+    """What a run of one prompt leaves, by file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = make_run(Path(scratch) / "run", [RECORD])
+        named = ("results.json", "status.json", "provenance.json")
+        read = {name: json.loads((run / name).read_text()) for name in named}
+    return {**read, "samples.jsonl": RECORD, "config.yaml": config()}
+
+
 def run_folder(rng: random.Random) -> dict[str, bytes]:
     """A finished run's files, one or two of them wrong."""
-    files = {
-        "results.json": RESULTS,
-        "status.json": STATUS,
-        "samples.jsonl": RECORD,
-        "config.yaml": config(),
-    }
+    files = finished_run()
     wrong = rng.sample(list(files), rng.randint(1, 2))
     made = {
         name: corrupted(rng, right) if name in wrong else json.dumps(right).encode()  # JSON is YAML
@@ -182,6 +194,10 @@ def _finished(files: dict[str, bytes], folder: Path) -> None:
         lambda: read_answers(read_finished(place)),
         lambda: [run.name for run in collect([place]).runs],
         lambda: read_object(place, "results.json"),
+        lambda: _command("show", str(place)),
+        lambda: _command("diff", str(place), str(place)),
+        lambda: _command("rescore", str(place)),
+        lambda: reproduce._environment(reproduce._read(place)[2]),
     )
     for reader in readers:
         try:
@@ -190,6 +206,13 @@ def _finished(files: dict[str, bytes], folder: Path) -> None:
             refusal = refusal or error
     if refusal:
         raise refusal
+
+
+def _command(name: str, *words: str) -> None:
+    """A subcommand, as the front door calls it."""
+    module = importlib.import_module(f"punie.commands.{name}")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        module.run(parser(name).parse_args(words))
 
 
 def _plan(content: bytes, folder: Path) -> None:

@@ -36,6 +36,7 @@ from punie.summaries import blocks, documents
 from punie.summaries.summary import summarize
 from tests.facts import HOSTILE, facts
 from tests.facts import records as samples_of
+from tests.malformed.run_files import plan
 from tests.unit.commands.runs import make_run, records
 from tests.unit.summaries import conftest as summaries
 
@@ -225,9 +226,27 @@ def test_hydra_makes_nothing_that_a_command_line_names(
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("option", ["--experimental-rerun", "--exp"])
+def test_a_run_is_not_read_from_a_pickle(
+    option: str, tmp_path: Path, marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra's option for that is refused, however short: on the command line, and in the plan of a sweep that
+    comes from elsewhere and is resumed, where any option is."""
+    pickled = tmp_path / "config.pickle"
+    pickled.write_bytes(pickle.dumps(Bomb(marker)))
+    given = f"{option}={pickled}"
+    assert front_door([given]) == 2
+    assert "is not read from a pickle" in capsys.readouterr().err
+    for argument in (given, f"--config-dir={tmp_path}"):
+        (tmp_path / "plan.json").write_text(json.dumps({**plan(), "arguments": [argument]}))
+        assert front_door(["resume", str(tmp_path)]) == 1
+        assert "an option, not an override" in capsys.readouterr().err
+    assert not marker.exists()
+
+
 def test_a_path_may_have_the_word_in_it() -> None:
     """Only the key is refused, not a value in which its letters occur."""
-    refuse_code(["model.path=/data/my_target_model", "name=a_target_b", "eval.stop=['_target_']"])
+    refuse_code(["model.path=/data/my_target_model", "name=a_target_b", "eval.stop=['_target_']", "--cfg"])
 
 
 @pytest.mark.parametrize(
