@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Remembering(Store):
         super().__init__(root)
         self._found: dict[str, Artifact | None] = {}
         self._why: dict[str, Miss] = {}
-        self._all: dict[str | None, list[Artifact]] = {}
+        self._all: dict[str | None, tuple[list[Artifact], Iterator[Artifact]]] = {}
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key, as it was at the first look."""
@@ -113,8 +114,14 @@ class Remembering(Store):
             self._why[key] = super().explain(stage, material)
         return self._why[key]
 
-    def artifacts(self, stage: str | None = None) -> Any:
-        """Every artifact, as they were at the first look."""
+    def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
+        """Every artifact, as they were at the first look; none is read before it is asked for."""
         if stage not in self._all:
-            self._all[stage] = list(super().artifacts(stage))
-        return iter(self._all[stage])
+            self._all[stage] = [], super().artifacts(stage)
+        known, more = self._all[stage]
+        for place in itertools.count():
+            if place == len(known):
+                if (artifact := next(more, None)) is None:
+                    return
+                known.append(artifact)
+            yield known[place]

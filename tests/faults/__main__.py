@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
     "kills": (kills.cases, 210),
     "calls": (calls.cases, 840),
     "power": (calls.power, 200),
+    "gc": (calls.emptying, 40),
     "damage": (damage.cases, 150),
     "disk": (disk.cases, 30),
     "signals": (signals.cases, 28),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -20,24 +20,28 @@ _ALL = (*STAGES, "tokens")
 SCOPES = {**dict.fromkeys(STAGES, "outputs/store"), "run": "outputs/runs", "sweep": "outputs/sweeps"}
 """What is being done, and the folder below which its calls count: a stage is built; with every stage in the
 store, a run makes its directory; likewise, a sweep of one job."""
+_EMPTYING = {"gc": "outputs/store"}
+"""Likewise: every artifact is deleted."""
 
 
-def cases(world: World, count: int, faults: Sequence[str] = FAULTS) -> Iterator[Case]:
+def cases(
+    world: World, count: int, faults: Sequence[str] = FAULTS, scopes: Iterable[str] = SCOPES
+) -> Iterator[Case]:
     """Each call of each scope with each fault; of those, as many as are asked for, evenly spread."""
-    found = []
     if not HANDLES.exists():
         print("  calls: skipped: this system does not tell what an open file is called")
         return
-    for scope in SCOPES:
+    sites: list[tuple[str, int, str]] = []
+    for scope in scopes:
         place = _place(world, scope)
         ended = place.fork(_work(scope), _layer(place, scope)).wait()
         assert ended.code == 0, ended.text
-        sites = _record(place).read_text().splitlines()
-        for nth, site in enumerate(sites):
-            found += [
-                Case(f"{scope}: {fault} at {site}", functools.partial(_fail, world, scope, nth, fault))
-                for fault in faults
-            ]
+        sites += [(scope, nth, site) for nth, site in enumerate(_record(place).read_text().splitlines())]
+    found = [
+        Case(f"{scope}: {fault} at {site}", functools.partial(_fail, world, scope, nth, fault))
+        for fault in faults
+        for scope, nth, site in sites
+    ]
     step = max(len(found) / count, 1)
     yield from (found[int(number * step)] for number in range(min(count, len(found))))
 
@@ -45,6 +49,11 @@ def cases(world: World, count: int, faults: Sequence[str] = FAULTS) -> Iterator[
 def power(world: World, count: int) -> Iterator[Case]:
     """Each call of each scope, the power cut right before it; likewise as many as are asked for."""
     return cases(world, count, (POWER,))
+
+
+def emptying(world: World, count: int) -> Iterator[Case]:
+    """Each call of ``store gc`` that deletes everything, failed and killed; likewise."""
+    return cases(world, count, scopes=_EMPTYING)
 
 
 def _fail(
@@ -73,12 +82,17 @@ def _told(place: Place, world: World, scope: str, ended: Ended, kill: bool) -> I
         yield "wrong: success without its artifact"
     if ended.code == 0 and scope == "run" and not place.runs("finished"):
         yield "wrong: success without its run directory"
+    if ended.code == 0 and scope in _EMPTYING and [*place.store.artifacts(), *place.store.leftovers()]:
+        yield "wrong: success without deleting"
 
 
 def _repaired(place: Place, world: World, scope: str) -> Iterator[str]:
     """The same again goes through, and leaves what an undisturbed one would have left."""
     if scope == "run":
         yield from again(place, world)
+        return
+    if scope in _EMPTYING:  # what is gone and not needed for what is left stays away
+        yield from again(place, world, finished=("report",))
         return
     if scope == "sweep" and place.sweeps():
         ended = place.run("resume", str(place.sweeps()[0]))
@@ -98,6 +112,8 @@ def _work(scope: str) -> Callable[[], int]:
         return front_door(*QUICK)
     if scope == "sweep":
         return front_door("-m", *QUICK, "seed=0")
+    if scope in _EMPTYING:
+        return front_door("store", "gc", "--older-than", "0", "--referenced", "--delete")
     return build(scope)
 
 
@@ -125,7 +141,7 @@ def build(stage: str) -> Callable[[], int]:
 
 
 def _layer(place: Place, scope: str, nth: int | None = None, fault: str = "EIO") -> Callable[[], None]:
-    return lambda: Layer(place.cwd / SCOPES[scope], _record(place), nth, fault).install()
+    return lambda: Layer(place.cwd / (SCOPES | _EMPTYING)[scope], _record(place), nth, fault).install()
 
 
 def _record(place: Place) -> Path:

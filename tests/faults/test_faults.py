@@ -15,6 +15,7 @@ COUNTS = {
     "kills": 5,
     "calls": 10,
     "power": 4,
+    "gc": 3,
     "damage": 6,
     "disk": 2,
     "signals": 2,
@@ -49,6 +50,7 @@ def test_the_faults_really_happened(figures: dict[str, Any]) -> None:
     """Runs were killed, calls failed, the power cut, bytes damaged, signals heeded; of eight, one trained."""
     assert figures["kills"]["kills"] >= COUNTS["kills"] - 1
     assert figures["calls"]["I/O faults"] + figures["calls"]["crash points"] >= COUNTS["calls"] - 2
+    assert figures["gc"]["I/O faults"] + figures["gc"]["crash points"] >= COUNTS["gc"] - 1
     assert figures["power"]["power losses"] >= COUNTS["power"] - 1
     assert figures["damage"]["damaged"] >= COUNTS["damage"] - 1
     assert figures["signals"]["clean stops"] >= 1
