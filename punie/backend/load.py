@@ -11,9 +11,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+from transformers.utils import logging as transformers_logging
 
 from punie.backend import blas
 from punie.errors import PunieError
+from punie.jsonl import excerpt
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,15 @@ def tokenizer(folder: Path) -> Any:
         PunieError: It cannot be loaded, or has no chat template.
     """
     try:
+        transformers_logging.set_verbosity_error()  # its warnings repeat at any length what a file says
         # Left open, transformers would ask at the terminal whether to run the folder's code.
         loaded = load_tokenizer(folder, {"trust_remote_code": False})
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of transformers, tokenizers or a parser: whatever its files lead them to
         raise PunieError(
-            "The model's tokenizer cannot be loaded.", where=folder, found=str(error).splitlines()[0]
+            "The model's tokenizer cannot be loaded.",
+            where=folder,
+            found=_in_words(error),
+            next_step="fetch or copy the model again; check its tokenizer.json and tokenizer_config.json",
         ) from error
     if not getattr(loaded, "has_chat_template", True) or loaded.chat_template is None:
         raise PunieError(
@@ -93,10 +99,14 @@ def to_float32(model: nn.Module) -> None:
 def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         return load_model(folder, lazy=True)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # likewise, of what its config.json says
         raise PunieError(
             "Mlx-lm cannot load the model.",
             where=folder,
-            found=str(error).splitlines()[0],
+            found=_in_words(error),
             next_step="check that its model_type is one mlx-lm has, and that its files are whole",
         ) from error
+
+
+def _in_words(error: Exception) -> str:
+    return excerpt(f"{type(error).__name__}: {error}", 300)

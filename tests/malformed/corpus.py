@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from tests.malformed.jsonl_files import ITEM, RECORD, ROW
-from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS
+from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS, whole_model
 from tests.malformed.run_files import RESULTS, STATUS, config, finished_run, plan
 
 
@@ -28,6 +28,12 @@ def _model(**files: Any) -> dict[str, bytes]:
     found = {FILE: HEADER, "config.json": CONFIG, INDEX: SHARDS} | files
     return {
         name: _weights(each) if name == FILE else json.dumps(each).encode() for name, each in found.items()
+    }
+
+
+def _tokenizer(**fields: Any) -> dict[str, bytes]:
+    return {
+        "tokenizer_config.json": json.dumps({**whole_model()["tokenizer_config.json"], **fields}).encode()
     }
 
 
@@ -107,6 +113,13 @@ FOUND: tuple[tuple[str, str, Any], ...] = (
     ("model folders", "a weight map of numbers", _model(**{INDEX: {"weight_map": {"a": 1}}})),
     ("model folders", "a weight map of lists", _model(**{INDEX: {"weight_map": {"a": [FILE]}}})),
     ("model folders", "a weight map out of the folder", _model(**{INDEX: {"weight_map": {"a": "../../x"}}})),
+    ("loaded models", "a tokenizer cut short", {"tokenizer.json": b'{"version": "1.0", "model": {'}),
+    ("loaded models", "a tokenizer of another kind", {"tokenizer.json": b'{"model": {"type": "none"}}'}),
+    ("loaded models", "a template that mlx-lm has not", _tokenizer(chat_template_type="nope")),
+    ("loaded models", "a token that is a number", _tokenizer(eos_token=5)),
+    ("loaded models", "a class that is a number", _tokenizer(tokenizer_class=5)),
+    ("loaded models", "0 heads", {"config.json": json.dumps({**whole_model()["config.json"],
+    "num_attention_heads": 0}).encode()}),
     ("run folders", "20,000 brackets in YAML", _run(b"[" * 20_000)),
     ("run folders", "a bomb of aliases", _run(_bomb())),
     ("run folders", "a wrapper that is text", _run(json.dumps(config()).encode()) | _answer(wrapper="x")),

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from punie.backend import load
 from punie.backend.estimate import weights
 from punie.backend.resolve import locate
 from punie.backend.shards import read_header
@@ -18,6 +19,7 @@ from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
 
 FILE = "model.safetensors"
+LOADED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 INDEX = "model.safetensors.index.json"
 HEADER: dict[str, Any] = {
     "__metadata__": {"format": "mlx"},
@@ -107,7 +109,33 @@ def _folder(files: dict[str, bytes], folder: Path) -> None:
         raise AssertionError(f"a size that no model has: {counted}")
 
 
+@functools.cache
+def whole_model() -> dict[str, Any]:
+    """The tiny model's files of JSON."""
+    folder = resource("data/models/tiny")
+    return {name: json.loads((folder / name).read_text()) for name in LOADED}
+
+
+def loaded_model(rng: random.Random) -> dict[str, bytes]:
+    """What a tokenizer and a model are made from, one of the files wrong."""
+    wrong = rng.choice(LOADED)
+    right = json.dumps(whole_model()[wrong]).encode()
+    changed = nearly(rng, whole_model()[wrong], 3).encode("utf-8", "replace")
+    return {wrong: damaged(rng, right) if rng.random() < 0.3 else changed}
+
+
+def _load(files: dict[str, bytes], folder: Path) -> None:
+    """Both are made, whatever their files say, as far as can be without reading weights."""
+    place = folder / "model"
+    right = {name: json.dumps(value).encode() for name, value in whole_model().items()}
+    write({**right, FILE: (resource("data/models/tiny") / FILE).read_bytes()} | files, place)
+    (place / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    load.tokenizer(locate(embedded=None, path=str(place), repo=None, revision="main"))
+    load._load_model(place)
+
+
 SURFACES = (
     Surface("weight files", weight_file, _header, 5),
     Surface("model folders", model_folder, _folder, 3),
+    Surface("loaded models", loaded_model, _load, 1),
 )
