@@ -26,8 +26,8 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 def content_digests(files: Iterable[Path]) -> dict[str, str]:
     """File name to sha256 of its bytes, for files of one folder.
 
-    A file of the Hugging Face cache is a link to a blob that is named by its sha256, which is taken at
-    its word; any other large file is hashed once and remembered by path, size, inode and time.
+    A file of the hub's cache on this machine is a link to a blob that is named by its sha256, which is taken
+    at its word; any other large file is hashed once and remembered by path, size, inode and time.
 
     Raises:
         OSError: A file cannot be read.
@@ -40,7 +40,7 @@ def content_digests(files: Iterable[Path]) -> dict[str, str]:
 
 def _digest(path: Path, memory: _Memory) -> str:
     real = path.resolve()
-    if path.is_symlink() and real.parent.name == "blobs" and _BLOB.fullmatch(real.name):
+    if path.is_symlink() and _BLOB.fullmatch(real.name) and _is_of_hub(real):
         return real.name
     stat = real.stat()
     if stat.st_size < _REMEMBER_FROM or time.time() - stat.st_mtime < _SETTLED:
@@ -50,6 +50,13 @@ def _digest(path: Path, memory: _Memory) -> str:
         memory.known[tag] = file_digest(real)
         memory.changed = True
     return memory.known[tag]
+
+
+def _is_of_hub(real: Path) -> bool:
+    """Whether the hub's own client keeps it; a folder that looks like its cache may be anybody's."""
+    from huggingface_hub import constants
+
+    return real.parent.name == "blobs" and real.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
 
 
 class _Memory:

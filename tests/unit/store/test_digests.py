@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from punie.store import digests
@@ -55,16 +57,32 @@ def test_a_damaged_memory_costs_time_only(tmp_path: Path, cache: Path) -> None:
     assert digests.content_digests([path]) == {"model.safetensors": file_digest(path)}
 
 
-def test_the_hub_cache_names_its_blobs(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link into a blobs folder, named by a sha256, is not read."""
-    blob = tmp_path / "blobs" / ("e" * 64)
-    blob.parent.mkdir()
+def blob_of(hub: Path) -> Path:
+    """A link to a blob, named by a sha256 that is not its own."""
+    blob = hub / "models--o--n" / "blobs" / ("e" * 64)
+    blob.parent.mkdir(parents=True)
     blob.write_bytes(b"weights")
-    link = tmp_path / "snapshots" / "model.safetensors"
-    link.parent.mkdir()
+    link = hub / "models--o--n" / "snapshots" / "main" / "model.safetensors"
+    link.parent.mkdir(parents=True)
     link.symlink_to(blob)
+    return link
+
+
+def test_the_hub_cache_names_its_blobs(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link into the cache of this machine, to a file named by a sha256, is not read."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    link = blob_of(tmp_path / "hub")
     monkeypatch.setattr(digests, "file_digest", lambda _: pytest.fail("read a named blob"))
     assert digests.content_digests([link]) == {"model.safetensors": "e" * 64}
+
+
+def test_a_folder_that_looks_like_the_hub_cache_is_read(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that somebody else packed cannot claim a digest by the name of a file."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    link = blob_of(tmp_path / "copied")
+    assert digests.content_digests([link]) == {"model.safetensors": file_digest(link)}
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, cache: Path) -> None:
