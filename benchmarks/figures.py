@@ -166,7 +166,12 @@ def run(*command: object, cwd: Path | None = None, code: int = 0) -> Run:
             said = err.read().decode(errors="replace")
             raise SystemExit(f"{shown(words)[:200]}\nended with {process.returncode}:\n{said}")
         unit = 1e6 if sys.platform == "darwin" else 1e3
-        return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit, out.read().decode(errors="replace"))
+        return Run(
+            seconds,
+            usage.ru_utime + usage.ru_stime,
+            usage.ru_maxrss / unit,
+            out.read().decode(errors="replace"),
+        )
 
 
 def punie(*arguments: object, cwd: Path | None = None, code: int = 0) -> Run:
