@@ -94,10 +94,15 @@ class Plan:
     """The stages of one run, in order, and what they will take."""
 
     steps: list[Step] = field(default_factory=list)
-    needed_bytes: int = 0
-    """Disk that what is missing will take, roughly."""
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    """Disk that a stage will take, roughly: the download, what is trained, what is quantized."""
     parameters: int | None = None
     """Of the base model; None if it is not on this machine."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """Disk that what is missing will take, roughly."""
+        return sum(self.bytes.values())
 
     def artifacts(self) -> dict[str, Artifact]:
         """What is there, by stage."""
@@ -112,7 +117,7 @@ def plan(config: Config, store: Store) -> Plan:
         _resolve_key(step, steps, store)
     result = Plan(list(steps.values()))
     _mark_needed(result, SHOWN)
-    result.parameters, result.needed_bytes = _size(config, steps)
+    result.parameters, result.bytes = _size(config, steps)
     return result
 
 
@@ -245,14 +250,19 @@ def _require_memory(plan: Plan, config: Config, checked: Step, reporter: Reporte
     from punie.backend import blas
     from punie.stages import memory
 
+    missing: dict[str, list[Config]] = {"train": [], "evaluate": []}
+    for step in plan.steps:
+        if step.needed and step.artifact is None and step.stage.name in missing:
+            missing[step.stage.name].append(step.config)
+    if not any(missing.values()):
+        return
     blas.activate(config.runtime.blas)  # what follows imports mlx, and the BLAS has to be there first
-    missing = {step.stage.name for step in plan.steps if step.needed and step.artifact is None}
     facts = checked.artifact.info if checked.artifact is not None else {}
     if longest := facts.get("longest"):
         answers = facts["prompts"] * config.eval.repeats
         try:
             found = memory.shortage(
-                config, missing, row=longest["row"], prompt=longest["prompt"], answers=answers
+                *missing.values(), row=longest["row"], prompt=longest["prompt"], answers=answers
             )
         except PunieError as error:  # of a model that punie knows too little of: not a reason to refuse it
             reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
@@ -376,16 +386,16 @@ def _run_stage(
     return {**info, "blas": blas.in_use(), "process_peak_mb": peak_memory_mb()}
 
 
-def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
+def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, dict[str, int]]:
     """Parameters of the base model, and the bytes that missing artifacts and the download will take."""
-    needed = 0
+    needed: dict[str, int] = {}
     try:
         folder = base_folder(steps["base"].settings)
         parameters = estimate.weights(folder).parameters
         train, lora = steps.get("train"), config.lora
         if train is not None and train.needed and train.artifact is None:
             copies = 1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)
-            needed += copies * estimate.adapter_bytes(
+            needed["train"] = copies * estimate.adapter_bytes(
                 folder,
                 fine_tune_type=lora.fine_tune_type,
                 num_layers=lora.num_layers,
@@ -394,12 +404,12 @@ def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, int]:
             )
     except NotCached:
         size = (config.model.size_gb or 0) * 1e9
-        needed += int(size)
+        needed["base"] = int(size)
         parameters = int(size * 8 / 4.5)  # hub models here are 4-bit in groups of 64
     except PunieError:
-        return None, 0
+        return None, {}
     quantize = steps.get("quantize")
     if quantize is not None and quantize.needed and quantize.artifact is None:
         bits = max(config.quantize.bits or 0, 6) if config.quantize.recipe else config.quantize.bits
-        needed += estimate.quantized_bytes(parameters, bits, config.quantize.group_size)
+        needed["quantize"] = estimate.quantized_bytes(parameters, bits, config.quantize.group_size)
     return (parameters or None), needed

@@ -22,6 +22,7 @@ from mlx_lm.utils import get_total_parameters
 from punie.backend.fuse import working_bytes
 from punie.backend.layout import lay_out, require_settings
 from punie.errors import PunieError
+from punie.jsonl import excerpt
 
 _STATE = 4 * 4
 """Bytes to a trainable weight: value, gradient and Adam's two moments, all float32."""
@@ -36,10 +37,8 @@ _VIEWS = {
     "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
 }  # fmt: skip
 """Primitives whose result is another look at their input, or small."""
-
-
 _TRACED = (256, 512)
-"""Lengths at which a layer's intermediate results are counted; tokens."""
+"""Lengths at which a layer's intermediate results and the cache are counted; tokens."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Sizes:
     quantize_bytes: int
     """Memory that fusing and quantizing takes at a time."""
     training: Training
-    cache_bytes: int
-    """Keys and values of one token, in all layers."""
+    cache_bytes: tuple[int, int]
+    """Of all layers: what a sequence takes, however long, and what each of its tokens adds."""
 
 
 @dataclass(frozen=True)
@@ -134,62 +133,65 @@ def sizes(
         PunieError: mlx-lm has no such model, or the settings do not fit it.
     """
     require_settings(bits, group_size, recipe)
-    model = _model(config)
-    base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
-    depth = len(model.layers)
-    layers = depth if num_layers == -1 else min(num_layers, depth)
-    adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
-
-    def adapt(model: Any) -> int:
-        model.freeze()
-        if fine_tune_type == "full":
-            for layer in model.layers[depth - layers :]:
-                layer.unfreeze()
-        else:
-            linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
-        return sum(array.size for array in _arrays(model.trainable_parameters()))
-
-    trainable = adapt(model)
-    plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
-    width = int(config["hidden_size"])
-    computing = model
-    if float32:
-        computing = _model(plain | {"torch_dtype": "float32"})
-        adapt(computing)
-    number = 4 if float32 else 2
-    kind = mx.float32 if float32 else mx.bfloat16
     try:
+        model = _model(config)
+        base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
+        depth = len(model.layers)
+        layers = depth if num_layers == -1 else min(num_layers, depth)
+        adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
+
+        def adapt(model: Any) -> int:
+            model.freeze()
+            if fine_tune_type == "full":
+                for layer in model.layers[depth - layers :]:
+                    layer.unfreeze()
+            else:
+                linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
+            return sum(array.size for array in _arrays(model.trainable_parameters()))
+
+        trainable = adapt(model)
+        plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+        text = {**config, **(config.get("text_config") or {})}  # of a model with several parts
+        width = int(text["hidden_size"])
+        computing = model
+        if float32:
+            computing = _model(plain | {"torch_dtype": "float32"})
+            adapt(computing)
+        number = 4 if float32 else 2
+        kind = mx.float32 if float32 else mx.bfloat16
         layer = computing.layers[-1]
         traced = tuple((tokens, _intermediates(layer, tokens, width, kind)) for tokens in _TRACED)
         cache_bytes = _cache_bytes(computing)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
+        return Sizes(
+            parameters=parameters,
+            trainable=trainable,
+            base_bytes=base_bytes,
+            adapter_bytes=4 * trainable,
+            result_bytes=sum(tensor.nbytes for tensor in layout.tensors),
+            bits_per_weight=layout.bits_per_weight,
+            quantize_bytes=max(map(working_bytes, layout.sources.values())),
+            training=Training(
+                weights=4 * parameters if float32 else base_bytes,
+                state=trainable * (_STATE + (_ACCUMULATED if accumulates else 0)),
+                vocabulary=int(text["vocab_size"]),
+                width=width,
+                trained_layers=layers,
+                batch_size=batch_size,
+                grad_checkpoint=grad_checkpoint,
+                number=number,
+                traced=traced,
+            ),
+            cache_bytes=cache_bytes,
+        )
+    except PunieError:
+        raise
+    except Exception as error:  # of mlx-lm or MLX: whatever an architecture, or an adapter on it, leads to
         raise PunieError(
             "The memory that the model takes cannot be told.",
             where=f"mlx_lm.models.{config['model_type']}",
-            found=f"its layers are called in another way: {error}",
+            found=f"{type(error).__name__}: {excerpt(str(error))}",
         ) from error
-    layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
-    return Sizes(
-        parameters=parameters,
-        trainable=trainable,
-        base_bytes=base_bytes,
-        adapter_bytes=4 * trainable,
-        result_bytes=sum(tensor.nbytes for tensor in layout.tensors),
-        bits_per_weight=layout.bits_per_weight,
-        quantize_bytes=max(map(working_bytes, layout.sources.values())),
-        training=Training(
-            weights=4 * parameters if float32 else base_bytes,
-            state=trainable * (_STATE + (_ACCUMULATED if accumulates else 0)),
-            vocabulary=int(config["vocab_size"]),
-            width=width,
-            trained_layers=layers,
-            batch_size=batch_size,
-            grad_checkpoint=grad_checkpoint,
-            number=number,
-            traced=traced,
-        ),
-        cache_bytes=cache_bytes,
-    )
 
 
 def _model(config: Mapping[str, Any]) -> nn.Module:
@@ -215,16 +217,20 @@ def _model(config: Mapping[str, Any]) -> nn.Module:
                 return False
             return own(path, module) if own else True
 
-        nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=chosen)
+        settings = {key: quantization[key] for key in ("group_size", "bits", "mode") if key in quantization}
+        nn.quantize(model, **settings, class_predicate=chosen)
     return model
 
 
-def _cache_bytes(model: Any) -> int:
-    """Bytes that a token leaves in the cache, all layers together."""
-    tokens = _TRACED[0]
-    cache = make_prompt_cache(model)
-    model(mx.zeros((1, tokens), mx.int32), cache=cache)
-    return _bytes([layer.state for layer in cache]) // tokens
+def _cache_bytes(model: Any) -> tuple[int, int]:
+    """Bytes of the cache, all layers together: of a sequence, and of each of its tokens."""
+    found = []
+    for tokens in _TRACED:
+        cache = make_prompt_cache(model)
+        model(mx.zeros((1, tokens), mx.int32), cache=cache)
+        found.append(_bytes([layer.state for layer in cache]))
+    per_token = (found[1] - found[0]) // (_TRACED[1] - _TRACED[0])
+    return found[0] - per_token * _TRACED[0], per_token
 
 
 def _intermediates(layer: nn.Module, tokens: int, width: int, kind: mx.Dtype) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from punie.backend import device, resolve
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 PROCESS = 150_000_000
 """Bytes of a process that has imported all it needs, before it holds an array."""
-
-
 _CACHE_STEP = 256
 """Tokens by which MLX-LM's caches grow."""
 
@@ -59,13 +57,17 @@ def _in_float32(config: Config) -> bool:
 
 
 def training(config: Config, row: int) -> int:
-    """Bytes that training takes at its peak, its process included.
+    """Bytes that training takes at its peak on this machine, its processes included.
 
     Args:
         config: The run's.
         row: Tokens of the longest row.
     """
-    return PROCESS + sizes(config, float32=_in_float32(config)).training.peak(row)
+    found, workers = sizes(config, float32=_in_float32(config)).training, config.lora.workers
+    if config.lora.hosts:  # each has one worker, and its share of a batch
+        share = math.ceil(found.batch_size / workers)
+        return PROCESS + dataclasses.replace(found, batch_size=share).peak(row)
+    return workers * PROCESS + found.peak(row) + (workers - 1) * (found.weights + found.state)
 
 
 def evaluation(config: Config, answers: int, prompt: int) -> int:
@@ -85,9 +87,10 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
     if _in_float32(config):
         weights = 4 * found.parameters
     batch = config.eval.batch_size  # as many again wait, each with its prompt read
-    tokens = min(2 * batch, answers) * _rounded(prompt)
-    tokens += min(batch, answers) * _rounded(prompt + config.eval.max_tokens)
-    return PROCESS + weights + tokens * found.cache_bytes
+    read, written = min(2 * batch, answers), min(batch, answers)
+    tokens = read * _rounded(prompt) + written * _rounded(prompt + config.eval.max_tokens)
+    per_sequence, per_token = found.cache_bytes
+    return PROCESS + weights + (read + written) * per_sequence + tokens * per_token
 
 
 def _rounded(tokens: int) -> int:
@@ -96,13 +99,13 @@ def _rounded(tokens: int) -> int:
 
 
 def shortage(
-    config: Config, stages: Collection[str], *, row: int, prompt: int, answers: int
+    trainings: Iterable[Config], evaluations: Iterable[Config], *, row: int, prompt: int, answers: int
 ) -> PunieError | None:
     """Why a run does not fit this machine, and what would make it fit; None if it does.
 
     Args:
-        config: The run's.
-        stages: Those that are still to be run.
+        trainings: The config of each that is still to be run.
+        evaluations: Likewise; they may differ in their target.
         row: Tokens of the longest row, cut to length.
         prompt: Tokens of the longest prompt.
         answers: How many the evaluation asks for.
@@ -110,10 +113,12 @@ def shortage(
     limit = device.memory()
     if limit is None:
         return None
-    if "train" in stages and (peak := training(config, row)) > limit:
-        return _refusal("train", peak, limit, _training_fits(config, row, limit))
-    if "evaluate" in stages and (peak := evaluation(config, answers, prompt)) > limit:
-        return _refusal("evaluate", peak, limit, _evaluation_fits(config, answers, prompt, limit))
+    for config in trainings:
+        if (peak := training(config, row)) > limit:
+            return _refusal("train", peak, limit, _training_fits(config, row, limit))
+    for config in evaluations:
+        if (peak := evaluation(config, answers, prompt)) > limit:
+            return _refusal("evaluate", peak, limit, _evaluation_fits(config, answers, prompt, limit))
     return None
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.backend.resolve import NotCached
 from punie.config import Config
 from punie.pipeline import Plan, Step
 from punie.store.artifacts import Artifact, Miss, Store
@@ -60,7 +59,7 @@ def parts_of(plan: Plan, config: Config) -> list[Part]:
             reason=step.reason,
             computes=step.stage.computes,
             seconds=None if step.artifact else _seconds(step),
-            bytes=0 if step.artifact or not step.needed else _bytes(step, plan, config),
+            bytes=0 if step.artifact or not step.needed else _bytes(step, plan),
             material=step.material,
         )
     return list(found.values())
@@ -77,15 +76,10 @@ def _seconds(step: Step) -> float | None:
     return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
 
 
-def _bytes(step: Step, plan: Plan, config: Config) -> int:
-    """The nearest artifact's size; for a model, what it will be downloaded or quantized to."""
-    fetched = any(isinstance(other.problem, NotCached) for other in plan.steps)
-    download = int((config.model.size_gb or 0) * 1e9) if fetched else 0
-    if step.stage.name == "base":
-        return download
-    if step.stage.name == "quantize":
-        return plan.needed_bytes - download
-    return step.miss.nearest.size if step.miss and step.miss.nearest else 0
+def _bytes(step: Step, plan: Plan) -> int:
+    """What the plan of the run says of the stage, or else the nearest artifact's size."""
+    nearest = step.miss.nearest.size if step.miss and step.miss.nearest else 0
+    return plan.bytes.get(step.name, nearest)
 
 
 class Remembering(Store):

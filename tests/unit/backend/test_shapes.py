@@ -25,6 +25,18 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
+NEXT: dict[str, Any] = {
+    "model_type": "qwen3_next", "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 64,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 64,
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32, "linear_conv_kernel_dim": 4, "num_experts": 2, "num_experts_per_tok": 1,
+    "decoder_sparse_step": 1, "shared_expert_intermediate_size": 64, "mlp_only_layers": [],
+    "moe_intermediate_size": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "partial_rotary_factor": 0.25,
+    "max_position_embeddings": 512,
+}  # fmt: skip
+"""Three layers of four are recurrent."""
+
+
 def size_of(config: dict[str, Any], **changes: Any) -> Sizes:
     settings: dict[str, Any] = RECIPE | changes
     return sizes(config, **settings)
@@ -58,6 +70,34 @@ def test_more_of_everything_takes_more_memory() -> None:
     assert preset("qwen3_8b", num_layers=16).training.peak(256) > plain.peak(256)
     assert preset("qwen3_8b", accumulates=False).training.peak(256) < plain.peak(256)
     assert preset("qwen3_8b", grad_checkpoint=True).training.peak(256) < plain.peak(256)
+
+
+def test_what_a_sequence_takes_and_what_a_token_adds() -> None:
+    """Keys and values grow with the tokens, 16 bits each; what a recurrent layer keeps does not."""
+    keys_and_values = 2 * NEXT["head_dim"] * 2
+    convolution, state = 3 * (2 * 2 * 32 + 4 * 32) * 2, 4 * 32 * 32
+    per_sequence, per_token = size_of(NEXT, num_layers=2, rank=4).cache_bytes
+    assert per_token == keys_and_values
+    assert per_sequence in (3 * (convolution + number * state) for number in (2, 4))
+
+
+def test_a_model_of_several_parts() -> None:
+    """Dimensions under text_config are those of the language model."""
+    rope = {
+        "type": "default",
+        "mrope_section": [11, 11, 10],
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.25,
+    }
+    text = NEXT | {"model_type": "qwen3_5_text", "rope_parameters": rope}
+    found = size_of({"model_type": "qwen3_5", "text_config": text}, num_layers=2, rank=4)
+    assert (found.training.width, found.training.vocabulary) == (64, 64)
+
+
+def test_what_cannot_be_told_is_an_error_of_punies() -> None:
+    """An adapter that mlx-lm has not for a model leads to its own words, and no traceback."""
+    with pytest.raises(PunieError, match="SwitchLinear doesn't support DoRA"):
+        size_of(NEXT, num_layers=2, rank=4, fine_tune_type="dora")
 
 
 def test_the_layers_memory_is_a_parabola_through_what_was_traced() -> None:

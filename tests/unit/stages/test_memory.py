@@ -18,8 +18,9 @@ def configured(*overrides: str) -> Config:
     return resolve(compose(list(overrides)))
 
 
-def shortage(config: Config, *stages: str) -> str:
-    return str(memory.shortage(config, stages, row=ROW, prompt=PROMPT, answers=ANSWERS))
+def shortage(config: Config, *stages: str, answers: int = ANSWERS) -> str:
+    missing = [[config] if stage in stages else [] for stage in BOTH]
+    return str(memory.shortage(*missing, row=ROW, prompt=PROMPT, answers=answers))
 
 
 @pytest.fixture
@@ -71,12 +72,34 @@ def test_answers_at_a_time(reference: Config, monkeypatch: pytest.MonkeyPatch) -
     """Too many answers at once are refused with the batch that fits; what is in the store needs no memory."""
     config = configured("+phase=33b", "eval.max_tokens=8192", "eval.repeats=8")
     machine_of(monkeypatch, 24e9)
-    said = str(memory.shortage(config, ["evaluate"], row=ROW, prompt=PROMPT, answers=8 * ANSWERS))
+    said = shortage(config, "evaluate", answers=8 * ANSWERS)
     assert "not enough memory to evaluate" in said
     size = int(said.rpartition("eval.batch_size=")[2])
     smaller = configured("+phase=33b", "eval.max_tokens=8192", "eval.repeats=8", f"eval.batch_size={size}")
-    assert memory.shortage(smaller, ["evaluate"], row=ROW, prompt=PROMPT, answers=8 * ANSWERS) is None
-    assert memory.shortage(config, [], row=ROW, prompt=PROMPT, answers=8 * ANSWERS) is None
+    assert shortage(smaller, "evaluate", answers=8 * ANSWERS) == "None"
+    assert shortage(config, answers=8 * ANSWERS) == "None"
+
+
+def test_workers_on_this_machine_hold_a_model_each(reference: Config) -> None:
+    """Four here take the weights four times; on hosts of their own each takes them once, and fewer rows."""
+    few = ("+phase=33b", "store.dir=nowhere", "lora.batch_size=4")
+    alone = memory.training(configured(*few), ROW)
+    here = memory.training(configured(*few, "lora.workers=4"), ROW)
+    hosts = "lora.hosts=[127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4]"
+    elsewhere = memory.training(configured(*few, "lora.workers=4", hosts), ROW)
+    assert elsewhere < alone
+    assert here > alone + 3 * 17e9
+
+
+def test_each_target_is_counted_by_itself(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several evaluations the one that does not fit is found, whatever the first one's target is."""
+    base, quantized = (configured("+phase=33b", f"eval.target={each}") for each in ("base", "quantized"))
+    sizes = [memory.evaluation(each, ANSWERS, PROMPT) for each in (base, quantized)]
+    machine_of(monkeypatch, sum(sizes) / 2)
+    assert sizes[0] < sizes[1]
+    assert memory.shortage([], [base], row=ROW, prompt=PROMPT, answers=ANSWERS) is None
+    refused = memory.shortage([], [base, quantized], row=ROW, prompt=PROMPT, answers=ANSWERS)
+    assert "not enough memory to evaluate" in str(refused)
 
 
 def test_a_cpu_holds_the_model_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
