@@ -23,6 +23,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]:
     """While the block runs, SIGINT and SIGTERM raise this, at the next ``check`` at the latest.
 
+    One that is ignored stays so: a shell has what it starts in the background ignore Ctrl-C.
+
     Args:
         kind: Tells whose interruption it is, where one block runs within another.
     """
@@ -36,9 +38,13 @@ def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]
             return
         raise kind
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
+        waiting, _ = signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if waiting:  # for the end of an import, and the block's came first
+            raise kind
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started the tests with an "&":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what they start and interrupt would inherit it
 
 QUICK = (
     "lora.iters=12",

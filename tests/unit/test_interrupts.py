@@ -72,6 +72,25 @@ def test_an_import_is_finished_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sys.modules["interrupted_library"].whole
 
 
+def test_the_end_of_a_block_is_no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal within an import raises at the latest where the block ends, if that comes first."""
+    (tmp_path / "last_library.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Outer), heeded(Outer):
+        importlib.import_module("last_library")
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """What a shell starts in the background ignores the Ctrl-C that is meant for the shell."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with heeded(Outer):
+            os.kill(os.getpid(), signal.SIGINT)
+            check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_nothing_is_left_of_a_block() -> None:
     """Afterwards the handlers are those from before, and nobody is interrupted any more."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
