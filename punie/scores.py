@@ -23,6 +23,9 @@ SCORERS = {
 """Adding a score is one file and one line here; its name is then in the key of ``evaluate``. Who changes how
 one is computed raises the version of that stage."""
 
+ROUNDING = 1e-9
+"""Means nearer to each other than this are the same: they may be sums of the same shares in another order."""
+
 ALWAYS = ("keyword", "strict")
 """Those that every record has. A record from before another one came lacks it, and is read all the same."""
 

@@ -6,8 +6,7 @@ import math
 from statistics import NormalDist
 
 from punie.evals.statistics import Z95, Paired
-
-_ROUNDING = 1e-9
+from punie.scores import ROUNDING
 
 
 def minimum_detectable_effect(
@@ -53,7 +52,7 @@ def reach(test: Paired) -> tuple[float | None, int | None]:
         return None, None
     gap = test.difference.estimate
     detectable = minimum_detectable_effect(len(test.differences), test.discordance)
-    return detectable, prompts_paired(gap, test.discordance) if abs(gap) > _ROUNDING else None
+    return detectable, prompts_paired(gap, test.discordance) if abs(gap) > ROUNDING else None
 
 
 def reach_in_words(prompts: int, difference: float, detectable: float | None) -> str:
@@ -68,7 +67,7 @@ def reach_in_words(prompts: int, difference: float, detectable: float | None) ->
         return f"not one of {prompts} prompts changed"
     words = f"{prompts} prompts that change as much as these show a difference from {detectable:.2f} on"
     # The prompts needed fall with the square of the difference.
-    needed = math.ceil(prompts * (detectable / difference) ** 2) if abs(difference) > _ROUNDING else 0
+    needed = math.ceil(prompts * (detectable / difference) ** 2) if abs(difference) > ROUNDING else 0
     return f"{words}; one of {abs(difference):.3f} takes {needed:,}" if needed > prompts else words
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from punie.scores import ROUNDING
+
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution: 95 % lie within this many standard errors."""
 SEED = 0
@@ -25,7 +27,6 @@ EXACT_FLIPS = 20
 """Most prompts that differ for which every sign pattern is tried: 2^20 of them."""
 _CHUNK = 1_000_000
 """Scores drawn at a time, so that memory stays small."""
-_ROUNDING = 1e-9
 
 Table = Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]
 """By prompt id, its category and its scores: by training seed, one for each repeat. Cells may be missing."""
@@ -158,7 +159,7 @@ def bootstrap(
     sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
     means = np.concatenate([_resampled_means(scores, strata, n, shared_seeds, generator) for n in sizes])
     low, high = (float(end) for end in np.quantile(means, (0.025, 0.975)))
-    if high - low < _ROUNDING:
+    if high - low < ROUNDING:
         low, high = wilson(mean, count)
     return Interval(mean, min(low, mean), max(high, mean))
 
@@ -233,7 +234,7 @@ def prediction_interval(values: Sequence[float]) -> Interval | None:
     from scipy.special import stdtrit
 
     count = len(values)
-    if count < 2 or max(values) - min(values) < _ROUNDING:
+    if count < 2 or max(values) - min(values) < ROUNDING:
         return None
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stdtrit(count - 1, 0.975)) * spread * math.sqrt(1 + 1 / count)
@@ -371,7 +372,7 @@ def _sign_flip(changes: NDArray[np.float64], flips: int, rng: np.random.Generato
     """Two-sided p-value of the sign-flip test; changes are (prompts,), none of them 0."""
     if not len(changes):
         return 1.0
-    seen = abs(float(changes.sum())) - _ROUNDING
+    seen = abs(float(changes.sum())) - ROUNDING
     if len(changes) <= EXACT_FLIPS:
         sums = changes[:1]  # the other sign of the first gives the same magnitudes
         for change in changes[1:]:

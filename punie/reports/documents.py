@@ -18,6 +18,7 @@ from punie.evals.statistics import wilson
 from punie.reports.answers import MARKS, answers
 from punie.reports.plots import category_scores, lock_curves, loss_curves, truncation_name
 from punie.reports.text import cell, code, fence, inline, visible, visible_html
+from punie.reports.verdict import prompts
 from punie.scores import SCORERS
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -129,13 +130,13 @@ def baseline_sentence(results: Mapping[str, Any], phase: Mapping[str, Any] | Non
     found = results["scores"][score]["overall"] if score else {"mean": None}
     if published is None or found["mean"] is None:
         return None
-    prompts = found["n"] // results["sampling"]["repeats"]
-    low, high = wilson(found["mean"], prompts)
+    count = prompts(found, results)
+    low, high = wilson(found["mean"], count)
     gap = found["mean"] - published
     words = (
         f"{score} {found['mean']:.3f} is {gap:+.3f} from the baseline {published:.3f} ({baseline['source']})"
     )
-    reached = f"the 95 % interval of {prompts} prompts, {low:.2f} to {high:.2f}, "
+    reached = f"the 95 % interval of {count} prompts, {low:.2f} to {high:.2f}, "
     if not low <= published <= high:
         return f"{words}; {reached}leaves it out"
     needed = f": {prompts_to_exclude(found['mean'], published):,} prompts would tell" if gap else ""

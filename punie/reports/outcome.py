@@ -22,7 +22,7 @@ from typing import Any
 
 from punie.evals.statistics import wilson
 from punie.reports.decisions import decide
-from punie.reports.verdict import judge, metric
+from punie.reports.verdict import fits, judge, metric, prompts
 
 Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]
 """A job's config, its overrides, and its results.json; None if it did not finish."""
@@ -67,8 +67,8 @@ def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
             }  # fmt: skip
     for rule in phase["outcomes"]:
         figure = figures[rule["metric"]]
-        if figure.value is not None and _fits(rule, figure.value):
-            supported = _fits(rule, figure.low) and _fits(rule, figure.high)
+        if figure.value is not None and fits(rule, figure.value):
+            supported = fits(rule, figure.low) and fits(rule, figure.high)
             open_still = bool(figure.missing) and not supported
             carried = "all of that has this verdict" if supported else "the suite is too small to tell"
             if open_still:
@@ -131,12 +131,6 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
     return [*lines, f"next: {found['next']}"] if found["next"] else lines
 
 
-def _fits(rule: Mapping[str, Any], value: float) -> bool:
-    rounding = 1e-9  # a mean of shares such as 0.8 must not fail 0.8 for its last bit
-    above = rule["at_least"] is None or value + rounding >= rule["at_least"]
-    return above and (rule["below"] is None or value + rounding < rule["below"])
-
-
 def _figure(name: str, phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
     if name == "seeds_reaching_criteria":
         return _seeds(phase, jobs)
@@ -165,10 +159,10 @@ def _mean(
     if not values:
         return Figure(None, 0.0, 1.0, "no job that finished gives it")
     mean = sum(values) / len(values)
-    prompts = max(_prompts(result) for result in of if result is not None)
-    low, high = wilson(mean, prompts)
+    count = max(prompts(result["scores"]["strict"]["overall"], result) for result in of if result is not None)
+    low, high = wilson(mean, count)
     missing = len(of) - len(values)
-    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {prompts} prompts", missing)
+    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {count} prompts", missing)
 
 
 def _seeds(phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
@@ -199,12 +193,7 @@ def _criteria(result: Mapping[str, Any], phase: Mapping[str, Any], end: int) -> 
         node: Any = result["scores"][phase["score"]]
         for part in criterion["metric"].split("."):
             node = node[part]
-        bound = wilson(value, node["n"] // result["sampling"]["repeats"])[end]
+        bound = wilson(value, prompts(node, result))[end]
         if not (bound > criterion["value"] or (criterion["op"] == ">=" and bound >= criterion["value"])):
             return False
     return True
-
-
-def _prompts(result: Mapping[str, Any]) -> int:
-    """Prompts that the overall score is a mean over; repeats of one tell little more."""
-    return result["scores"]["strict"]["overall"]["n"] // result["sampling"]["repeats"]

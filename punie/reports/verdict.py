@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
 
 from punie.evals.statistics import Z95
-from punie.scores import SCORERS
+from punie.scores import ROUNDING, SCORERS
 
 _OPERATORS = {">=": operator.ge, ">": operator.gt}
-_ROUNDING = 1e-9
-"""A mean of shares such as 0.6 must not fail 0.6 for its last bit."""
 
 
 def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[st
     for criterion in phase["criteria"]:
         found = metric(scores, phase["score"], criterion["metric"])
         compare = _OPERATORS[criterion["op"]]
-        margin = _ROUNDING if criterion["op"] == ">=" else -_ROUNDING
+        margin = ROUNDING if criterion["op"] == ">=" else -ROUNDING
         met = found is not None and compare(found + margin, criterion["value"])
         rows.append({**criterion, "found": found, "met": met})
     missed = [row for row in rows if not row["met"]]
@@ -45,9 +44,7 @@ def judge(scores: Mapping[str, Any], phase: Mapping[str, Any] | None) -> dict[st
         (
             o["verdict"]
             for o in phase["outcomes"]
-            if (value := metric(scores, phase["score"], o["metric"])) is not None
-            and (o["at_least"] is None or value + _ROUNDING >= o["at_least"])
-            and (o["below"] is None or value + _ROUNDING < o["below"])
+            if (value := metric(scores, phase["score"], o["metric"])) is not None and fits(o, value)
         ),
         None,
     )
@@ -88,7 +85,23 @@ def gate(scores: Mapping[str, Any], *, score: str, under: float, on: str) -> str
         else:
             value -= Z95 * overall["stderr"]
         name = f"{name} with the lower end of its interval at {value:.3f}"
-    return None if value + _ROUNDING >= under else name
+    return None if value + ROUNDING >= under else name
+
+
+def fits(rule: Mapping[str, Any], value: float) -> bool:
+    """Whether a figure is within an outcome's bounds."""
+    above = rule["at_least"] is None or value + ROUNDING >= rule["at_least"]
+    return above and (rule["below"] is None or value + ROUNDING < rule["below"])
+
+
+def prompts(scored: Mapping[str, Any], results: Mapping[str, Any]) -> int:
+    """Prompts that a mean of a run's scores is over; repeats of one tell little more.
+
+    Args:
+        scored: The mean with its ``n``, the answers that there are.
+        results: The run's.
+    """
+    return math.ceil(scored["n"] / results["sampling"]["repeats"])
 
 
 def metric(scores: Mapping[str, Any], score: str, name: str) -> float | None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from punie.scores import ROUNDING
 from punie.summaries import axes, cells
 from punie.summaries.axes import TEMPERATURE, Axis, Recipe
 from punie.summaries.collect import Run
-
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _flips(name: str, tables: Sequence[cells.Table]) -> list[str]:
 
 
 def _differ(values: Sequence[float]) -> bool:
-    return max(values) - min(values) > _ROUNDING
+    return max(values) - min(values) > ROUNDING
 
 
 def _mean(table: cells.Table, name: str) -> str:

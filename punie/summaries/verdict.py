@@ -23,7 +23,7 @@ from punie.evals.statistics import (
     pass_hat,
     seed_spread,
 )
-from punie.scores import SCORERS
+from punie.scores import ROUNDING, SCORERS
 from punie.summaries import tables
 from punie.summaries.axes import Recipe, shown, training_seed
 from punie.summaries.cells import prompt_means, table_of
@@ -37,7 +37,6 @@ _DRAWS = 20_000_000
 _FEWEST = 1_000
 _MOST_TOLD = 4
 """Comparisons of a family that the verdict tells one by one; the table has them all."""
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,7 @@ def _reproduces(each: Finding, threshold: float | None) -> Iterator[str]:
     if len(each.seeds) == 1:
         return
     low, high = min(each.by_seed), max(each.by_seed)
-    if high - low < _ROUNDING:
+    if high - low < ROUNDING:
         yield f"All {len(each.seeds)} seeds score {low:.3f}: how far one more may be from it is not known."
     elif each.spread is None:
         yield f"{len(each.seeds)} seeds score {low:.3f} to {high:.3f}: too few prompts for a range."
@@ -299,7 +298,7 @@ def _reproduces(each: Finding, threshold: float | None) -> Iterator[str]:
         )
         if threshold is None:
             yield f"{words}."
-        elif expected.low + _ROUNDING >= threshold:
+        elif expected.low + ROUNDING >= threshold:
             yield f"{words}: reaching {threshold:g} reproduces."
         elif expected.high < threshold:
             yield f"{words}: it does not reach {threshold:g}."
@@ -313,11 +312,11 @@ def _good(each: Finding, threshold: float | None) -> str:
     words = f"On other prompts like these {each.prompts} the mean is {_between(each.interval)}"
     if threshold is None:
         return f"{words}."
-    if each.interval.low + _ROUNDING >= threshold:
+    if each.interval.low + ROUNDING >= threshold:
         return f"{words}: at least {threshold:g}."
     if each.interval.high < threshold:
         return f"{words}: below {threshold:g}."
-    if abs(each.mean - threshold) < _ROUNDING:
+    if abs(each.mean - threshold) < ROUNDING:
         return f"{words}: no number of prompts tells it from {threshold:g}."
     needed = prompts_to_exclude(each.mean, threshold)
     more = f"about {needed:,} prompts would" if needed > each.prompts else "more seeds would"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from punie.reports.documents import baseline_sentence
-from punie.reports.verdict import judge
+from punie.reports.verdict import judge, prompts
 
 
 def scores(overall: float, **categories: float) -> dict[str, Any]:
@@ -88,3 +88,9 @@ def test_a_published_score_stands_beside_what_the_prompts_can_tell(
     found = baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, phase)
     assert found is None if words is None else str(found).endswith(words)
     assert baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, None) is None
+
+
+@pytest.mark.parametrize(("answers", "expected"), [(135, 27), (134, 27), (2, 1)])
+def test_prompts_of_repeated_answers(answers: int, expected: int) -> None:
+    """An answer that is missing takes no prompt away."""
+    assert prompts({"n": answers}, {"sampling": {"repeats": 5}}) == expected
