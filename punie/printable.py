@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     )
 
 
+def in_bytes(size: int) -> str:
+    """A size in MB, or GB from one on."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
+
+
 def folded(sentence: str) -> str:
     """A sentence for standard output: on a terminal in lines that break between words, elsewhere in one."""
     if not sys.stdout.isatty():

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from punie.printable import in_bytes
+
 if TYPE_CHECKING:
     from punie.config.schema import Config
 
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60])
     )
-    print(f"\ndisk: about {_size(plan.needed_bytes)} for what is missing, in {config.store.dir}")
+    print(f"\ndisk: about {in_bytes(plan.needed_bytes)} for what is missing, in {config.store.dir}")
     if estimated:
         print(f"\n{_words(estimated)}")
     for problem in problems:
@@ -101,7 +103,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=1))
         return 1 if found["problems"] else 0
-    print(preview.text(found, _size))
+    print(preview.text(found))
     for problem in found["problems"]:
         print(f"\nproblem: {problem}")
     print(f"next: {shlex.join(['python', '-m', 'punie', '-m', *arguments.overrides])}")
@@ -134,29 +136,25 @@ def estimate(config: Config) -> dict[str, Any]:
 def _words(found: dict[str, Any]) -> str:
     """The estimate for a terminal."""
     total, trained = found["parameters"] / 1e6, found["trainable"] / 1e6
-    peaks = [f"{_size(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()]
+    peaks = [f"{in_bytes(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()]
     published = found["published_training_peak_gb"]
     rows = [
         ("parameters", f"{trained:,.3f} M trainable of {total:,.3f} M ({trained / total:.3%})"),
-        ("base model", _size(found["base_bytes"])),
-        ("adapter", _size(found["adapter_bytes"])),
+        ("base model", in_bytes(found["base_bytes"])),
+        ("adapter", in_bytes(found["adapter_bytes"])),
         (
             "quantized model",
-            f"{_size(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight",
+            f"{in_bytes(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight",
         ),
         ("training peak", "about " + ", ".join(peaks) + (f"; published {published} GB" if published else "")),
-        ("fuse and quantize", f"about {_size(found['quantize_bytes'])} of memory at a time"),
+        ("fuse and quantize", f"about {in_bytes(found['quantize_bytes'])} of memory at a time"),
     ]
     note = (
         f"The data's longest row has about {found['longest_row_tokens']} tokens. Training memory is a GPU's, "
         "where the model\nstays as it is stored; on a CPU punie trains in float32: "
-        f"{_size(4 * found['parameters'])} for the weights alone."
+        f"{in_bytes(4 * found['parameters'])} for the weights alone."
     )
     return tabulate(rows, tablefmt="plain", disable_numparse=True) + "\n" + note
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
 
 
 def _longest_row(config: Config) -> int:

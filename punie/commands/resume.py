@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     """The command line that goes on with the sweep; it is run from where the sweep was begun."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
+    from punie.config.resolvers import RUN_ID
     from punie.errors import PunieError
     from punie.sweeps.plan import read
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             found=error.strerror,
             next_step="its relative paths, such as the store's, start from there",
         ) from None
-    os.environ["PUNIE_RUN_ID"] = plan.run_id
+    os.environ[RUN_ID] = plan.run_id
     place = QuotedString(str(folder), Quote.single).with_quotes()
     given = [line for line in plan.arguments if not line.startswith("hydra.sweep.dir=")]
     return ["-m", *given, f"hydra.sweep.dir={place}", "hydra.sweeper.resume=true"]

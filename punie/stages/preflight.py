@@ -20,6 +20,7 @@ from punie.backend.resolve import NotCached, read_config
 from punie.config.schema import Config, ModelConfig
 from punie.errors import DataError, Problems, PunieError, each_problem
 from punie.files import write_json
+from punie.printable import in_bytes
 from punie.stages import answering, tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
@@ -109,8 +110,8 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
             PunieError(
                 "There is not enough free disk.",
                 where=place,
-                found=f"{_size(free)} free",
-                expected=f"{_size(needed_bytes)} for what is still to be built",
+                found=f"{in_bytes(free)} free",
+                expected=f"{in_bytes(needed_bytes)} for what is still to be built",
                 next_step="punie store gc, or another disk: store.dir=FOLDER",
             )
         )
@@ -136,10 +137,6 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
                 )
             )
     return problems
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
 
 
 def _server(config: Config) -> list[PunieError]:

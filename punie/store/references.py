@@ -11,8 +11,8 @@ from punie.store.artifacts import Artifact
 
 _RECORDS = {"status.json", "results.json", "plan.json"}
 """What a run or a sweep keeps keys in."""
-_STORE = {".locks", ".building", "manifest.json"}
-"""Any of them makes a folder a store's: its own results do not keep it."""
+MARKS = {".locks", ".building", "manifest.json"}
+"""Any of them makes a folder a store's. Its artifacts hold results, but are no runs, and keep nothing."""
 _KEY = re.compile(rb'"([0-9a-f]{64})"')
 
 
@@ -46,7 +46,7 @@ def _records(folder: Path) -> Iterator[Path]:
         raise error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
-        if _STORE & {*folders, *files}:
+        if MARKS & {*folders, *files}:
             folders.clear()
         else:
             yield from (Path(place, name) for name in _RECORDS.intersection(files))

@@ -20,6 +20,7 @@ from punie.errors import DataError, PunieError
 from punie.plain import parse_json, require_plain_yaml
 from punie.scores import ALWAYS, METRICS
 from punie.store.keys import digest
+from punie.store.references import MARKS
 from punie.summaries.blocks import load
 
 FINISHED, INCOMPLETE, NOT_STARTED, UNREAD = "finished", "incomplete", "not started", "unread"
@@ -28,8 +29,6 @@ and not readable."""
 
 _MARKS = {"status.json", "config.yaml", "results.json", ".hydra"}
 """Any of them makes a folder a run's, or half of one."""
-_STORE = {".locks", ".building", "manifest.json"}
-"""Any of them makes a folder a store's; artifacts hold results, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Planned | None
     for root, folders, files in os.walk(place):
         here, found = Path(root), {*folders, *files}
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if found & _STORE:
+        if found & MARKS:
             folders.clear()
         elif "plan.json" in found:
             try:

@@ -88,10 +88,11 @@ def _count(override: Override) -> int:
     values = override.value()
     if isinstance(values, ChoiceSweep):
         return len(values.list)
-    if not isinstance(values, RangeSweep):
-        return sum(1 for _ in override.sweep_iterator()) if isinstance(values, Glob) else 1
+    if not isinstance(values, RangeSweep | Glob):
+        return 1
     try:
-        return sum(1 for _ in islice(values.range(), MAX_JOBS + 1))
+        found = values.range() if isinstance(values, RangeSweep) else override.sweep_iterator()
+        return sum(1 for _ in islice(found, MAX_JOBS + 1))
     except (HydraException, ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(
             "An override is no range of numbers.",

@@ -22,6 +22,7 @@ from punie import __version__, pipeline
 from punie.backend.resolve import NotCached
 from punie.config import Config, resolve
 from punie.config.compose import translate
+from punie.config.resolvers import RUN_ID
 from punie.errors import PunieError
 from punie.files import TEMPORARY, write_json
 from punie.jsonl import excerpt
@@ -174,7 +175,7 @@ def make(
         duplicates=len(composed) - len(distinct),
         conf=conf,
         name=composed[0].config.name,
-        run_id=os.environ.get("PUNIE_RUN_ID", ""),
+        run_id=os.environ.get(RUN_ID, ""),
         cwd=str(Path.cwd()),
         created=now(),
         problems=tuple(problems),

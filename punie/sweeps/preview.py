@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from tabulate import tabulate
 
 from punie.config.compose import CONFIG_NAME, FAULTS, VERSION_BASE, prepare, quote_phases, translate
+from punie.printable import in_bytes
 from punie.stages import STAGES
 from punie.store.keys import SHORT
 from punie.sweeps.parts import Part
@@ -65,12 +66,11 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
     }
 
 
-def text(found: Mapping[str, Any], size: Any) -> str:
+def text(found: Mapping[str, Any]) -> str:
     """The figures for a terminal.
 
     Args:
         found: What ``figures`` returned.
-        size: Words for a number of bytes.
     """
     jobs, stages = found["jobs"], found["stages"]
     axes = list(dict.fromkeys(axis for job in jobs for axis in job["axes"]))
@@ -112,7 +112,7 @@ def text(found: Mapping[str, Any], size: Any) -> str:
     count = len(found["waves"])
     blocks.append(
         f"jobs: {len(jobs)}{dropped}, in {count} wave{'s' * (count > 1)} of {waves}\n"
-        f"disk: about {size(found['needed_bytes'])} for what is missing\n"
+        f"disk: about {in_bytes(found['needed_bytes'])} for what is missing\n"
         f"time: {time}"
     )
     return "\n\n".join(blocks)

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from punie.errors import PunieError
 from punie.files import write_json
-from punie.printable import folded
+from punie.printable import folded, printable
 from punie.reports.outcome import concluded, in_words
 from punie.store.keys import digest
 from punie.summaries import documents
@@ -90,7 +90,7 @@ def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = N
     place = f"sweep directory: {shown(folder)}"
     if found is not None:
         more = len(found.verdict) - LONGEST
-        said = [*map(folded, found.verdict[:LONGEST])]
+        said = [folded(printable(each)) for each in found.verdict[:LONGEST]]
         blocks.append("\n".join([*said, *([f"… and {more} more sentences"] if more > 0 else [])]))
         place += f"\nnext: open {shown(folder)}/summary.html, or: punie summarize {shown(folder)}"
     blocks.append(place)
