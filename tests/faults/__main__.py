@@ -93,8 +93,10 @@ def _side_by_side(kinds: list[str], seed: int, parts: int, scratch: Path) -> lis
         command += ["--part", f"{part}/{parts}", "--json", str(scratch / f"{part}.json")]
         processes.append(subprocess.Popen(command))
     tallies = [Tally(kind) for kind in kinds]
+    for process in processes:
+        process.wait()
     for part, process in enumerate(processes, 1):
-        if process.wait() not in (0, 1):
+        if process.returncode not in (0, 1):
             raise SystemExit(f"part {part} of {parts} ended with {process.returncode}")
         found = json.loads((scratch / f"{part}.json").read_text())
         for tally in tallies:

@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import read_json
 
 COUNTS = {
-    "kills": 5,
-    "calls": 10,
+    "kills": 4,
+    "calls": 8,
     "power": 4,
     "gc": 3,
-    "damage": 6,
+    "damage": 4,
     "disk": 2,
     "signals": 2,
     "clock": 1,

@@ -15,10 +15,10 @@ import pytest
 
 from punie.paths import PACKAGE
 from tests.conftest import QUICK
+from tests.pages import blocks
 
 ROOT = PACKAGE.parent
 SHORT = (*QUICK, "eval.lock.temperatures=[]")
-_BLOCK = re.compile(r"^<!-- (file|line): (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TABLES = {
     "punie/stages/__init__.py": ("    evaluate.STAGE,\n", ("report, train\n", "report, train, weigh\n")),
     "punie/scores.py": ('    "strict": Scorer("punie.evals.scorers:strict", binary=True),\n', None),
@@ -50,17 +50,18 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     for name in ("punie", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data").symlink_to(ROOT / "data")
-    for kind, name, text in _BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text("utf-8")):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "file":
-            assert not path.exists(), f"{name} is there already"
-            path.write_text(text, "utf-8")
+    for block in blocks(ROOT / "CONTRIBUTING.md"):
+        path = root / block.about
+        if block.mark == "file":
+            assert not path.exists(), f"{block.about} is there already"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, "utf-8")
+        if block.mark != "line":
             continue
-        last, imported = _TABLES[name]
+        last, imported = _TABLES[block.about]
         table = path.read_text("utf-8")
         assert table.count(last) == 1
-        table = table.replace(last, last + text)
+        table = table.replace(last, last + block.text)
         path.write_text(table.replace(*imported) if imported else table, "utf-8")
     return Copy(root)
 
