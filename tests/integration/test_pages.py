@@ -36,11 +36,12 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_accounted_for(page: Path) -> None:
-    """A console has commands, and only a console; a mark is one of three."""
+    """A console has commands, and only a console; a mark is one of four."""
     found = blocks(page)
-    assert {block.mark for block in found} <= {"", "exit", "file", "not run"}
+    assert {block.mark for block in found} <= {"", "exit", "file", "line", "not run"}
     assert [block for block in found if block.kind == "console" and not list(block.commands())] == []
-    others = [block for block in found if block.kind != "console" and block.mark not in ("file", "not run")]
+    given = ("file", "line", "not run")
+    others = [block for block in found if block.kind != "console" and block.mark not in given]
     assert {block.kind for block in others} <= {"", "text", "mermaid"}
     assert [block for block in others if COMMANDS.search(block.text)] == []
 
