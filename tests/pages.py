@@ -8,7 +8,7 @@ line by line, with ``…`` for anything. A comment above a block says otherwise:
 
 <!-- exit: 3 -->            the block's last command ends with this code instead of 0
 <!-- file: mine/eval.yaml --> the block is that file, which the reader writes
-<!-- line: punie/scores.py --> the block goes into a file of punie's: not here, but in test_extending
+<!-- line: punie/scores.py --> the block is a line of that file; tests/integration/test_extending.py adds it
 <!-- not run: a reason -->  not here, and why
 
 and one on a line of its own makes the page short enough for a test:

@@ -8,8 +8,8 @@ _TEXT = """\
 punie: fine-tune a local tool-calling model on MLX, and trust the score.
 
 Run a pipeline            python -m punie [OVERRIDE ...]
-  python -m punie                              the embedded tiny model, about a minute
-  python -m punie +phase=43a model=tiny        a phase's recipe, on the tiny model
+  python -m punie                              the embedded tiny model, about two minutes
+  python -m punie +phase=43a model=tiny        a phase, on the tiny model
   python -m punie seed=1 eval.temperature=0.2  change fields; what is unchanged is reused
   python -m punie -m seed=0,1,2 eval.temperature=0.0,0.7      every combination
 

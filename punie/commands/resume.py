@@ -1,6 +1,6 @@
 """Finish a sweep: run the jobs that are not finished, exactly as they were planned.
 
-punie resume outputs/sweeps/<name>/<id>     what was interrupted, failed, killed or skipped runs again
+punie resume outputs/sweeps/NAME/ID     what was interrupted, failed, killed or skipped runs again
 
 Refused if the plan is of another version, or if config, code or data that decide a result have changed.
 """

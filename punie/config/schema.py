@@ -225,7 +225,7 @@ class EvalConfig:
     min_p: float = option(
         "Drop tokens below this share of the likeliest one's probability.", 0.0, ge=0.0, le=1.0
     )
-    repeats: int = option("Samples of each prompt.", 1, unit="samples", ge=1)
+    repeats: int = option("Answers to each prompt.", 1, unit="answers", ge=1)
     max_tokens: int = option(
         "Longest answer; an item of the suite may set its own.", 256, unit="tokens", ge=1
     )
@@ -234,7 +234,7 @@ class EvalConfig:
     seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
     batch_size: int = option(
         "Answers generated together; changes the last bits of log-probabilities, and no draw.",
-        64, unit="samples", ge=1,
+        64, unit="answers", ge=1,
     )  # fmt: skip
     logprobs: bool = option("Record the log-probability of every generated token.", True)
     lock: LockConfig = dataclasses.field(default_factory=LockConfig)
@@ -285,7 +285,7 @@ class Baseline:
 
 @dataclass
 class PhaseConfig:
-    """An experiment recipe's scientific half: what is asked, and what would answer it."""
+    """An experiment's scientific half: what is asked, and what would answer it."""
 
     id: str = option("Short name, such as 43a.")
     title: str = option("One line.")
