@@ -245,7 +245,7 @@ def read(folder: Path) -> SweepPlan:
         what,
         where=folder,
         found=found,
-        expected="the folder that a sweep printed, outputs/sweeps/<name>/<id>",
+        expected="the folder that a sweep printed, outputs/sweeps/NAME/ID",
     )
 
 
