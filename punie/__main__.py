@@ -176,7 +176,9 @@ def _fail(message: str, code: int) -> int:
 
 
 def _os_error(error: OSError) -> str:
-    where = f"\n  where    {error.filename}" if error.filename else ""
+    from punie.jsonl import excerpt
+
+    where = f"\n  where    {excerpt(str(error.filename), 300)}" if error.filename else ""
     advice = "check the path, its permissions and the free space there"
     return f"{error.strerror or error}{where}\n  next     {advice}"
 

@@ -27,6 +27,8 @@ from punie.printable import without_passwords
 
 TARGET = "_target_"
 """The key under which Hydra looks for the name of what to instantiate."""
+LONGEST = 200
+"""Bytes of a folder's name; file systems take 255, and temporary ones get an ending."""
 _REFUSED = "ValueError raised while resolving interpolation: "
 
 
@@ -330,8 +332,14 @@ def _relations(config: Config) -> Iterator[ConfigError]:
             found=f"lora.workers={lora.workers}",
             next_step="lora.select=best_val, or lora.workers=1",
         )
-    if any(part in ("", ".", "..") for part in config.name.split("/")) or "\\" in config.name:
-        yield ConfigError("Name must be a plain folder name.", where="name", found=repr(config.name))
+    parts = config.name.split("/")
+    if any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts) or "\\" in config.name:
+        yield ConfigError(
+            "Name must be a plain folder name.",
+            where="name",
+            found=excerpt(config.name, 200),
+            expected=f"at most {LONGEST} bytes between slashes, and no way out of the folder of runs",
+        )
 
 
 def _tree(phase: PhaseConfig | None) -> Iterator[ConfigError]:

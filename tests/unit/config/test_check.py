@@ -50,6 +50,7 @@ def refusal(*overrides: str) -> str:
         (["data.mix.none=1"], ["data.mix has no none", "+data.mix.none"]),
         (["eval.repeats=3", "eval.temperature=0"], ["eval.repeats", "eval.temperature above 0"]),
         (["name=a/../b"], ["plain folder name"]),
+        (["name=a/" + 300 * "b"], ["plain folder name", "at most 200 bytes"]),
         (["seed=[1"], ["override", "seed=[1"]),
         (["phase=43a"], ["phase"]),
         (["+phase=43b", "phase.outcomes=[{metric: overall, verdict: x, next: '99'}]"], ["'99'", "43a, 43b"]),
