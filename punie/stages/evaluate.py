@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_lines
 from punie.scores import ALWAYS, SCORERS
-from punie.stages import answering, locking
+from punie.stages import answering
 from punie.stages.contract import Settings, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
@@ -37,7 +37,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.backend.device import device_kind
     from punie.evals.record import summary
     from punie.evals.suite import load_suite
-    from punie.stages import serving
+    from punie.stages import locking, serving
 
     options = settings.eval
     folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.files import write_json, write_text
-from punie.reports.pairs import pairs
-from punie.reports.verdict import judge
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
 
@@ -41,6 +39,8 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     The stream of a training is copied, so that whoever has the report needs no training.
     """
     from punie.reports import documents
+    from punie.reports.pairs import pairs
+    from punie.reports.verdict import judge
 
     results = json.loads(inputs["evaluate"].file("results.json").read_text("utf-8"))
     samples = _lines(inputs["evaluate"].file("samples.jsonl"))

@@ -15,7 +15,7 @@ import pytest
 from punie.paths import resource
 from tests.conftest import QUICK, World, punie, read_json
 
-HEAVY = ("mlx", "mlx_lm", "transformers")
+HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ HEAVY = ("mlx", "mlx_lm", "transformers")
     ids=" ".join,
 )
 def test_looking_is_quick(arguments: list[str], tmp_path: Path) -> None:
-    """Help, config, plan and diff import neither mlx nor transformers."""
+    """Help, config, plan and diff of what has not run import no library that computes."""
     code = (
         "import sys\nfrom punie.__main__ import main\n"
         f"code = main({arguments!r})\n"
