@@ -163,13 +163,13 @@ def _config(text: str, root: Path | None) -> Side:
 
 def _scores(pairs: Sequence[tuple[Side, Side]]) -> Comparison | str | None:
     """The answers of all pairs compared, or why they are not; None unless all are runs."""
-    from punie.evals.comparison import compare
-
     if not all(Path(side.name).is_dir() for pair in pairs for side in pair):
         return None
     for side in (side for pair in pairs for side in pair):
         if not _samples(side).exists():
             return f"{side.name} has no answers"
+    from punie.evals.comparison import compare  # and numpy, which presets do not want
+
     try:
         return compare(*([row for pair in pairs for row in _answers(pair[end])] for end in (0, 1)))
     except ValueError as error:
