@@ -122,7 +122,7 @@ def test_sigterm_ends_a_stage_in_its_own_process(tmp_path: Path) -> None:
 
 def test_a_sweep_over_the_blas_keeps_its_word(world: World) -> None:
     """In one process only one BLAS can be loaded, so the other choice computes in a process of its own."""
-    done = punie("-m", *QUICK, "runtime.blas=true,false", cwd=world.cwd)
+    done = punie("-m", *QUICK, "lora.iters=4", "lora.save_every=4", "runtime.blas=true,false", cwd=world.cwd)
     assert done.code == 0, done.err
     used = {
         manifest["material"]["settings"]["runtime.blas"]: manifest["info"]["blas"]
