@@ -91,7 +91,7 @@ def measure(largest: int, rounds: int) -> Iterator[Row]:
         print(f"{sizes}: done", file=sys.stderr)
         if factor == largest:
             for name, words in COMMANDS.items():
-                command = " ".join(("python -m punie", *words)) + ", with a tenth of it there"
+                command = " ".join(("python -m punie", *words)) + "  # with a tenth of it there"
                 what = f"`punie {name}`, {sizes}, against a tenth"
                 yield Row(what, taken[name], "s", before.get(name, ()), command, at_most=LINEAR)
         before = taken

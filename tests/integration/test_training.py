@@ -49,9 +49,9 @@ LONG = (*QUICK[1:], "lora.iters=40", "lora.save_every=2", "lora.batch_size=2")
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
-    """kill -9 at twenty random moments, each time started again: the adapter of the undisturbed run, digest
-    for digest; nothing needs a hand, and nothing is left over."""
+def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+    """kill -9 at ten random moments, each time started again: the adapter of the undisturbed run, digest for
+    digest; nothing needs a hand, and nothing is left over. (`make faults` kills 210 times.)"""
     seed = random.randrange(2**32)
     print("seed", seed)  # shown if the test fails
     moments = random.Random(seed)
@@ -59,7 +59,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     for folder in (calm, stormy):
         folder.mkdir()
     assert punie(*LONG, cwd=calm).code == 0
-    for _ in range(20):
+    for _ in range(10):
         process = subprocess.Popen(
             [sys.executable, "-m", "punie", *LONG],
             cwd=stormy,
