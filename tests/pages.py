@@ -35,7 +35,7 @@ from pathlib import Path
 from punie.paths import PACKAGE
 
 ROOT = PACKAGE.parent
-SHORT = "lora.iters=2 lora.save_every=2 lora.val_batches=1 quantize.fidelity_rows=0"
+SHORT = "lora.iters=3 lora.save_every=3 lora.val_batches=1 quantize.fidelity_rows=0"
 _BLOCK = re.compile(r"(?:^<!-- ([\w ]+): (.+?) -->\n)?^(`{3,})(\w*)\n(.*?)^\3$", re.MULTILINE | re.DOTALL)
 _COMPOSES = re.compile(r"^(python -m punie|punie (plan|prereg))( |$)")
 _REST = re.compile(r"(\s+[#|].*)?$")
