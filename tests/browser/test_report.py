@@ -78,6 +78,8 @@ def test_a_report_renders(show: Open, samples: list[dict[str, Any]]) -> None:
 
 def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) -> None:
     """Category, kind, score and text each narrow what is shown; clearing them shows everything again."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
     chrome = show(samples)
     assert shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
     choose(chrome, "category", "text_tools")
@@ -88,7 +90,9 @@ def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) 
     field(chrome, "text").send_keys("nowhere")
     assert shown(chrome) == []
     chrome.find_element("css selector", "#filter [type=reset]").click()
-    assert shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
+    WebDriverWait(chrome, 10).until(
+        lambda _: shown(chrome) == [0, 1, 2, 3, 4, 5, 6]
+    )  # a turn after the click
     choose(chrome, "kind", "missing")
     assert shown(chrome) == [4]
     choose(chrome, "kind", "")
