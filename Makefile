@@ -29,6 +29,7 @@ faults: faults-runs faults-input ## break runs and feed them malformed input (ov
 
 faults-runs: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults --jobs 2 $(ARGS)
+	@$(BIN)/python -m pytest -m long -n 0
 
 faults-input: $(VENV)/.dev
 	@$(BIN)/python -m tests.malformed --cases 200000 --seed 0

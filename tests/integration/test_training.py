@@ -49,9 +49,10 @@ LONG = (*QUICK[1:], "lora.iters=40", "lora.save_every=2", "lora.batch_size=2")
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(tmp_path: Path) -> None:
-    """kill -9 at ten random moments, each time started again: the adapter of the undisturbed run, digest for
-    digest; nothing needs a hand, and nothing is left over. (`make faults` kills 210 times.)"""
+@pytest.mark.parametrize("kills", [10, pytest.param(20, marks=pytest.mark.long)])
+def test_kills_change_nothing(tmp_path: Path, kills: int) -> None:
+    """kill -9 at random moments, each time started again: the adapter of the undisturbed run, digest for
+    digest; nothing needs a hand, and nothing is left over."""
     seed = random.randrange(2**32)
     print("seed", seed)  # shown if the test fails
     moments = random.Random(seed)
@@ -59,7 +60,7 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     for folder in (calm, stormy):
         folder.mkdir()
     assert punie(*LONG, cwd=calm).code == 0
-    for _ in range(10):
+    for _ in range(kills):
         process = subprocess.Popen(
             [sys.executable, "-m", "punie", *LONG],
             cwd=stormy,
