@@ -43,9 +43,10 @@ check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ty check
 	@$(BIN)/lint-imports
 
-docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, docs/reference, conf/*.schema.json
-	@$(BIN)/python -m punie.reports.phases
+docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, docs/reference, conf/*.schema.json, the tree
+	@$(BIN)/python -m punie.results.pages.phases
 	@$(BIN)/python docs/reference.py
+	@$(BIN)/python docs/tree.py
 
 walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (15 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)

@@ -31,9 +31,9 @@ import page
 import psutil
 from figures import HANDED_TO, ROOT, shown
 
-from punie.backend import blas
-from punie.files import write_json, write_text
-from punie.provenance.capture import capture, now
+from punie.model import blas
+from punie.run.capture import capture, now
+from punie.util.files import write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"

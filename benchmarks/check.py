@@ -12,7 +12,7 @@ from pathlib import Path
 
 from figures import Row, punie, report
 
-from punie.paths import resource
+from punie.util.paths import resource
 
 ROWS = 100_000
 

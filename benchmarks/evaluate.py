@@ -34,30 +34,30 @@ import models
 from figures import Row, punie, report
 from tabulate import tabulate
 
-from punie.backend import blas
+from punie.model import blas
 
 blas.activate()
 
-from punie.backend import format_lock, generate, load  # noqa: E402 - after the BLAS
-from punie.evals import record  # noqa: E402
 from punie.evals.endpoint import Endpoint, Missing, Request  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
-from punie.evals.spellings import SPELLINGS  # noqa: E402
-from punie.evals.statistics import wilson  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
-from punie.paths import resource  # noqa: E402
-from punie.reports.documents import lock_sentence  # noqa: E402
-from punie.reports.plots import lock_curves, standalone  # noqa: E402
+from punie.formats.spellings import SPELLINGS  # noqa: E402
+from punie.formats.tools import system_prompt, wrap  # noqa: E402
+from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
+from punie.results import answers as record  # noqa: E402
+from punie.results.pages.documents import lock_sentence  # noqa: E402
+from punie.results.pages.plots import lock_curves, standalone  # noqa: E402
+from punie.results.statistics import wilson  # noqa: E402
 from punie.stages import answering  # noqa: E402
-from punie.tools.registry import system_prompt, wrap  # noqa: E402
+from punie.util.paths import resource  # noqa: E402
 
 Z99 = 2.5758293035489004
 SUITE = load_suite(resource("data/suites/core27.jsonl"))
 HARMLESS = "regular expression"
 """Endless elsewhere; the sandbox's own take time in proportion to the text, and so it ends well."""
 PARTS = ("speed", "large", "order", "lock", "mutations", "limits")
-SERVER = "python -m punie.backend.server_main --float32 --model MODEL --port PORT"
+SERVER = "python -m punie.model.server_main --float32 --model MODEL --port PORT"
 """mlx_lm.server on punie's BLAS, asked for one answer after the other."""
 PLOT = Path(__file__).parents[1] / "docs" / "evaluation.svg"
 

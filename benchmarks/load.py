@@ -21,9 +21,9 @@ from figures import Row, punie, report
 from summarize import generate
 from tabulate import tabulate
 
-from punie import pipeline
 from punie.config import resolve
 from punie.config.compose import compose
+from punie.run import pipeline
 from punie.store.artifacts import Store
 from punie.store.keys import artifact_key
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import models
 from figures import Row, punie, report
 
-from punie import pipeline
-from punie.backend.device import device_kind
 from punie.config import resolve
 from punie.config.compose import compose
-from punie.paths import resource
+from punie.model.device import device_kind
+from punie.run import pipeline
 from punie.stages import memory
 from punie.store.artifacts import Store
+from punie.util.paths import resource
 
 ROWS = 8
 WIDTHS = {"tiny": None, "dense 512": (512, 8), "dense 1024": (1024, 16)}

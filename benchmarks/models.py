@@ -16,7 +16,7 @@ from pathlib import Path
 
 from figures import run
 
-from punie.paths import resource
+from punie.util.paths import resource
 
 
 def write(out: Path, *options: object) -> Path:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="instead of bfloat16")
     arguments = parser.parse_args()
 
-    from punie.backend import blas
+    from punie.model import blas
 
     blas.activate()
     import mlx.core as mx

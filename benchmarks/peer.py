@@ -17,7 +17,7 @@ import sys
 def main() -> None:
     if sys.argv[1] == "--openblas":
         del sys.argv[1]
-        from punie.backend import blas
+        from punie.model import blas
 
         blas.activate()
         import mlx.core as mx

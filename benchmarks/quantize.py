@@ -25,14 +25,14 @@ import models
 from figures import Row, Run, report, run, shown
 from tabulate import tabulate
 
-from punie.backend.shards import read_header
+from punie.model.shards import read_header
 
 PEER = Path(__file__).with_name("peer.py")
 KEY = "b" * 64
 ADAPTER = """
 import json, sys
 from pathlib import Path
-from punie.backend import blas; blas.activate()
+from punie.model import blas; blas.activate()
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -53,8 +53,8 @@ mx.save_safetensors(str(folder / "adapter/adapters.safetensors"), weights)
 OURS = """
 import json, sys
 from pathlib import Path
-from punie.backend import blas; blas.activate(sys.argv[6] == "openblas")
-from punie.backend.fuse import fuse
+from punie.model import blas; blas.activate(sys.argv[6] == "openblas")
+from punie.model.fuse import fuse
 base, adapter, out = map(Path, sys.argv[1:4])
 print(json.dumps(fuse(base, adapter, out, base_key=sys.argv[4], bits=int(sys.argv[5]), group_size=64)))
 """

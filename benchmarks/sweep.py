@@ -31,8 +31,8 @@ from figures import Row, punie, report, run, shown
 from tabulate import tabulate
 
 from punie.evals.serve import serve
-from punie.paths import resource
-from punie.tools import registry
+from punie.formats import tools as registry
+from punie.util.paths import resource
 
 WAIT = 0.3
 """Seconds that looking up an artifact never takes: a longer look was a wait for another job's lock."""
@@ -110,7 +110,7 @@ def shell_loop(scratch: Path, jobs: list[tuple[int, float]], iters: int) -> tupl
     served = [
         sys.executable,
         "-m",
-        "punie.backend.server_main",
+        "punie.model.server_main",
         "--float32",
         "--threads",
         1,

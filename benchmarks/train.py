@@ -21,16 +21,16 @@ from pathlib import Path
 import models
 from figures import Row, report, run, shown
 
-from punie.paths import resource
+from punie.util.paths import resource
 
 PEER = Path(__file__).with_name("peer.py")
 OURS = """
 import json, sys, tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from punie.backend import blas
+from punie.model import blas
 blas.activate()
-from punie.backend import adapter, load, train
+from punie.model import adapter, load, train
 from punie.stages.tokens import tokenize
 folder, data, iters, batch = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 loaded = load.load(folder, float32=True, threads=1)  # a second one only waits where the machine is shared

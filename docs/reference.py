@@ -25,10 +25,10 @@ from punie.__main__ import COMMANDS, parser
 from punie.commands.help import text
 from punie.config.check import Known
 from punie.config.schema import Config, LoraConfig, ModelConfig, PhaseConfig
-from punie.files import write_text
-from punie.paths import resource
-from punie.reports.text import cell
+from punie.results.pages.text import cell
 from punie.stages import STAGES
+from punie.util.files import write_text
+from punie.util.paths import resource
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ("model", "data", "lora", "quantize", "eval")

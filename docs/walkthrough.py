@@ -24,7 +24,7 @@ from typing import Any
 
 import jinja2
 
-from punie.reports.plots import standalone
+from punie.results.pages.plots import standalone
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "walkthrough.md"

@@ -25,7 +25,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="punie", node=SweeperCo
 
 
 class PunieSweeper(Sweeper):
-    """Hands over to ``punie.sweeps.sweeper`` when there is something to sweep.
+    """Hands over to ``punie.sweep.sweeper`` when there is something to sweep.
 
     Args:
         params: Axes of a preset.
@@ -48,8 +48,8 @@ class PunieSweeper(Sweeper):
         self._given = config, hydra_context.config_loader, launcher
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plan and run the sweep; see ``punie.sweeps.sweeper.sweep``."""
-        from punie.sweeps.sweeper import sweep
+        """Plan and run the sweep; see ``punie.sweep.sweeper.sweep``."""
+        from punie.sweep.sweeper import sweep
 
         return sweep(
             *self._given,

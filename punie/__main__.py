@@ -12,9 +12,9 @@ import sys
 from types import ModuleType
 
 from punie import __version__
-from punie.errors import PunieError
-from punie.interrupts import heeded
-from punie.printable import printable, without_passwords
+from punie.util.errors import PunieError
+from punie.util.interrupts import heeded
+from punie.util.printable import printable, without_passwords
 
 COMMANDS = {
     "plan": "what a run would do: stages, hit or miss and why, disk",
@@ -145,7 +145,7 @@ def _hydra(arguments: list[str]) -> int:
     @functools.wraps(task)
     def job(composed: DictConfig) -> float | None:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
-            from punie.sweeps.job import run_job
+            from punie.sweep.job import run_job
 
             return run_job(composed)
         try:
@@ -176,7 +176,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _os_error(error: OSError) -> str:
-    from punie.jsonl import excerpt
+    from punie.util.jsonl import excerpt
 
     where = f"\n  where    {excerpt(str(error.filename), 300)}" if error.filename else ""
     advice = "check the path, its permissions and the free space there"

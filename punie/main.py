@@ -15,12 +15,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from punie.config import resolve
-from punie.errors import GateError, PunieError
+from punie.util.errors import GateError, PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
-    from punie.pipeline import Plan
-    from punie.progress import Reporter
+    from punie.run.pipeline import Plan
+    from punie.util.progress import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,11 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
         PunieError: The run cannot start, or failed; its directory says so too.
     """
     # Imported here, so that --help and --cfg, which never come here, stay quick.
-    from punie import pipeline
-    from punie.progress import Reporter
-    from punie.provenance import capture
-    from punie.rundir import RunDirectory
+    from punie.run import capture, pipeline
+    from punie.run.directory import RunDirectory
     from punie.store.artifacts import Store
     from punie.store.keys import digest
+    from punie.util.progress import Reporter
 
     config = resolve(composed)
     job = HydraConfig.get()
@@ -102,7 +101,7 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
 
 
 def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
-    from punie.reports.verdict import gate
+    from punie.results.verdict import gate
 
     if options.fail_under is None:
         return
@@ -117,8 +116,8 @@ def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
 
 
 def _show(config: Config, results: dict[str, Any], path: Path, overrides: list[str]) -> None:
-    from punie.reports.decisions import decide
-    from punie.reports.documents import terminal
+    from punie.results.decisions import decide
+    from punie.results.pages.documents import terminal
 
     baseline = config.phase.baseline if config.phase else None
     published = {"overall": baseline.overall, "categories": baseline.categories} if baseline else None
@@ -165,6 +164,6 @@ def _artifacts(plan: Plan) -> dict[str, Any]:
 
 def _blas() -> str | None:
     """What served this process, if a stage ran in it."""
-    from punie.backend import blas
+    from punie.model import blas
 
     return blas.in_use()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from punie.evals.record import asked, scored, summary
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.reports.documents import Facts
-from punie.reports.verdict import judge
+from punie.results.answers import asked, scored, summary
+from punie.results.pages.documents import Facts
+from punie.results.verdict import judge
 
 HOSTILE = (
     "</pre></dd></dl></details><script>window.hacked = 1</script></style></script><!-- "

@@ -8,7 +8,7 @@ line by line, with ``…`` for anything. A comment above a block says otherwise:
 
 <!-- exit: 3 -->            the block's last command ends with this code instead of 0
 <!-- file: mine/eval.yaml --> the block is that file, which the reader writes
-<!-- line: punie/scores.py --> the block is a line of that file; tests/integration/test_extending.py adds it
+<!-- line: punie/evals/scores.py --> a line of that file; tests/integration/test_extending.py adds it
 <!-- not run: a reason -->  not here, and why
 
 and one on a line of its own makes the page short enough for a test:
@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from punie.paths import PACKAGE
+from punie.util.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 SHORT = "lora.iters=3 lora.save_every=3 lora.val_batches=1 quantize.fidelity_rows=0"

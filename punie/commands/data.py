@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(out: Path, config: Config) -> int:
-    from punie.datasets.generate import DEFAULT_MIX, write
-    from punie.paths import resource
+    from punie.embedded.generate import DEFAULT_MIX, write
+    from punie.util.paths import resource
 
     data = config.data
     rows = {"train_rows": data.expected_train, "valid_rows": data.expected_valid}
@@ -65,8 +65,8 @@ def _build(out: Path, config: Config) -> int:
 
 
 def _suite(out: Path, seed: int, per_tool: int) -> int:
-    from punie.datasets.selection import selection_suite
-    from punie.files import write_lines
+    from punie.embedded.selection import selection_suite
+    from punie.util.files import write_lines
 
     items = selection_suite(seed=seed, per_tool=per_tool)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,15 +77,15 @@ def _suite(out: Path, seed: int, per_tool: int) -> int:
 
 
 def _check(path: Path, config: Config) -> int:
-    from punie.backend import blas, resolve
-    from punie.datasets.validate import check
+    from punie.data.validate import check
     from punie.evals.suite import load_suite
-    from punie.progress import Reporter
-    from punie.prompts import format_example
+    from punie.formats.prompts import format_example
+    from punie.model import blas, resolve
     from punie.stages.inputs import suite_path
+    from punie.util.progress import Reporter
 
     blas.activate(config.runtime.blas)
-    from punie.backend.load import tokenizer
+    from punie.model.load import tokenizer
 
     model = config.model
     folder = resolve.locate(

@@ -18,14 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.commands.finished import as_written, read_object, read_values, unfinished
-from punie.errors import PunieError
+from punie.results.finished import as_written, read_object, read_values, unfinished
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.commands import difference
-    from punie.evals.comparison import Comparison
-    from punie.provenance.diff import Side
-    from punie.sweeps.plan import Job, SweepPlan
+    from punie.results.comparison import Comparison
+    from punie.results.difference import Side
+    from punie.sweep.plan import Job, SweepPlan
 
 _READ = ("id", "category", "prompt", "missing", "scores", "taxonomy", "output")
 """What of a record is compared; a sweep has too many of them to keep the rest."""
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     from punie.commands import difference
-    from punie.provenance.diff import compare
+    from punie.results.difference import compare
 
     names, store, outputs = (arguments.a, arguments.b), arguments.store, arguments.outputs
     try:
@@ -87,7 +87,7 @@ def _run(folder: Path, root: Path | None) -> Side:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from punie.provenance.diff import Side
+    from punie.results.difference import Side
 
     try:
         config = OmegaConf.to_container(read_values(folder), resolve=True)
@@ -100,7 +100,7 @@ def _with_record(side: Side, folder: Path, root: Path | None) -> Side:
     """A side with what its run left: keys of its stages, what the store knows of them, its surroundings."""
     from dataclasses import replace
 
-    from punie.provenance.diff import CHAIN
+    from punie.results.difference import CHAIN
     from punie.store.artifacts import Store
 
     status = read_object(folder, "status.json")
@@ -127,13 +127,13 @@ def _config(text: str, root: Path | None) -> Side:
     """What a run with these overrides would be, here and now."""
     from omegaconf import OmegaConf
 
-    from punie import pipeline
     from punie.config import resolve
     from punie.config.compose import compose
-    from punie.paths import resource
-    from punie.provenance.capture import capture
-    from punie.provenance.diff import CHAIN, Side
+    from punie.results.difference import CHAIN, Side
+    from punie.run import pipeline
+    from punie.run.capture import capture
     from punie.store.artifacts import Store
+    from punie.util.paths import resource
 
     try:
         overrides = shlex.split(text)
@@ -168,7 +168,7 @@ def _scores(pairs: Sequence[tuple[Side, Side]]) -> Comparison | str | None:
     for side in (side for pair in pairs for side in pair):
         if not _samples(side).exists():
             return f"{side.name} has no answers"
-    from punie.evals.comparison import compare  # and numpy, which presets do not want
+    from punie.results.comparison import compare  # and numpy, which presets do not want
 
     try:
         return compare(*([row for pair in pairs for row in _answers(pair[end])] for end in (0, 1)))
@@ -181,7 +181,7 @@ def _samples(side: Side) -> Path:
 
 
 def _answers(side: Side) -> Iterator[dict[str, Any]]:
-    from punie.evals.reading import read_records
+    from punie.results.reading import read_records
 
     for record in read_records(_samples(side)):
         yield {name: record.get(name) for name in _READ}
@@ -197,7 +197,7 @@ def _is_sweep(name: str) -> bool:
 
 def _sweeps(names: Sequence[str], store: Path | None, outputs: bool) -> difference.Sweeps:
     from punie.commands import difference
-    from punie.sweeps.comparison import compare
+    from punie.sweep.comparison import compare
 
     if outputs:
         raise PunieError(
@@ -214,8 +214,8 @@ def _sweeps(names: Sequence[str], store: Path | None, outputs: bool) -> differen
 
 def _jobs(folder: Path, root: Path | None) -> list[Side]:
     """The jobs of a sweep, those that never ran among them: its plan has their configs and keys."""
-    from punie.sweeps.comparison import match
-    from punie.sweeps.plan import read
+    from punie.sweep.comparison import match
+    from punie.sweep.plan import read
 
     plan = read(folder)
     if not plan.jobs:
@@ -227,7 +227,7 @@ def _jobs(folder: Path, root: Path | None) -> list[Side]:
 
 
 def _job(plan: SweepPlan, job: Job, folder: Path, root: Path | None) -> Side:
-    from punie.provenance.diff import CHAIN, Side
+    from punie.results.difference import CHAIN, Side
 
     keys, materials = {}, {}
     for part in plan.parts_of(job):
@@ -247,8 +247,8 @@ def _job_like(sweep: str, other: Side, root: Path | None) -> Side:
     Raises:
         PunieError: There is none.
     """
-    from punie.summaries.axes import shown
-    from punie.sweeps.comparison import match
+    from punie.results.summary.axes import shown
+    from punie.sweep.comparison import match
 
     matched = match(_jobs(Path(sweep), root), [other])
     if matched.pairs:

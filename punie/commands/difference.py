@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tabulate import tabulate
 
-from punie.printable import printable
+from punie.util.printable import printable
 
 if TYPE_CHECKING:
-    from punie.evals.comparison import Comparison
-    from punie.provenance.diff import Difference, Side, StageChange
-    from punie.sweeps.comparison import Counted, SweepDifference
+    from punie.results.comparison import Comparison
+    from punie.results.difference import Difference, Side, StageChange
+    from punie.sweep.comparison import Counted, SweepDifference
 
 _LONGEST = 20
 """Rows of a table about a sweep."""
@@ -190,7 +190,7 @@ def _reason(change: StageChange) -> str:
 
 
 def _comparison(scores: Comparison, outputs: bool) -> Iterator[str]:
-    from punie.evals.power import reach, reach_in_words
+    from punie.results.power import reach, reach_in_words
 
     rows, notes = [], []
     for name, test in scores.paired.items():
@@ -235,8 +235,8 @@ def _table(title: str, rows: Sequence[Sequence[str]], head: Sequence[str], longe
 
 def _value(value: object) -> str:
     """A value for a table: short, on one line."""
-    from punie.jsonl import excerpt
     from punie.store.keys import SHORT
+    from punie.util.jsonl import excerpt
 
     if value is None:
         return "–"
@@ -257,7 +257,7 @@ def _scores_json(scores: Comparison | str | None, outputs: bool) -> dict[str, An
     if not outputs:
         for prompt in changed:
             del prompt["outputs"]
-    from punie.evals.power import reach
+    from punie.results.power import reach
 
     means: Mapping[str, tuple[float, float]] = scores.means
     return {

@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _findings(store: Path) -> Iterator[Finding]:
     import psutil
 
-    from punie.backend import blas
-    from punie.backend.device import default_device
-    from punie.provenance.capture import PACKAGES, version
+    from punie.model import blas
+    from punie.model.device import default_device
+    from punie.run.capture import PACKAGES, version
 
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield "Python", platform.python_version(), "" if supported else "must be 3.11, 3.12 or 3.13"

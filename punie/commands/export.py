@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.commands import finished
-from punie.errors import PunieError
+from punie.results import finished
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; what the run dropped after its evaluation is built again first, if that is asked for."""
-    from punie.files import write_text
-    from punie.reports.card import model_card
+    from punie.results.pages.card import model_card
     from punie.store.artifacts import Store
+    from punie.util.files import write_text
 
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -110,8 +110,8 @@ def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
     Raises:
         PunieError: What it was made from has changed since, so that it cannot come out the same.
     """
-    from punie import pipeline
-    from punie.progress import Reporter
+    from punie.run import pipeline
+    from punie.util.progress import Reporter
 
     config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
     plan = pipeline.plan(config, store)

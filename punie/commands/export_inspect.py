@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.commands import finished
-from punie.errors import PunieError
+from punie.results import finished
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the log, whole or not at all."""
-    from punie.evals.reading import read_records
+    from punie.results.reading import read_records
 
     out: Path = arguments.out
     if out.suffix not in _SUFFIXES:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _inspect_log() -> ModuleType:
     """What builds the log; it needs the extra."""
     try:
-        from punie.reports import inspect_log
+        from punie.results.pages import inspect_log
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "inspect_ai":
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from punie.paths import resource
+from punie.util.paths import resource
 
 _TEXT = """\
 punie: fine-tune a local tool-calling model on MLX, and trust the score.

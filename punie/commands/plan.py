@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from punie.printable import in_bytes
+from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
@@ -39,14 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if the run could not start."""
     if arguments.multirun:
         return _sweep(arguments)
-    from punie import pipeline
-    from punie.backend.resolve import NotCached
     from punie.config import resolve
     from punie.config.compose import compose
-    from punie.errors import each_problem
+    from punie.model.resolve import NotCached
+    from punie.run import pipeline
     from punie.stages import preflight
     from punie.store.artifacts import Store
     from punie.store.keys import SHORT
+    from punie.util.errors import each_problem
 
     config = resolve(compose(arguments.overrides))
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     """Print a sweep's plan; 1 if one of its jobs could not start."""
     from punie.stages import preflight
-    from punie.sweeps import preview
+    from punie.sweep import preview
 
     plan = preview.plan(arguments.overrides)
     found = preview.figures(plan)
@@ -159,7 +159,7 @@ def _words(found: dict[str, Any]) -> str:
 
 def _longest_row(config: Config) -> int:
     """Tokens of the data's longest row, roughly: three characters to a token, and eight tokens to a turn."""
-    from punie.datasets.load import load_rows
+    from punie.data.load import load_rows
     from punie.stages.inputs import SPLITS, data_folder
 
     folder = data_folder(config.data.path)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from punie.errors import PunieError
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the document; 1 if there is one already."""
     from punie.evals.suite import load_suite
-    from punie.files import write_text
-    from punie.provenance.capture import capture, now
-    from punie.reports.registration import Registration, compose_document
+    from punie.results.registration import Registration, compose_document
+    from punie.run.capture import capture, now
     from punie.stages.inputs import suite_path
     from punie.stages.registered import fields, inputs
     from punie.store.keys import SHORT
+    from punie.util.files import write_text
 
     jobs = _jobs(arguments.overrides, arguments.multirun)
     configs = [each for each, _ in jobs]
@@ -99,8 +99,8 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> list[tuple[Config, Mappin
     """The config of the run; or those of a sweep, as it will be planned, each with its place on the axes."""
     from punie.config import resolve
     from punie.config.compose import compose, quote_phases
-    from punie.sweeps import preview
-    from punie.sweeps.compose import grid
+    from punie.sweep import preview
+    from punie.sweep.compose import grid
 
     if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
         config = resolve(compose(overrides))

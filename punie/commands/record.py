@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from punie.commands import finished
 from punie.commands.prereg import FOLDER
-from punie.errors import PunieError
+from punie.results import finished
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
-    from punie.reports.recorded import Recorded
-    from punie.reports.registration import Changed, Document, Ran
-    from punie.sweeps.plan import SweepPlan
+    from punie.results.recorded import Recorded
+    from punie.results.registration import Changed, Document, Ran
+    from punie.sweep.plan import SweepPlan
 
 _BUILT = re.compile(r"built (?P<day>[\d-]{10}) (?P<time>[\d:]{8})")
 
@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
-    from punie.files import write_text
-    from punie.reports.registration import changes, parse, read
+    from punie.results.registration import changes, parse, read
+    from punie.util.files import write_text
 
     folders, notes, sweep = _folders(arguments.run)
     runs = [_read(folder) for folder in folders]
@@ -92,7 +92,7 @@ def _folders(folder: Path) -> tuple[list[Path], list[str], SweepPlan | None]:
     """The run's directory; or those of a sweep's finished jobs, words about the others, and its plan."""
     if (folder / "results.json").exists() or not (folder / "jobs").is_dir():
         return [folder], [], None
-    from punie.sweeps.plan import read
+    from punie.sweep.plan import read
 
     plan = read(folder)
     jobs = [folder / job.folder for job in plan.jobs]
@@ -113,7 +113,7 @@ def _words(document: Document, run: _Run, changed: list[Changed]) -> str:
 def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
     from jinja2 import TemplateError
 
-    from punie.reports.recorded import section
+    from punie.results.recorded import section
 
     unknown = sorted(document.registration.inputs.keys() ^ run.ran.inputs.keys())
     try:
@@ -124,7 +124,7 @@ def _section(document: Document, run: _Run, changed: list[Changed]) -> str:
 
 def _sweep_section(document: Document, plan: SweepPlan, folder: Path, runs: list[_Run]) -> tuple[str, str]:
     """Id and text of the part about the sweep as a whole."""
-    from punie.sweeps.recorded import section
+    from punie.sweep.recorded import section
 
     name = quote(folder.resolve().name)
     with finished.as_written(folder, "plan.json or a job's results.json"):
@@ -147,9 +147,9 @@ def _read(folder: Path) -> _Run:
     """
     import dataclasses
 
-    from punie.evals.reading import read_records
-    from punie.reports.recorded import Recorded
-    from punie.reports.registration import Ran
+    from punie.results.reading import read_records
+    from punie.results.recorded import Recorded
+    from punie.results.registration import Ran
     from punie.stages.registered import fields
 
     source = finished.read(folder)
@@ -186,7 +186,7 @@ def _read(folder: Path) -> _Run:
 
 def _inputs(status: dict[str, Any], results: dict[str, Any], config: Config) -> dict[str, Any]:
     """Digests of the run's inputs: of those whose artifacts the store still has, and of the suite."""
-    from punie.provenance.diff import CHAIN
+    from punie.results.difference import CHAIN
     from punie.stages.registered import merged
     from punie.store.artifacts import Store
 
@@ -211,7 +211,7 @@ def _find(folder: Path, run: _Run) -> Document:
     Raises:
         PunieError: There is none, or more than one could be meant.
     """
-    from punie.reports.registration import changes, read
+    from punie.results.registration import changes, read
 
     documents = []
     for path in sorted(folder.glob("*.md")):
@@ -248,7 +248,7 @@ def _require_phase(document: Document, run: _Run) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    from punie import jsonl
+    from punie.util import jsonl
 
     try:
         lines = list(jsonl.read(path))

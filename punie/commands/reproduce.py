@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from punie.commands.finished import as_written, read_config, read_object
-from punie.errors import PunieError
-from punie.plain import parse_json
+from punie.results.finished import as_written, read_config, read_object
+from punie.util.errors import PunieError
+from punie.util.plain import parse_json
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
-    from punie.provenance.diff import Change
+    from punie.results.difference import Change
 
 _TROUBLE = 2
 _INTERRUPTED = 130
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run again, and print what differs in the environment and in the artifacts."""
-    from punie.backend import blas
+    from punie.model import blas
 
     try:
         config, results, provenance = _read(arguments.run)
@@ -98,8 +98,8 @@ def _read(folder: Path) -> tuple[Config, Mapping[str, Any], Mapping[str, Any]]:
 
 def _environment(provenance: Mapping[str, Any]) -> Sequence[Change]:
     """What is otherwise here and now: punie's code, versions, machine, variables."""
-    from punie.provenance.capture import capture
-    from punie.provenance.diff import Side, compare
+    from punie.results.difference import Side, compare
+    from punie.run.capture import capture
 
     here = capture(argv=[], overrides=[], config_digest="")
     axes = compare(Side("run", {}, provenance), Side("here", {}, here)).axes
@@ -118,8 +118,8 @@ def _identity(config: Config, results: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def _store(asked: Path | None, run: str) -> Generator[Path]:
     """An empty store, or that of this very reproduction: what is found ready proves nothing."""
-    from punie.files import write_json
-    from punie.provenance.capture import now
+    from punie.run.capture import now
+    from punie.util.files import write_json
 
     if asked is None:
         with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
@@ -179,9 +179,9 @@ def _not_own(where: Path, found: str) -> PunieError:
 
 def _again(config: Config, root: Path) -> Mapping[str, Any]:
     """The results of the same config, run in another store."""
-    from punie import pipeline
-    from punie.progress import Reporter
+    from punie.run import pipeline
     from punie.store.artifacts import Store
+    from punie.util.progress import Reporter
 
     config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(root)))
     store = Store(root)

@@ -18,10 +18,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.commands import finished
-from punie.errors import PunieError
-from punie.printable import printable
-from punie.scores import SCORERS
+from punie.evals.scores import SCORERS
+from punie.results import finished
+from punie.util.errors import PunieError
+from punie.util.printable import printable
 
 Record = Mapping[str, Any]
 
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the scores old and new, and each answer that is scored otherwise; 1 if there is one."""
-    from punie.evals.record import rescored, summary
     from punie.evals.sandbox import Sandbox
-    from punie.files import write_lines
+    from punie.results.answers import rescored, summary
+    from punie.util.files import write_lines
 
     if arguments.out and arguments.out.exists():
         raise PunieError("The file is there already.", where=arguments.out, next_step="name a new file")

@@ -22,8 +22,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from punie.config.resolvers import RUN_ID
-    from punie.errors import PunieError
-    from punie.sweeps.plan import read
+    from punie.sweep.plan import read
+    from punie.util.errors import PunieError
 
     folder = arguments.folder.absolute()
     plan = read(folder)

@@ -15,9 +15,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.commands import finished
-from punie.commands.finished import Finished
-from punie.printable import printable_value
+from punie.results import finished
+from punie.results.finished import Finished
+from punie.util.printable import printable_value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def _identity(identity: Mapping[str, Any], tensors: bool) -> dict[str, Any]:
 
 def _words(source: Finished, about: Mapping[str, Any]) -> str:
     """The same for a terminal."""
-    from punie.reports.documents import terminal
+    from punie.results.pages.documents import terminal
 
     baseline = source.config.phase.baseline if source.config.phase else None
     results = {"paired": [], "targets": {}, **about}

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop
 from punie.store.references import mentioned, reachable
+from punie.util.errors import StoreError
 
 AGE = 30.0
 """Days."""

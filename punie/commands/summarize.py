@@ -16,8 +16,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from punie.errors import PunieError
-from punie.scores import METRICS
+from punie.evals.scores import METRICS
+from punie.util.errors import PunieError
 
 _FORMATS = ("simple", "github", "plain", "csv", "json", "html")
 
@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the summary, or write it."""
-    from punie.files import write_text
-    from punie.summaries import documents
-    from punie.summaries.summary import summarize
+    from punie.results.summary import documents
+    from punie.results.summary.summary import summarize
+    from punie.util.files import write_text
 
     out: Path | None = arguments.out
     if out is not None and not out.absolute().parent.is_dir():

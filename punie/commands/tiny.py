@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from punie.progress import Reporter
+from punie.util.progress import Reporter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build; returns 1 if the folder's own record says that other files should have come out."""
-    from punie.tiny import card
-    from punie.tiny.build import build, recipe
+    from punie.embedded import model_card as card
+    from punie.embedded.build import build, recipe
 
     spec = recipe(arguments.name, arguments.steps)
     out = arguments.out or Path("data/models") / arguments.name

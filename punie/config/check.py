@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from punie.config.schema import Config, EvalConfig, LoraConfig, PhaseConfig
-from punie.errors import ConfigError, Problems
-from punie.jsonl import excerpt
-from punie.paths import resource
-from punie.printable import without_passwords
+from punie.util.errors import ConfigError, Problems
+from punie.util.jsonl import excerpt
+from punie.util.paths import resource
+from punie.util.printable import without_passwords
 
 TARGET = "_target_"
 """The key under which Hydra looks for the name of what to instantiate."""

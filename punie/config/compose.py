@@ -24,9 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from punie.config.check import TARGET, from_omegaconf, instantiates, unknown_key
 from punie.config.resolvers import RUN_ID
 from punie.config.schema import register
-from punie.errors import ConfigError, PunieError
-from punie.jsonl import excerpt
-from punie.paths import resource
+from punie.util.errors import ConfigError, PunieError
+from punie.util.jsonl import excerpt
+from punie.util.paths import resource
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"

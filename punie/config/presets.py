@@ -10,7 +10,7 @@ from typing import cast
 from omegaconf import OmegaConf
 
 from punie.config.schema import PhaseConfig
-from punie.paths import resource
+from punie.util.paths import resource
 
 
 @dataclass(frozen=True)

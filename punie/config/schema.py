@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from punie.scores import SCORERS
+from punie.evals.scores import SCORERS
 
 SCHEMA_NAME = "punie_schema"
 _UNSET = object()

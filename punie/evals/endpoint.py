@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from punie.errors import ConfigError, PunieError
 from punie.evals.replies import Fault, Reply, Request, Tokenizer, read
-from punie.jsonl import excerpt
+from punie.util.errors import ConfigError, PunieError
+from punie.util.jsonl import excerpt
 
 if TYPE_CHECKING:
-    from punie.backend.generate import Sampling
+    from punie.model.generate import Sampling
 
 MAX_REPLY = 16 * 2**20
 """Longest reply that is read, in bytes."""

@@ -41,7 +41,7 @@ def probe(
             texts, and without the end token.
         expected_logprobs: The log-probability of each; compared where the server gives them, too.
     """
-    from punie.backend.generate import Sampling
+    from punie.model.generate import Sampling
 
     request = Request("identity probe", prompt_text, len(prompt_ids), PROBE_TOKENS)
     reply = endpoint.answer(request, Sampling(temperature=0.0))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from punie.jsonl import excerpt
+from punie.util.jsonl import excerpt
 
 _ENDINGS = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 """Finish reasons of a whole answer, and what they are called here; any other is a fault of the server."""

@@ -25,7 +25,7 @@ from pydantic_monty import (
     MontySyntaxError,
 )
 
-from punie.tools.stubs import Call, Recorder
+from punie.evals.stubs import Call, Recorder
 
 Outcome = Literal["ok", "syntax error", "unknown tool", "wrong arguments", "runtime error", "limit hit"]
 

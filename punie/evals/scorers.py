@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from punie.evals.parse import Completion
+from punie.evals.stubs import Call
 from punie.evals.suite import Expectation, Sample
-from punie.tools.registry import EXECUTE_CODE, TOOLS
-from punie.tools.stubs import Call
+from punie.formats.code_mode import Completion
+from punie.formats.tools import EXECUTE_CODE, TOOLS
 
 if TYPE_CHECKING:
     from punie.evals.sandbox import (
-        Execution,
-    )  # at run time it would load the interpreter, which no score needs
+        Execution,  # at run time it would load the interpreter, which no score needs
+    )
 
 Failure = Literal[
     "correct",

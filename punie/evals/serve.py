@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 
-from punie.errors import PunieError
+from punie.util.errors import PunieError
 
 _LOOK = 0.1
 """Seconds between looks at a server that starts."""
@@ -84,7 +84,7 @@ def serve(
     with log.open("wb") as output:
         process = subprocess.Popen(
             # -P: modules come from where they are installed, whatever lies in the working folder.
-            [sys.executable, "-P", "-m", "punie.backend.server_main", *options],
+            [sys.executable, "-P", "-m", "punie.model.server_main", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from punie import jsonl
-from punie.errors import DataError
-from punie.plain import is_text
-from punie.tools.registry import CATEGORIES, TOOLS, Parameter
+from punie.formats.tools import CATEGORIES, TOOLS, Parameter
+from punie.util import jsonl
+from punie.util.errors import DataError
+from punie.util.plain import is_text
 
 
 @dataclass(frozen=True)

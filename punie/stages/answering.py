@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.errors import DataError, Problems
-from punie.prompts import format_prompt, render_prompt
+from punie.formats.prompts import format_prompt, render_prompt
 from punie.store.keys import digest
+from punie.util.errors import DataError, Problems
 
 if TYPE_CHECKING:
-    from punie.backend.generate import Answer, Request
     from punie.evals.replies import Reply
     from punie.evals.suite import Sample
+    from punie.model.generate import Answer, Request
 
 
 def requests(
@@ -31,7 +31,7 @@ def requests(
     Raises:
         Problems: Prompts that do not fit the model's context.
     """
-    from punie.backend.generate import Request
+    from punie.model.generate import Request
 
     prompts = {each.id: format_prompt(loaded.tokenizer, _messages(system, each)) for each in suite}
     found = [
@@ -58,8 +58,8 @@ def records(
         asked: The requests, as :func:`requests` made them of the suite.
         answers: One for each request, in order: an answer, or the reason why it is missing.
     """
-    from punie.evals import record
     from punie.evals.sandbox import Sandbox
+    from punie.results import answers as record
 
     repeats = len(asked) // len(suite)
     found = []
@@ -86,7 +86,7 @@ def records(
 
 def system_prompt(settings: Any) -> str:
     """The evaluation's system prompt: ``eval.system_prompt``, else the one code_mode is trained with."""
-    from punie.tools import registry
+    from punie.formats import tools as registry
 
     given = settings.eval.system_prompt
     return registry.system_prompt() if given is None else given
@@ -94,10 +94,10 @@ def system_prompt(settings: Any) -> str:
 
 def strict_score(loaded: Any, path: Path) -> float:
     """The mean strict score of a model on a suite, greedy, with the system prompt of code_mode."""
-    from punie.backend.generate import Sampling, generate
-    from punie.evals.record import summary
     from punie.evals.suite import load_suite
-    from punie.tools import registry
+    from punie.formats import tools as registry
+    from punie.model.generate import Sampling, generate
+    from punie.results.answers import summary
 
     suite = load_suite(path)
     asked = requests(loaded, suite, system=registry.system_prompt(), repeats=1, max_tokens=256)

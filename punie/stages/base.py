@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import estimate, resolve
-from punie.files import write_json
+from punie.model import estimate, resolve
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact
+from punie.util.files import write_json
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 
 def contents(settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from punie.config.schema import Config
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 Settings = SimpleNamespace
 """The declared part of the config: ``settings.lora.rank``."""

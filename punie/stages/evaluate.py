@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.files import write_json, write_lines
-from punie.scores import ALWAYS, SCORERS
+from punie.evals.scores import ALWAYS, SCORERS
 from punie.stages import answering
 from punie.stages.contract import Settings, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
 from punie.store.keys import digest
+from punie.util.files import write_json, write_lines
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quantize",)}
 """What an evaluation is of, and the stages it needs for that."""
@@ -33,10 +33,10 @@ def contents(settings: Settings) -> dict[str, Any]:
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write samples.jsonl, one raw record to a sample, and results.json, scores with identity."""
-    from punie.backend import generate, load
-    from punie.backend.device import device_kind
-    from punie.evals.record import summary
     from punie.evals.suite import load_suite
+    from punie.model import generate, load
+    from punie.model.device import device_kind
+    from punie.results.answers import summary
     from punie.stages import locking, serving
 
     options = settings.eval

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import resolve
+from punie.model import resolve
 from punie.store.digests import content_digests
 from punie.store.keys import digest
 
 if TYPE_CHECKING:
-    from punie.backend.generate import Request
+    from punie.model.generate import Request
 
 
 def identity(
@@ -31,7 +31,7 @@ def identity(
         ``tensors``), ``model``, ``tokenizer``, ``chat_template``, ``suite`` (``name``, ``sha256``),
         ``prompts``.
     """
-    from punie.backend.arrays import digests
+    from punie.model.arrays import digests
 
     files = resolve.contents(folder)
     weights = _weights(files)

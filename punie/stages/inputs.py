@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from punie.backend import resolve
-from punie.errors import DataError
-from punie.paths import resource
+from punie.model import resolve
 from punie.stages.contract import Settings
 from punie.store.digests import content_digests
+from punie.util.errors import DataError
+from punie.util.paths import resource
 
 SPLITS = ("train.jsonl", "valid.jsonl")
 

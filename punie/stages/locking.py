@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from punie.evals.spellings import CANONICAL, SPELLINGS
-from punie.evals.statistics import wilson
+from punie.formats.spellings import CANONICAL, SPELLINGS
+from punie.results.statistics import wilson
 
 DIGITS = 9
 """Decimal places kept of a probability."""
@@ -43,8 +43,8 @@ def lock(
         ``margin``, the smallest with its ``prompt``; ``at``, exact against ``sampled`` at the run's own
         temperature, the latter with its 95 % interval.
     """
-    from punie.backend.format_lock import branches, format_lock
-    from punie.backend.generate import Sampling
+    from punie.model.format_lock import branches, format_lock
+    from punie.model.generate import Sampling
 
     grid = sorted({*temperatures, sampling.temperature})
     own = replace(sampling, temperature=1.0, seed=0)

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import device, resolve
-from punie.backend.resolve import NotCached
 from punie.config.schema import Config
-from punie.errors import PunieError
+from punie.model import device, resolve
+from punie.model.resolve import NotCached
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
-    from punie.backend.shapes import Sizes
+    from punie.model.shapes import Sizes
 
 PROCESS = 150_000_000
 """Bytes of a process that has imported all it needs, before it holds an array."""
@@ -31,7 +31,7 @@ def sizes(config: Config, *, float32: bool) -> Sizes:
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
     """
-    from punie.backend import shapes
+    from punie.model import shapes
 
     lora, quantize = config.lora, config.quantize
     return shapes.sizes(

@@ -14,20 +14,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import resolve
-from punie.backend.device import device_kind, memory
-from punie.backend.resolve import NotCached, read_config
 from punie.config.schema import Config, ModelConfig
-from punie.errors import DataError, Problems, PunieError, each_problem
-from punie.files import write_json
-from punie.printable import in_bytes
+from punie.model import resolve
+from punie.model.device import device_kind, memory
+from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
+from punie.util.errors import DataError, Problems, PunieError, each_problem
+from punie.util.files import write_json
+from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 """A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
@@ -55,7 +55,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     Raises:
         Problems: Everything that would make the run fail or its score meaningless.
     """
-    from punie.datasets.load import load_rows
+    from punie.data.load import load_rows
     from punie.evals.suite import load_suite
 
     problems: list[PunieError] = []
@@ -290,7 +290,7 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
 
     The tokens of the longest row and of the longest prompt are put into ``longest``.
     """
-    from punie.backend.load import tokenizer
+    from punie.model.load import tokenizer
 
     try:
         folder = base_folder(settings)

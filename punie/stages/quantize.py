@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.prompts import format_example
+from punie.formats.prompts import format_example
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 _SPLIT = "valid.jsonl"
 
@@ -34,9 +34,9 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     Raises:
         PunieError: Something does not fit together, or the fine-tune did not survive.
     """
-    from punie.backend import fidelity, load
-    from punie.backend.device import device_kind
-    from punie.backend.fuse import fuse
+    from punie.model import fidelity, load
+    from punie.model.device import device_kind
+    from punie.model.fuse import fuse
 
     quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings)
     adapter.verify_once()
@@ -67,7 +67,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
 
 def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
     """Validation rows, always the same ones, evenly spread over the file: tokens and prompt length."""
-    from punie.datasets.load import load_rows
+    from punie.data.load import load_rows
 
     rows = load_rows(data_folder(settings.data.path) / _SPLIT)
     count, limit = min(settings.quantize.fidelity_rows, len(rows)), settings.lora.max_seq_length

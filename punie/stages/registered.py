@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from punie.backend.resolve import NotCached
 from punie.config.schema import Config
-from punie.provenance.diff import CHAIN, SOURCES
+from punie.model.resolve import NotCached
+from punie.results.difference import CHAIN, SOURCES
 from punie.stages import STAGES
 from punie.stages.contract import Stage
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.files import write_json, write_text
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
+from punie.util.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 _BUILT = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("base", "train", "quantize")}
 """The stages behind a target."""
@@ -38,9 +38,9 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
 
     The stream of a training is copied, so that whoever has the report needs no training.
     """
-    from punie.reports import documents
-    from punie.reports.pairs import pairs
-    from punie.reports.verdict import judge
+    from punie.results.pages import documents
+    from punie.results.pairs import pairs
+    from punie.results.verdict import judge
 
     results = json.loads(inputs["evaluate"].file("results.json").read_text("utf-8"))
     samples = _lines(inputs["evaluate"].file("samples.jsonl"))

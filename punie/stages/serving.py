@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.errors import PunieError
 from punie.evals.endpoint import Endpoint, Missing, Request
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply
 from punie.evals.serve import Server, serve
+from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
-    from punie.backend import generate
     from punie.config.schema import ServerConfig
+    from punie.model import generate
 
 
 PROBES = 4
@@ -24,7 +24,7 @@ PROBES = 4
 
 def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.Answer]:
     """The greedy answers of the model in this process to some of the requests, as ``probe`` wants them."""
-    from punie.backend.generate import Request, Sampling, generate
+    from punie.model.generate import Request, Sampling, generate
 
     step = max(len(asked) // PROBES, 1)
     chosen = [Request(each.id, each.prompt, PROBE_TOKENS) for each in asked[::step][:PROBES]]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from punie.errors import DataError, Problems
 from punie.stages.contract import Settings
 from punie.stages.inputs import data_digests, data_folder
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
+from punie.util.errors import DataError, Problems
 
 VERSION = 2
 READS = ("data.path", "lora.max_seq_length", "lora.mask_prompt", "lora.supervise", "store.dir")
@@ -25,7 +25,7 @@ _SHOWN = 20
 
 
 def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]) -> Artifact:
-    """A split's rows as tokens (``punie.backend.batches.load_rows`` reads them).
+    """A split's rows as tokens (``punie.train.batches.load_rows`` reads them).
 
     Args:
         settings: With ``READS`` declared.
@@ -51,7 +51,7 @@ def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests:
     }
 
     def build(out: Path) -> dict[str, Any]:
-        from punie.backend.batches import save_rows
+        from punie.train.batches import save_rows
 
         rows = tokenize(data_folder(settings.data.path) / split, tokenizer, lora)
         save_rows(out / FILE, rows)
@@ -64,8 +64,8 @@ def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests:
 
 def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
     """Every row of a file as ``batches.Row``, cut to length, each with at least one supervised token."""
-    from punie.backend.batches import Row
-    from punie.datasets.load import load_rows
+    from punie.data.load import load_rows
+    from punie.train.batches import Row
 
     rows, problems = [], []
     for row in load_rows(path):
@@ -103,7 +103,7 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
 
 
 def _spans(tokenizer: Any, messages: Sequence[Any], lora: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    from punie.prompts import format_example, format_turns
+    from punie.formats.prompts import format_example, format_turns
 
     if lora.mask_prompt and lora.supervise == "all_turns":
         return format_turns(tokenizer, messages)

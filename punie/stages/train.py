@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.backend import resolve
+from punie.model import resolve
 from punie.stages import tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder, data_digests, suite_digest, suite_path
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from punie.progress import Reporter
+    from punie.util.progress import Reporter
 
 
 def contents(settings: Settings) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
 
     ``out`` may hold the checkpoints of a killed run of this very training; it goes on from there.
     """
-    from punie.backend import load
-    from punie.backend.device import device_kind
+    from punie.model import load
+    from punie.model.device import device_kind
     from punie.stages import training
 
     folder = base_folder(settings)

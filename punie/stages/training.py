@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.errors import PunieError
-from punie.files import write_json
-from punie.processes import end_with
+from punie.util.errors import PunieError
+from punie.util.files import write_json
+from punie.util.processes import end_with
 
 JOB, RESULT, OUTPUT = "job.json", "result.json", "workers.log"
 _POLL = 0.2
@@ -57,8 +57,10 @@ def work(job: Job, report: Report, group: Any = None) -> dict[str, Any]:
     """Train in this process; returns ``train.Trained`` as plain values."""
     from filelock import FileLock
 
-    from punie.backend import adapter, load, train
-    from punie.backend.batches import load_rows
+    from punie.model import load
+    from punie.train import adapter
+    from punie.train import loop as train
+    from punie.train.batches import load_rows
 
     lora = job.lora
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
@@ -151,10 +153,10 @@ def main() -> None:
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     if not job.lora["hosts"]:
         end_with(job.parent)
-    from punie.backend import blas
+    from punie.model import blas
 
     blas.activate(job.blas)
-    from punie.backend.train import join_workers
+    from punie.train.loop import join_workers
 
     group = join_workers()
     try:

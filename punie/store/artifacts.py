@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie import files
-from punie.errors import StoreError
 from punie.store import manifest
 from punie.store.keys import SHORT, artifact_key, differences, file_digest
 from punie.store.manifest import MANIFEST
+from punie.util import files
+from punie.util.errors import StoreError
 
 if TYPE_CHECKING:
     from filelock import FileLock

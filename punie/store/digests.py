@@ -11,8 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
-from punie.files import write_json
 from punie.store.keys import file_digest
+from punie.util.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ def file_digest(path: Path) -> str:
 
 
 def artifact_key(material: Mapping[str, Any]) -> str:
-    """The key of the artifact made from this material (see ``punie.pipeline``)."""
+    """The key of the artifact made from this material (see ``punie.run.pipeline``)."""
     return digest("artifact", material)
 
 

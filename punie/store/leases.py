@@ -12,8 +12,8 @@ import fcntl
 from collections.abc import Generator
 from pathlib import Path
 
-from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
+from punie.util.errors import StoreError
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES)
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from punie.files import flush
 from punie.store.keys import digest, file_digest
+from punie.util.files import flush
 
 MANIFEST = "manifest.json"
 _SCHEMA = 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from punie.reports import documents
+from punie.results.pages import documents
 from tests.facts import HOSTILE, SHOWN, call, facts, records
 
 from .conftest import focused, press

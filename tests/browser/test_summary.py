@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from punie.summaries import documents
+from punie.results.summary import documents
 from tests.facts import HOSTILE, SHOWN
-from tests.unit.summaries.conftest import make_run
+from tests.unit.results.summary.conftest import make_run
 
 from .conftest import focused, press
 

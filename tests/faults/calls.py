@@ -118,15 +118,15 @@ def _work(scope: str) -> Callable[[], int]:
 
 
 def build(stage: str) -> Callable[[], int]:
-    """What builds one stage, as ``punie.sweeps.shared`` has its checks built."""
+    """What builds one stage, as ``punie.sweep.shared`` has its checks built."""
 
     def work() -> int:
-        from punie import pipeline
         from punie.config import resolve
         from punie.config.compose import compose
-        from punie.errors import PunieError
-        from punie.progress import Reporter
+        from punie.run import pipeline
         from punie.store.artifacts import Store
+        from punie.util.errors import PunieError
+        from punie.util.progress import Reporter
 
         config = resolve(compose(list(QUICK)))
         store = Store(Path(config.store.dir))

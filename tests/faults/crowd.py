@@ -45,7 +45,7 @@ def _counted(log: Path, gate: float) -> Callable[[], None]:
     """Count what is really trained, below everything that could decide not to; and begin together."""
 
     def install() -> None:
-        from punie.backend import train
+        from punie.train import loop as train
 
         real = train.train
 

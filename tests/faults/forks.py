@@ -29,21 +29,21 @@ _IMPORTS = (
     "mlx_lm.models.qwen3_moe",
     "mlx_lm.generate",
     "mlx_lm.utils",
-    "punie.backend.fidelity",
-    "punie.backend.format_lock",
-    "punie.backend.fuse",
-    "punie.backend.generate",
-    "punie.backend.train",
-    "punie.datasets.validate",
-    "punie.evals.record",
+    "punie.model.fidelity",
+    "punie.model.format_lock",
+    "punie.model.fuse",
+    "punie.model.generate",
+    "punie.train.loop",
+    "punie.data.validate",
+    "punie.results.answers",
     "punie.evals.sandbox",
     "punie.evals.serve",
     "punie.main",
-    "punie.pipeline",
-    "punie.reports.documents",
+    "punie.run.pipeline",
+    "punie.results.pages.documents",
     "punie.stages.serving",
     "punie.stages.training",
-    "punie.sweeps.sweeper",
+    "punie.sweep.sweeper",
     "transformers.models.qwen2.tokenization_qwen2",
 )
 
@@ -104,7 +104,7 @@ def preload() -> None:
     """Import all that a run will need; nothing is computed yet, since threads do not survive a fork."""
     for name in [name for name in os.environ if name.startswith(("PUNIE_", "HYDRA_"))]:
         del os.environ[name]
-    from punie.backend import blas
+    from punie.model import blas
 
     blas.activate()  # before mlx
     for name in _IMPORTS:

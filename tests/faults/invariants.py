@@ -108,5 +108,5 @@ def _left_over(place: Place) -> Iterator[str]:
 
 
 def temporary(path: Path) -> bool:
-    """Whether a file is one that was being written (``punie.files``)."""
+    """Whether a file is one that was being written (``punie.util.files``)."""
     return path.is_file() and path.name.startswith(".") and path.parent.name not in (".locks", ".hydra")

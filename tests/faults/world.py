@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.paths import resource
 from punie.store.artifacts import Store
+from punie.util.paths import resource
 from tests.conftest import read_json
 from tests.faults import forks
 
@@ -165,7 +165,7 @@ def make(folder: Path) -> World:
             stage: {"key": key, "files": _files(world.calm.store, stage, key)} for stage, key in steps.items()
         }
         found["answers"] = read_json(run / "results.json")["answers"]
-        from punie.files import write_json
+        from punie.util.files import write_json
 
         write_json(folder / "artifacts.json", found)
     return world

@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from punie.sweeps.job import is_running
+from punie.sweep.job import is_running
 from tests.conftest import punie, read_json
 from tests.integration.test_sweeps import AXES, Place, place
 from tests.slurm import cluster as slurm

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from punie.backend import blas
 from punie.evals.serve import serve
-from punie.paths import resource
+from punie.model import blas
+from punie.util.paths import resource
 from tests.conftest import QUICK, World, punie, read_json
 
 blas.activate()

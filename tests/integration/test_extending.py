@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from punie.paths import PACKAGE
+from punie.util.paths import PACKAGE
 from tests.conftest import QUICK
 from tests.pages import blocks
 
@@ -21,7 +21,7 @@ ROOT = PACKAGE.parent
 SHORT = (*QUICK, "eval.lock.temperatures=[]")
 _TABLES = {
     "punie/stages/__init__.py": ("    evaluate.STAGE,\n", ("report, train\n", "report, train, weigh\n")),
-    "punie/scores.py": ('    "strict": Scorer("punie.evals.scorers:strict", binary=True),\n', None),
+    "punie/evals/scores.py": ('    "strict": Scorer("punie.evals.scorers:strict", binary=True),\n', None),
 }
 """By file, the table's line after which another one goes, and the import where there is one."""
 

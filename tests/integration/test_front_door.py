@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from punie.paths import resource
+from punie.util.paths import resource
 from tests.conftest import QUICK, World, punie, read_json
 
 HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")

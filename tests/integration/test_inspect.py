@@ -89,7 +89,7 @@ def test_the_header_binds_scores_to_what_gave_them(twice: Path, tmp_path: Path, 
     assert (log.plan.config.temperature, log.plan.config.seed) == (0.7, results["sampling"]["seed"])
     assert (log.status, log.eval.model, log.eval.dataset.name) == (
         "success",
-        "punie/tiny/quantized",
+        "punie/embedded/quantized",
         "core27",
     )
     assert log.eval.config.epochs == 2
@@ -201,7 +201,7 @@ def test_inspect_view_opens_the_log(twice: Path, tmp_path: Path, inspect_log: An
         assert file["name"].endswith("/logs/run.eval")
         name = urllib.parse.quote(file["name"], safe="")
         header = get(f"http://127.0.0.1:{port}/api/logs/{name}?header-only=0", viewer)
-        assert header["eval"]["model"] == "punie/tiny/quantized"
+        assert header["eval"]["model"] == "punie/embedded/quantized"
     finally:
         viewer.terminate()
         viewer.wait(timeout=20)

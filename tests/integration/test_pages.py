@@ -10,8 +10,8 @@ import pytest
 
 from punie.config import resolve
 from punie.config.compose import compose
-from punie.paths import PACKAGE
 from punie.stages import STAGES
+from punie.util.paths import PACKAGE
 from tests.pages import SHORT, blocks, follow, lacking, shortened
 
 ROOT = PACKAGE.parent

@@ -67,7 +67,7 @@ def test_scores_name_the_very_bytes_in_the_store(world: World) -> None:
 
 def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
     """The quantized folder is an ordinary MLX model: mlx_lm loads it, and it is 5-bit in groups of 64."""
-    from punie.backend import blas
+    from punie.model import blas
 
     blas.activate()
     import mlx_lm
@@ -83,12 +83,12 @@ def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
 
 def test_mlx_lm_opens_the_adapter(world: World) -> None:
     """The adapter folder is in mlx-lm's own format: ``--adapter-path`` takes it."""
-    from punie.backend import blas
+    from punie.model import blas
 
     blas.activate()
     import mlx_lm
 
-    from punie.paths import resource
+    from punie.util.paths import resource
 
     adapter = world.cwd / "outputs/store/train" / key(world.first, "train")
     model, *_ = mlx_lm.load(str(resource("data/models/tiny")), adapter_path=str(adapter))

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from punie.errors import PunieError
 from punie.evals.serve import serve
-from punie.paths import resource
+from punie.util.errors import PunieError
+from punie.util.paths import resource
 from tests.conftest import QUICK, Finished, punie
 
 TINY = resource("data/models/tiny")

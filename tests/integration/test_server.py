@@ -19,14 +19,14 @@ import httpx2
 import psutil
 import pytest
 
-from punie.backend import blas
-from punie.errors import PunieError
 from punie.evals.endpoint import Endpoint, Missing
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server, serve
-from punie.paths import resource
-from punie.prompts import format_prompt
+from punie.formats.prompts import format_prompt
+from punie.model import blas
+from punie.util.errors import PunieError
+from punie.util.paths import resource
 
 blas.activate()
 
@@ -49,7 +49,7 @@ class Local:
         return Request(f"{question}#0", self.text(question), len(self.prompt(question)), max_tokens)
 
     def greedy(self, question: str, max_tokens: int = 40, stop: tuple[str, ...] = ()) -> Any:
-        from punie.backend import generate
+        from punie.model import generate
 
         request = generate.Request(f"{question}#0", self.prompt(question), max_tokens)
         return generate.generate(
@@ -64,13 +64,13 @@ class Local:
 
 
 def sampling(temperature: float) -> Any:
-    from punie.backend.generate import Sampling
+    from punie.model.generate import Sampling
 
     return Sampling(temperature, seed=3)
 
 
 def local(folder: Path) -> Local:
-    from punie.backend import load
+    from punie.model import load
 
     return Local(load.load(folder, float32=True))
 
@@ -224,7 +224,8 @@ def load_with_noise(folder: Path, target: Path) -> Any:
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
-    from punie.backend import adapter, load
+    from punie.model import load
+    from punie.train import adapter
 
     model = load.load(folder, float32=True).model
     options: dict[str, Any] = {"fine_tune_type": "lora", "num_layers": 2, "rank": 4, "scale": 20.0}

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from punie.paths import resource
+from punie.util.paths import resource
 from tests.conftest import Finished, punie, read_json
 
 SHORT = (

@@ -178,7 +178,7 @@ def test_what_cannot_train_is_refused_before_time_is_spent(
 
 def test_changed_data_is_another_training(tmp_path: Path) -> None:
     """A row changed between kill and restart starts anew under another key, and says which file changed."""
-    from punie.paths import resource
+    from punie.util.paths import resource
 
     for name in ("train.jsonl", "valid.jsonl"):
         (tmp_path / name).write_text(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from punie.paths import PACKAGE
+from punie.util.paths import PACKAGE
 from tests.conftest import QUICK
 
 ROOT = PACKAGE.parent
@@ -98,7 +98,7 @@ def test_punie_works_where_the_wheel_is_installed(installed: Installed) -> None:
     """Help, plan, a look at the embedded data and a whole run, by the wheel's own files alone."""
     assert "punie plan" in installed.run("punie", "--help")
     where = installed.run(
-        "python", "-c", "from punie.paths import resource; print(resource('data/code_mode'))"
+        "python", "-c", "from punie.util.paths import resource; print(resource('data/code_mode'))"
     )
     assert where.startswith(str(installed.home))
     assert "rows 1,282, errors 0" in installed.run("punie", "data", "check", where.strip())

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from punie.datasets.load import load_rows
-from punie.datasets.validate import check
-from punie.evals.reading import read_records
-from punie.evals.record import summary
+from punie.data.load import load_rows
+from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.paths import resource
+from punie.results.answers import summary
+from punie.results.reading import read_records
+from punie.util.paths import resource
 from tests.malformed.mutation import as_json, damaged, nearly
 from tests.malformed.surface import Surface
 

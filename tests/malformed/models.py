@@ -10,11 +10,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from punie.backend import load
-from punie.backend.estimate import weights
-from punie.backend.resolve import locate
-from punie.backend.shards import read_header
-from punie.paths import resource
+from punie.model import load
+from punie.model.estimate import weights
+from punie.model.resolve import locate
+from punie.model.shards import read_header
+from punie.util.paths import resource
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
 

@@ -9,15 +9,15 @@ import random
 from pathlib import Path
 from typing import Any, get_args
 
-from punie.evals import record
-from punie.evals.parse import parse
 from punie.evals.replies import Fault, Request, read
 from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
+from punie.evals.stubs import Call
 from punie.evals.suite import load_suite
-from punie.paths import resource
-from punie.tools.registry import wrap
-from punie.tools.stubs import Call
+from punie.formats.code_mode import parse
+from punie.formats.tools import wrap
+from punie.results import answers as record
+from punie.util.paths import resource
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
 

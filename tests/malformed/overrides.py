@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from punie.config import resolve
 from punie.config.check import schema_fields
 from punie.config.compose import compose, prepare, quote_phases, translate
-from punie.sweeps.compose import grid
+from punie.sweep.compose import grid
 from tests.malformed.surface import Surface
 
 KEYS = (

@@ -20,19 +20,19 @@ from omegaconf import OmegaConf
 
 from punie.__main__ import parser
 from punie.commands import reproduce
-from punie.commands.finished import read as read_finished
-from punie.commands.finished import read_answers, read_object
 from punie.config.compose import compose
 from punie.config.presets import presets
-from punie.errors import PunieError
-from punie.paths import resource
-from punie.reports.registration import Registration, compose_document
-from punie.reports.registration import read as read_registration
+from punie.results.finished import read as read_finished
+from punie.results.finished import read_answers, read_object
+from punie.results.registration import Registration, compose_document
+from punie.results.registration import read as read_registration
+from punie.results.summary.collect import collect
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
-from punie.summaries.collect import collect
-from punie.sweeps.job import read_status
-from punie.sweeps.plan import read as read_plan
+from punie.sweep.job import read_status
+from punie.sweep.plan import read as read_plan
+from punie.util.errors import PunieError
+from punie.util.paths import resource
 from tests.malformed.jsonl_files import RECORD
 from tests.malformed.models import write
 from tests.malformed.mutation import damaged, nearly

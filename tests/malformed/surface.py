@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from punie.errors import PunieError
-from punie.printable import printable
+from punie.util.errors import PunieError
+from punie.util.printable import printable
 
 DEADLINE = 10.0
 """Longest case, in seconds; the machine may be busy with other work."""

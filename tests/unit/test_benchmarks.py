@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from punie.paths import PACKAGE
+from punie.util.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 FOLDER = ROOT / "benchmarks"

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from punie.config.check import schema_fields
-from punie.paths import PACKAGE
+from punie.util.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 CONF = ROOT / "conf"

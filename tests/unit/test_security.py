@@ -23,22 +23,22 @@ import yaml
 from jinja2 import TemplateError
 
 from punie.__main__ import main as front_door
-from punie.backend import load, resolve
-from punie.commands import finished
 from punie.config import resolve as check
 from punie.config.compose import compose, refuse_code
-from punie.errors import PunieError
 from punie.evals.endpoint import Endpoint
-from punie.paths import PACKAGE, resource
-from punie.prompts import format_prompt
-from punie.reports import documents as reports
-from punie.summaries import blocks, documents
-from punie.summaries.summary import summarize
+from punie.formats.prompts import format_prompt
+from punie.model import load, resolve
+from punie.results import finished
+from punie.results.pages import documents as reports
+from punie.results.summary import blocks, documents
+from punie.results.summary.summary import summarize
+from punie.util.errors import PunieError
+from punie.util.paths import PACKAGE, resource
 from tests.facts import HOSTILE, facts
 from tests.facts import records as samples_of
 from tests.malformed.run_files import plan
 from tests.unit.commands.runs import make_run, records
-from tests.unit.summaries import conftest as summaries
+from tests.unit.results.summary import conftest as summaries
 
 PLANTED = "planted.py"
 SECRET = "hush-4f1c9d"
@@ -315,8 +315,8 @@ UNPACKS = {
 """Modules whose files can run code, or put files where they please, when they are read."""
 ALLOWED = {
     ("__main__.py", "importlib.import_module"): "a module of punie.commands, from the table COMMANDS",
-    ("backend/shapes.py", "importlib.import_module"): "a module of mlx_lm.models, by an architecture's name",
-    ("summaries/blocks.py", "yaml.load"): "with the safe loader, which the next test looks at",
+    ("model/shapes.py", "importlib.import_module"): "a module of mlx_lm.models, by an architecture's name",
+    ("results/summary/blocks.py", "yaml.load"): "with the safe loader, which the next test looks at",
 }
 """File and call, and why it is none of those that the promise is about."""
 
@@ -359,7 +359,7 @@ def test_no_module_reads_formats_that_can_run_code() -> None:
         )
     }
     assert {found for found in imported if found[1] in UNPACKS} == set()
-    assert ("backend/load.py", "mlx_lm") in imported
+    assert ("model/load.py", "mlx_lm") in imported
 
 
 def test_no_call_hands_words_to_a_shell_or_trusts_a_model() -> None:

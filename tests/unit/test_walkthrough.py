@@ -12,8 +12,8 @@ import pytest
 from punie.__main__ import COMMANDS
 from punie.config import resolve
 from punie.config.compose import compose, quote_phases
-from punie.paths import PACKAGE
-from punie.sweeps.compose import grid
+from punie.sweep.compose import grid
+from punie.util.paths import PACKAGE
 
 DOCS = PACKAGE.parent / "docs"
 TYPED = re.findall(r"^```console\n\$ (.+)$", (DOCS / "walkthrough.md").read_text("utf-8"), re.MULTILINE)

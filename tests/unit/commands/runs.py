@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from punie.config.compose import compose
-from punie.evals.record import asked, scored, summary
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.rundir import RunDirectory
+from punie.results.answers import asked, scored, summary
+from punie.run.directory import RunDirectory
 from punie.store.keys import digest
 
 GIT = Sample("git-01", "git", "What has changed?", (Expectation("git_status"),))

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from punie.commands import diff
 from punie.config.compose import compose
-from punie.errors import PunieError
-from punie.rundir import RunDirectory
+from punie.run.directory import RunDirectory
 from punie.store.artifacts import Store
+from punie.util.errors import PunieError
 from tests.conftest import answer
 
 

@@ -11,9 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from punie.commands import diff
-from punie.errors import PunieError
-from punie.rundir import RunDirectory
-from punie.sweeps import plan, preview
+from punie.run.directory import RunDirectory
+from punie.sweep import plan, preview
+from punie.util.errors import PunieError
 from tests.conftest import answer
 
 SEEDS = "seed=0,1"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from punie import pipeline
 from punie.commands import export
 from punie.config.compose import compose
-from punie.errors import PunieError
-from punie.rundir import RunDirectory
+from punie.run import pipeline
+from punie.run.directory import RunDirectory
 from punie.store.artifacts import Artifact, Store
+from punie.util.errors import PunieError
 
 _SCORE = {"mean": 0.5, "n": 2, "interval": [0.1, 0.9], "stderr": None}
 _SCORES = {"overall": _SCORE, "categories": {"lsp": _SCORE}}

@@ -17,7 +17,7 @@ def test_without_the_extra_it_says_how_to_install_it(
     """Where inspect_ai is not installed, the message names the extra, and no file or folder is made."""
     run = make_run(tmp_path / "run", records())
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
-    monkeypatch.delitem(sys.modules, "punie.reports.inspect_log", raising=False)
+    monkeypatch.delitem(sys.modules, "punie.results.pages.inspect_log", raising=False)
     assert main(["export-inspect", str(run), str(tmp_path / "logs/run.eval")]) == 1
     assert "pip install 'punie[inspect]'" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from punie.commands import prereg
-from punie.errors import PunieError
-from punie.reports.registration import Registration, read
+from punie.results.registration import Registration, read
+from punie.util.errors import PunieError
 
 TINY = ("+phase=43a", "model=tiny")
 

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from punie.commands import prereg, record
 from punie.config.compose import compose, quote_phases
-from punie.errors import PunieError
-from punie.evals.summary import Scored, summarize
-from punie.files import write_json, write_lines
+from punie.results.scores import Scored, summarize
 from punie.stages.inputs import suite_digest
-from punie.sweeps import plan, preview
+from punie.sweep import plan, preview
+from punie.util.errors import PunieError
+from punie.util.files import write_json, write_lines
 from tests.conftest import answer
 
 TINY = ("+phase=43b", "model=tiny")

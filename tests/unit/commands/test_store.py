@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from punie.commands import store as command
-from punie.errors import StoreError
-from punie.files import write_json
 from punie.store import manifest
 from punie.store.artifacts import MANIFEST, Artifact, Store
 from punie.store.leases import lease
+from punie.util.errors import StoreError
+from punie.util.files import write_json
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from punie.commands import summarize
-from punie.errors import PunieError
-from tests.unit.summaries.conftest import make_run
+from punie.util.errors import PunieError
+from tests.unit.results.summary.conftest import make_run
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 from punie.config import resolve
 from punie.config.check import find_field, schema_fields
 from punie.config.compose import compose, quote_phases
-from punie.errors import PunieError
-from punie.sweeps import preview
+from punie.sweep import preview
+from punie.util.errors import PunieError
 
 
 def refusal(*overrides: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from punie.config import Config, resolve
 from punie.config.compose import compose
-from punie.paths import resource
+from punie.util.paths import resource
 
 CONF = resource("conf")
 GROUPS = {

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from punie.backend import blas
-from punie.errors import ConfigError, PunieError
 from punie.evals import endpoint as module
 from punie.evals.endpoint import ATTEMPTS, GONE, Endpoint, Missing
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply, Request
+from punie.model import blas
+from punie.util.errors import ConfigError, PunieError
 
 blas.activate()
 
@@ -175,7 +175,7 @@ def connect(stage: Stage, naps: list[float]) -> Iterator[Callable[..., Endpoint]
 
 
 def ask(client: Endpoint, *, temperature: float = 0.0, stop: tuple[str, ...] = ()) -> Reply | Missing:
-    from punie.backend.generate import Sampling
+    from punie.model.generate import Sampling
 
     return client.answer(
         Request("lsp_1#0", "prompt", 6, 20), Sampling(temperature, 0.9, 40, 0.05, seed=7), stop=stop
@@ -315,7 +315,7 @@ def test_a_server_that_dies_is_not_waited_for(
     stage: Stage, connect: Callable[..., Endpoint], naps: list[float]
 ) -> None:
     """Once nobody has answered a few times in a row, what is left is missing at once, and all is counted."""
-    from punie.backend.generate import Sampling
+    from punie.model.generate import Sampling
 
     stage.script = [good(), die]
     requests = [Request(f"s{number}#0", "prompt", 6, 20) for number in range(50)]

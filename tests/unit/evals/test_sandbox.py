@@ -4,7 +4,7 @@ import time
 import pytest
 
 from punie.evals.sandbox import MAX_KEPT, Limits, Sandbox
-from punie.tools.stubs import Call
+from punie.evals.stubs import Call
 
 
 @pytest.fixture(scope="module")

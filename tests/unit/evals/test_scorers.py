@@ -1,12 +1,12 @@
 import pytest
 
-from punie.evals.parse import parse
 from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
+from punie.evals.stubs import Call
 from punie.evals.suite import Expectation, Sample, load_suite
-from punie.paths import resource
-from punie.tools.registry import CATEGORIES, REQUIRED, TOOLS, wrap
-from punie.tools.stubs import Call
+from punie.formats.code_mode import parse
+from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS, wrap
+from punie.util.paths import resource
 
 ALL_TOOLS = ", ".join(TOOLS)
 SAMPLE = Sample("x", "text_tools", "Show src/app.py.", (Expectation("read_file", {"path": "src/app.py"}),))

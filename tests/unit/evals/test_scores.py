@@ -9,15 +9,15 @@ import pytest
 
 from punie.config import resolve
 from punie.config.compose import compose
-from punie.evals.comparison import compare
-from punie.evals.parse import parse
-from punie.evals.record import asked, rescored, scored, summary
 from punie.evals.sandbox import Sandbox
 from punie.evals.scorers import Score
+from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
 from punie.evals.suite import Expectation, Sample
-from punie.scores import ALWAYS, METRICS, SCORERS, Scorer
+from punie.formats.code_mode import parse
+from punie.formats.tools import wrap
+from punie.results.answers import asked, rescored, scored, summary
+from punie.results.comparison import compare
 from punie.stages import evaluate
-from punie.tools.registry import wrap
 
 SAMPLE = Sample("status", "git", "What has changed?", (Expectation("git_status"),))
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from punie.errors import DataError, Problems
 from punie.evals.suite import Expectation, Sample, load_suite
-from punie.paths import resource
-from punie.tools.registry import CATEGORIES
+from punie.formats.tools import CATEGORIES
+from punie.util.errors import DataError, Problems
+from punie.util.paths import resource
 
 ITEM = {
     "id": "text-01",

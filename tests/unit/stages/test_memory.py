@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from punie.backend import device
 from punie.config import resolve
 from punie.config.compose import compose
 from punie.config.schema import Config
+from punie.model import device
 from punie.stages import memory
 
 BOTH = ("train", "evaluate")

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from punie.errors import StoreError
 from punie.store import artifacts
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
+from punie.util.errors import StoreError
 
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
 

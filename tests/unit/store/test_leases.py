@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from punie.errors import StoreError
 from punie.store.artifacts import Artifact, Store
 from punie.store.leases import drop, lease
+from punie.util.errors import StoreError
 
 
 def built(store: Store) -> Artifact:

@@ -1,1 +1,0 @@
-"""The only code, beside the tiny recipe, that imports mlx."""

@@ -1,0 +1,1 @@
+"""Training data in chat format: reading, checking, overlaps."""

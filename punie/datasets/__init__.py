@@ -1,1 +1,0 @@
-"""Chat-format training data: generate, validate, load."""

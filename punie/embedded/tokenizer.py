@@ -1,0 +1,87 @@
+"""The embedded models' tokenizer: a byte-level BPE of their own world, with a Qwen-style chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from punie.util.files import write_json, write_text
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+"""Tokens that never stand for text; the first is the padding, the last ends a turn."""
+
+ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+"""Tokens that are text, and single."""
+
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- else %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+# A word keeps the space before it only inside prose. Names are cut at their joints (load_config,
+# LoadConfig, src/app.py), with the joint a token of its own, so that a name has the same tokens in a
+# request and in a call: copying is then a matter of repeating tokens.
+_PIECES = Regex(
+    r"</?[a-z]+[=>]| = | [a-z]+(?=[ ,?;:\n]|\.?$|\.\s)|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]|\n+| |[_/.$`]"
+    r"|[^\sA-Za-z0-9_/.$`]+|\s+"
+)
+
+
+def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Learn the merges from texts; the same texts in the same order give the same tokenizer.
+
+    Args:
+        texts: What to learn from.
+        vocabulary: Tokens in the end, special and added ones included.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_PIECES, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(ADDED),
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in ADDED])
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path, *, longest: int) -> None:
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja.
+
+    Args:
+        tokenizer: What ``train`` returned.
+        folder: Where to write.
+        longest: The longest sequence the model takes, in tokens.
+    """
+    write_text(folder / "tokenizer.json", json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False))
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": SPECIAL[-1],
+            "pad_token": SPECIAL[0],
+            "bos_token": None,
+            "model_max_length": longest,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)

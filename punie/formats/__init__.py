@@ -1,0 +1,1 @@
+"""How tool calls are written and read: one file a format."""

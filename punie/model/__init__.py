@@ -1,0 +1,1 @@
+"""Models as arrays: resolve, load, generate, fuse and quantize, measure."""

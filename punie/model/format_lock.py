@@ -1,0 +1,195 @@
+"""The probability that an answer opens the wrapper, exactly: one forward pass, every temperature.
+
+log P_T(y) = Σᵢ [zᵢ(yᵢ)/T − logsumexp(zᵢ/T)] for the tokens y of a spelling, whose logits z do not depend on
+the temperature T. Truncation (top-p, min-p, top-k) does not either, as the sampler applies it at T = 1: a
+token outside the kept set has probability 0. Several spellings are different texts, none of them the
+beginning of another, so their probabilities add up.
+
+Shapes: V the vocabulary, K temperatures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_map
+
+from punie.model.generate import Sampling, read, shared_prefix, truncation
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One spelling as tokens."""
+
+    name: str
+    tokens: Tokens
+    """All but the last."""
+    last: Tokens
+    """Every token that completes the text; most of them also begin what follows it."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The format lock of one prompt."""
+
+    curves: dict[str, np.ndarray]
+    """Spelling to its probability, (K,), float64."""
+    margin: float
+    """Smallest distance, in logits, from a token of the first spelling to the likeliest other one; below 0
+    greedy decoding leaves the wrapper there."""
+
+    @property
+    def total(self) -> np.ndarray:
+        """Probability of any of the spellings, (K,): a lower bound for the wrapper's."""
+        return np.sum(list(self.curves.values()), axis=0)
+
+
+def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
+    """The spellings as a model writes them.
+
+    The last piece of a text often merges with what follows (``>`` and a line break are one token in some
+    vocabularies), so every token that begins with that piece counts as the end of the spelling.
+
+    Args:
+        tokenizer: mlx-lm's tokenizer wrapper.
+        spellings: Name to text.
+
+    Raises:
+        ValueError: One text is the beginning of another, so that their probabilities could not be added.
+    """
+    texts = list(spellings.values())
+    for text in texts:
+        if sum(other.startswith(text) for other in texts) > 1:
+            raise ValueError(f"{text!r} is the beginning of another spelling, or given twice")
+    ids = sorted(tokenizer.get_vocab().values())
+    pieces = dict(zip(ids, tokenizer.batch_decode([[token] for token in ids]), strict=True))
+    found = []
+    for name, text in spellings.items():
+        tokens = tokenizer.encode(text, add_special_tokens=False)
+        rest = pieces[tokens[-1]]
+        # A piece that is no text by itself (half a character) begins every other, and tells nothing.
+        last = tuple(token for token in ids if pieces[token].startswith(rest)) if rest else (tokens[-1],)
+        found.append(Branch(name, tuple(tokens[:-1]), last))
+    return found
+
+
+def format_lock(
+    model: nn.Module,
+    spellings: Sequence[Branch],
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperatures: Sequence[float],
+    samplings: Sequence[Sampling],
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[Lock]]:
+    """The format lock of every prompt.
+
+    Args:
+        model: The model, in evaluation mode.
+        spellings: As :func:`branches` gives them.
+        prompts: Token ids, each up to where the answer begins.
+        temperatures: The grid, K of them; at 0 a probability is 0 or 1.
+        samplings: What to truncate by: one curve for each. Their own temperature and seed do not matter.
+        done: Called with the number of finished prompts.
+
+    Returns:
+        By sampling, by prompt.
+    """
+    prefix = shared_prefix(prompts)
+    shared = read(model, prefix)
+    found: list[list[Lock]] = [[] for _ in samplings]
+    for count, prompt in enumerate(prompts, 1):
+        logits = _logits(model, prompt[len(prefix) :], spellings, shared)
+        margin = _margin(logits, spellings[0])
+        for locks, sampling in zip(found, samplings, strict=True):
+            locks.append(Lock(_curves(logits, spellings, temperatures, sampling), margin))
+        done(count)
+    return found
+
+
+def _logits(
+    model: nn.Module, prompt: Sequence[int], spellings: Sequence[Branch], shared: list[Any]
+) -> dict[Tokens, mx.array]:
+    """By the tokens written so far, the logits of the next one, (V,), float32."""
+    cache = read(model, prompt[:-1], after=shared)
+    rows = [[prompt[-1], *branch.tokens] for branch in spellings]
+    longest = max(map(len, rows))
+    for layer in cache:
+        layer.state = tree_map(partial(_repeated, times=len(rows)), layer.state)
+    logits = model(mx.array([row + [0] * (longest - len(row)) for row in rows]), cache=cache)
+    return {
+        branch.tokens[:position]: logits[row, position].astype(mx.float32)
+        for row, branch in enumerate(spellings)
+        for position in range(len(branch.tokens) + 1)
+    }
+
+
+def _repeated(state: Any, times: int) -> Any:
+    """A leaf of a cache's state for so many rows; what is no array, such as an offset, is shared."""
+    return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
+
+
+def _curves(
+    logits: Mapping[Tokens, mx.array],
+    spellings: Sequence[Branch],
+    temperatures: Sequence[float],
+    sampling: Sampling,
+) -> dict[str, np.ndarray]:
+    """Spelling to its probability at each temperature, (K,)."""
+    row = {written: index for index, written in enumerate(logits)}
+    z = mx.stack(list(logits.values()))
+    kept = truncation(sampling)(z - mx.logsumexp(z, axis=-1, keepdims=True))  # (rows, V)
+    warm = np.array([t for t in temperatures if t > 0])
+    norms = _norms(kept, warm)
+    likeliest = cast(list[int], mx.argmax(kept, axis=-1).tolist())
+    curves: dict[str, np.ndarray] = {}
+    for branch in spellings:
+        path = [row[branch.tokens[:position]] for position in range(len(branch.tokens) + 1)]
+        on_path = list(zip(path, branch.tokens, strict=False))
+        steps = math.fsum(cast(float, kept[at, token].item()) for at, token in on_path)
+        ends = np.array(kept[path[-1]][mx.array(branch.last)], dtype=np.float64)
+        sampled = np.exp(steps / warm - norms[:, path].sum(axis=1)) * np.exp(ends / warm[:, None]).sum(axis=1)
+        greedy = all(likeliest[at] == token for at, token in on_path) and likeliest[path[-1]] in branch.last
+        curves[branch.name] = np.full(len(temperatures), float(greedy))
+        curves[branch.name][np.array(temperatures) > 0] = sampled
+    return curves
+
+
+def _norms(kept: mx.array, temperatures: np.ndarray) -> np.ndarray:
+    """What the probabilities of a row divide by, as a logarithm, (K, rows): it depends on the row alone, so
+    that a row which several spellings share is summed up once."""
+    if len(temperatures) == 0:
+        return np.empty((0, len(kept)))
+    if mx.default_device() != mx.cpu:
+        return np.array(
+            mx.stack([mx.logsumexp(kept / t, axis=-1) for t in temperatures.tolist()]), dtype=np.float64
+        )
+    z = np.array(kept)  # on a CPU numpy's exp takes a fifteenth of the time that mlx's takes
+    top = z.max(axis=-1, keepdims=True)
+    z -= top
+    scaled, ones = np.empty_like(z), np.ones(z.shape[-1], dtype=z.dtype)
+    norms = np.empty((len(temperatures), len(z)))
+    for norm, t in zip(norms, temperatures, strict=True):
+        np.exp(np.multiply(z, np.float32(1 / t), out=scaled), out=scaled)
+        norm[:] = np.log(scaled @ ones) + top[:, 0] / t
+    return norms
+
+
+def _margin(logits: Mapping[Tokens, mx.array], branch: Branch) -> float:
+    """The smallest distance along a spelling, in logits."""
+    smallest = math.inf
+    for position, wanted in enumerate([*((token,) for token in branch.tokens), branch.last]):
+        z = np.array(logits[branch.tokens[:position]])
+        ours = z[list(wanted)].max()
+        z[list(wanted)] = -np.inf
+        smallest = min(smallest, float(ours - z.max()))
+    return smallest

@@ -1,0 +1,227 @@
+"""From a base model and an adapter to a quantized model folder that mlx-lm itself loads, in one pass.
+
+The layout of the result is known first (``layout``), so every file's header can be written at once
+(``shards``); then layer after layer is read, dequantized, given its delta, quantized and written, in
+pieces, and let go. docs/quantize.md has the picture.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.tuner.lora import LoRASwitchLinear
+from mlx_lm.utils import dequantize_model, save_config
+
+from punie.model import blas
+from punie.model.layout import Layout, plan
+from punie.model.shards import Writer
+from punie.util.errors import PunieError
+
+PIECE = 1 << 21
+"""Weights computed at a time, where a layer can be cut without changing a bit of it."""
+_PLAIN = 12
+"""Bytes to a weight while it is dequantized and quantized; measured on the CPU, where MLX unpacks through
+32-bit words. A GPU takes less."""
+_ADAPTED = 18
+"""The same with a delta, which is float32, then cast, then part of a sum."""
+_COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_OWN = {"config.json", "model.safetensors.index.json"}
+_CUTTABLE = (
+    nn.Linear, nn.Embedding, SwitchLinear, nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear,
+    LoRASwitchLinear,
+)  # fmt: skip
+"""Kinds whose rows (or experts) do not depend on each other. The other adapters' deltas are one matrix
+product each, whose last bits could depend on how many rows it has."""
+_WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
+
+_made = threading.local()
+
+Piece = list[tuple[str, mx.array]]
+"""Names and arrays that are computed together: a layer's, or some rows of them."""
+
+
+def fuse(
+    base: Path,
+    adapter: Path,
+    out: Path,
+    *,
+    base_key: str,
+    bits: int | None,
+    group_size: int,
+    recipe: str | None = None,
+    shard_mb: int = 5000,
+) -> dict[str, Any]:
+    """Add the adapter to the base's weights, quantize the sum, and write it, piece by piece.
+
+    Args:
+        base: The base model's folder.
+        adapter: The adapter's folder, in mlx-lm's format.
+        out: The empty folder to write into.
+        base_key: Key of the base's artifact, which the adapter must name as its own.
+        bits: Bits per weight; None keeps the base's floating point.
+        group_size: Weights that share a scale.
+        recipe: One of mlx-lm's mixed recipes; None gives every layer the same bits.
+        shard_mb: Most megabytes (10^6 bytes) to a weight file.
+
+    Returns:
+        ``bits_per_weight`` (None if not quantized), ``parameters``, ``size_mb`` of the weights; and under
+        ``budget`` what was predicted and what was measured: ``disk_mb`` and ``memory_mb`` (of MLX's arrays).
+
+    Raises:
+        PunieError: The adapter, the base or the settings do not fit, all found before anything is
+            written; or the disk does not give back what was written to it.
+    """
+    blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
+    layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
+    needed = max(map(working_bytes, layout.sources.values()), default=0)
+    with Writer(out, layout.tensors, shard_mb * 1_000_000) as writer:
+        _require_disk(out, writer.total_bytes)
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        for piece in _ahead(_pieces(layout)):
+            for name, array in piece:
+                writer.write(name, memoryview(cast(Any, array)))
+    measured = mx.get_peak_memory() - before
+    mx.clear_cache()
+    writer.write_index(layout.parameters)
+    writer.verify()
+    save_config(layout.config, out / "config.json")
+    for path in base.iterdir():
+        if path.suffix in _COPIED and path.name not in _OWN and not path.name.startswith("."):
+            shutil.copyfile(path, out / path.name)
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    return {
+        "bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3),
+        "parameters": layout.parameters,
+        "size_mb": round(size / 1e6, 3),
+        "budget": {
+            "predicted": {
+                "disk_mb": round(writer.total_bytes / 1e6, 3),
+                "memory_mb": round(needed / 1e6, 3),
+            },
+            "measured": {"disk_mb": round(size / 1e6, 3), "memory_mb": round(measured / 1e6, 3)},
+        },
+    }
+
+
+def working_bytes(module: nn.Module) -> int:
+    """Memory that computing a layer takes at a time: it is read whole, and computed in pieces."""
+    stored = sum(a.nbytes for _, a in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters())))
+    rows, weights = _extent(module)
+    piece = max(PIECE, weights // rows) if isinstance(module, _CUTTABLE) else weights
+    at_once = min(weights, 2 * piece) if piece < weights else max(weights, min(2 * weights, 3 * PIECE))
+    return stored + at_once * (_ADAPTED if hasattr(module, "fuse") else _PLAIN) + PIECE
+
+
+def _pieces(layout: Layout) -> Iterator[Piece]:
+    """The arrays to write, in order, none of them computed yet; each layer is let go after its last."""
+    streams = itertools.cycle(_streams())
+    for path in list(layout.sources):
+        yield from _layer(path, layout, streams)
+
+
+def _layer(path: str, layout: Layout, streams: Iterator[Any]) -> Iterator[Piece]:
+    module = layout.sources.pop(path)
+    mx.eval(module.parameters())  # read: the packed weights are in memory now, and nothing else
+    wanted = {tensor.name for tensor in layout.tensors}
+    for part in _parts(module):
+        with mx.stream(next(streams)):
+            piece = [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
+        yield piece
+
+
+def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
+    """A layer as it will be written, as bytes in words of the elements' size: fused, cast, quantized."""
+    layer = module.fuse(dequantize=True) if hasattr(module, "fuse") else _dequantized(module)
+    for name, array in layer.items():
+        if isinstance(array, mx.array):
+            layer[name] = layout.cast(_join(path, name), array)
+    if (target := layout.targets.get(path)) is not None:
+        layer = layer.to_quantized(**target)
+    return [
+        (_join(path, name), mx.contiguous(array).view(_WORDS[array.dtype.size]))
+        for name, array in layer.items()
+        if isinstance(array, mx.array)
+    ]
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The layer cut along its first axis into pieces of about ``PIECE`` weights, if it can be cut."""
+    rows, weights = _extent(module)
+    step = max(1, rows * PIECE // weights) if isinstance(module, _CUTTABLE) else rows
+    if step >= rows:
+        yield module
+        return
+    for start in range(0, rows, step):
+        yield _rows(module, start, start + step)
+
+
+def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
+    """A layer's rows (experts, of a switch layer), its adapter's included."""
+    part = copy.copy(module)
+    for name, value in module.items():
+        if isinstance(value, nn.Module):
+            part[name] = _rows(value, start, stop)
+        elif isinstance(value, mx.array):
+            part[name] = value[start:stop]
+    return part
+
+
+def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces, the next being computed while one is written; ``PIECE`` bytes at most wait for it."""
+    waiting: list[Piece] = []
+    for piece in pieces:
+        mx.async_eval([array for _, array in piece])
+        waiting.append(piece)
+        while sum(array.nbytes for one in waiting for _, array in one) > PIECE:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _streams() -> list[Any]:
+    """On the CPU two, so that two pieces are computed at once; made once to a thread, which owns them."""
+    if not hasattr(_made, "streams"):
+        device = mx.default_device()
+        _made.streams = [mx.new_stream(device) for _ in range(2 if device == mx.cpu else 1)]
+    return _made.streams
+
+
+def _extent(module: nn.Module) -> tuple[int, int]:
+    """Rows (or experts) of a layer's weight, and its weights, unpacked."""
+    inner = getattr(module, "linear", None) or getattr(module, "embedding", None) or module
+    weight = inner.get("weight")
+    if weight is None:
+        return 1, 1
+    return weight.shape[0], weight.size * 32 // inner.bits if hasattr(inner, "bits") else weight.size
+
+
+def _dequantized(module: nn.Module) -> nn.Module:
+    holder = nn.Module()
+    holder.layer = copy.copy(module)
+    return dequantize_model(holder).layer
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PunieError(
+            "The quantized model does not fit the disk.",
+            where=folder,
+            found=f"{free / 1e6:.2f} MB free",
+            expected=f"{needed / 1e6:.2f} MB",
+            next_step="punie store gc, or another disk: store.dir=FOLDER",
+        )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,112 @@
+"""Loading a model for training or evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.utils import load_adapters
+from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+from transformers.utils import logging as transformers_logging
+
+from punie.model import blas
+from punie.util.errors import PunieError
+from punie.util.jsonl import excerpt
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to compute with."""
+
+    model: nn.Module
+    tokenizer: Any
+    """mlx-lm's wrapper around a Hugging Face tokenizer."""
+    config: dict[str, Any]
+    """The model's config.json."""
+
+
+def tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, with its chat template.
+
+    Raises:
+        PunieError: It cannot be loaded, or has no chat template.
+    """
+    try:
+        transformers_logging.set_verbosity_error()  # its warnings repeat at any length what a file says
+        # Left open, transformers would ask at the terminal whether to run the folder's code.
+        loaded = load_tokenizer(folder, {"trust_remote_code": False})
+    except Exception as error:  # of transformers, tokenizers or a parser: whatever its files lead them to
+        raise PunieError(
+            "The model's tokenizer cannot be loaded.",
+            where=folder,
+            found=_in_words(error),
+            next_step="fetch or copy the model again; check its tokenizer.json and tokenizer_config.json",
+        ) from error
+    if not getattr(loaded, "has_chat_template", True) or loaded.chat_template is None:
+        raise PunieError(
+            "The model has no chat template.",
+            where=folder,
+            next_step="use an instruction-tuned model, or add chat_template.jinja to the folder",
+        )
+    return loaded
+
+
+def load(
+    folder: Path, *, adapter: Path | None = None, float32: bool = False, threads: int | None = None
+) -> Loaded:
+    """Load a model folder, and an adapter onto it.
+
+    Args:
+        folder: A model in mlx-lm's format.
+        adapter: Folder with adapters.safetensors and adapter_config.json.
+        float32: Dequantize and compute in float32: on a CPU, quantized and half-precision products are
+            50 to 200 times slower (docs/decisions/0003-cpu-float32.md).
+        threads: Threads of a product on the CPU; None decides by the model's size.
+
+    Raises:
+        PunieError: mlx-lm cannot load it.
+    """
+    model, config = _load_model(folder)
+    if float32:
+        to_float32(model)
+    parameters = [cast(mx.array, array) for _, array in tree_flatten(model.parameters())]
+    blas.set_threads(sum(array.size for array in parameters), threads)
+    for array in parameters:  # one at a time: what it was made from is freed before the next is made
+        mx.eval(array)
+    if adapter is not None:
+        model = load_adapters(model, str(adapter))
+        mx.eval(model.parameters())
+    model.eval()
+    return Loaded(model, tokenizer(folder), config)
+
+
+def load_lazily(folder: Path, adapter: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A model with its adapter, nothing read into memory yet, and its config."""
+    model, config = _load_model(folder)
+    return load_adapters(model, str(adapter)), config
+
+
+def to_float32(model: nn.Module) -> None:
+    """Dequantize and widen every floating-point weight, in place."""
+    dequantize_model(model)
+    model.set_dtype(mx.float32)
+
+
+def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    try:
+        return load_model(folder, lazy=True)
+    except Exception as error:  # likewise, of what its config.json says
+        raise PunieError(
+            "Mlx-lm cannot load the model.",
+            where=folder,
+            found=_in_words(error),
+            next_step="check that its model_type is one mlx-lm has, and that its files are whole",
+        ) from error
+
+
+def _in_words(error: Exception) -> str:
+    return excerpt(f"{type(error).__name__}: {error}", 300)

@@ -1,0 +1,240 @@
+"""Where the base model is, what it consists of, and whether it can be used. Nothing here imports mlx."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from punie.store.artifacts import MANIFEST
+from punie.store.digests import content_digests
+from punie.util.errors import PunieError
+from punie.util.jsonl import excerpt
+from punie.util.paths import resource
+from punie.util.plain import parse_json
+
+_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
+_PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
+"""Names of mlx-lm's modules; it imports the one that a config names."""
+
+
+class NotCached(PunieError):
+    """The model is on the hub and not on this machine."""
+
+
+def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
+    """The folder of a model that is on this machine.
+
+    Args:
+        embedded: Name of one of punie's own models.
+        path: A local folder.
+        repo: A hub repository, as owner/name.
+        revision: Its commit, tag or branch.
+
+    Raises:
+        PunieError: There is no such model here, or its folder cannot be used.
+        NotCached: It would have to be downloaded.
+    """
+    if embedded:
+        models = resource("data/models")
+        folder = models / embedded
+        if not (folder / "config.json").exists():
+            raise PunieError(
+                f"There is no embedded model {embedded}.",
+                where="model.embedded",
+                expected=", ".join(sorted(p.name for p in models.iterdir() if p.is_dir())),
+            )
+    elif path:
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise PunieError(
+                "The model folder does not exist.",
+                where=f"model.path={path}",
+                next_step="give the folder that holds config.json and the safetensors files",
+            )
+    else:
+        folder = _cached(repo or "", revision)
+    _require_usable(folder)
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's config.json.
+
+    Raises:
+        PunieError: It is not there, or no JSON object.
+    """
+    try:
+        return read_object(folder / "config.json")
+    except FileNotFoundError:
+        raise PunieError(
+            "The model folder has no config.json.",
+            where=folder,
+            next_step="give a model folder in mlx-lm's format",
+        ) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of one of a model's files.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PunieError: It cannot be read, or is something else.
+    """
+    try:
+        value = parse_json(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=error) from None
+    return value
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """File name to sha256 for every file of a model that can influence a result.
+
+    In the store a model has a manifest beside it, which tells when it was built, and influences nothing.
+    """
+    return content_digests(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _PARTS and not path.name.startswith(".") and path.name != MANIFEST
+    )
+
+
+def tokenizer_contents(folder: Path) -> dict[str, str]:
+    """File name to sha256 for the files that decide how text becomes tokens."""
+    return {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
+
+
+def download(repo: str, revision: str) -> Path:
+    """Fetch a model into the hub cache: weights, configuration and tokenizer, no code.
+
+    Raises:
+        PunieError: The hub cannot be reached, or has no such model.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS])
+        )
+    except RepositoryNotFoundError as error:
+        raise PunieError(
+            "The hub has no such model, or it is not public.",
+            where=f"{repo} at {revision}",
+            next_step="check model.repo; for a gated model log in with: hf auth login",
+        ) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise PunieError(
+            "The model is not on this machine and the hub cannot be reached.",
+            where=f"{repo} at {revision}",
+            found=str(error).splitlines()[0],
+            next_step=(
+                f"on a machine with a connection run: hf download {repo}; or use model=tiny, "
+                "or a folder of yours: model=local model.path=FOLDER"
+            ),
+        ) from error
+
+
+def _cached(repo: str, revision: str) -> Path:
+    """The snapshot folder in the hub's cache (layout: models--owner--name/{refs,snapshots,blobs})."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    home = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    reference = home / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = home / "snapshots" / commit
+    if not (snapshot / "config.json").exists() or _missing_shards(snapshot):
+        raise NotCached(
+            "The model is not on this machine yet.",
+            where=f"{repo} at {revision}",
+            next_step=f"the run downloads it; or beforehand: hf download {repo} --revision {revision}",
+        )
+    return snapshot
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Weight files that are not there.
+
+    Raises:
+        PunieError: The shard index cannot be read.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = read_object(index).get("weight_map")
+        names = set(filter(_is_file_name, files.values())) if isinstance(files, dict) else set()
+        if not isinstance(files, dict) or len(names) < len({str(name) for name in files.values()}):
+            raise PunieError(
+                "The model's shard index cannot be read.",
+                where=index,
+                found=f"weight_map {excerpt(files)}",
+                expected="the name of a file for each tensor",
+                next_step="fetch or copy the model again",
+            )
+        return sorted(name for name in names if not (folder / name).exists())
+    return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
+
+
+def _is_file_name(name: object) -> bool:
+    """Whether it names a file of the folder itself."""
+    return isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) is not None
+
+
+def _require_usable(folder: Path) -> None:
+    """Refuse a folder that is not a whole model, has others' files in it, or wants code of its own run."""
+    _require_own_files(folder)
+    config_path = folder / "config.json"
+    config = read_config(folder)
+    if not isinstance(config.get("model_type"), str):
+        raise PunieError("The model's config.json names no model_type.", where=config_path)
+    if not _ARCHITECTURE.fullmatch(config["model_type"]):
+        raise PunieError(
+            "The model's model_type is no name of an architecture.",
+            where=config_path,
+            found=repr(config["model_type"])[:100],
+            expected="a name such as qwen3_moe",
+        )
+    if missing := _missing_shards(folder):
+        raise PunieError(
+            "The model folder lacks weights.",
+            where=folder,
+            found=f"no {', '.join(missing[:3])}"
+            + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+            expected="model*.safetensors (punie reads no pickle formats)",
+            next_step="fetch the model again, or convert it: mlx_lm.convert --hf-path FOLDER",
+        )
+    if "model_file" in config or "auto_map" in config:
+        raise PunieError(
+            "The model wants to run code of its own, which punie never does.",
+            where=config_path,
+            found="model_file or auto_map",
+            next_step="use a model whose architecture mlx-lm has",
+        )
+
+
+def _require_own_files(folder: Path) -> None:
+    """Refuse what is no file, and links that lead elsewhere: small files are copied beside the fused weights.
+
+    A folder in the hub's cache is links to the blobs beside it. Weights may be anywhere: they are parsed.
+    """
+    home = folder.resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _PARTS:
+            continue
+        target = path.resolve()
+        if path.exists() and not target.is_file():
+            raise PunieError("A part of the model is not a file.", where=path)
+        if path.suffix != ".safetensors" and not target.is_relative_to(home):
+            raise PunieError(
+                "A file of the model is a link that leads out of its folder.",
+                where=path,
+                found=f"a link to {target}",
+                next_step="if it belongs to the model, put a copy in its place",
+            )

@@ -1,1 +1,0 @@
-"""What ran where, with which versions."""

@@ -1,1 +1,0 @@
-"""Documents a person reads: Markdown, HTML."""

@@ -1,0 +1,393 @@
+"""What scores can and cannot decide: intervals and tests.
+
+A prompt is the unit of everything here. Answers to one prompt are not independent, and repeats at
+temperature 0 are no samples at all, so the repeats of a prompt become their mean before anything else:
+no repetition makes an interval narrower. Every interval is a 95 % one; scores are from 0.0 to 1.0.
+Randomness comes from a seed with a fixed default, so that the same scores give the same figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punie.evals.scores import ROUNDING
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution: 95 % lie within this many standard errors."""
+SEED = 0
+"""Seeds what is drawn, unless a caller says otherwise."""
+RESAMPLES = 10_000
+EXACT_FLIPS = 20
+"""Most prompts that differ for which every sign pattern is tried: 2^20 of them."""
+_CHUNK = 1_000_000
+"""Scores drawn at a time, so that memory stays small."""
+
+Table = Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]
+"""By prompt id, its category and its scores: by training seed, one for each repeat. Cells may be missing."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two runs, a and b, on the same prompts."""
+
+    difference: Interval
+    """Mean of b minus a over prompts."""
+    p_value: float
+    """Two-sided, of the sign-flip test: how often chance alone gives a difference this large."""
+    exact: bool
+    """Every sign pattern was tried; otherwise the p-value is from seeded random ones."""
+    mcnemar: float | None
+    """Two-sided p-value of the exact McNemar test; None if a prompt's score is not 0 or 1."""
+    up: int
+    """Prompts that score higher in b."""
+    down: int
+    """Prompts that score lower in b."""
+    unchanged: int
+    """Prompts that score the same."""
+    discordance: float
+    """Mean squared difference of a prompt; with scores of 0 and 1 the share of prompts that differ."""
+    differences: Mapping[str, float]
+    """b minus a, by prompt id."""
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """How far the score of one suite moves from training seed to training seed."""
+
+    prediction: Interval
+    """Mean of the seeds, and where the score of one more seed is expected."""
+    stdev: float
+    """Standard deviation of the seeds' scores, chance among prompts included."""
+    variance: float
+    """Of the seeds themselves, what prompts and chance explain taken off; 0.0 or more."""
+    seeds: int
+    prompts: int
+    """Those with a score for every seed; the others are left out."""
+
+
+def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's interval for a rate.
+
+    Centre (p + z²/2n)/(1 + z²/n), half-width z·√(p(1−p)/n + z²/4n²)/(1 + z²/n): E. B. Wilson, "Probable
+    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927), 209-212. Written out,
+    because ``scipy.stats`` takes only whole numbers of successes, and most of a second to import.
+
+    Args:
+        rate: The rate seen, from 0.0 to 1.0.
+        count: Independent trials: prompts, not repeats of them, which errs on the wide side.
+        z: Half-width in standard errors.
+
+    Returns:
+        The lower and the upper end.
+    """
+    scale = 1 + z * z / count
+    centre = (rate + z * z / (2 * count)) / scale
+    half = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)) / scale
+    # Rounding must not push an end past the rate itself, which at 0 and 1 is where the interval ends.
+    return min(rate, centre - half), max(rate, centre + half)
+
+
+def clustered_stderr(clusters: Sequence[Sequence[float]]) -> float | None:
+    """Standard error of the mean of scores that come in clusters, here the repeats of a prompt.
+
+    √(C/(C−1) · Σ_c (Σ_i (s_ci − s̄))²) / N for C clusters and N scores: Miller, "Adding Error Bars to
+    Evals" (2024, arXiv:2411.00640), section 2.2, with the correction for few clusters. With one score a
+    cluster it is the usual standard error. None for a single cluster, which tells nothing.
+    """
+    count = len(clusters)
+    if count < 2:
+        return None
+    total = sum(map(len, clusters))
+    mean = math.fsum(value for values in clusters for value in values) / total
+    squares = math.fsum(math.fsum(value - mean for value in values) ** 2 for values in clusters)
+    return math.sqrt(count / (count - 1) * squares) / total
+
+
+def bootstrap(
+    table: Table,
+    *,
+    shared_seeds: bool = False,
+    resamples: int = RESAMPLES,
+    rng: int | np.random.Generator = SEED,
+) -> Interval | None:
+    """Percentile interval of the mean over prompts, by resampling prompts and then the seeds of each.
+
+    Prompts are drawn within their category, one fewer than it has, which makes the spread of small
+    categories unbiased (McCarthy and Snowden, "The Bootstrap and Finite Population Sampling", 1985); a
+    category of one prompt is joined with another, since alone it shows no spread (Cochran, "Sampling
+    Techniques", 1977, 5A.12). Resampling at both stages errs on the wide side (Davison and Hinkley,
+    "Bootstrap Methods", 1997, 3.8). Where all scores are alike there is nothing to resample, and Wilson's
+    interval stands in.
+
+    Args:
+        table: Scores; a prompt counts with the mean of the seeds it has.
+        shared_seeds: False: an interval for prompts like these, with these seeds. True: for seeds like
+            these as well; the same seeds are drawn for all prompts (Owen, "The Pigeonhole Bootstrap",
+            2007, arXiv:0712.1111). A seed moves all prompts at once, and only this interval allows for it.
+        resamples: Sets of prompts drawn.
+        rng: Seed or generator.
+
+    Returns:
+        None if the scores tell nothing: fewer than two prompts, or ``shared_seeds`` with one seed.
+
+    Raises:
+        ValueError: A score is not from 0.0 to 1.0.
+    """
+    prompts, scores = _matrix(table)
+    count, seeds = scores.shape
+    if count < 2 or (shared_seeds and seeds < 2):
+        return None
+    mean = float(np.nanmean(scores, axis=1).mean())
+    generator = np.random.default_rng(rng)
+    strata = _strata([table[prompt][0] for prompt in prompts])
+    size = max(1, _CHUNK // (count * seeds))
+    sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
+    means = np.concatenate([_resampled_means(scores, strata, n, shared_seeds, generator) for n in sizes])
+    low, high = (float(end) for end in np.quantile(means, (0.025, 0.975)))
+    if high - low < ROUNDING:
+        low, high = wilson(mean, count)
+    return Interval(mean, min(low, mean), max(high, mean))
+
+
+def paired(
+    a: Mapping[str, Sequence[float]],
+    b: Mapping[str, Sequence[float]],
+    *,
+    flips: int = RESAMPLES,
+    rng: int | np.random.Generator = SEED,
+) -> Paired:
+    """Compare two runs prompt by prompt.
+
+    d_p is the difference of a prompt's mean scores. The sign-flip test asks how often random signs give a
+    |Σ d_p| as large as the one seen: over all sign patterns, or by (hits + 1)/(flips + 1) (Phipson and
+    Smyth, "Permutation P-values Should Never Be Zero", 2010). The interval is Bonett and Price's ("Adjusted
+    Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data", 2012): one
+    prompt that went all the way up and one all the way down are added, so that few or equal prompts never
+    seem certain.
+
+    Args:
+        a: Scores by prompt id, one for each repeat or seed.
+        b: The same prompts' scores in the other run.
+        flips: Random sign patterns, where there are too many to try all.
+        rng: Seed or generator.
+
+    Raises:
+        ValueError: The prompts are not the same, there are none, one has no score, or a score is not from
+            0.0 to 1.0.
+    """
+    if a.keys() != b.keys():
+        other = sorted(a.keys() ^ b.keys())
+        raise ValueError(f"{len(other)} prompts are in one run only: {', '.join(other[:5])}")
+    if not a:
+        raise ValueError("there are no prompts to compare")
+    before, after = ({key: _mean(run[key]) for key in sorted(run)} for run in (a, b))
+    found = {key: round(after[key] - before[key], 12) for key in before}  # rounding errors are no change
+    changes = np.array([value for value in found.values() if value])
+    up, down = int((changes > 0).sum()), int((changes < 0).sum())
+    binary = all(value in (0.0, 1.0) for run in (before, after) for value in run.values())
+    return Paired(
+        difference=_paired_interval(list(found.values())),
+        p_value=_sign_flip(changes, flips, np.random.default_rng(rng)),
+        exact=len(changes) <= EXACT_FLIPS,
+        mcnemar=mcnemar(up, down) if binary else None,
+        up=up,
+        down=down,
+        unchanged=len(found) - len(changes),
+        discordance=float((changes**2).sum()) / len(found),
+        differences=found,
+    )
+
+
+def mcnemar(up: int, down: int) -> float:
+    """Two-sided p-value of the exact McNemar test: a fair coin for every prompt that changed.
+
+    min(1, 2·P(X ≤ min(up, down))) with X binomial over up + down throws at ½: McNemar, "Note on the
+    Sampling Error of the Difference Between Correlated Proportions or Percentages", 1947.
+    """
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(up, down), up + down, 0.5)))
+
+
+def prediction_interval(values: Sequence[float]) -> Interval | None:
+    """Where one more value of the same kind is expected: mean ± t·s·√(1 + 1/S).
+
+    t is the 97.5 % point of Student's distribution with S−1 degrees of freedom, so that five seeds give
+    ±3.04·s: Hahn and Meeker, "Statistical Intervals", 1991, section 4.6. The ends may lie outside 0 to 1.
+    None for fewer than two values, or for values that are all the same, whose spread is not known.
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    if count < 2 or max(values) - min(values) < ROUNDING:
+        return None
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(stdtrit(count - 1, 0.975)) * spread * math.sqrt(1 + 1 / count)
+    return Interval(mean, mean - half, mean + half)
+
+
+def seed_spread(table: Table) -> SeedSpread | None:
+    """The variance that training seeds cause on this suite, by moments, and the range of one more seed.
+
+    σ̂² = (MS_seed − MS_prompt×seed)/P over P prompts, at least 0: Searle, Casella and McCulloch, "Variance
+    Components", 1992, chapter 4, the crossed model with one score (the mean of its repeats) a cell.
+
+    Returns:
+        None for fewer than two seeds, or two prompts that have them all, or seeds that score all the same.
+
+    Raises:
+        ValueError: A score is not from 0.0 to 1.0.
+    """
+    _, scores = _matrix(table)
+    scores = scores[~np.isnan(scores).any(axis=1)]
+    prompts, seeds = scores.shape
+    by_seed = scores.mean(axis=0) if prompts else np.zeros(0)
+    prediction = prediction_interval(by_seed.tolist())
+    if prompts < 2 or prediction is None:
+        return None
+    rest = scores - scores.mean(axis=1, keepdims=True) - by_seed + scores.mean()
+    mean_squares = prompts * by_seed.var(ddof=1), (rest**2).sum() / ((prompts - 1) * (seeds - 1))
+    variance = max(0.0, float(mean_squares[0] - mean_squares[1]) / prompts)
+    return SeedSpread(prediction, float(by_seed.std(ddof=1)), variance, seeds, prompts)
+
+
+def pass_hat(attempts: Mapping[str, Sequence[float]]) -> dict[int, float]:
+    """By k, the chance that k attempts at a prompt all succeed: mean over prompts of C(c, k)/C(K, k).
+
+    c of a prompt's K attempts succeeded: Yao et al., "τ-bench" (2024, arXiv:2406.12045), pass^k.
+
+    Args:
+        attempts: By prompt id, 1.0 or 0.0 for each attempt.
+
+    Raises:
+        ValueError: There are no attempts, prompts have different numbers of them, or one is not 0 or 1.
+    """
+    numbers = {len(values) for values in attempts.values()}
+    if len(numbers) != 1 or 0 in numbers:
+        raise ValueError(f"every prompt needs the same number of attempts, not {sorted(numbers)}")
+    if any(value not in (0.0, 1.0) for values in attempts.values() for value in values):
+        raise ValueError("an attempt scores 0 or 1")
+    total = numbers.pop()
+    passed = [int(sum(values)) for values in attempts.values()]
+    return {
+        k: sum(math.comb(c, k) for c in passed) / (math.comb(total, k) * len(passed))
+        for k in range(1, total + 1)
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given: reject those at most alpha.
+
+    max over the smaller ones of (m − rank + 1)·p, at most 1: Holm, "A Simple Sequentially Rejective
+    Multiple Test Procedure", 1979.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _mean(scores: Sequence[float]) -> float:
+    """The mean of a prompt's repeats."""
+    if not scores:
+        raise ValueError("a prompt has no score")
+    if not all(0 <= score <= 1 for score in scores):  # NaN is refused as well
+        raise ValueError(f"a score is from 0 to 1, not {list(scores)}")
+    return math.fsum(scores) / len(scores)
+
+
+def _matrix(table: Table) -> tuple[list[str], NDArray[np.float64]]:
+    """Prompts that have a score, and their means over repeats, (prompts, seeds); NaN: the cell is missing."""
+    cells = {
+        prompt: {seed: _mean(scores) for seed, scores in by_seed.items() if scores}
+        for prompt, (_, by_seed) in sorted(table.items())
+    }
+    prompts = [prompt for prompt, by_seed in cells.items() if by_seed]
+    seeds = sorted({seed for by_seed in cells.values() for seed in by_seed})
+    rows = [[cells[prompt].get(seed, math.nan) for seed in seeds] for prompt in prompts]
+    return prompts, np.array(rows, dtype=np.float64).reshape(len(prompts), len(seeds))
+
+
+def _strata(categories: Iterable[str]) -> list[NDArray[np.intp]]:
+    """The rows of each category; those of single prompts together, or else with the smallest other one."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, category in enumerate(categories):
+        rows[category].append(row)
+    strata = sorted(rows.values(), key=len)
+    alone = [members[0] for members in strata if len(members) == 1]
+    strata = [members for members in strata if len(members) > 1]
+    if len(alone) == 1:
+        strata[0] = strata[0] + alone
+    elif alone:
+        strata.append(alone)
+    return [np.array(members) for members in strata]
+
+
+def _resampled_means(
+    scores: NDArray[np.float64],
+    strata: Sequence[NDArray[np.intp]],
+    resamples: int,
+    shared_seeds: bool,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Means of resampled tables, (resamples,); scores are (prompts, seeds)."""
+    count, seeds = scores.shape
+    drawn = np.concatenate(
+        [rows[rng.integers(len(rows), size=(resamples, len(rows) - 1))] for rows in strata], 1
+    )
+    weights = np.concatenate([np.full(len(rows) - 1, len(rows) / (len(rows) - 1)) for rows in strata]) / count
+    held = ~np.isnan(scores)
+    if shared_seeds:
+        picks = rng.integers(seeds, size=(resamples, 1, seeds - 1))
+        used = held[drawn[..., None], picks]
+        values = scores[drawn[..., None], picks]
+    else:  # as many of the prompt's own as it has, which sorting puts first
+        sizes = held.sum(axis=1)[drawn][..., None]
+        picks = (rng.random((*drawn.shape, seeds)) * sizes).astype(np.intp)
+        used = np.arange(seeds) < sizes
+        values = np.sort(scores, axis=1)[drawn[..., None], picks]
+    number = used.sum(axis=-1)
+    means = np.where(used, values, 0.0).sum(axis=-1) / np.maximum(number, 1)
+    # A prompt that has none of the seeds drawn keeps its own mean.
+    return np.where(number > 0, means, np.nanmean(scores, axis=1)[drawn]) @ weights
+
+
+def _sign_flip(changes: NDArray[np.float64], flips: int, rng: np.random.Generator) -> float:
+    """Two-sided p-value of the sign-flip test; changes are (prompts,), none of them 0."""
+    if not len(changes):
+        return 1.0
+    seen = abs(float(changes.sum())) - ROUNDING
+    if len(changes) <= EXACT_FLIPS:
+        sums = changes[:1]  # the other sign of the first gives the same magnitudes
+        for change in changes[1:]:
+            sums = np.concatenate([sums + change, sums - change])
+        return float((np.abs(sums) >= seen).mean())
+    size, hits = max(1, _CHUNK // len(changes)), 0
+    for start in range(0, flips, size):
+        signs = rng.choice((-1.0, 1.0), size=(min(size, flips - start), len(changes)))
+        hits += int((np.abs(signs @ changes) >= seen).sum())
+    return (hits + 1) / (flips + 1)
+
+
+def _paired_interval(differences: Sequence[float]) -> Interval:
+    count = len(differences) + 2
+    mean, centre = math.fsum(differences) / len(differences), math.fsum(differences) / count
+    square = (math.fsum(value * value for value in differences) + 2) / count
+    half = Z95 * math.sqrt((square - centre * centre) / count)
+    return Interval(mean, max(-1.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))

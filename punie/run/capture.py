@@ -1,0 +1,145 @@
+"""Where and with what a run ran: enough to run it again, and nothing that is nobody's business."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from punie.model.device import device_kind
+from punie.util.paths import PACKAGE
+from punie.util.printable import without_passwords
+
+PACKAGES = (
+    "punie",
+    "mlx",
+    "mlx-lm",
+    "transformers",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pydantic-monty",
+)
+ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MLX_DISABLE_COMPILE", "HF_HUB_OFFLINE", "CI")
+"""The only environment variables that are ever recorded."""
+
+
+def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dict[str, Any]:
+    """The surroundings of a run at its start.
+
+    Args:
+        argv: The command line.
+        overrides: The config overrides of this job.
+        config_digest: sha256 of the resolved config.
+
+    Returns:
+        A JSON value, without passwords of URLs; ``finish`` adds what is known in the end.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return {
+        "schema": 1,
+        "started": now(),
+        "command": [without_passwords(each) for each in argv],
+        "overrides": [without_passwords(each) for each in overrides],
+        "config_sha256": config_digest,
+        "git": _git(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {
+            "system": platform.platform(),
+            "chip": _chip(),
+            "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+            "memory_gb": round(memory.total / 1e9, 1),
+            "device": device_kind(),
+        },
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    }
+
+
+def finish(
+    record: dict[str, Any],
+    *,
+    blas: str | None,
+    inputs: Mapping[str, Any],
+    artifacts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The record with what is known in the end, the time and the peak memory among it.
+
+    Args:
+        record: As ``capture`` gave it.
+        blas: What served this process.
+        inputs: Digests of the base model, the data and the suite, as far as the run got to know them.
+        artifacts: By stage, the key, and the sha256 of each file, of what the run made or found.
+    """
+    end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
+    return {**record, **end, "inputs": inputs, "artifacts": artifacts}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size that this process has had, or one that it started, as for a stage; MB."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(peak * unit / 1e6, 1)
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def version(name: str) -> str | None:
+    """Installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirtiness of punie's checkout; None in an installed copy, or without git."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(PACKAGE.parent),
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--untracked-files=no",
+    ]
+    try:
+        lines = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _chip() -> str:
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return platform.processor()
+    try:
+        with open("/proc/cpuinfo") as stream:
+            return next(
+                (line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), ""
+            )
+    except OSError:
+        return platform.processor()

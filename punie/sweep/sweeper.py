@@ -1,0 +1,105 @@
+"""From a command line to a frozen plan, its folder held, and the campaign that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from hydra.core.config_loader import ConfigLoader
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, open_dict
+
+from punie.sweep import slurm
+from punie.sweep.campaign import Campaign
+from punie.sweep.plan import SweepPlan, changes, freeze, make, read
+from punie.util.errors import PunieError
+
+_LOCK = ".lock"
+_OWN = ("hydra.mode=", "hydra.sweeper.resume=")
+"""Hydra's overrides that are not the user's."""
+
+
+def sweep(
+    config: DictConfig,
+    loader: ConfigLoader,
+    launcher: Launcher,
+    arguments: Sequence[str],
+    *,
+    params: Mapping[str, str],
+    resume: bool,
+) -> None:
+    """Run every job of a sweep that is not finished, and write its summary.
+
+    Args:
+        config: Hydra's own of the sweep, shared with the launcher.
+        loader: Hydra's.
+        launcher: Any of Hydra's.
+        arguments: The command line's overrides.
+        params: A preset's axes.
+        resume: Finish the sweep that ``hydra.sweep.dir`` holds.
+
+    Raises:
+        SweepEnded: Jobs failed, or the sweep was interrupted.
+        PunieError: It cannot start.
+    """
+    overrides = [str(line) for line in config.hydra.overrides.hydra if not str(line).startswith(_OWN)]
+    plan = make(loader, arguments, params=params, hydra_overrides=overrides)
+    first = loader.load_sweep_config(config, list(plan.jobs[0].overrides))
+    folder = Path(str(first.hydra.sweep.dir)).absolute()
+    with open_dict(config):  # the launcher's too: an axis such as model= must not divide the folder
+        config.hydra.sweep.dir = str(folder)
+    slurm.watch(launcher)
+    if resume:
+        read(folder)  # before anything is written where there is no sweep
+    with _held(folder):
+        if resume:
+            plan = _unchanged(read(folder), plan, folder)
+        else:
+            freeze(plan, folder)
+
+        def launch(batch: Sequence[Sequence[str]], first_number: int) -> None:
+            launcher.launch(batch, initial_job_idx=first_number)
+
+        Campaign(plan, folder, launch).run()
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Generator[None]:
+    """Keep the folder from any other sweep while the block runs.
+
+    Raises:
+        PunieError: Another one has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise PunieError(
+            "A sweep is running in this folder.",
+            where=folder,
+            next_step="wait for it to end, or stop it; a sweep without hydra.sweep.dir has its own folder",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unchanged(old: SweepPlan, new: SweepPlan, folder: Path) -> SweepPlan:
+    """The plan as it is now, which has the frozen one's jobs: only what is missing may differ.
+
+    Raises:
+        PunieError: The jobs would not be the same any more.
+    """
+    if found := changes(old, new):
+        raise PunieError(
+            "The sweep cannot go on: what decides its results has changed.",
+            where=folder,
+            found="; ".join(found[:8]) + (f"; and {len(found) - 8} more" if len(found) > 8 else ""),
+            expected="the plan as it was frozen",
+            next_step="undo the change, or give the command again: what is the same is reused",
+        )
+    return new

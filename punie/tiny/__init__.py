@@ -1,1 +1,0 @@
-"""The recipe that builds the embedded models from a seed."""

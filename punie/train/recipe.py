@@ -1,0 +1,64 @@
+"""How to train: the recipe as plain values, and the optimizer it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.optimizers as optimizers
+from mlx_lm.tuner.utils import build_schedule
+
+from punie.util.errors import PunieError
+
+OPTIMIZERS = {
+    "adam": optimizers.Adam,
+    "adamw": optimizers.AdamW,
+    "muon": optimizers.Muon,
+    "sgd": optimizers.SGD,
+    "adafactor": optimizers.Adafactor,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the fields are ``lora``'s, and documented there."""
+
+    iters: int
+    batch_size: int
+    grad_accumulation_steps: int
+    accumulation: str
+    learning_rate: float
+    lr_schedule: dict[str, Any] | None
+    optimizer: str
+    optimizer_config: dict[str, Any]
+    steps_per_report: int
+    steps_per_eval: int
+    val_batches: int
+    save_every: int
+    keep_checkpoints: int
+    select: str
+    grad_checkpoint: bool
+    seed: int
+
+
+def build_optimizer(recipe: Recipe) -> optimizers.Optimizer:
+    """The optimizer with its learning rate or schedule.
+
+    Raises:
+        PunieError: mlx knows no such schedule, or the optimizer does not take these options.
+    """
+    try:
+        schedule = build_schedule(recipe.lr_schedule) if recipe.lr_schedule else recipe.learning_rate
+    except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
+        raise PunieError(
+            "The learning-rate schedule cannot be built.",
+            where="lora.lr_schedule",
+            found=error,
+            expected="name and arguments of one of mlx.optimizers' schedules, such as cosine_decay",
+        ) from error
+    try:
+        return OPTIMIZERS[recipe.optimizer](learning_rate=schedule, **recipe.optimizer_config)
+    except TypeError as error:
+        raise PunieError(
+            "The optimizer does not take these options.", where="lora.optimizer_config", found=error
+        ) from error

@@ -1,0 +1,1 @@
+"""Leaves that know nothing of punie: files, JSON lines, errors, interrupts, processes, progress."""

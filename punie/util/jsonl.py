@@ -1,0 +1,159 @@
+"""JSON-lines files, read a line at a time: whatever is wrong with a line comes back with its place."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from punie.util.errors import DataError, Problems, PunieError
+from punie.util.plain import parse_json
+
+MAX_LINE = 16 * 2**20
+"""Longest line read, in bytes: a longer one is named and passed over without being held in memory."""
+SHOWN = 20
+"""Problems of a file that one error lists; the rest are counted."""
+MOST = 1_000
+"""Problems of a line that are looked for: one line may have a million unknown fields."""
+
+
+class Line(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    """Counted from 1."""
+    value: dict[str, Any]
+    """The JSON object; empty when there is a problem."""
+    problem: DataError | None
+    """Why the line cannot be used, or None."""
+    size: int
+    """Bytes of the line, its end included."""
+
+
+def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
+    """Every line of a file in order, CRLF or LF.
+
+    Args:
+        path: The file.
+        max_line: Longest line read, in bytes.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while content := file.readline(max_line + 1):
+            number += 1
+            if len(content) > max_line:
+                size = len(content)
+                while not content.endswith(b"\n") and (content := file.readline(max_line)):
+                    size += len(content)
+                yield Line(number, {}, _too_long(f"{path}:{number}", size, max_line), size)
+                continue
+            parsed = _parse(content, f"{path}:{number}")
+            value, problem = ({}, parsed) if isinstance(parsed, DataError) else (parsed, None)
+            yield Line(number, value, problem, len(content))
+
+
+def load(
+    path: Path,
+    check: Callable[[Mapping[str, Any], str], Iterator[PunieError]],
+    *,
+    kind: str,
+    expected: str,
+    next_step: str,
+    key: Callable[[Mapping[str, Any]], object] | None = None,
+) -> list[Line]:
+    """Every line of a file that has to be right as a whole.
+
+    Args:
+        path: The file.
+        check: Every problem of one object; its second argument is file and line.
+        kind: What the file is to the reader, such as "The suite".
+        expected: What it should have been, for a file that cannot be opened or is empty.
+        next_step: What to do then.
+        key: What no two lines may have in common; None is not compared.
+
+    Raises:
+        DataError: The file is missing, cannot be read or is empty.
+        Problems: Lines are wrong: the first 20 problems with their lines, and how many more there are.
+    """
+    lines: list[Line] = []
+    problems: list[PunieError] = []
+    count, bad = 0, 0
+    seen: dict[object, int] = {}
+    try:
+        for line in read(path):
+            where = f"{path}:{line.number}"
+            found = [line.problem] if line.problem else list(islice(check(line.value, where), MOST))
+            name = key(line.value) if key and not line.problem else None
+            if name is not None and seen.setdefault(name, line.number) != line.number:
+                also = f"{excerpt(name)}, also on line {seen[name]}"
+                found.append(DataError("The line repeats another.", where=where, found=also))
+            count, bad = count + len(found), bad + bool(found)
+            problems += found[: SHOWN - len(problems)]
+            if not problems:
+                lines.append(line)
+    except OSError as error:
+        raise DataError(
+            f"{kind} cannot be read.",
+            where=path,
+            found=error.strerror,
+            expected=expected,
+            next_step=next_step,
+        ) from error
+    if problems:
+        if count > len(problems):
+            problems.append(DataError(f"… and {count - len(problems):,} more problems in this file."))
+        raise Problems(f"{kind} {path.name} cannot be used: {bad:,} of its lines are wrong.", problems)
+    if not lines:
+        raise DataError(f"{kind} is empty.", where=path, expected=expected, next_step=next_step)
+    return lines
+
+
+def _too_long(where: str, size: int, max_line: int) -> DataError:
+    return DataError(
+        "The line is too long.", where=where, found=f"{size:,} bytes", expected=f"at most {max_line:,} bytes"
+    )
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any] | DataError:
+    if content.startswith(codecs.BOM_UTF8):
+        return DataError(
+            "The file begins with a byte order mark.",
+            where=where,
+            found="the bytes EF BB BF ahead of the first object",
+            expected="UTF-8 without a byte order mark",
+            next_step="Save the file as plain UTF-8.",
+        )
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        found = f"byte 0x{byte:02X} at column {error.start + 1}"
+        return DataError("The line is not valid UTF-8.", where=where, found=found, expected="UTF-8 text")
+    if not text.strip():
+        return DataError("The line is empty.", where=where, expected="one JSON object")
+    try:
+        value = parse_json(text)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at column {error.colno}: {excerpt(text)}"
+        return DataError("The line is not JSON.", where=where, found=found, expected="one JSON object")
+    except ValueError as error:  # a number of over 4,300 digits; nested too deeply
+        return DataError("The line is not JSON that can be read.", where=where, found=str(error)[:100])
+    if not isinstance(value, dict):
+        found = excerpt(text)
+        return DataError(
+            "The line is not a JSON object.", where=where, found=found, expected="one JSON object"
+        )
+    return value
+
+
+def excerpt(value: object, length: int = 60) -> str:
+    """The beginning of a value, for a message: on one line and at most ``length`` characters long."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text[: 4 * length].split())
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,71 @@
+"""What a person sees while it runs: one line per stage, a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from punie.util.interrupts import check
+
+_LINE_EVERY = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
+
+class Bar(Protocol):
+    """Reports how far a long piece of work has come."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Tell that ``done`` units are finished, and a note such as the loss."""
+
+
+class Reporter:
+    """Writes to standard error, so that standard output holds results only."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def line(self, text: str, style: str | None = None) -> None:
+        """Print a line; the style only shows on a terminal."""
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, what: str, total: int, unit: str) -> Generator[Bar]:
+        """A progress bar over ``total`` units of work, with the time left.
+
+        Raises:
+            KeyboardInterrupt: From the bar: there was a wish to stop, and it was lost.
+        """
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                task = progress.add_task(what, total=total, note="")
+
+                def show(done: int, note: str = "") -> None:
+                    check()
+                    progress.update(task, completed=done, note=note)
+
+                yield show
+            return
+        began = last = time.monotonic()
+
+        def tell(done: int, note: str = "") -> None:
+            nonlocal last
+            check()
+            now = time.monotonic()
+            if done and now - last >= _LINE_EVERY:
+                last = now
+                left = (now - began) * (total - done) / done
+                self.line(f"  {what} {done}/{total} {unit}  {note}  {left:.0f} s left")
+
+        yield tell

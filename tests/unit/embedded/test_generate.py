@@ -1,0 +1,230 @@
+import json
+import re
+
+import pydantic_monty
+import pytest
+
+from punie.embedded.code import call, outcome, step
+from punie.embedded.data_card import answer_form, card, category, tools_called
+from punie.embedded.generate import DEFAULT_MIX, generate, write
+from punie.embedded.phrasings import FRAMES, draw_task, expand, form_of, patterns, templates
+from punie.embedded.values import Values, draws
+from punie.evals.stubs import Recorder
+from punie.formats.tools import CATEGORIES, TOOLS, system_prompt
+from punie.util.errors import DataError
+from punie.util.paths import resource
+
+SLOTS = {
+    "place": ".+",
+    "count": r"\d+",
+    "pattern": "`.+`",
+    "content": "`[^`]+`",
+    "command": r"(?:`[^`]+`|[a-z][\w-]*(?: [\w.-]+){0,2})",
+    "import": r"`?(?:from \w+ )?import \w+`?",
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return generate(seed=0)
+
+
+def wrapped_codes(row):
+    for message in row["messages"]:
+        if message["role"] == "assistant" and "<parameter=code>" in message["content"]:
+            yield from re.findall(r"<parameter=code>\n(.*)\n</parameter>", message["content"], re.DOTALL)
+
+
+def test_the_default_has_the_published_numbers_of_rows(rows):
+    """1,159 rows to train on and 123 to validate on."""
+    assert [len(split) for split in rows] == [1159, 123]
+
+
+def test_rows_are_a_function_of_the_seed():
+    """One seed gives the same rows twice; another seed gives others."""
+
+    def small(seed):
+        return generate(seed=seed, train_rows=40, valid_rows=10)
+
+    assert small(3) == small(3)
+    assert small(3) != small(4)
+
+
+def test_validation_does_not_depend_on_the_number_of_training_rows():
+    """Asking for fewer training rows leaves the validation rows as they are."""
+    assert generate(seed=0, train_rows=10)[1] == generate(seed=0, train_rows=20)[1]
+
+
+def test_no_request_occurs_twice(rows):
+    """Within and across the splits every first request is unique, letter case aside."""
+    prompts = [row["messages"][1]["content"].casefold() for split in rows for row in split]
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_train_and_valid_share_no_template():
+    """No template of a tool, and no frame, is in both splits."""
+    for tool in TOOLS:
+        train, valid = (
+            {t.text for group in templates(tool, split) for t in group} for split in ("train", "valid")
+        )
+        assert train
+        assert valid
+        assert not train & valid
+    assert not set(FRAMES["train"]["order"]) & set(FRAMES["valid"]["order"])
+
+
+def test_the_mix_is_met_as_exactly_as_whole_rows_allow():
+    """Shares of 3 to 1 over 40 rows give 30 and 10."""
+    train, _ = generate(seed=0, train_rows=40, valid_rows=4, mix={"single": 3, "direct": 1})
+    assert [sum(answer_form(row) == form for row in train) for form in ("wrapped", "prose")] == [30, 10]
+
+
+@pytest.mark.parametrize(
+    "mix", [{"singel": 1.0}, {"single": -1.0, "direct": 2.0}, {"single": 0.0}, {"single": float("nan")}, {}]
+)
+def test_an_unusable_mix_is_refused(mix):
+    """An unknown kind, a negative share, or nothing at all is a DataError that names data.mix."""
+    with pytest.raises(DataError, match=r"data\.mix"):
+        generate(seed=0, mix=mix)
+
+
+def test_an_exhausted_pool_is_an_error_and_not_an_endless_loop():
+    """More rows of a kind than there are distinct ones end in a DataError that says so."""
+    with pytest.raises(DataError, match="No new row of kind direct"):
+        generate(seed=0, train_rows=1, valid_rows=20_000, mix={"direct": 1})
+
+
+def test_every_row_trains_the_system_prompt_of_the_suites(rows):
+    """Every row starts with the registry's system prompt and ends with the assistant."""
+    for row in rows[0] + rows[1]:
+        roles = [message["role"] for message in row["messages"]]
+        assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2)
+        assert row["messages"][0]["content"] == system_prompt()
+
+
+def test_every_tool_is_called_in_the_last_answer_of_training_rows(rows):
+    """Also with only the last turn supervised, each of the 26 tools is trained at least 20 times."""
+    last = [{"messages": row["messages"][-1:]} for row in rows[0]]
+    counts = {name: sum(name in tools_called(row) for row in last) for name in TOOLS}
+    assert min(counts.values()) >= 20
+
+
+def test_every_wrapped_answer_runs_in_the_sandbox_and_calls_what_its_code_says(rows):
+    """The code of every row runs in the sandbox interpreter, and the tools it names are called."""
+    codes = [code for row in rows[0][:300] + rows[1] for code in wrapped_codes(row)]
+    with pydantic_monty.Monty() as pool:
+        for code in codes:
+            recorder = Recorder()
+            lookup = {
+                name: lambda *a, f=f, **k: pydantic_monty.ClassInstance(f(*a, **k), eager_attrs="all")
+                for name, f in recorder.functions().items()
+            }
+            with pool.checkout() as session:
+                session.feed_run(code, external_lookup=lookup, print_callback=lambda *_: None)
+            assert {each.tool for each in recorder.calls} == {name for name in TOOLS if f"{name}(" in code}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_task_says_the_values_that_it_calls_with(tool):
+    """Every argument of a drawn task stands in its text, apart from those that its words imply."""
+    values = Values(draws(0), novel=0.5)
+    for _ in range(50):
+        task = draw_task(tool, "train", values)
+        assert TOOLS[tool].bind(**task.arguments)
+        for value in task.arguments.values():
+            assert value is True or (" ".join(value) if isinstance(value, list) else str(value)) in task.text
+
+
+def test_a_call_is_written_as_python_reads_it():
+    """Required arguments go by position, optional ones by name, strings in double quotes."""
+    assert call("git_diff", {"path": "src", "staged": True}) == 'git_diff(path="src", staged=True)'
+    assert call("run_command", {"command": "ls", "args": ["-l"]}) == 'run_command("ls", args=["-l"])'
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_result_has_an_outcome(tool):
+    """Each tool has something it may print and a sentence that tells it."""
+    values = Values(draws(1))
+    task = draw_task(tool, "train", values)
+    printed, told = outcome(task, values.rng)
+    assert printed
+    assert told.strip() == told != ""
+    assert step(task).startswith(f"result = {tool}(")
+
+
+def test_alternatives_expand_to_every_combination():
+    """Two alternatives and an optional word give four texts, in their order."""
+    assert expand("(show|print) {file}( now|)") == [
+        "show {file} now", "show {file}", "print {file} now", "print {file}",
+    ]  # fmt: skip
+
+
+def test_no_suite_prompt_is_a_training_or_validation_template():
+    """No pattern, in any frame, reads as a prompt of a shipped suite."""
+    prompts = {
+        json.loads(line)["prompt"]
+        for name in ("core27", "wide270")
+        for line in resource(f"data/suites/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    }
+    found = []
+    for split in FRAMES:
+        for template in (each for group in patterns(split).values() for each in group):
+            pattern = template.partition(" => ")[0]
+            form = "thing" if pattern.startswith("~ ") else form_of(pattern)
+            text = re.sub(r"[.?]", r"\\\g<0>", pattern.removeprefix("~ "))
+            body = re.sub(r"\{(\w+)\}", lambda slot: SLOTS.get(slot[1], r"`?[\w./]+`?"), text)
+            frames = [re.sub(r"[.?]", r"\\\g<0>", frame) for frame in FRAMES[split][form]]
+            options = "|".join(frame.replace("{}", f"(?:{body})") for frame in dict.fromkeys(frames))
+            expression = re.compile(options, re.IGNORECASE)
+            found += [(prompt, template) for prompt in prompts if expression.fullmatch(prompt)]
+    assert found == []
+
+
+def test_suites_have_the_counts_of_their_categories():
+    """core27 asks for each tool once and for four at once; wide270 has ten prompts for each item."""
+    suites = {
+        name: [
+            json.loads(line) for line in resource(f"data/suites/{name}.jsonl").read_text("utf-8").splitlines()
+        ]
+        for name in ("core27", "wide270")
+    }
+    core = suites["core27"]
+    assert [sum(item["category"] == name for item in core) for name in CATEGORIES] == [3, 3, 5, 3, 3, 9, 1]
+    assert [item["expect"][0]["tool"] for item in core[:26]] == list(TOOLS)
+    assert len(core[26]["expect"]) == 4
+    for item in core:
+        same = [other for other in suites["wide270"] if other["id"].startswith(f"{item['id']}-")]
+        assert len(same) == 10
+        assert all(other["expect"] == item["expect"] for other in same)
+    for item in suites["wide270"] + core:
+        for expected in item["expect"]:
+            TOOLS[expected["tool"]].bind(**expected["arguments"])
+
+
+def test_the_shipped_data_is_what_the_generator_writes(tmp_path):
+    """data/code_mode is the output of seed 0, byte for byte."""
+    tokenizer = resource("data/models/tiny/tokenizer.json")
+    write(tmp_path, seed=0, tokenizer=tokenizer)
+    for name in ("train.jsonl", "valid.jsonl", "README.md"):
+        assert (tmp_path / name).read_bytes() == resource(f"data/code_mode/{name}").read_bytes()
+
+
+def test_writing_replaces_whole_files_and_leaves_nothing_else(tmp_path):
+    """Written twice, a folder holds three files, LF only, one JSON object a line."""
+    for seed in (1, 2):
+        write(tmp_path, seed=seed, train_rows=30, valid_rows=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "train.jsonl", "valid.jsonl"]
+    content = (tmp_path / "train.jsonl").read_bytes()
+    assert b"\r" not in content
+    assert [json.loads(line) for line in content.splitlines()] == generate(
+        seed=2, train_rows=30, valid_rows=5
+    )[0]
+
+
+def test_the_card_counts_the_rows_it_is_given():
+    """Categories and forms of answer on the card are those of the rows."""
+    train, valid = generate(seed=0, train_rows=50, valid_rows=10)
+    text = card(train, valid, seed=0, mix=DEFAULT_MIX)
+    multi = sum(category(row) == "multi_tool" for row in train)
+    assert re.search(rf"\| multi_tool \| {multi} \(", text)
+    assert "- across the two: 0" in text

@@ -1,0 +1,73 @@
+"""The embedded model and some of its rows, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from punie.model import blas
+from punie.util.paths import resource
+
+blas.activate()
+
+RECIPE: dict[str, Any] = {
+    "iters": 8,
+    "batch_size": 2,
+    "grad_accumulation_steps": 2,
+    "accumulation": "per_token",
+    "learning_rate": 1e-3,
+    "lr_schedule": None,
+    "optimizer": "adam",
+    "optimizer_config": {},
+    "steps_per_report": 2,
+    "steps_per_eval": 4,
+    "val_batches": 2,
+    "save_every": 4,
+    "keep_checkpoints": 4,
+    "select": "last",
+    "grad_checkpoint": False,
+    "seed": 0,
+}
+ADAPTER: dict[str, Any] = {
+    "fine_tune_type": "lora",
+    "num_layers": 2,
+    "rank": 4,
+    "scale": 20.0,
+    "dropout": 0.0,
+    "keys": None,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tiny model's tokenizer."""
+    from punie.model import load
+
+    return load.tokenizer(resource("data/models/tiny"))
+
+
+@pytest.fixture(scope="session")
+def splits(tokenizer: Any) -> dict[str, list[Any]]:
+    """The first rows of code_mode, tokenized."""
+    from punie.stages.tokens import tokenize
+
+    lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
+    folder = resource("data/code_mode")
+    return {name: tokenize(folder / f"{name}.jsonl", tokenizer, lora)[:30] for name in ("train", "valid")}
+
+
+@pytest.fixture
+def fresh() -> Callable[..., Any]:
+    """Makes a new copy of the tiny model in float32, with an adapter attached: (model, description)."""
+    from punie.model import load
+    from punie.train import adapter
+
+    def make(**options: Any) -> tuple[Any, dict[str, Any]]:
+        model = load.load(resource("data/models/tiny"), float32=True).model
+        return model, adapter.attach(model, **{**ADAPTER, **options})
+
+    return make

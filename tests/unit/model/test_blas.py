@@ -1,0 +1,37 @@
+"""MLX on the CPU as punie has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from punie.model.device import device_kind
+
+COMPILED = """
+from punie.model import blas
+blas.activate()
+import mlx.core as mx
+if {enabled}:
+    mx.enable_compile()
+several = mx.compile(lambda x: mx.exp(x) * x + x)
+print(several(mx.zeros(8)).sum().item())
+"""
+
+
+@pytest.mark.skipif(device_kind() != "cpu", reason="a GPU compiles its own kernels")
+@pytest.mark.parametrize("enabled", [False, True], ids=["as punie has it", "as MLX has it"])
+def test_no_compiler_is_asked_for(enabled: bool, tmp_path: Path) -> None:
+    """A compiler on the path is not called, by a function that MLX by itself would have compiled with it."""
+    called = tmp_path / "called"
+    compiler = tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")
+    compiler.chmod(0o755)
+    command = [sys.executable, "-c", COMPILED.format(enabled=enabled)]
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "0.0\n"), done.stderr
+    assert called.exists() is enabled

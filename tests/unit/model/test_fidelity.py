@@ -1,0 +1,81 @@
+"""What is left of a fine-tune."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from punie.model.fidelity import Fidelity, measure, require_kept
+from punie.model.fuse import fuse
+from punie.util.errors import PunieError
+from tests.unit.model.models import BASE_KEY, make_adapter, make_base
+
+ROWS = [(list(range(3, 40)), 10), (list(range(100, 190)), 20)]
+MEASURED = Fidelity(
+    rows=2, tokens=91, base_logprob=-5.0, adapter_logprob=-1.0, quantized_logprob=-4.0, gain_kept=0.25,
+    agreement=0.5, base_agreement=0.1, kl=1.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    base = make_base(tmp_path / "base", "moe")
+    return base, make_adapter(tmp_path / "adapter", base)
+
+
+def fused(folders: tuple[Path, Path], out: Path, bits: int | None) -> Fidelity:
+    out.mkdir()
+    fuse(*folders, out, base_key=BASE_KEY, bits=bits, group_size=64)
+    return measure(*folders, out, ROWS, float32=True)
+
+
+def test_only_the_answers_first_tokens_are_compared(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """27 answer tokens of the first row, and 64 of the second's 70."""
+    assert fused(folders, tmp_path / "out", 8).tokens == 27 + 64
+
+
+def test_more_bits_are_nearer_to_the_adapter(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Divergence falls from 2 to 4 to 8 bits, and what is only fused in bfloat16 is nearly the adapter."""
+    found = [fused(folders, tmp_path / str(bits), bits) for bits in (2, 4, 8, None)]
+    assert found[0].kl > found[1].kl > found[2].kl >= 0
+    assert found[3].kl < 0.01
+    assert found[3].adapter_logprob == pytest.approx(found[3].quantized_logprob, abs=0.02)
+    assert len({(f.base_logprob, f.adapter_logprob, f.base_agreement) for f in found}) == 1
+
+
+def test_the_gain_that_is_left_is_a_share_of_the_adapters(tmp_path: Path) -> None:
+    """The share is (quantized - base) / (adapter - base), by the recorded figures; no gain, no share."""
+    base = make_base(tmp_path / "base", "tied")
+    for name in ("one", "two", "three"):
+        adapter = make_adapter(tmp_path / name, base, rank=len(name))
+        f = fused((base, adapter), tmp_path / f"{name}-out", 3)
+        gain = f.adapter_logprob - f.base_logprob
+        if gain < 0.01:
+            assert f.gain_kept is None
+        else:
+            kept = (f.quantized_logprob - f.base_logprob) / gain
+            assert f.gain_kept == pytest.approx(kept, abs=1e-3)
+
+
+def test_the_gate_tells_the_figures_and_the_way_out() -> None:
+    """Below the threshold: every figure, the threshold's name, and more bits; at it: nothing."""
+    with pytest.raises(PunieError) as caught:
+        require_kept(MEASURED, 0.5, 5)
+    message = str(caught.value)
+    words = ["0.25", "-5.000", "-1.000", "-4.000", "50%", "91", "1.500", "min_gain_kept=0.5", "quantize=q6"]
+    assert [word for word in words if word not in message] == []
+    require_kept(MEASURED, 0.25, 5)
+
+
+def test_no_gain_is_not_held_against_quantization() -> None:
+    """An adapter that learned nothing passes: there is nothing to lose."""
+    require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)
+
+
+def test_unquantized_models_are_not_told_to_take_more_bits() -> None:
+    """Where nothing was quantized the message suggests no bits."""
+    with pytest.raises(PunieError) as caught:
+        require_kept(MEASURED, 0.5, None)
+    assert "more bits" not in str(caught.value)

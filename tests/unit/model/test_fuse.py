@@ -1,0 +1,241 @@
+"""The one pass against mlx-lm's two commands, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import mlx.core as mx
+import pytest
+from mlx_lm.convert import convert
+from mlx_lm.fuse import main as fuse_command
+
+from punie.model import blas
+from punie.model import fuse as module
+from punie.model.fuse import fuse
+from punie.util.errors import PunieError
+from tests.unit.model.models import BASE_KEY, make_adapter, make_base, tensors
+
+EXPERTS = ["mlp.switch_mlp.up_proj", "mlp.switch_mlp.down_proj", "mlp.gate", "self_attn.q_proj"]
+
+
+def two_steps(
+    base: Path, adapter: Path, out: Path, *, bits: int | None, group_size: int = 64, recipe: str | None = None
+) -> Path:
+    """``mlx_lm fuse --dequantize``, then ``mlx_lm convert -q``: their own code, in this process."""
+    blas.set_threads(0)
+    fused = out.with_name("fused")
+    command = ["fuse", "--model", str(base), "--adapter-path", str(adapter), "--save-path", str(fused)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr("sys.argv", [*command, "--dequantize"])
+        fuse_command()
+        convert(
+            str(fused), str(out), quantize=bits is not None, q_bits=bits, q_group_size=group_size,
+            quant_predicate=recipe,
+        )  # fmt: skip
+    return out
+
+
+def one_pass(base: Path, adapter: Path, out: Path, *, bits: int | None, **options: Any) -> Path:
+    out.mkdir()
+    settings: dict[str, Any] = {"group_size": 64} | options
+    fuse(base, adapter, out, base_key=BASE_KEY, bits=bits, **settings)
+    return out
+
+
+def same(ours: Path, theirs: Path) -> bool:
+    mine, other = tensors(ours), tensors(theirs)
+    assert mine.keys() == other.keys()
+    assert {n: (a.dtype, a.shape) for n, a in mine.items()} == {
+        n: (a.dtype, a.shape) for n, a in other.items()
+    }
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (ours, theirs)]
+    assert configs[0] == configs[1]
+    return all(mx.array_equal(mine[name], other[name]).item() for name in mine)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces so small that the layers of these tiny models are cut too."""
+    monkeypatch.setattr(module, "PIECE", 5000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base_bits", "options", "adapter"),
+    [
+        ("dense", 4, {"bits": 5}, {}),
+        ("dense", 8, {"bits": 4}, {}),
+        ("dense", None, {"bits": 6}, {}),
+        ("dense", 4, {"bits": None}, {}),
+        ("dense", 4, {"bits": 8, "group_size": 32}, {"layers": 1}),
+        ("dense", 4, {"bits": 4, "recipe": "mixed_3_6"}, {}),
+        ("tied", 4, {"bits": 5}, {}),
+        ("tied", None, {"bits": None}, {}),
+        ("tied", 4, {"bits": 5}, {"keys": ["self_attn.q_proj", "model.embed_tokens"]}),
+        ("tied", 4, {"bits": 5}, {"kind": "dora"}),
+        ("tied", None, {"bits": 5}, {"kind": "full"}),
+        ("biased", 4, {"bits": 5}, {}),
+        ("biased", 8, {"bits": 5}, {"kind": "dora"}),
+        ("moe", 4, {"bits": 5}, {}),
+        ("moe", 8, {"bits": 6}, {"keys": EXPERTS}),
+        ("moe", None, {"bits": 4, "recipe": "mixed_4_6"}, {}),
+        ("moe", 4, {"bits": None}, {}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_bytes_are_those_of_the_two_commands(
+    kind: str, base_bits: int | None, options: dict[str, Any], adapter: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every tensor, its name, type and shape, and config.json are those of fuse and convert, bit for bit."""
+    base = make_base(tmp_path / "base", kind, bits=base_bits)
+    lora = make_adapter(tmp_path / "adapter", base, **adapter)
+    ours = one_pass(base, lora, tmp_path / "ours", **options)
+    assert same(ours, two_steps(base, lora, tmp_path / "theirs", **options))
+
+
+def test_half_precision_that_is_not_the_configs(tmp_path: Path) -> None:
+    """A float16 base whose config says bfloat16 is cast on the way, exactly as ``convert`` casts it."""
+    base = make_base(tmp_path / "base", "tied", bits=None, dtype=mx.float16)
+    lora = make_adapter(tmp_path / "adapter", base)
+    ours = one_pass(base, lora, tmp_path / "ours", bits=5)
+    assert tensors(ours)["model.norm.weight"].dtype == mx.bfloat16
+    assert same(ours, two_steps(base, lora, tmp_path / "theirs", bits=5))
+
+
+def test_pieces_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of any size, and files of any size, hold the same tensors."""
+    base = make_base(tmp_path / "base", "moe")
+    lora = make_adapter(tmp_path / "adapter", base)
+    small = one_pass(base, lora, tmp_path / "small", bits=5, shard_mb=1)
+    monkeypatch.setattr(module, "PIECE", 1 << 30)
+    whole = one_pass(base, lora, tmp_path / "whole", bits=5)
+    assert same(small, whole)
+
+
+def test_mlx_lm_generates_with_the_folder(tmp_path: Path) -> None:
+    """``mlx_lm.load`` and ``mlx_lm.generate`` take the folder, which needs nothing but itself."""
+    import mlx_lm
+
+    base = make_base(tmp_path / "base", "moe")
+    lora = make_adapter(tmp_path / "adapter", base)
+    out = one_pass(base, lora, tmp_path / "out", bits=5)
+    model, tokenizer, *_ = mlx_lm.load(str(out))
+    assert model.layers[0].mlp.switch_mlp.up_proj.bits == 5
+    text = mlx_lm.generate(model, tokenizer, "hello", max_tokens=4)
+    assert isinstance(text, str)
+
+
+def test_the_budget_is_recorded_and_holds(tmp_path: Path) -> None:
+    """Disk is predicted to the byte; the memory used is at most the prediction, and not far below it."""
+    base = make_base(tmp_path / "base", "tied", hidden_size=512, intermediate_size=1024, vocab_size=8192)
+    lora = make_adapter(tmp_path / "adapter", base)
+    (tmp_path / "out").mkdir()
+    info = fuse(base, lora, tmp_path / "out", base_key=BASE_KEY, bits=5, group_size=64)
+    predicted, measured = info["budget"]["predicted"], info["budget"]["measured"]
+    assert predicted["disk_mb"] == measured["disk_mb"] == info["size_mb"]
+    assert predicted["memory_mb"] / 4 < measured["memory_mb"] <= predicted["memory_mb"]
+
+
+def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path) -> None:
+    """Sixteen layers take the memory of four, to a few percent."""
+    peaks = []
+    for layers in (4, 16):
+        base = make_base(tmp_path / f"base{layers}", "tied", num_hidden_layers=layers, hidden_size=256)
+        lora = make_adapter(tmp_path / f"adapter{layers}", base, layers=layers)
+        (tmp_path / f"out{layers}").mkdir()
+        info = fuse(base, lora, tmp_path / f"out{layers}", base_key=BASE_KEY, bits=5, group_size=64)
+        peaks.append(info["budget"]["measured"]["memory_mb"])
+    assert peaks[1] < 1.1 * peaks[0] + 0.1
+
+
+def refused(base: Path, adapter: Path, out: Path, **options: Any) -> str:
+    """The message of a refusal, which leaves nothing behind."""
+    out.mkdir()
+    settings: dict[str, Any] = {"base_key": BASE_KEY, "bits": 5, "group_size": 64} | options
+    with pytest.raises(PunieError) as caught:
+        fuse(base, adapter, out, **settings)
+    assert list(out.iterdir()) == []
+    return str(caught.value)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    base = make_base(tmp_path / "base", "dense")
+    return base, make_adapter(tmp_path / "adapter", base)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base_key": "c" * 64}, ["another base", "b" * 64, "c" * 64]),
+        ({"bits": 7}, ["quantize.bits", "7", "2, 3, 4, 5, 6, 8"]),
+        ({"group_size": 48}, ["quantize.group_size", "48", "32, 64, 128"]),
+        ({"group_size": 128}, ["group_size=128", "192", "mlp.down_proj", "quantize.group_size=64"]),
+        ({"bits": None, "recipe": "mixed_3_6"}, ["quantize.recipe=mixed_3_6"]),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_are_refused(
+    options: dict[str, Any], words: list[str], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Another base's adapter, widths and groups that MLX lacks or the layers do not divide by: up front."""
+    message = refused(*pair, tmp_path / "out", **options)
+    assert [word for word in words if word not in message] == []
+
+
+def test_an_adapter_of_another_rank_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A config that says rank 8 over weights of rank 4 names the tensor and both shapes."""
+    base, adapter = pair
+    path = adapter / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["lora_parameters"]["rank"] = 8
+    path.write_text(json.dumps(config))
+    message = refused(base, adapter, tmp_path / "out")
+    assert [w for w in ("(128, 4)", "(128, 8)", "lora_a", "rank 8") if w not in message] == []
+
+
+def test_an_adapter_that_lacks_layers_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """mlx-lm would leave the missing deltas at zero; here the missing tensor is named."""
+    base, adapter = pair
+    path = adapter / "adapters.safetensors"
+    weights = cast(dict[str, mx.array], mx.load(str(path)))
+    gone = next(name for name in weights if name.endswith("q_proj.lora_b"))
+    mx.save_safetensors(str(path), {name: array for name, array in weights.items() if name != gone})
+    assert gone in refused(base, adapter, tmp_path / "out")
+
+
+def test_a_truncated_adapter_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Half an adapter file is named as truncated."""
+    base, adapter = pair
+    path = adapter / "adapters.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "truncated" in refused(base, adapter, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_base_is_refused(damage: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A base file that is too short, or whose tensors are not all there, is named before anything is read."""
+    base, adapter = pair
+    path = base / "model.safetensors"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        weights = cast(dict[str, mx.array], mx.load(str(path)))
+        mx.save_safetensors(str(path), {n: a for n, a in weights.items() if "layers.1." not in n})
+    message = refused(base, adapter, tmp_path / "out")
+    assert str(base) in message
+
+
+def test_a_disk_that_is_too_small_is_refused(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little free disk is told with both figures, before the first byte is written."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    message = refused(*pair, tmp_path / "out")
+    assert re.search(r"0.00 MB free\n\s+expected 0\.[3-9]\d MB", message)

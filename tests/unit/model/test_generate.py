@@ -1,0 +1,153 @@
+"""Generation: what an answer depends on, and what it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from punie.model import generate, load
+from punie.model.generate import Answer, Request, Sampling
+from punie.util.paths import resource
+
+PROMPTS = (
+    "show me the git status of src",
+    "what does punie do?",
+    "rename foo to bar in a.py",
+    "find uses of x",
+)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Any:
+    return load.load(resource("data/models/tiny"), float32=True)
+
+
+@pytest.fixture(scope="module")
+def requests(loaded: Any) -> list[Request]:
+    """Two answers to each prompt, side by side, with limits of their own."""
+    from punie.formats.prompts import format_prompt
+
+    system = {"role": "system", "content": "You are Punie."}
+    prompts = [
+        format_prompt(loaded.tokenizer, [system, {"role": "user", "content": text}]) for text in PROMPTS
+    ]
+    return [
+        Request(f"{index}#{repeat}", prompt, 20 + 3 * index)
+        for index, prompt in enumerate(prompts)
+        for repeat in range(2)
+    ]
+
+
+def run(loaded: Any, requests: Sequence[Request], sampling: Sampling, **options: Any) -> dict[str, Answer]:
+    options = {"stop": (), "batch_size": 8, "done": lambda _: None} | options
+    return {
+        each.id: each
+        for each in generate.generate(loaded.model, loaded.tokenizer, requests, sampling, **options)
+    }
+
+
+def tokens(answers: dict[str, Answer]) -> dict[str, list[int]]:
+    return {name: answer.tokens for name, answer in sorted(answers.items())}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_neither_batch_size_nor_order_changes_an_answer(
+    loaded: Any, requests: list[Request], temperature: float
+) -> None:
+    """At 0 and at 0.7, answers are the same one by one, in batches of 3 and 8, and shuffled."""
+    sampling = Sampling(temperature, seed=5)
+    shuffled = random.Random(0).sample(requests, len(requests))
+    found = [tokens(run(loaded, requests, sampling, batch_size=size)) for size in (1, 3, 8)]
+    found.append(tokens(run(loaded, shuffled, sampling, batch_size=3)))
+    assert all(each == found[0] for each in found)
+
+
+def test_what_prompts_share_is_read_once(
+    loaded: Any, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The common prefix is read once, a repeated prompt's rest once, and no answer is another for it."""
+    read: list[int] = []
+    original = generate.read
+
+    def counted(model: Any, text: Sequence[int], **options: Any) -> list[Any]:
+        read.append(len(text))
+        return original(model, text, **options)
+
+    monkeypatch.setattr(generate, "read", counted)
+    shared = run(loaded, requests, Sampling(0.7))
+    prefix = generate.shared_prefix([each.prompt for each in requests])
+    assert read == [len(prefix), *(len(each.prompt) - 1 - len(prefix) for each in requests[::2])]
+    alone = {name: answer for each in requests for name, answer in run(loaded, [each], Sampling(0.7)).items()}
+    assert tokens(shared) == tokens(alone)
+
+
+def test_a_repeat_and_a_seed_are_draws_of_their_own(loaded: Any, requests: list[Request]) -> None:
+    """Repeats of a prompt differ at temperature 1, and so do seeds; the same seed gives the same draws."""
+    first, again, other = (run(loaded, requests, Sampling(1.0, seed=seed)) for seed in (0, 0, 1))
+    assert tokens(first) == tokens(again)
+    assert tokens(first) != tokens(other)
+    assert any(first[f"{index}#0"].tokens != first[f"{index}#1"].tokens for index in range(len(PROMPTS)))
+
+
+@pytest.mark.parametrize("change", [{"temperature": 1.5}, {"top_p": 0.05}, {"top_k": 1}, {"min_p": 0.9}])
+def test_every_sampling_parameter_is_in_force(
+    loaded: Any, requests: list[Request], change: dict[str, Any]
+) -> None:
+    """Each parameter changes what is drawn: none is only recorded."""
+    plain = Sampling(1.0, seed=3)
+    changed = dataclasses.replace(plain, **change)
+    assert tokens(run(loaded, requests, plain)) != tokens(run(loaded, requests, changed))
+
+
+def test_limits_are_each_requests_own(loaded: Any, requests: list[Request]) -> None:
+    """An answer that its limit ends has as many tokens as the limit, and says so."""
+    cut = [dataclasses.replace(each, max_tokens=3 + index) for index, each in enumerate(requests)]
+    answers = run(loaded, cut, Sampling(0.0))
+    limits = {each.id: each.max_tokens for each in cut}
+    assert all(len(a.tokens) <= limits[a.id] for a in answers.values())
+    ended = [a for a in answers.values() if a.finish_reason == "length"]
+    assert ended
+    assert all(len(a.tokens) == limits[a.id] for a in ended)
+
+
+@pytest.fixture(scope="module")
+def greedy(loaded: Any, requests: list[Request]) -> dict[str, Answer]:
+    return run(loaded, requests, Sampling(0.0))
+
+
+def _inner(texts: Iterator[str]) -> str:
+    """Three characters from the middle of some text, which no token need end with."""
+    text = max(texts, key=len)
+    return text[len(text) // 2 : len(text) // 2 + 3]
+
+
+def test_a_stop_text_ends_an_answer_wherever_tokens_end(
+    loaded: Any, requests: list[Request], greedy: dict[str, Answer]
+) -> None:
+    """A stop text counts as text: across tokens and within one, and what follows it is not generated."""
+    word = _inner(answer.text for answer in greedy.values())
+    for name, answer in run(loaded, requests, Sampling(0.0), stop=(word,)).items():
+        assert answer.text == greedy[name].text.split(word)[0]
+        if word in greedy[name].text:
+            assert answer.finish_reason == "stop"
+            assert word in loaded.tokenizer.decode(answer.tokens)
+            assert word not in loaded.tokenizer.decode(answer.tokens[:-1])
+
+
+def test_logprobs_are_the_models_own(loaded: Any, requests: list[Request], greedy: dict[str, Answer]) -> None:
+    """A recorded log-probability is what a teacher-forced pass over prompt and answer gives."""
+    import mlx.core as mx
+    import numpy as np
+
+    request, answer = requests[0], greedy[requests[0].id]
+    text = request.prompt + answer.tokens
+    logits = loaded.model(mx.array([text[:-1]]))[0]
+    logprobs = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+    positions = range(len(request.prompt) - 1, len(text) - 1)
+    expected = [logprobs[position, text[position + 1]] for position in positions]
+    assert answer.logprobs == pytest.approx(expected, abs=1e-4)
+    assert all(a.logprobs is None for a in run(loaded, requests, Sampling(0.0), logprobs=False).values())

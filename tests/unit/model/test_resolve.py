@@ -1,0 +1,137 @@
+"""Where a base model is, and which folders are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+
+from punie.model import resolve
+from punie.util.errors import PunieError
+
+REPO = "owner/name"
+
+
+def model(folder: Path, **config: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", **config}))
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def locate(**source: Any) -> Path:
+    options: dict[str, Any] = {"embedded": None, "path": None, "repo": None, "revision": "main", **source}
+    return resolve.locate(**options)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub cache with one model in the hub's own layout: refs, snapshots, blobs."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    home = cache / "models--owner--name"
+    commit = "c" * 40
+    snapshot = home / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    (home / "blobs").mkdir()
+    for name, blob, content in (
+        ("config.json", "1" * 40, b'{"model_type": "qwen3"}'),
+        ("model.safetensors", "2" * 64, b"weights"),
+    ):
+        (home / "blobs" / blob).write_bytes(content)
+        (snapshot / name).symlink_to(home / "blobs" / blob)
+    return snapshot
+
+
+def test_a_cached_hub_model_is_found_by_branch_and_by_commit(hub: Path) -> None:
+    """A revision is looked up in refs, or is the commit itself; its weights are known by their blob."""
+    assert locate(repo=REPO) == hub
+    assert locate(repo=REPO, revision="c" * 40) == hub
+    assert resolve.contents(hub)["model.safetensors"] == "2" * 64
+
+
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors", "all"])
+def test_a_partial_download_is_not_a_model(hub: Path, lost: str) -> None:
+    """A snapshot without its config or its weights has yet to be downloaded."""
+    for name in ["config.json", "model.safetensors"] if lost == "all" else [lost]:
+        (hub / name).unlink()
+    with pytest.raises(resolve.NotCached, match="hf download owner/name"):
+        locate(repo=REPO)
+
+
+def test_a_missing_shard_is_noticed(tmp_path: Path) -> None:
+    """Every shard that the index names must be there."""
+    folder = model(tmp_path / "m")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PunieError, match="model-00002-of-00002"):
+        locate(path=str(folder))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    """config.json alone is not a model, and pickles do not count as weights."""
+    folder = model(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(PunieError, match=r"lacks weights[\s\S]*no pickle"):
+        locate(path=str(folder))
+
+
+@pytest.mark.parametrize("key", ["model_file", "auto_map"])
+def test_code_in_a_model_folder_is_never_run(tmp_path: Path, key: str) -> None:
+    """A model that wants its own code run is refused before anything loads."""
+    with pytest.raises(PunieError, match="never"):
+        locate(path=str(model(tmp_path / "m", **{key: "evil.py"})))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "cannot be read"), ("[]", "JSON object"), ("{}", "model_type")]
+)
+def test_a_broken_config_is_named(tmp_path: Path, content: str, words: str) -> None:
+    """A config.json that is not one is refused with its path."""
+    folder = model(tmp_path / "m")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(PunieError, match=words) as caught:
+        locate(path=str(folder))
+    assert "config.json" in str(caught.value)
+
+
+def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
+    """A missing folder and an unknown embedded model name what there is or what to give."""
+    with pytest.raises(PunieError, match=r"model\.path"):
+        locate(path=str(tmp_path / "nowhere"))
+    with pytest.raises(PunieError, match="tiny"):
+        locate(embedded="huge")
+
+
+def test_the_content_is_the_identity(tmp_path: Path) -> None:
+    """The same bytes in another folder are the same model; one byte more is another."""
+    one, two = model(tmp_path / "one"), model(tmp_path / "two")
+    (two / "README.md").write_text("not part of it")
+    assert resolve.contents(one) == resolve.contents(two)
+    (two / "chat_template.jinja").write_text("x")
+    assert resolve.contents(one) != resolve.contents(two)
+
+
+def test_a_download_that_cannot_be_made_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, the message names the command for a connected machine and the models that need none."""
+    import huggingface_hub
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(PunieError, match=r"hf download owner/name[\s\S]*model=tiny"):
+        resolve.download(REPO, "main")
+
+
+def test_a_model_in_the_store_is_its_own_files(tmp_path: Path) -> None:
+    """The store's manifest, which holds times, is not part of what a model consists of."""
+    folder = model(tmp_path / "model")
+    before = resolve.contents(folder)
+    (folder / "manifest.json").write_text('{"created": "now"}')
+    assert resolve.contents(folder) == before

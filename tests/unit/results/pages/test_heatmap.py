@@ -1,0 +1,62 @@
+"""The heatmap of a summary."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from punie.results.pages.plots import heatmap, standalone
+
+
+def drawn(*, text: str = "failed") -> str:
+    return heatmap(
+        [[0.25, 1.0], [0.75, None]],
+        [["0.25", "1.00"], ["0.75", text]],
+        rows=["0", "$x$"],
+        columns=["0", "0.7"],
+        row_label="lora.seed",
+        column_label="eval.temperature",
+    )
+
+
+def test_every_place_is_told() -> None:
+    """Every figure, name and label stands in it as text, and a place without a score says why."""
+    texts = [
+        element.text for element in ElementTree.fromstring(drawn()).iter() if element.tag.endswith("text")
+    ]
+    assert {"0.25", "1.00", "0.75", "failed", "$x$", "0.7", "lora.seed", "eval.temperature"} <= set(texts)
+
+
+def test_a_place_without_a_score_has_no_colour() -> None:
+    """Three scores are three colours, and what is missing is not shown as one."""
+    fills = set(re.findall(r'<path[^>]*style="fill: (#[0-9a-f]{6})', drawn(text="–")))
+    assert len(fills) == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_script_is_text() -> None:
+    """Letters that the measuring font lacks stand in it all the same, without a warning."""
+    assert "模型" in drawn(text="模型")
+
+
+def test_one_axis_is_named_alone() -> None:
+    """Without columns to name, the picture is called by its rows."""
+    drawn = heatmap([[0.5]], [["0.50"]], rows=["0"], columns=["strict"], row_label="seed", column_label="")
+    assert 'aria-label="seed"' in drawn
+
+
+def test_a_picture_can_be_a_file() -> None:
+    """On its own it is an SVG document with a size, and colours that need no page around it."""
+    root = ElementTree.fromstring(standalone(drawn()))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert float(root.attrib["width"].removesuffix("pt")) > 0
+    assert "var(" not in standalone(drawn())
+
+
+def test_the_same_figures_give_the_same_bytes() -> None:
+    """Drawn twice it is the same, holds no raster image, and markup in a text is escaped."""
+    assert drawn() == drawn()
+    assert "<image" not in drawn()
+    assert "<b>" not in drawn(text="<b>")

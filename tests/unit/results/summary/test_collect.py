@@ -1,0 +1,166 @@
+"""Runs from disk: which are found, which count, and what is said of the others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from punie.results.summary.collect import collect, read
+from punie.util.errors import PunieError
+
+from .conftest import make_run
+
+
+def states(*places: Path) -> dict[str, str]:
+    return {run.folder.name: run.state for run in collect(places).runs}
+
+
+def test_a_sweep_and_its_parent_are_the_same_runs(sweep: Path, tmp_path: Path) -> None:
+    """A sweep gives each planned job once, also when a folder of it and a run in it are named as well."""
+    expected = {
+        "000-ab": "finished",
+        "001-ab": "finished",
+        "002-ab": "finished",
+        "003-ab": "finished",
+        "004-ab": "failed",
+        "005-ab": "not started",
+    }
+    assert states(sweep) == expected
+    assert states(tmp_path, sweep, sweep / "jobs" / "000-ab") == expected
+    assert (
+        next(run for run in collect([sweep]).runs if run.state == "failed").reason == "The training diverged."
+    )
+
+
+def test_answers_by_prompt(tmp_path: Path) -> None:
+    """A run holds every repeat's scores by prompt, and the lock at the temperature it was sampled at."""
+    run = read(make_run(tmp_path / "a", {"x": [1.0, 0.0]}, lock=0.25))
+    scores = run.answers["x"].scores
+    assert (scores["strict"], scores["keyword"]) == ((1.0, 0.0), (1.0, 0.5))
+    assert scores["lock"] == (0.25,)
+    assert run.answers["x"].taxonomy == ("correct", "no call")
+
+
+def test_the_same_answers_count_once(tmp_path: Path) -> None:
+    """A copy of a run tells nothing new, and a failed run gives way to the one that finished later."""
+    first = make_run(tmp_path / "a", {"x": 1.0})
+    shutil.copytree(first, tmp_path / "copy")
+    make_run(tmp_path / "failed", {}, status="failed")
+    collected = collect([tmp_path])
+    assert ([run.state for run in collected.runs], collected.merged) == (["finished"], 2)
+
+
+def test_a_store_holds_no_runs(tmp_path: Path) -> None:
+    """Artifacts of a store, which hold results as well, are not taken for runs."""
+    make_run(tmp_path / "run", {"x": 1.0})
+    artifact = make_run(tmp_path / "store" / "evaluate" / "key", {"x": 0.0})
+    (artifact / "manifest.json").write_text("{}")
+    (make_run(tmp_path / "other" / "half", {"x": 0.0}).parent / ".locks").mkdir()
+    assert states(tmp_path) == {"run": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.yaml", "a: [", "config.yaml"),
+        ("config.yaml", "just words", "config.yaml: It is no run's config"),
+        ("config.yaml", "eval: {}", "config.yaml: It is no run's config: KeyError"),
+        ("config.yaml", "{eval: {temperature: x}, lora: {seed: 0}}", "config.yaml: It is no run's config"),
+        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, model: 1}", "It is no run's config"),
+        (
+            "config.yaml",
+            "{eval: {temperature: 0}, lora: {seed: 0}, phase: {criteria: [1]}}",
+            "no run's config",
+        ),
+        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, day: 2020-01-01}", "no run's config"),
+        ("config.yaml", "{eval: {temperature: .nan}, lora: {seed: 0}}", "no run's config: ValueError"),
+        ("status.json", None, "status.json: It cannot be read: No such file"),
+        ("status.json", "[]", "status.json: It holds no object"),
+        ("results.json", "{", "results.json: It cannot be read"),
+        (
+            "results.json",
+            '{"schema": 0}',
+            "results.json: It is not as this version of punie writes it: schema 0",
+        ),
+        ("samples.jsonl", "", "samples.jsonl: The answers are not whole: 0 of 1 lines"),
+        ("samples.jsonl", '{"id": "x"', "samples.jsonl:1: The line is not JSON"),
+        ("samples.jsonl", '{"id": "x"}\n', "samples.jsonl: It is not as this version"),
+        ("samples.jsonl", None, "samples.jsonl: It cannot be read"),
+    ],
+)
+def test_half_a_run(tmp_path: Path, file: str, content: str | None, words: str) -> None:
+    """A run that is half-written, damaged or of another version is kept, unread, with file and reason."""
+    folder = make_run(tmp_path / "a", {"x": 1.0})
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    run = collect([folder]).runs[0]
+    assert run.state == "unread"
+    assert run.reason is not None
+    assert words in run.reason
+    assert not run.answers
+
+
+@pytest.mark.parametrize("score", ["NaN", "1.5", "-1", "Infinity"])
+def test_a_score_that_is_none(tmp_path: Path, score: str) -> None:
+    """A score that is not from 0 to 1, NaN among them, is refused with its file and line."""
+    folder = make_run(tmp_path / "a", {"x": 1.0, "y": 0.0})
+    samples = (folder / "samples.jsonl").read_text()
+    (folder / "samples.jsonl").write_text(
+        samples.replace('"strict": {"value": 0.0}', f'"strict": {{"value": {score}}}')
+    )
+    run = read(folder)
+    assert run.state == "unread"
+    assert (run.reason or "").startswith("samples.jsonl:2: A score is not from 0 to 1")
+
+
+@pytest.mark.parametrize("value", ["NaN", "2", '"high"'])
+def test_a_lock_that_is_no_probability(tmp_path: Path, value: str) -> None:
+    """A format lock that is not from 0 to 1 is refused with its file."""
+    folder = make_run(tmp_path / "a", {"x": 1.0}, lock=0.25)
+    results = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(results.replace("0.25", value))
+    run = read(folder)
+    assert run.state == "unread"
+    assert (run.reason or "").startswith("results.json")
+
+
+def test_missing_answers(tmp_path: Path) -> None:
+    """A run without an overall score for want of answers does not count; where that was allowed it does."""
+    folder = make_run(tmp_path / "a", {"x": 1.0, "y": 0.0})
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[1] |= {"missing": "timeout", "scores": None}
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    allowed = read(folder)
+    assert (allowed.state, allowed.missing, list(allowed.answers)) == ("finished", 1, ["x"])
+    results = json.loads((folder / "results.json").read_text())
+    results["scores"]["strict"]["overall"]["mean"] = None
+    (folder / "results.json").write_text(json.dumps(results))
+    refused = read(folder)
+    assert (refused.state, refused.reason) == ("incomplete", "1 of 2 answers are missing")
+
+
+def test_no_runs(tmp_path: Path) -> None:
+    """A folder that is not there, and one without runs, are refused with what to do."""
+    with pytest.raises(PunieError, match="no such folder"):
+        collect([tmp_path / "nowhere"])
+    with pytest.raises(PunieError, match="no runs here"):
+        collect([tmp_path])
+
+
+def test_a_sweep_without_its_plan(sweep: Path) -> None:
+    """The jobs of a sweep are found without its plan, though the sweep itself has a status."""
+    (sweep / "plan.json").unlink()
+    (sweep / "status.json").write_text("{}")
+    assert sorted(states(sweep).values()) == ["failed", *["finished"] * 4]
+
+
+def test_a_plan_that_cannot_be_read(sweep: Path) -> None:
+    """A sweep whose plan is damaged is named, and the jobs that are there are read all the same."""
+    (sweep / "plan.json").write_text("{")
+    found = states(sweep)
+    assert found.pop("sweep") == "unread"
+    assert sorted(found.values()) == ["failed", *["finished"] * 4]

@@ -1,0 +1,85 @@
+"""Numbers of prompts against published figures, Wilson's interval and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from punie.results.power import (
+    minimum_detectable_effect,
+    prompts_paired,
+    prompts_to_exclude,
+    reach,
+    reach_in_words,
+)
+from punie.results.statistics import mcnemar, paired, wilson
+
+
+def test_prompts_for_a_threshold():
+    """The interval of 82.4 % leaves out 80 % from 1,068 prompts on."""
+    assert prompts_to_exclude(0.824, 0.8) == 1068
+    assert wilson(0.824, 1068)[0] > 0.8 > wilson(0.824, 967)[0]
+
+
+@given(st.floats(0.05, 0.95), st.floats(0.02, 0.4))
+def test_prompts_are_the_fewest(rate, distance):
+    """With the number of prompts given the interval is as promised, and with one fewer it is not."""
+    threshold = rate - distance if rate > 0.5 else rate + distance
+    count = prompts_to_exclude(rate, threshold)
+    low, high = wilson(rate, count)
+    assert not low < threshold - 1e-9 < threshold + 1e-9 < high
+    if count > 1:
+        low, high = wilson(rate, count - 1)
+        assert low - 1e-9 <= threshold <= high + 1e-9
+
+
+def test_paired_prompts():
+    """As published, 2.4 points at 10 % discordance take about 1,360 prompts; 27 at 20 % show about 0.24."""
+    assert prompts_paired(0.024, 0.1) == pytest.approx(1360, abs=5)
+    assert minimum_detectable_effect(27, 0.2) == pytest.approx(0.24, abs=5e-3)
+
+
+@given(st.integers(5, 5000), st.floats(0.01, 1.0))
+def test_effect_and_prompts_are_inverse(prompts, discordance):
+    """The effect that some prompts show takes those prompts, and more prompts show a smaller one."""
+    effect = minimum_detectable_effect(prompts, discordance)
+    assert prompts_paired(effect, discordance) in (prompts, prompts + 1)
+    assert prompts_paired(-effect, discordance) in (prompts, prompts + 1)
+    assert minimum_detectable_effect(prompts + 1, discordance) < effect
+
+
+def test_power():
+    """The exact test finds a difference of the smallest size that can be seen about 80 % of the time."""
+    rng, prompts, discordance = np.random.default_rng(9), 400, 0.2
+    gain = (discordance + minimum_detectable_effect(prompts, discordance)) / 2
+    draws = rng.random((600, prompts))
+    ups, downs = (draws < gain).sum(axis=1), ((draws >= gain) & (draws < discordance)).sum(axis=1)
+    power = np.mean([mcnemar(int(u), int(d)) <= 0.05 for u, d in zip(ups, downs, strict=True)])
+    assert 0.74 <= power <= 0.86
+
+
+def test_no_difference_needs_no_prompts():
+    """A difference of 0 and a threshold at the rate are refused."""
+    with pytest.raises(ValueError, match="difference of 0"):
+        prompts_paired(0.0, 0.1)
+    with pytest.raises(ValueError, match="from itself"):
+        prompts_to_exclude(0.8, 0.8)
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=40))
+def test_what_stands_beside_a_comparison(changes):
+    """Figures and words say the same, also where only the figures that results.json keeps are left."""
+    a = {f"p{number}": [max(0.0, -change)] for number, change in enumerate(changes)}
+    b = {f"p{number}": [max(0.0, change)] for number, change in enumerate(changes)}
+    test = paired(a, b)
+    detectable, needed = reach(test)
+    words = reach_in_words(len(changes), test.difference.estimate, detectable)
+    if not any(changes):
+        assert (detectable, needed) == (None, None)
+        assert words == f"not one of {len(changes)} prompts changed"
+    else:
+        assert detectable == minimum_detectable_effect(len(changes), test.discordance)
+        assert f"show a difference from {detectable:.2f} on" in words
+        assert ("takes" in words) == (needed is not None and needed > len(changes))

@@ -1,0 +1,414 @@
+"""The statistics against scipy, enumeration, published figures, and simulated data whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from punie.results.statistics import (
+    bootstrap,
+    clustered_stderr,
+    holm,
+    mcnemar,
+    paired,
+    pass_hat,
+    prediction_interval,
+    seed_spread,
+    wilson,
+)
+
+SCORES = st.sampled_from([0.0, 0.1, 0.35, 0.5, 1.0])
+RUNS = st.lists(st.tuples(st.lists(SCORES, min_size=1, max_size=3), SCORES), min_size=1, max_size=30)
+
+
+def table(rows, category="git"):
+    """A table of one category from (prompts, seeds) rows of scores; None is a missing cell."""
+    return {
+        f"p{i}": (category, {s: [v] for s, v in enumerate(row) if v is not None})
+        for i, row in enumerate(rows)
+    }
+
+
+def runs(*columns):
+    """One run for each column of scores, all on the same prompts."""
+    return [{f"p{i}": [value] for i, value in enumerate(column)} for column in columns]
+
+
+# One run.
+
+
+def test_wilson():
+    """Wilson's interval has its published value for 82.4 % of 27, and stays within 0 and 1."""
+    assert wilson(0.824, 27) == pytest.approx((0.643, 0.924), abs=5e-4)
+    assert wilson(0.0, 27)[0] == 0.0
+    assert wilson(1.0, 27)[1] == 1.0
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_as_in_scipy(hits):
+    """Wilson's interval is scipy's, holds the rate, and narrows with every prompt more."""
+    passed, count = hits
+    ends = wilson(passed / count, count)
+    expected = scipy.stats.binomtest(passed, count).proportion_ci(method="wilson")
+    assert ends == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert ends[0] <= passed / count <= ends[1]
+    more = wilson(passed / count, count + 1)
+    assert more[1] - more[0] < ends[1] - ends[0]
+
+
+def test_stderr_without_repeats():
+    """With one score a prompt, the standard error is the usual one."""
+    values = [0.0, 1.0, 1.0, 0.5]
+    assert clustered_stderr([[value] for value in values]) == pytest.approx(statistics.stdev(values) / 2)
+
+
+def test_stderr_with_repeats():
+    """Repeats that only say the same again do not make the standard error smaller."""
+    values = [0.0, 1.0, 1.0, 0.0]
+    once, often = ([[value] * times for value in values] for times in (1, 8))
+    assert clustered_stderr(often) == pytest.approx(clustered_stderr(once))
+    assert clustered_stderr([[1.0, 0.0]]) is None
+
+
+# The bootstrap.
+
+
+def enumerated(rows, shared):
+    """Every mean that drawing one prompt fewer, and seeds, can give for one category, and how likely."""
+    seeds = len(rows[0])
+    means: dict[float, float] = {}
+    draws = itertools.product(range(seeds), repeat=seeds - 1) if shared else [()]
+    for draw in draws:
+        outcomes = []
+        for row in rows:
+            kept = [v for v in row if v is not None]
+            if shared:
+                some = [row[s] for s in draw if row[s] is not None]
+                outcomes.append([statistics.fmean(some or kept)])
+            else:
+                outcomes.append([statistics.fmean(o) for o in itertools.product(kept, repeat=len(kept))])
+        for drawn in itertools.product(outcomes, repeat=len(rows) - 1):
+            weight = 1 / math.prod(map(len, drawn))
+            for values in itertools.product(*drawn):
+                mean = round(statistics.fmean(values), 9)
+                means[mean] = means.get(mean, 0.0) + weight
+    return {mean: weight / sum(means.values()) for mean, weight in means.items()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "shared"),
+    [
+        ([[0.0], [0.2], [0.3], [0.9], [1.0]], False),
+        ([[0.0, 0.3], [0.4, 0.5], [0.9, 1.0]], False),
+        ([[0.0, 0.3, 0.9], [0.4, 0.5, 0.1], [0.9, 1.0, 0.7]], True),
+        ([[0.0, 0.3, None], [0.4, None, None], [0.9, 1.0, 0.2]], False),
+        ([[0.0, 0.3, None], [0.4, None, None], [0.9, 1.0, 0.2]], True),
+        ([[0.0, 1.0, None, None], [0.1, 0.9, None, None], [None, None, 0.0, 1.0]], False),
+    ],
+)
+def test_bootstrap_against_enumeration(rows, shared):
+    """On small tables, with and without missing cells, 2.5 % of all possible resamples lie past each end."""
+    found, every = bootstrap(table(rows), shared_seeds=shared), enumerated(rows, shared)
+    assert found is not None
+    for end, point in ((found.low, 0.025), (found.high, 0.975)):
+        below = sum(weight for mean, weight in every.items() if mean < end - 1e-6)
+        reached = sum(weight for mean, weight in every.items() if mean < end + 1e-6)
+        assert below - 0.01 <= point <= reached + 0.01
+    means = [statistics.fmean(v for v in row if v is not None) for row in rows]
+    assert found.estimate == pytest.approx(statistics.fmean(means))
+
+
+def simulate(rng, prompts, seeds, seed_effect, ease=(0.2, 0.7, 0.9)):
+    """Scores of one data set: prompts of three difficulties, seeds that move all of them; truth 0.6."""
+    rate = rng.choice(ease, size=(prompts, 1)) + seed_effect * rng.choice((-1, 1), size=(1, seeds))
+    return table((rng.random((prompts, seeds)) < rate).astype(float).tolist())
+
+
+def test_bootstrap_coverage():
+    """Over 300 simulated data sets of 60 prompts in six categories, 92-98 % of intervals hold the truth."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(300):
+        rows = simulate(rng, 60, 3, 0.0, ease=(0.05, 0.75, 1.0))
+        stratified = {key: (f"c{i % 6}", cells) for i, (key, (_, cells)) in enumerate(rows.items())}
+        found = bootstrap(stratified, resamples=1000, rng=rng)
+        held += found is not None and found.low <= 0.6 <= found.high
+    assert 0.92 <= held / 300 <= 0.98
+
+
+def test_coverage_of_other_seeds():
+    """Where a seed moves all prompts at once, only the interval with shared seeds holds the truth."""
+    rng, held = np.random.default_rng(2), [0, 0]
+    for _ in range(150):
+        rows = simulate(rng, 60, 8, 0.2, ease=(0.4, 0.6, 0.8))
+        for index, shared in enumerate((False, True)):
+            found = bootstrap(rows, shared_seeds=shared, resamples=500, rng=rng)
+            held[index] += found is not None and found.low <= 0.6 <= found.high
+    assert held[0] / 150 < 0.8 < 0.92 <= held[1] / 150
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(SCORES, min_size=2, max_size=2), min_size=2, max_size=12), st.booleans())
+def test_repeats_tell_the_bootstrap_nothing(rows, shared):
+    """Eight repeats of every score give the interval of one, and it holds the estimate."""
+    once = table(rows)
+    often = {key: (name, {seed: v * 8 for seed, v in cells.items()}) for key, (name, cells) in once.items()}
+    found, repeated = (bootstrap(t, shared_seeds=shared, resamples=200) for t in (once, often))
+    assert found is not None
+    assert repeated is not None
+    assert (repeated.low, repeated.high) == pytest.approx((found.low, found.high))
+    assert found.low <= found.estimate <= found.high
+
+
+def test_bootstrap_of_equal_scores():
+    """27 of 27 right is not certainty: Wilson's interval stands in for one of no width."""
+    found = bootstrap(table([[1.0]] * 27))
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(wilson(1.0, 27))
+
+
+def test_categories_are_strata():
+    """What differs only between categories does not widen the interval, unless a category is one prompt."""
+    rows = [[v] for v in (0.0, 0.1, 0.0, 0.1, 0.9, 1.0, 0.9, 1.0)]
+    easy, hard = table(rows[:4], "git"), table(rows[4:], "lsp")
+    strata = easy | {f"q{key}": value for key, value in hard.items()}
+    pooled = {key: ("all", cells) for key, (_, cells) in strata.items()}
+    single = {key: (key, cells) for key, (_, cells) in strata.items()}
+    widths = [f.high - f.low for t in (strata, pooled, single) if (f := bootstrap(t)) is not None]
+    assert widths[0] < widths[1] / 3
+    assert widths[2] == pytest.approx(widths[1])
+
+
+def test_scores_that_tell_nothing():
+    """One prompt has no interval, nor has one seed where seeds are asked about; NaN is refused."""
+    assert bootstrap({}) is None
+    assert bootstrap(table([[1.0, 0.0]])) is None
+    assert bootstrap(table([[1.0], [0.0]]), shared_seeds=True) is None
+    assert bootstrap(table([[1.0, 0.0], [None, None]])) is None
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        bootstrap(table([[1.0], [math.nan]]))
+
+
+def test_bootstrap_is_reproducible_and_quick():
+    """10,000 resamples of 270 prompts and 5 seeds are the same every time, in about a quarter of a second."""
+    rows = simulate(np.random.default_rng(3), 270, 5, 0.1)
+    clock = time.process_time()
+    first = bootstrap(rows)
+    assert time.process_time() - clock < 3  # far above what it takes, for a machine that does other work
+    assert bootstrap(rows) == first
+    assert bootstrap(rows, rng=1) != first
+    assert bootstrap(dict(reversed(rows.items()))) == first
+
+
+# Two runs.
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(SCORES, min_size=2, max_size=9).flatmap(lambda a: st.tuples(st.just(a), st.permutations(a))))
+def test_sign_flip_as_in_scipy(columns):
+    """The exact sign-flip test is scipy's permutation test of paired samples."""
+    found = paired(*runs(*columns))
+    whole = [[round(20 * score) for score in column] for column in columns]  # scipy's ties need exact sums
+    scipys = scipy.stats.permutation_test(
+        whole, lambda a, b: np.mean(np.subtract(b, a)), permutation_type="samples", n_resamples=np.inf
+    )
+    assert found.exact
+    assert found.p_value == pytest.approx(scipys.pvalue)
+
+
+def test_sign_flip_by_chance():
+    """With too many changes to try every sign, the seeded estimate is near the exact McNemar p-value."""
+    a, b = [0.0] * 20 + [1.0] * 10 + [1.0] * 60, [1.0] * 20 + [0.0] * 10 + [1.0] * 60
+    found = paired(*runs(a, b))
+    assert not found.exact
+    assert found.mcnemar is not None
+    assert found.p_value == pytest.approx(found.mcnemar, abs=0.01)
+    assert found == paired(*runs(a, b))
+    far = paired(*runs([0.0] * 40, [1.0] * 40), flips=999)
+    assert far.p_value == 1 / 1000  # the estimate counts the pattern seen, and is never 0
+
+
+def test_sign_flip_size():
+    """Where two runs are equally good, the test finds a difference in at most its 5 %, near enough."""
+    rng = np.random.default_rng(4)
+    found = [paired(*runs(*(rng.random((2, 30)) < 0.6).astype(float).tolist())).p_value for _ in range(400)]
+    assert np.mean([p <= 0.05 for p in found]) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_as_in_scipy(up, down):
+    """The exact McNemar test is scipy's binomial test with a fair coin."""
+    expected = scipy.stats.binomtest(up, up + down).pvalue if up + down else 1.0
+    assert mcnemar(up, down) == pytest.approx(expected)
+
+
+def test_sign_flip_of_binary_scores_is_mcnemar():
+    """On scores of 0 and 1 the two exact tests are one: 7 up and 1 down of 21 give 0.070."""
+    found = paired(*runs([0.0] * 7 + [1.0] * 14, [1.0] * 7 + [0.0] + [1.0] * 13))
+    assert (found.up, found.down, found.unchanged) == (7, 1, 13)
+    assert found.p_value == found.mcnemar == pytest.approx(0.0703, abs=5e-5)
+    assert found.discordance == pytest.approx(8 / 21)
+    # Bonett and Price: each count and the number of pairs, one and two larger.
+    gain, loss = 8 / 23, 2 / 23
+    half = 1.95996 * math.sqrt((gain + loss - (gain - loss) ** 2) / 23)
+    assert found.difference.low == pytest.approx(gain - loss - half, abs=1e-4)
+    assert found.difference.high == pytest.approx(gain - loss + half, abs=1e-4)
+
+
+def test_paired_coverage():
+    """Over 500 simulated pairs of runs, 27 prompts each, 94-99 % of intervals hold the true difference."""
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(500):
+        a = rng.random(27) < 0.5
+        b = np.where(rng.random(27) < 0.3, rng.random(27) < 0.7, a)  # 0.3 * (0.7 - 0.5) better
+        found = paired(*runs(a.astype(float).tolist(), b.astype(float).tolist())).difference
+        held += found.low <= 0.06 <= found.high
+    assert 0.94 <= held / 500 <= 0.99
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS)
+def test_swapping_the_runs(rows):
+    """b against a mirrors a against b, and the interval holds the difference."""
+    a, b = {str(i): r[0] for i, r in enumerate(rows)}, {str(i): [r[1]] for i, r in enumerate(rows)}
+    one, other = paired(a, b, flips=500), paired(b, a, flips=500)
+    assert (one.up, one.down, one.unchanged) == (other.down, other.up, other.unchanged)
+    assert (one.p_value, one.mcnemar) == (other.p_value, other.mcnemar)
+    assert one.difference.low == pytest.approx(-other.difference.high)
+    assert -1 <= one.difference.low <= one.difference.estimate <= one.difference.high <= 1
+    assert one.up + one.down + one.unchanged == len(rows)
+
+
+@settings(max_examples=30, deadline=None)
+@given(RUNS)
+def test_repeats_tell_the_comparison_nothing(rows):
+    """Three repeats of every score give the same test, interval and counts as one."""
+    a, b = {str(i): r[0] for i, r in enumerate(rows)}, {str(i): [r[1]] for i, r in enumerate(rows)}
+    often = [{key: scores * 3 for key, scores in run.items()} for run in (a, b)]
+    once, repeated = paired(a, b, flips=500), paired(*often, flips=500)
+    assert repeated.p_value == once.p_value
+    assert repeated.difference.low == pytest.approx(once.difference.low)
+    assert (repeated.up, repeated.down) == (once.up, once.down)
+
+
+def test_equal_runs_are_not_certainly_equal():
+    """27 prompts without a change give p = 1 and still an interval, narrower with 270."""
+    few, many = (paired(*runs([1.0] * n, [1.0] * n)) for n in (27, 270))
+    assert few.p_value == 1.0
+    assert few.difference.high > 0.05 > many.difference.high > 0
+
+
+def test_rounding_is_no_change():
+    """A prompt with the same score three times is unchanged, though its mean has a rounding error."""
+    assert sum([0.35] * 3) / 3 != 0.35
+    assert paired({"a": [0.35]}, {"a": [0.35] * 3}).unchanged == 1
+
+
+def test_other_prompts_are_refused():
+    """Runs on different prompts, empty runs and prompts without a score are not compared."""
+    with pytest.raises(ValueError, match="2 prompts are in one run only: a, b"):
+        paired({"a": [1.0], "c": [1.0]}, {"b": [1.0], "c": [1.0]})
+    with pytest.raises(ValueError, match="no prompts"):
+        paired({}, {})
+    with pytest.raises(ValueError, match="no score"):
+        paired({"a": []}, {"a": [1.0]})
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        paired({"a": [math.nan]}, {"a": [1.0]})
+
+
+def test_holm():
+    """Holm's p-values are those of R's p.adjust, in the order given."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# Seeds.
+
+
+def test_prediction_interval():
+    """Five seeds predict the next within 3.04 standard deviations; one seed, or equal ones, nothing."""
+    values = [0.8, 0.4, 0.6, 0.7, 0.5]
+    found = prediction_interval(values)
+    assert found is not None
+    assert (found.high - 0.6) / statistics.stdev(values) == pytest.approx(3.04, abs=5e-3)
+    assert found.high - 0.6 == pytest.approx(
+        scipy.stats.t.ppf(0.975, 4) * statistics.stdev(values) * math.sqrt(1.2)
+    )
+    assert prediction_interval([0.8]) is None
+    assert prediction_interval([0.8] * 5) is None
+
+
+def test_prediction_coverage():
+    """Over 2,000 simulated sets of five seeds, the sixth is where it was predicted in 94-96 %."""
+    draws = np.random.default_rng(6).normal(0.6, 0.1, size=(2000, 6))
+    held = sum(
+        found.low <= row[5] <= found.high
+        for row in draws
+        if (found := prediction_interval(row[:5].tolist())) is not None
+    )
+    assert 0.94 <= held / 2000 <= 0.96
+
+
+def test_seed_variance_by_hand():
+    """Three prompts and two seeds give the variance worked out by hand; an incomplete prompt is left out."""
+    # Seed means 1/6 and 1/2: MS_seed = 3 * 1/18 = 1/6. What additivity leaves: +-1/6, +-1/12, +-1/12 in the
+    # two cells of each prompt, so that MS_rest = 2 * (1/36 + 1/144 + 1/144) / 2 = 1/24.
+    rows = [[0.0, 0.0], [0.0, 0.5], [0.5, 1.0]]
+    found = seed_spread(table(rows))
+    assert found is not None
+    assert found.variance == pytest.approx((1 / 6 - 1 / 24) / 3)
+    assert found.stdev == pytest.approx(math.sqrt(1 / 18))
+    assert (found.seeds, found.prompts) == (2, 3)
+    assert seed_spread(table([*rows, [1.0, None]])) == found
+
+
+def test_seed_variance_is_recovered():
+    """On average over 300 simulated sweeps, the estimate is the variance that the seeds were given."""
+    rng = np.random.default_rng(7)
+    found = [seed_spread(simulate(rng, 40, 5, 0.1)) for _ in range(300)]
+    assert statistics.fmean(f.variance for f in found if f is not None) == pytest.approx(0.01, rel=0.15)
+
+
+def test_chance_is_not_seed_variance():
+    """Seeds that differ only by chance have a small variance or none, though their scores do spread."""
+    rng = np.random.default_rng(8)
+    found = [f for _ in range(100) if (f := seed_spread(simulate(rng, 40, 5, 0.0))) is not None]
+    assert sum(f.variance == 0.0 for f in found) > 40
+    assert statistics.fmean(f.stdev**2 for f in found) > 3 * statistics.fmean(f.variance for f in found)
+
+
+def test_seeds_that_tell_nothing():
+    """One seed, one complete prompt, or seeds that score all the same have no spread to report."""
+    assert seed_spread(table([[1.0], [0.0]])) is None
+    assert seed_spread(table([[1.0, 0.0], [None, 1.0]])) is None
+    assert seed_spread(table([[1.0, 1.0], [0.0, 0.0]])) is None
+    assert seed_spread({}) is None
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 6), min_size=1, max_size=5), st.integers(1, 6))
+def test_pass_hat_against_enumeration(prompts, number):
+    """pass^k is the share of all sets of k attempts that succeed throughout, and falls with k."""
+    attempts = [row[:number] for row in prompts]
+    found = pass_hat({str(i): row for i, row in enumerate(attempts)})
+    assert list(found) == list(range(1, number + 1))
+    for k, value in found.items():
+        each = [statistics.fmean(map(min, itertools.combinations(row, k))) for row in attempts]
+        assert value == pytest.approx(statistics.fmean(each))
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_pass_hat_needs_whole_attempts():
+    """Prompts with different numbers of attempts, none, or half a success have no pass^k."""
+    for attempts in ({"a": [1.0], "b": [1.0, 0.0]}, {"a": []}, {}):
+        with pytest.raises(ValueError, match="same number"):
+            pass_hat(attempts)
+    with pytest.raises(ValueError, match="0 or 1"):
+        pass_hat({"a": [0.5]})

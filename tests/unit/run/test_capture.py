@@ -1,0 +1,57 @@
+"""What a run says of its surroundings, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from punie.run.capture import ENVIRONMENT, capture, finish, peak_memory_mb
+
+
+def record(*argv: str) -> dict:
+    return capture(argv=list(argv), overrides=list(argv), config_digest="0" * 64)
+
+
+def test_nothing_is_missing() -> None:
+    """The record holds code, versions, machine, command, config, inputs, artifacts, times and memory."""
+    found = finish(record("seed=1"), blas="a BLAS", inputs={"suite": "s"}, artifacts={"train": {"key": "k"}})
+    assert found.keys() == {
+        "schema", "started", "ended", "command", "overrides", "config_sha256", "git", "packages", "python",
+        "machine", "environment", "blas", "peak_memory_mb", "inputs", "artifacts",
+    }  # fmt: skip
+    assert found["machine"].keys() == {"system", "chip", "cores", "memory_gb", "device"}
+    assert all(found["machine"].values())
+    assert found["packages"]["mlx-lm"]
+    assert found["started"] <= found["ended"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_only_listed_variables_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all environment variables only the listed ones are there, with their values."""
+    for name in list(os.environ):
+        if name in ENVIRONMENT:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = record()
+    assert found["environment"] == {"OMP_NUM_THREADS": "3"}
+    assert "secret" not in json.dumps(found)
+
+
+def test_a_command_line_loses_its_passwords() -> None:
+    """User and password of a URL are in neither command nor overrides; a name of the user's own is."""
+    found = record("eval.server.url=http://me:secret@host/v1", "name=hf_xxx")
+    assert found["command"] == found["overrides"] == ["eval.server.url=http://***@host/v1", "name=hf_xxx"]
+
+
+def test_memory_of_a_stage_in_its_own_process_counts() -> None:
+    """The peak is that of the largest process, though it has ended and this one stayed small."""
+    before = peak_memory_mb()
+    size = int(before) + 200
+    subprocess.run([sys.executable, "-c", f"b'x' * {size * 10**6}"], check=True)
+    assert peak_memory_mb() > before + 150

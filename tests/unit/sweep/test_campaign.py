@@ -1,0 +1,212 @@
+"""A campaign over launchers that misbehave; jobs are files that say how they ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from punie.sweep import campaign, job, summary
+from punie.sweep.campaign import Campaign, SweepEnded
+from punie.sweep.plan import SweepPlan
+from punie.util.errors import PunieError
+from punie.util.files import write_json
+from tests.unit.sweep.conftest import Planner
+
+SCORES = {
+    score: {"overall": {"mean": 0.5, "n": 27, "interval": [0.3, 0.7]}, "categories": {}}
+    for score in ("keyword", "strict")
+}
+RESULTS = {"answers": "0" * 64, "scores": SCORES, "sampling": {"repeats": 1}, "identity": {}, "artifacts": {}}
+
+
+class World:
+    """A launcher whose jobs end as told."""
+
+    def __init__(self, plan: SweepPlan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self.batches: list[list[int]] = []
+        self.ends: dict[int, list[str]] = {}
+        """For each job how its attempts end; ``finished`` if nothing is said."""
+
+    def launch(self, batch: Sequence[Sequence[str]], _first: int) -> None:
+        folders = [line.removeprefix("hydra.sweep.subdir=") for overrides in batch for line in overrides]
+        jobs = [self.plan.by_folder[Path(name).name] for name in folders if name.startswith("jobs/")]
+        self.batches.append([one.number for one in jobs])
+        for one in jobs:
+            self._run(one)
+        if "worker killed" in [self.ends.get(one.number, [""])[0] for one in jobs]:
+            for one in jobs:
+                if self.ends.get(one.number, [""])[0] == "worker killed":
+                    self.ends[one.number].pop(0)
+            raise RuntimeError("a worker was terminated")
+
+    def _run(self, one: Any) -> None:
+        place = self.folder / one.folder
+        end = (self.ends.get(one.number) or ["finished"])[0]
+        write_status = {"schema": 1, "stages": [], "at": "train"}
+        place.mkdir(parents=True, exist_ok=True)
+        if end == "interrupt":
+            write_json(place / job.STATUS, {**write_status, "status": "running"})
+            os.kill(os.getpid(), signal.SIGINT)
+        elif end == "worker killed":
+            write_json(place / job.STATUS, {**write_status, "status": "running"})
+        elif end == "finished":
+            write_json(place / "results.json", RESULTS)
+            write_json(place / job.STATUS, {**write_status, "status": "finished"})
+        else:
+            job.end(place, end, "it went wrong")
+            record = job.read_status(place) | {"at": "train"}
+            write_json(place / job.STATUS, record)
+
+    def states(self) -> list[str]:
+        return [job.read_status(self.folder / one.folder)["status"] for one in self.plan.jobs]
+
+
+@pytest.fixture
+def world(planned: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two seeds at two temperatures: waves of jobs 0 and 2, then 1 and 3."""
+
+    @contextmanager
+    def nothing(*_: object) -> Generator[None]:
+        yield
+
+    monkeypatch.setattr(campaign, "prepared", nothing)
+    plan = planned("seed=0,1", "eval.temperature=0.0,0.5")
+    assert plan.waves == ((0, 2), (1, 3))
+    (tmp_path / "sweep").mkdir()
+    return World(plan, tmp_path / "sweep")
+
+
+def ended(world: World, launch: Callable[..., None] | None = None) -> PunieError | None:
+    """Run the campaign; how it ended."""
+    try:
+        Campaign(world.plan, world.folder, launch or world.launch).run()
+    except PunieError as error:
+        return error
+    return None
+
+
+def test_all_is_well(world: World) -> None:
+    """Both waves are launched once, and the sweep says so in its folder."""
+    assert ended(world) is None
+    assert world.batches == [[0, 2], [1, 3]]
+    assert job.read_status(world.folder)["status"] == "finished"
+    assert {"sweep.json"} <= {path.name for path in world.folder.iterdir()}
+
+
+def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
+    """Job 0 fails in training: job 1, of the same seed, is skipped; the other seed goes on; exit code 1."""
+    world.ends[0] = ["failed"]
+    error = ended(world)
+    assert isinstance(error, SweepEnded)
+    assert error.exit_code == 1
+    assert world.states() == ["failed", "skipped", "finished", "finished"]
+    assert (
+        "upstream: train failed in 000" in job.read_status(world.folder / world.plan.jobs[1].folder)["error"]
+    )
+
+
+def test_a_killed_worker_loses_only_its_own_job(world: World) -> None:
+    """Two jobs are lost with a worker: each runs again alone; the one that dies again is the killed one."""
+    world.ends = {0: ["worker killed", "worker killed"], 2: ["worker killed"]}
+    error = ended(world)
+    assert isinstance(error, SweepEnded)
+    assert world.batches == [[0, 2], [0], [2], [3]]
+    assert world.states() == ["killed", "skipped", "finished", "finished"]
+
+
+def test_a_launcher_that_cannot_start_jobs_is_told(world: World) -> None:
+    """A launcher that raises before any job begins ends the sweep with its message, not in a loop."""
+
+    def launch(*_: object) -> None:
+        raise OSError("no such queue")
+
+    assert "no such queue" in str(ended(world, launch))
+    assert job.read_status(world.folder)["status"] == "failed"
+
+
+def test_a_launcher_that_runs_nothing_is_told(world: World) -> None:
+    """A launcher that returns without a job having left a record ends the sweep too."""
+    assert "no job has a record" in str(ended(world, lambda *_: None))
+
+
+def test_a_job_that_outlives_its_launcher_is_waited_for(world: World) -> None:
+    """The launcher gives up while job 2 still runs elsewhere: its end counts, and it is not run twice."""
+    place = world.folder / world.plan.jobs[2].folder
+    place.mkdir(parents=True)
+    lock = FileLock(place / job.LOCK, thread_local=False)
+
+    def launch(batch: Sequence[Sequence[str]], first: int) -> None:
+        if world.batches:
+            return world.launch(batch, first)
+        world.ends[2] = ["worker killed"]
+        lock.acquire()
+        threading.Timer(1.0, finish).start()
+        return world.launch(batch, first)
+
+    def finish() -> None:
+        world.ends[2] = ["finished"]
+        world._run(world.plan.jobs[2])
+        lock.release()
+
+    assert ended(world, launch) is None
+    assert world.batches == [[0, 2], [1, 3]]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:
+    """Ctrl-C in job 2: it is interrupted, the rest is not started, exit code 130; going on finishes all."""
+    world.ends[2] = ["interrupt"]
+    error = ended(world)
+    assert isinstance(error, SweepEnded)
+    assert error.exit_code == 130
+    assert "punie resume" in str(error)
+    assert world.states() == ["finished", "planned", "interrupted", "planned"]
+    assert job.read_status(world.folder)["status"] == "interrupted"
+    del world.ends[2]
+    assert ended(world) is None
+    assert world.batches == [[0, 2], [2], [1, 3]]
+
+
+def test_the_summary_is_the_same_after_an_interruption(world: World) -> None:
+    """The digest over what was measured does not tell an undisturbed sweep from a resumed one."""
+    assert ended(world) is None
+    whole = summary.collect(world.plan, world.folder)["digest"]
+    (world.folder / world.plan.jobs[2].folder / job.STATUS).unlink()
+    assert summary.collect(world.plan, world.folder)["digest"] != whole
+    assert ended(world) is None
+    assert summary.collect(world.plan, world.folder)["digest"] == whole
+
+
+def test_jobs_below_their_gate_give_exit_code_3(world: World) -> None:
+    """All finished and one below eval.fail_under: the sweep ends with 3, and a failure beside it with 1."""
+    gated = world.folder / world.plan.jobs[3].folder
+
+    def launch(batch: Sequence[Sequence[str]], first: int) -> None:
+        world.launch(batch, first)
+        if (gated / job.STATUS).exists():
+            job.end(gated, "failed", "below eval.fail_under", job.GATE)
+
+    error = ended(world, launch)
+    assert isinstance(error, SweepEnded)
+    assert (error.exit_code, world.states()) == (3, ["finished"] * 4)
+
+
+def test_fail_fast_starts_no_further_wave(world: World) -> None:
+    """A stop left by a job with sweep.fail_fast keeps the second wave from being launched."""
+
+    def launch(batch: Sequence[Sequence[str]], first: int) -> None:
+        world.launch(batch, first)
+        (world.folder / job.STOP).touch()
+
+    world.ends[2] = ["failed"]
+    ended(world, launch)
+    assert world.batches == [[0, 2]]
+    assert world.states() == ["finished", "skipped", "failed", "skipped"]
