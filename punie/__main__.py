@@ -122,10 +122,10 @@ def _hydra(arguments: list[str]) -> int:
     from punie.config import resolve
     from punie.config.compose import (
         CONFIG_NAME,
-        MISHAPS,
+        FAULTS,
         VERSION_BASE,
         compose,
-        is_fault,
+        multirun,
         parse,
         prepare,
         quote_phases,
@@ -135,9 +135,14 @@ def _hydra(arguments: list[str]) -> int:
     from punie.main import task
 
     refuse_code(arguments)
-    parse(quote_phases([each for each in arguments if "=" in each and not each.startswith("-")]))
-    if not any(argument.startswith("-") for argument in arguments):
-        resolve(compose(arguments))  # before Hydra makes the run's folder
+    overrides = [each for each in arguments if not each.startswith("-")]
+    flags = {*arguments} - {*overrides}
+    parse(quote_phases([each for each in overrides if "=" in each]))
+    if not flags:
+        resolve(compose(overrides))  # before Hydra creates the run's folder
+    elif flags <= {"-m", "--multirun"}:
+        with multirun(overrides):
+            pass  # whatever Hydra raises later is not about the config
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
     sys.argv = [sys.argv[0], *quote_phases(arguments)]
     failures: list[PunieError | OSError] = []
@@ -157,13 +162,12 @@ def _hydra(arguments: list[str]) -> int:
     run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)
     try:
         run()
-    except MISHAPS as error:
-        if isinstance(error.__cause__, OSError):  # the log's file cannot be opened
+    except Exception as error:
+        if isinstance(error.__cause__, OSError):  # the log file cannot be opened
             raise error.__cause__ from None
-        only_shows = {"--cfg", "-c", "--info", "-i"} & set(arguments)
-        if not (only_shows or is_fault(error)):
-            raise
-        raise translate(error) from error
+        if isinstance(error, FAULTS) or {"--cfg", "-c", "--info", "-i"} & flags:
+            raise translate(error) from error
+        raise
     if failures:
         raise failures[0]
     return 0
