@@ -38,7 +38,6 @@ _DTYPES = {
     mx.int32: "I32", mx.uint64: "U64", mx.int64: "I64", mx.float16: "F16", mx.bfloat16: "BF16",
     mx.float32: "F32",
 }  # fmt: skip
-_TRAIN_AGAIN = "train again; the files in the adapter's folder belong to different runs"
 
 
 @dataclass
@@ -155,28 +154,21 @@ def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, 
             next_step="fuse it into the model it was trained on, or train again on this one",
         )
     given = read_header(adapter / "adapters.safetensors").tensors
-    layers = f"{config.get('num_layers')} layers"
     try:
         model, model_config = load_lazily(base, adapter)
+        names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
+        if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
+            raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
     except (ValueError, KeyError, IndexError) as error:
         lines = str(error).splitlines()
         raise PunieError(
             "The adapter's weights do not fit its config and the model.",
             where=adapter,
             found="; ".join(line.strip() for line in lines[1:4] or lines),
-            expected=f"rank {config.get('lora_parameters', {}).get('rank')} in the last {layers} of {base}",
-            next_step=_TRAIN_AGAIN,
+            expected=f"rank {config.get('lora_parameters', {}).get('rank')} in the last "
+            f"{config.get('num_layers')} layers of {base}",
+            next_step="train again; the files in the adapter's folder belong to different runs",
         ) from error
-    flat = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
-    missing = [n for n, _ in flat if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]
-    if missing:
-        raise PunieError(
-            "The adapter lacks weights.",
-            where=adapter / "adapters.safetensors",
-            found=f"no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            expected=f"all tensors of {layers}",
-            next_step=_TRAIN_AGAIN,
-        )
     return model, model_config
 
 
