@@ -150,7 +150,7 @@ def estimate(config: Config) -> dict[str, Any]:
     del found["training"]
     return found | {
         "training_peak": {
-            str(tokens): sizes.training.peak(tokens)
+            str(tokens): memory.training_peak(config, sizes, tokens)
             for tokens in sorted({longest, config.lora.max_seq_length})
         },
         "longest_row_tokens": longest,
