@@ -11,7 +11,6 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from punie.config.schema import Config, ModelConfig
@@ -19,10 +18,10 @@ from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, tokens
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.stages.memory import weights_shortage
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import write_json
 from punie.util.printable import in_bytes
@@ -34,23 +33,23 @@ SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 """A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Preflight) -> dict[str, Any]:
     """Digests of data, suite and tokenizer; a model that is not here yet is checked when it is."""
     found: dict[str, Any] = {
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
-        "system_prompt": answering.system_prompt(settings),
+        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
     }
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     try:
-        folder = base_folder(settings)
+        folder = base_folder(settings.model)
     except NotCached:
         return found
     return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Check data, suite and tokenizer against each other; write preflight.json.
 
     Raises:
@@ -77,7 +76,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         problems += each_problem(error)
     longest: dict[str, int] = {}
     if not problems:
-        warnings += _overlaps(loaded, suite, answering.system_prompt(settings))
+        warnings += _overlaps(loaded, suite, answering.system_prompt(settings.eval.system_prompt))
         problems += _rendering(settings, suite, longest)
     if problems:
         raise Problems("The run cannot start:", problems)
@@ -168,7 +167,7 @@ def _undivided(config: Config) -> list[PunieError]:
 def _config(model: ModelConfig) -> dict[str, Any]:
     """The model's config.json; empty if it cannot be read yet."""
     try:
-        return read_config(base_folder(SimpleNamespace(model=model)))
+        return read_config(base_folder(model))
     except PunieError:
         return {}
 
@@ -179,7 +178,7 @@ def _is_sparse_and_plain(model: ModelConfig) -> bool:
     return bool(config.get("num_experts")) and "quantization" not in config
 
 
-def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieError]:
+def _counts(settings: Preflight, rows: Mapping[str, list[Any]]) -> list[PunieError]:
     data, found = settings.data, {name: len(value) for name, value in rows.items()}
     problems: list[PunieError] = []
     train, valid = SPLITS
@@ -214,12 +213,12 @@ def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieErro
     return problems
 
 
-def _recipe(settings: Settings) -> list[PunieError]:
+def _recipe(settings: Preflight) -> list[PunieError]:
     """What the recipe asks of the model and of the suites."""
     problems: list[PunieError] = []
     lora = settings.lora
     try:
-        depth = _depth(base_folder(settings))
+        depth = _depth(base_folder(settings.model))
     except PunieError:
         depth = None  # another check tells of it
     if depth is not None and lora.num_layers > depth:
@@ -276,7 +275,7 @@ def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> l
     return warnings
 
 
-def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
+def _rendering(settings: Preflight, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
     """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer.
 
     The tokens of the longest row and of the longest prompt are put into ``longest``.
@@ -284,7 +283,7 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
     from punie.model.load import tokenizer
 
     try:
-        folder = base_folder(settings)
+        folder = base_folder(settings.model)
         loaded = tokenizer(folder)
     except NotCached:
         return []
@@ -308,7 +307,9 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
         except PunieError as error:
             problems += each_problem(error)
     try:
-        prompts = answering.texts(loaded, suite, system=answering.system_prompt(settings)).values()
+        prompts = answering.texts(
+            loaded, suite, system=answering.system_prompt(settings.eval.system_prompt)
+        ).values()
     except Exception as error:  # as for rows: the template is a program of the model's
         found = (str(error).splitlines() or [type(error).__name__])[0]
         problems.append(PunieError("The suite's prompts do not render.", where="chat template", found=found))
@@ -320,10 +321,7 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
 STAGE = Stage(
     name="preflight",
     version=2,
-    reads=(
-        *("model", "data", "eval.suite", "eval.system_prompt", "lora.batch_size", "lora.num_layers"),
-        *("lora.select", "lora.select_suite", *(name for name in tokens.READS if name != "data.path")),
-    ),
+    reads=Preflight,
     needs=lambda _: (),
     contents=contents,
     run=run,
