@@ -6,7 +6,6 @@ import errno
 import json
 import multiprocessing
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from punie.store import artifacts
+from punie.store import artifact as one
+from punie.store.artifact import verified
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
 from punie.util.errors import StoreError
@@ -85,7 +85,7 @@ def test_a_flipped_bit_is_found_on_first_use(store: Store) -> None:
     """A file whose bytes changed at the same size is refused when it is used, by another process."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
     (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
-    artifacts._verified.clear()  # what a new process starts with
+    verified.clear()  # what a new process starts with
     found = store.find("train", artifact.key)
     assert found is not None
     with pytest.raises(StoreError, match=r"damaged.*adapters\.safetensors"):
@@ -108,11 +108,14 @@ def test_a_miss_says_why(store: Store) -> None:
 
 
 def test_removal_is_never_half_seen(store: Store) -> None:
-    """A removed artifact is gone, and so is its folder."""
+    """A removed artifact is gone with its folder; what a killed removal left is swept."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
     store.remove(artifact)
     assert list(store.artifacts()) == []
     assert store.leftovers() == []
+    store.get_or_build("train", MATERIAL, write)
+    gone = store._set_aside("train", artifact.key, "removed")
+    assert store.sweep() == [gone]
 
 
 @pytest.mark.parametrize(
@@ -155,27 +158,8 @@ def test_many_processes_build_a_key_once(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "built\n"
 
 
-def test_a_killed_build_is_swept_and_needs_no_hand(tmp_path: Path) -> None:
-    """kill -9 in mid-build: the lock is free, the next build sweeps what was left and succeeds."""
-    store = Store(tmp_path / "store")
-    worker = multiprocessing.get_context("fork").Process(
-        target=_slow_build, args=(store.root, tmp_path / "log", 60)
-    )
-    worker.start()
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(worker.pid or 0, signal.SIGKILL)
-    worker.join()
-    assert len(store.leftovers()) == 1
-    artifact, reused = store.get_or_build("train", MATERIAL, write)
-    assert not reused
-    assert artifact.damage(digests=True) is None
-    assert store.leftovers() == []
-
-
-def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
-    """Only leftovers whose lock is free are swept."""
+def test_a_killed_build_is_swept(tmp_path: Path) -> None:
+    """A running build is not swept; once it is killed its lock is free, and the next build sweeps it."""
     store = Store(tmp_path / "store")
     worker = multiprocessing.get_context("fork").Process(
         target=_slow_build, args=(store.root, tmp_path / "log", 60)
@@ -189,7 +173,11 @@ def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
     finally:
         worker.kill()
         worker.join()
-    assert len(store.sweep()) == 1
+    assert len(store.leftovers()) == 1
+    artifact, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    assert artifact.damage(digests=True) is None
+    assert store.leftovers() == []
 
 
 def stop(out: Path) -> None:
@@ -210,25 +198,13 @@ def resumable(store: Store) -> Path:
 
 
 def test_a_young_training_is_not_swept(store: Store, resumable: Path) -> None:
-    """A folder to resume from is spared until nothing in it was written to for as long as is said."""
+    """A resumable folder stays until nothing in it was written to for so long; so does another stage's."""
     assert store.sweep(older_than_seconds=200) == []
+    assert store.sweep(stage="quantize") == []
     os.utime(resumable / "half", (time.time() - 10, time.time() - 10))
     assert store.sweep(older_than_seconds=50) == []
     assert store.sweep(older_than_seconds=5) == [resumable]
     assert not resumable.exists()
-
-
-def test_sweep_keeps_to_a_stage(store: Store, resumable: Path) -> None:
-    """The leftovers of other stages stay."""
-    assert store.sweep(stage="quantize") == []
-    assert store.sweep(stage="train") == [resumable]
-
-
-def test_half_deleted_artifacts_are_swept(store: Store) -> None:
-    """What a killed deletion left is a leftover."""
-    artifact, _ = store.get_or_build("train", MATERIAL, write)
-    gone = store._set_aside("train", artifact.key, "removed")
-    assert store.sweep() == [gone]
 
 
 def test_a_folder_that_is_not_the_stores_stays(store: Store) -> None:
@@ -263,9 +239,9 @@ def test_an_unreadable_manifest_is_named(store: Store, content: str) -> None:
 def test_what_was_verified_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of every byte counts as this process's verification."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
-    artifacts._verified.clear()
+    verified.clear()
     assert artifact.damage(digests=True) is None
-    monkeypatch.setattr(artifacts, "file_digest", lambda _: pytest.fail("read twice"))
+    monkeypatch.setattr(one, "file_digest", lambda _: pytest.fail("read twice"))
     assert artifact.file("adapters.safetensors").is_file()
 
 
@@ -311,7 +287,7 @@ def test_hidden_damage_is_rebuilt_when_it_is_asked_for(store: Store) -> None:
     """A flipped bit in an artifact that is no step of a plan, such as tokens, is found and needs no hand."""
     artifact, _ = store.get_or_build("tokens", MATERIAL, write)
     (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
-    artifacts._verified.clear()  # what a new process starts with
+    verified.clear()  # what a new process starts with
     rebuilt, reused = store.get_or_build("tokens", MATERIAL, write)
     assert not reused
     assert rebuilt.file("adapters.safetensors").read_bytes() == b"weights"
@@ -324,5 +300,5 @@ def test_a_file_that_cannot_be_read_is_damage(store: Store, monkeypatch: pytest.
     def unreadable(path: Path) -> str:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(artifacts, "file_digest", unreadable)
+    monkeypatch.setattr(one, "file_digest", unreadable)
     assert artifact.damage(digests=True) == "adapters.safetensors: Input/output error"
