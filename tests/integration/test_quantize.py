@@ -1,14 +1,8 @@
-"""Fusing and quantizing as part of a run: quality, retention, export, interruption."""
+"""Fusing and quantizing as part of a run: quality, retention, export."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -118,37 +112,3 @@ def test_the_plan_estimates_the_reference_recipe(tmp_path: Path) -> None:
     assert 20e9 < estimate["result_bytes"] < 21e9
     longest = estimate["training_peak"][str(estimate["longest_row_tokens"])]
     assert 0.8 * 21.4e9 < longest < 1.2 * 21.4e9
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_leaves_nothing_behind(world: World) -> None:
-    """SIGKILL at random moments of the pass; each rerun of the same key is clean and gives the same bytes."""
-    store = Store(world.cwd / "outputs" / "store")
-    model = artifact(world, world.first)
-    assert model is not None
-    expected = {n: e["sha256"] for n, e in model.manifest["files"].items() if n.endswith(".safetensors")}
-    draw = random.Random(7)
-    command = [sys.executable, "-m", "punie", *QUICK]
-    for _ in range(3):
-        store.remove(model)
-        process = subprocess.Popen(
-            [*command, "eval.seed=77"], cwd=world.cwd, env=dict(os.environ), stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("▸ quantize"):
-                break
-        time.sleep(draw.uniform(0, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-        done = punie(*QUICK, "eval.seed=77", cwd=world.cwd)
-        assert done.code == 0, done.err
-        assert store.leftovers(stage="quantize") == []
-        again = store.find("quantize", model.key)
-        assert again is not None
-        assert expected.items() <= {n: e["sha256"] for n, e in again.manifest["files"].items()}.items()
-        for evaluation in store.artifacts("evaluate"):  # so that the next round needs the model
-            if evaluation.manifest["material"]["settings"].get("eval.seed") == 77:
-                store.remove(evaluation)
-        model = again
