@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from punie.evals.scores import SCORERS
+from punie.train.methods import METHODS
 
 SCHEMA_NAME = "punie_schema"
 _UNSET = object()
@@ -104,6 +105,9 @@ class Schedule:
 class LoraConfig:
     """Fine-tuning, under mlx-lm's names."""
 
+    method: str = option(
+        "Training method: what the loss is computed from.", "sft", choices=tuple(METHODS), omit_if="sft"
+    )
     fine_tune_type: str = option(
         "An adapter, or the last layers themselves.", "lora", choices=("lora", "dora", "full")
     )
