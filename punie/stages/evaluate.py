@@ -1,51 +1,53 @@
-"""evaluate: answer the suite and score the answers, bound to the exact weights that gave them."""
+"""evaluate: respond to the suite and score the responses, bound to the exact weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.stages import answering
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
+from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
-from punie.store.keys import digest
-from punie.util.files import write_json, write_lines
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
-TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quantize",)}
-"""What an evaluation is of, and the stages it needs for that."""
 
-
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Evaluate) -> dict[str, Any]:
     """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
-    found = {"suite": suite_digest(settings.eval.suite), "system_prompt": answering.system_prompt(settings)}
+    found = {
+        "suite": suite_digest(settings.eval.suite),
+        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
+    }
     more = sorted(SCORERS.keys() - {*ALWAYS})
     return found | ({"scores": more} if more else {})
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write samples.jsonl, one raw record to a sample, and results.json, scores with identity."""
+def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Write samples.jsonl, one record a response, and results.json: scores with identity."""
     from punie.evals.suite import load_suite
     from punie.model import generate, load
     from punie.model.device import device_kind
-    from punie.results.answers import summary
+    from punie.results import files, run
+    from punie.results.records import Evaluation, Generation, Sampling
+    from punie.results.scoring import summary
     from punie.stages import locking, serving
 
     options = settings.eval
-    folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
+    folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
     float32 = settings.runtime.cpu_float32 and device_kind() == "cpu"
     suite = load_suite(suite_path(options.suite))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=settings.runtime.threads)
-    system = answering.system_prompt(settings)
+    system = answering.system_prompt(settings.eval.system_prompt)
     asked = answering.requests(
         loaded, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
@@ -59,7 +61,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         if options.backend == "server":
             probed, tokenizer = serving.expected(loaded, asked), loaded.tokenizer
             loaded = None  # the server needs the memory
-            answers, bound["unverified"] = serving.answer(
+            answers, unverified = serving.answer(
                 asked,
                 answering.texts(tokenizer, suite, system=system),
                 tokenizer,
@@ -77,6 +79,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
                 ),
                 done=bar,
             )
+            bound = bound.model_copy(update={"unverified": unverified})
         else:
             answers = generate.generate(
                 loaded.model,
@@ -89,43 +92,52 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
                 logprobs=options.logprobs,
             )
     seconds = time.perf_counter() - clock
-    records = answering.records(suite, asked, answers)
-    tokens = sum(record["output_tokens"] or 0 for record in records)
-    results = {
-        "schema": 2,
-        "scores": summary(records, allow_missing=options.allow_missing),
-        "target": options.target,
-        "sampling": asdict(sampling)
-        | {"repeats": options.repeats, "max_tokens": options.max_tokens, "stop": list(options.stop)},
-        "identity": bound,
-        "generation": {
-            "backend": options.backend,
-            "samples": len(records),
-            "tokens": tokens,
-            "seconds": round(seconds, 3),
-            "tokens_per_second": round(tokens / seconds, 1),
-        },
-        "answers": digest("answers", [{**record, "seconds": None} for record in records]),
-    }
+    samples = answering.samples(suite, asked, answers)
+    tokens = sum(sample.output_tokens or 0 for sample in samples)
+    lock = None
     if loaded is not None and options.lock.temperatures:
         prompts = {sample.id: asked[index * options.repeats].prompt for index, sample in enumerate(suite)}
         with reporter.bar("format lock", len(prompts), "prompts") as bar:
-            results["lock"] = locking.lock(
+            lock = locking.lock(
                 loaded,
                 prompts,
-                records,
+                samples,
                 sampling,
                 temperatures=options.lock.temperatures,
                 top_p=options.lock.top_p,
                 done=bar,
             )
-    write_lines(out / "samples.jsonl", records)
-    write_json(out / "results.json", results)
+    scores = summary(samples, allow_missing=options.allow_missing)
+    files.write_samples(out / run.SAMPLES, samples)
+    files.write(
+        out / run.RESULTS,
+        Evaluation(
+            version=Evaluation.VERSION,
+            **dict(scores),
+            target=options.target,
+            sampling=Sampling(
+                **asdict(sampling),
+                repeats=options.repeats,
+                max_tokens=options.max_tokens,
+                stop=list(options.stop),
+            ),
+            identity=bound,
+            generation=Generation(
+                backend=options.backend,
+                samples=len(samples),
+                tokens=tokens,
+                seconds=round(seconds, 3),
+                tokens_per_second=round(tokens / seconds, 1),
+            ),
+            answers=run.samples_digest(samples),
+            lock=lock,
+        ),
+    )
     return {
-        "samples": len(records),
+        "samples": len(samples),
         "tokens": tokens,
-        "missing": results["scores"]["missing"]["count"],
-        "unverified": bound["unverified"],
+        "missing": scores.missing.count,
+        "unverified": bound.unverified,
     }
 
 
@@ -140,12 +152,13 @@ def unfinished(artifact: Artifact) -> str | None:
 STAGE = Stage(
     name="evaluate",
     version=2,
-    reads=("model", "eval", "runtime.blas", "runtime.cpu_float32", "runtime.threads"),
-    needs=lambda settings: TARGETS[settings.eval.target],
+    reads=Evaluate,
+    needs=lambda settings: TARGETS[settings.eval.target].loads,
     contents=contents,
-    run=run,
+    run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
+    memory="evaluation",
     unfinished=unfinished,
     shows=("samples.jsonl",),
 )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.model import resolve
+from punie.model import estimate, resolve
 from punie.stages import tokens
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Train
 from punie.train.callbacks import Record
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Train) -> dict[str, Any]:
     """Digests of the two splits, and of the suite a checkpoint is selected by."""
     found: dict[str, Any] = {"data": data_digests(settings.data.path)}
     if settings.lora.select == "best_eval":
@@ -27,7 +26,7 @@ def contents(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write the adapter in mlx-lm's format, ``train.jsonl`` and ``checkpoints/``.
 
     ``out`` may hold the checkpoints of a killed run of the same training.
@@ -36,7 +35,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.model.device import device_kind
     from punie.stages import training
 
-    lora, folder = settings.lora, base_folder(settings)
+    lora, folder = settings.lora, base_folder(settings.model)
     tokenizer = load.tokenizer(folder)
     digests = resolve.tokenizer_contents(folder)
     train, valid = (
@@ -74,22 +73,32 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     return trained
 
 
+def disk(settings: Train, parameters: int) -> int:
+    """Bytes of the adapter and of its checkpoints; 0 while the model is not on this machine."""
+    lora = settings.lora
+    try:
+        adapter = estimate.adapter_bytes(
+            base_folder(settings.model),
+            fine_tune_type=lora.fine_tune_type,
+            num_layers=lora.num_layers,
+            rank=lora.rank,
+            keys=lora.keys,
+        )
+    except resolve.NotCached:
+        return 0
+    return (1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)) * adapter
+
+
 STAGE = Stage(
     name="train",
     version=2,
-    reads=(
-        "model",
-        "data.path",
-        "lora",
-        "store.dir",
-        "runtime.blas",
-        "runtime.cpu_float32",
-        "runtime.threads",
-    ),
+    reads=Train,
     needs=lambda _: ("base",),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers"),
     computes=True,
+    disk=disk,
+    memory="training",
     resumable=True,
 )
