@@ -57,3 +57,24 @@ def test_intermediate_results_are_counted_and_views_are_not() -> None:
             return x @ self.weight.T + self.bias
 
     assert compat.intermediate_bytes(Layer(), tokens=4, width=8, dtype=mx.float32) == 2 * 4 * 8 * 4
+
+
+def test_gradient_checkpointing_ends_with_its_block(fresh: Any) -> None:
+    """mlx-lm replaces the call of the layers' class, which has its own again after the block; switched off,
+    nothing is replaced."""
+    model, _ = fresh()
+    kind = type(model.layers[0])
+    call = kind.__call__
+    with compat.gradient_checkpointing(model, False):
+        assert kind.__call__ is call
+    with compat.gradient_checkpointing(model, True):
+        assert kind.__call__ is not call
+    assert kind.__call__ is call
+
+
+def test_the_wired_limit_ends_with_its_block() -> None:
+    """The device's recommended limit is in force in the block, and the former one after it."""
+    before = mx.set_wired_limit(0)
+    with compat.wired_memory():
+        pass
+    assert mx.set_wired_limit(before) == 0
