@@ -42,8 +42,7 @@ from punie.evals.endpoint import Endpoint, Missing, Request  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
-from punie.formats.spellings import SPELLINGS  # noqa: E402
-from punie.formats.tools import system_prompt, wrap  # noqa: E402
+from punie.formats.code_mode import FORMAT, system_prompt, wrap  # noqa: E402
 from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
 from punie.results import answers as record  # noqa: E402
 from punie.results.pages.documents import lock_sentence  # noqa: E402
@@ -137,7 +136,7 @@ def order(folder: Path) -> Iterator[Row]:
 
 def lock(folder: Path, samples: int, runs: int, seed: int) -> Iterator[Row]:
     loaded = load.load(folder, float32=True)
-    branches = format_lock.branches(loaded.tokenizer, SPELLINGS)
+    branches = format_lock.branches(loaded.tokenizer, FORMAT.spellings)
     prompts = [request.prompt for request in requests(loaded, 1, 1)]
     temperature, length = 1.2, 1 + max(len(branch.tokens) for branch in branches)
     sampling = generate.Sampling(temperature, seed=seed)
@@ -152,7 +151,7 @@ def lock(folder: Path, samples: int, runs: int, seed: int) -> Iterator[Row]:
     for index, (prompt, locked) in enumerate(zip(prompts, exact, strict=True)):
         asked = [generate.Request(f"{index}#{n}", prompt, length) for n in range(samples)]
         texts = [answer.text for answer in ours(loaded, asked, sampling, 256)]
-        opened.append(sum(any(t.startswith(s) for s in SPELLINGS.values()) for t in texts) / samples)
+        opened.append(sum(any(t.startswith(s) for s in FORMAT.spellings.values()) for t in texts) / samples)
         low, high = wilson(opened[-1], samples, Z99)
         inside += bool(low <= locked.total[0] <= high)
         variance = locked.total[0] * (1 - locked.total[0]) / samples

@@ -15,7 +15,8 @@ from punie.embedded.corpus import Corpus
 from punie.embedded.phrasings import draw_task
 from punie.embedded.specs import SPECS, Spec
 from punie.embedded.values import Values, draws
-from punie.formats.tools import TOOLS, wrap
+from punie.formats.code_mode import wrap
+from punie.formats.tools import TOOLS
 from punie.model import blas
 from punie.util.errors import PunieError
 from punie.util.files import write_json

@@ -14,7 +14,8 @@ from punie.embedded.generate import JOINTS, Message, exchange
 from punie.embedded.phrasings import Task, asked, draw_task, framed
 from punie.embedded.talk import draw_direct, draw_lookalike
 from punie.embedded.values import Values, draws
-from punie.formats.tools import TOOLS, system_prompt, wrap
+from punie.formats.code_mode import system_prompt, wrap
+from punie.formats.tools import TOOLS
 
 MIX = {"single": 0.64, "several": 0.14, "dialogue": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.04}
 """Share of each kind of conversation. An echo repeats marks that nothing else in the corpus holds."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from punie.formats.tools import CATEGORIES, FAMILIES, TOOLS, system_prompt
+from punie.formats.code_mode import system_prompt
+from punie.formats.tools import CATEGORIES, FAMILIES, TOOLS
 
 _CODE = re.compile(r"<parameter=code>\n(.*?)\n</parameter>", re.DOTALL)
 _CALL = re.compile(rf"\b({'|'.join(TOOLS)})\(")

@@ -15,7 +15,8 @@ from punie.embedded.data_card import card
 from punie.embedded.phrasings import Split, Task, asked, draw_task, framed
 from punie.embedded.talk import draw_direct, draw_lookalike
 from punie.embedded.values import Values, draws
-from punie.formats.tools import TOOLS, system_prompt, wrap
+from punie.formats.code_mode import system_prompt, wrap
+from punie.formats.tools import TOOLS
 from punie.util.errors import DataError
 from punie.util.files import write_lines, write_text
 

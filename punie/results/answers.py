@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from punie.evals.scorers import taxonomy
+from punie import formats
+from punie.evals.scorers import calls_made, taxonomy
 from punie.evals.scores import SCORERS
 from punie.evals.suite import Expectation, Sample
-from punie.formats import spellings
-from punie.formats.code_mode import parse
 from punie.results.scores import Scored, summarize
 
 if TYPE_CHECKING:
@@ -42,16 +41,17 @@ def scored(sample: Sample, output: str, *, truncated: bool, sandbox: Sandbox) ->
         truncated: It ended at the token limit.
         sandbox: Where its code runs.
     """
-    completion = parse(output, truncated=truncated)
+    form = formats.chosen()
+    completion = form.parse(output, truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {
         name: resolve_name(scorer.function)(sample, completion, execution) for name, scorer in SCORERS.items()
     }
     return {
-        "wrapper": completion.has_wrapper,
-        "opening": spellings.opening(output),
+        "wrapper": completion.has_block,
+        "opening": formats.opening(output, form.spellings),
         "blocks": [{"name": block.name, "problem": block.problem} for block in completion.blocks],
-        "calls": [dataclasses.asdict(call) for call in execution.calls] if execution else [],
+        "calls": [dataclasses.asdict(call) for call in calls_made(completion, execution)],
         "execution": execution.outcome if execution else None,
         "scores": {name: dataclasses.asdict(score) for name, score in scores.items()},
         "taxonomy": taxonomy(sample, completion, execution),

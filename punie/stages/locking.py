@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from punie.formats.spellings import CANONICAL, SPELLINGS
+from punie import formats
 from punie.results.statistics import wilson
 
 DIGITS = 9
@@ -46,13 +46,15 @@ def lock(
     from punie.model.format_lock import branches, format_lock
     from punie.model.generate import Sampling
 
+    spellings = formats.chosen().spellings
+    canonical = next(iter(spellings))
     grid = sorted({*temperatures, sampling.temperature})
     own = replace(sampling, temperature=1.0, seed=0)
     plain = Sampling(1.0)
     wanted = list(dict.fromkeys([plain, *(replace(plain, top_p=value) for value in top_p), own]))
     found = format_lock(
         loaded.model,
-        branches(loaded.tokenizer, SPELLINGS),
+        branches(loaded.tokenizer, spellings),
         list(prompts.values()),
         temperatures=grid,
         samplings=wanted,
@@ -69,16 +71,16 @@ def lock(
             {
                 **{key: value for key, value in asdict(each).items() if key not in ("temperature", "seed")},
                 "own": each == own,
-                "strict": _mean([lock.curves[CANONICAL] for lock in by_prompt]),
+                "strict": _mean([lock.curves[canonical] for lock in by_prompt]),
                 "total": _mean([lock.total for lock in by_prompt]),
-                "branches": {name: _mean([lock.curves[name] for lock in by_prompt]) for name in SPELLINGS},
+                "branches": {name: _mean([lock.curves[name] for lock in by_prompt]) for name in spellings},
             }
             for each, by_prompt in zip(wanted, found, strict=True)
         ],
         "prompts": {
             name: {
                 "margin": round(lock.margin, 4),
-                "strict": _plain(lock.curves[CANONICAL]),
+                "strict": _plain(lock.curves[canonical]),
                 "total": _plain(lock.total),
             }
             for name, lock in locks.items()
@@ -86,7 +88,7 @@ def lock(
         "margin": {"value": round(locks[weakest].margin, 4), "prompt": weakest},
         "at": {
             "temperature": sampling.temperature,
-            "strict": _mean([lock.curves[CANONICAL] for lock in locks.values()])[here],
+            "strict": _mean([lock.curves[canonical] for lock in locks.values()])[here],
             "total": _mean([lock.total for lock in locks.values()])[here],
             "sampled": {"rate": rate, "n": len(opened), "interval": list(wilson(rate, len(prompts)))},
         },

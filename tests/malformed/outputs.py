@@ -14,8 +14,7 @@ from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
 from punie.evals.stubs import Call
 from punie.evals.suite import load_suite
-from punie.formats.code_mode import parse
-from punie.formats.tools import wrap
+from punie.formats.code_mode import parse, wrap
 from punie.results import answers as record
 from punie.util.paths import resource
 from tests.malformed.mutation import damaged, nearly

@@ -9,7 +9,7 @@ from punie.data.rows import check_row
 from punie.data.similar import PIECE, VALUES, nearest, normal, signature
 from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.formats.tools import wrap
+from punie.formats.code_mode import wrap
 from punie.util.errors import DataError
 from punie.util.paths import resource
 
@@ -222,8 +222,8 @@ def test_report(tmp_path):
     )
     text = check(tmp_path).render()
     assert "rows 26, errors 25, warnings 0" in text
-    assert f"{train}:20  The last answer is empty" in text
-    assert f"{train}:21  The last answer is empty" not in text
+    assert f"{train}:20  The last response is empty" in text
+    assert f"{train}:21  The last response is empty" not in text
     assert "… and 5 more" in text
     assert "Be brief." in text
     assert "≤ 32" in text

@@ -10,7 +10,8 @@ from punie.embedded.generate import DEFAULT_MIX, generate, write
 from punie.embedded.phrasings import FRAMES, draw_task, expand, form_of, patterns, templates
 from punie.embedded.values import Values, draws
 from punie.evals.stubs import Recorder
-from punie.formats.tools import CATEGORIES, TOOLS, system_prompt
+from punie.formats.code_mode import system_prompt
+from punie.formats.tools import CATEGORIES, TOOLS
 from punie.util.errors import DataError
 from punie.util.paths import resource
 

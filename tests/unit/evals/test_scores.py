@@ -13,8 +13,7 @@ from punie.evals.sandbox import Sandbox
 from punie.evals.scorers import Score
 from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
 from punie.evals.suite import Expectation, Sample
-from punie.formats.code_mode import parse
-from punie.formats.tools import wrap
+from punie.formats.code_mode import parse, wrap
 from punie.results.answers import asked, rescored, scored, summary
 from punie.results.comparison import compare
 from punie.stages import evaluate

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from punie.formats.code_mode import Block, Completion, parse
-from punie.formats.tools import EXECUTE_CODE, wrap
+from punie.formats import Block, Completion
+from punie.formats.code_mode import EXECUTE_CODE, parse, system_prompt, wrap
+from punie.formats.tools import TOOLS
 
 CODE = 'result = read_file("src/app.py")\nprint(result.content)'
 NATIVE = (
@@ -34,7 +35,7 @@ def test_spellings(text):
     completion = parse(text)
     assert completion.code == CODE
     assert completion.problem is None
-    assert completion.has_wrapper
+    assert completion.has_block
 
 
 def test_text_around():
@@ -131,14 +132,29 @@ def test_function_without_wrapper():
     """A function tag outside any wrapper is one malformed block that keeps the function's name."""
     completion = parse("Sure. " + wrap(CODE).removeprefix("<tool_call>\n"))
     assert completion.blocks == (Block(EXECUTE_CODE, problem="malformed"),)
-    assert not completion.has_wrapper
+    assert not completion.has_block
 
 
 def test_prose():
     """Prose has no blocks, and all of it is ahead of them."""
-    assert parse("You could call read_file().") == Completion(
-        "You could call read_file().", (), "You could call read_file().", "", False
+    text = "You could call read_file()."
+    assert parse(text) == Completion(text, before=text, code_tool=EXECUTE_CODE)
+
+
+def test_the_block_is_written_one_way():
+    """wrap() gives the canonical spelling, newline for newline."""
+    assert wrap("git_status()") == (
+        "<tool_call>\n<function=execute_code>\n<parameter=code>\ngit_status()\n"
+        "</parameter>\n</function>\n</tool_call>"
     )
+
+
+def test_the_system_prompt_follows_the_tools():
+    """The system prompt names execute_code and the number of tools, and stays short."""
+    assert EXECUTE_CODE in system_prompt()
+    assert str(len(TOOLS)) in system_prompt()
+    assert system_prompt([]).endswith("0 tools.")
+    assert len(system_prompt()) < 80
 
 
 PIECES = [
@@ -164,7 +180,7 @@ def test_never_raises(base, edits, truncated):
         base = base[:start] + inserted + base[start + deleted :]
     completion = parse(base, truncated=truncated)
     assert completion.text == base
-    assert completion.code is None or completion.has_wrapper
+    assert completion.code is None or completion.has_block
     assert completion.code is None or completion.problem is None
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from punie.evals.sandbox import Limits, Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.formats.spellings import CANONICAL, SPELLINGS, opening
-from punie.formats.tools import wrap
+from punie.formats import opening
+from punie.formats.code_mode import FORMAT, wrap
 from punie.results import answers as record
 
 SAMPLE = Sample("git-01", "git", "what changed?", (Expectation("git_status", {"path": "src"}),))
@@ -65,17 +65,18 @@ def test_an_overall_score_for_the_asking(sandbox: Sandbox) -> None:
     assert (found["strict"]["overall"]["mean"], found["strict"]["overall"]["n"]) == (1.0, 1)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", FORMAT.spellings)
 def test_openings(name: str) -> None:
     """An answer's opening is the spelling that it begins with, and nothing that it holds further on."""
-    assert opening(SPELLINGS[name] + "x") == name
-    assert opening("x" + SPELLINGS[name]) is None
+    spelling = FORMAT.spellings[name]
+    assert opening(spelling + "x", FORMAT.spellings) == name
+    assert opening("x" + spelling, FORMAT.spellings) is None
 
 
 def test_the_canonical_opening_is_the_wrappers(sandbox: Sandbox) -> None:
     """The wrapper that training teaches opens canonically, and is a wrapper that can be read."""
     found = answered(RIGHT, sandbox)
-    assert found["opening"] == CANONICAL
+    assert found["opening"] == next(iter(FORMAT.spellings))
     assert found["scores"]["strict"]["value"] == 1.0
 
 
