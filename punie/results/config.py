@@ -60,7 +60,7 @@ class RunConfig:
             raise unreadable(path, _KIND, "no mapping")
         found = cls(values)
         try:
-            float(found.temperature), int(found.seed), found.phase
+            float(found.temperature), int(found.seed), found.phase, found.sha256
         except ValidationError as error:
             raise unreadable(path, _KIND, f"phase.{problem(error)}") from None
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -104,7 +104,7 @@ class RunConfig:
         """The run's name."""
         return str(self.values.get("name", ""))
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the whole config."""
         return digest("config", self.values)
