@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from punie.results.answers import asked, rescored, scored, summary
 
 from punie.config import resolve
 from punie.config.compose import compose
@@ -15,7 +16,6 @@ from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
 from punie.evals.suite import Expectation, Sample
 from punie.formats.code_mode import parse
 from punie.formats.tools import wrap
-from punie.results.answers import asked, rescored, scored, summary
 from punie.results.comparison import compare
 from punie.stages import evaluate
 
