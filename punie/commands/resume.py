@@ -18,20 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """The command line that goes on with the sweep; it is run from where the sweep was begun."""
+    """The command line that resumes the sweep, in the folder it was started in."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from punie.config.resolvers import RUN_ID
-    from punie.sweep.plan import read
+    from punie.results.sweep import SweepPlan
     from punie.util.errors import PunieError
 
     folder = arguments.folder.absolute()
-    plan = read(folder)
+    plan = SweepPlan.read(folder)
     try:
         os.chdir(plan.cwd)
     except OSError as error:
         raise PunieError(
-            "The folder that the sweep was begun in cannot be entered.",
+            "The sweep's working folder cannot be entered.",
             where=plan.cwd,
             found=error.strerror,
             next_step="its relative paths, such as the store's, start from there",

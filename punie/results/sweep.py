@@ -63,7 +63,7 @@ class PlannedJob(Record):
 
     number: int
     """Its place in the grid."""
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}\Z")]
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
     """The first digits of its config's digest; the job compares them before it runs."""
     overrides: list[str]
     config: Annotated[

@@ -6,14 +6,13 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from punie.config.check import find_field, schema_fields
 from punie.results.config import SAMPLING_SEED, SEED, TEMPERATURE, RunConfig
-from punie.results.records import Named
 from punie.results.summary.collect import RunScores
 from punie.store.keys import SHORT
 from punie.util.errors import PunieError
@@ -150,25 +149,25 @@ def name_contents(runs: Sequence[RunScores]) -> list[RunScores]:
     bases = [run.base or models.get(_model(run)) for run in runs]
     asked = [run.suite or suites.get(_suite(run)) for run in runs]
     model_names = _names(
-        (base, str(run.config.value("model.name"))) for run, base in zip(runs, bases, strict=True) if run.config
+        (base, str(run.config.value("model.name")))
+        for run, base in zip(runs, bases, strict=True)
+        if run.config
     )
     suite_names = _names((suite.sha256, suite.name) for suite in asked if suite)
-    return [
-        run
-        if run.config is None
-        else dataclasses.replace(
-            run, config=_named(run, model_names.get(base), suite and suite_names[suite.sha256])
-        )
-        for run, base, suite in zip(runs, bases, asked, strict=True)
-    ]
+    found = []
+    for run, base, suite in zip(runs, bases, asked, strict=True):
+        if run.config:
+            model = model_names.get(base, run.config.value("model.name"))
+            name = suite_names[suite.sha256] if suite else Path(_suite(run)).stem
+            config = _replaced(_replaced(run.config, "model", "name", model), "eval", "suite", name)
+            run = dataclasses.replace(run, config=config)
+        found.append(run)
+    return found
 
 
-def _named(run: RunScores, model: str | None, suite: str | None) -> RunConfig:
-    config = run.config or RunConfig()
-    groups = {"model": model or config.value("model.name"), "eval": suite or Path(_suite(run)).stem}
-    fields = {"model": "name", "eval": "suite"}
-    changed = {name: {**(config.value(name) or {}), fields[name]: value} for name, value in groups.items()}
-    return RunConfig({**config.values, **changed})
+def _replaced(config: RunConfig, group: str, field: str, value: object) -> RunConfig:
+    old = config.value(group)
+    return RunConfig({**config.values, group: {**(old if isinstance(old, Mapping) else {}), field: value}})
 
 
 def _names(contents: Iterable[tuple[str | None, str]]) -> dict[str | None, str]:

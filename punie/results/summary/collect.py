@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from punie.evals.scores import ALWAYS
 from punie.results import files
@@ -70,7 +70,7 @@ class RunScores:
     @property
     def name(self) -> str:
         """The composed name."""
-        return (self.config and self.config.name) or self.folder.name
+        return self.config.name if self.config and self.config.name else self.folder.name
 
     @property
     def finished(self) -> bool:
@@ -95,7 +95,7 @@ class _Line(Record):
     category: str
     missing: str | None
     wrapper: bool = False
-    scores: dict[str, Scored] = {}
+    scores: dict[str, Scored] = Field(default_factory=dict)
     taxonomy: str = ""
 
 
@@ -171,7 +171,9 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         lock, evaluated = results.lock, results.artifacts["evaluate"].key
         locked = {name: lock.of_prompt(name) for name in lock.prompts} if lock else {}
     except (LookupError, ValueError) as error:
-        raise files.unreadable(run.folder / RESULTS, Results.KIND, f"{type(error).__name__}: {error}") from None
+        raise files.unreadable(
+            run.folder / RESULTS, Results.KIND, f"{type(error).__name__}: {error}"
+        ) from None
     missing, prompts = _prompts(run.folder / SAMPLES, locked, expected)
     complete = bool(prompts) and results.find("strict") is not None
     base = results.artifacts.get("base")
@@ -181,7 +183,7 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         None if complete else f"{missing} of {expected} responses are missing",
         config,
         evidence=f"{evaluated} {results.answers}",
-        base=base and base.key,
+        base=base.key if base else None,
         suite=results.identity.suite,
         unverified=results.identity.unverified,
         missing=missing,
@@ -218,15 +220,21 @@ def _prompts(
                     missing += 1
                     continue
                 if absent := [name for name in ALWAYS if name not in line.scores]:
-                    raise DataError("A response has no score.", where=f"{path}:{lines}", expected=", ".join(absent))
+                    raise DataError(
+                        "A response has no score.", where=f"{path}:{lines}", expected=", ".join(absent)
+                    )
                 by_prompt.setdefault(sys.intern(line.id), []).append(line)
     except OSError as error:
         raise DataError("The file cannot be read.", where=path, found=error.strerror) from None
     except ValidationError as error:
         where = f"{path}:{lines}"
-        raise DataError("The line is not a record of a response.", where=where, found=files.problem(error)) from None
+        raise DataError(
+            "The line is not a record of a response.", where=where, found=files.problem(error)
+        ) from None
     if lines != expected:
-        raise DataError("Responses are missing from the file.", where=path, found=f"{lines} of {expected} lines")
+        raise DataError(
+            "Responses are missing from the file.", where=path, found=f"{lines} of {expected} lines"
+        )
     return missing, {name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
 
 
@@ -266,4 +274,5 @@ def _words(error: PunieError, folder: Path) -> str:
     """An error in a line, its file relative to the run's folder."""
     where = (error.where or "").removeprefix(f"{folder}{os.sep}")
     what = error.what.rstrip(".")
-    return ": ".join(words for words in (where if where not in what else "", what, error.found) if words)
+    words = ": ".join(each for each in (where if where not in what else "", what, error.found) if each)
+    return words.encode(errors="backslashreplace").decode()  # half of a surrogate pair is no text
