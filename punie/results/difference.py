@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from punie.config.check import Known, find_field
+from punie.config.fields import Known, find_field
 from punie.results.config import RunConfig
 from punie.results.records import Provenance
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run
