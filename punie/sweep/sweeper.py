@@ -11,9 +11,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from punie.results.sweep import SweepPlan
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
-from punie.sweep.plan import SweepPlan, changes, freeze, make, read
+from punie.sweep.plan import changes, freeze, make, read
 from punie.util.errors import PunieError
 
 _LOCK = ".lock"
