@@ -32,3 +32,11 @@ ALWAYS = ("keyword", "strict")
 METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper", "lock")
 """What a summary can be of: the scores, the default first; the share of answers with a wrapper; the exact
 probability of opening one."""
+
+HEADINGS = {"keyword": "keyword match", "strict": "execution"}
+"""What a score is called in headings and sentences; any other goes by its name."""
+
+
+def heading(score: str) -> str:
+    """A score's name for people."""
+    return HEADINGS.get(score, score)
