@@ -25,10 +25,11 @@ def record(folder: Path, spec: Spec, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "recipe": asdict(spec),
-        "libraries": {
-            name: surroundings["packages"][name] for name in ("mlx", "mlx-lm", "numpy", "tokenizers")
+        "libraries": {name: surroundings.packages[name] for name in ("mlx", "mlx-lm", "numpy", "tokenizers")},
+        "machine": {
+            "chip": surroundings.machine and surroundings.machine.chip,
+            "blas": blas.activate().source,
         },
-        "machine": {"chip": surroundings["machine"]["chip"], "blas": blas.activate().source},
         "sha256": {path.name: file_digest(path) for path in files},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pkgutil import resolve_name
-from typing import Any
 
 import pytest
 
@@ -12,14 +11,16 @@ from punie.config.compose import compose
 from punie.evals.sandbox import Sandbox
 from punie.evals.scorers import Score
 from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
-from punie.evals.suite import Expectation, Sample
+from punie.evals.suite import Expectation
+from punie.evals.suite import Sample as Item
 from punie.formats.code_mode import parse
 from punie.formats.tools import wrap
-from punie.results.answers import asked, rescored, scored, summary
 from punie.results.comparison import compare
+from punie.results.records import Sample
+from punie.results.scoring import asked, rescored, scored, summary
 from punie.stages import evaluate
 
-SAMPLE = Sample("status", "git", "What has changed?", (Expectation("git_status"),))
+ITEM = Item("status", "git", "What has changed?", (Expectation("git_status"),))
 
 
 def always(*_: object) -> Score:
@@ -30,16 +31,17 @@ def always(*_: object) -> Score:
 THIRD = Scorer(f"{__name__}:always", binary=True)
 
 
-def record(sandbox: Sandbox) -> dict[str, Any]:
+def record(sandbox: Sandbox) -> Sample:
     answer = wrap("git_status()")
     about = {"missing": None, "output": answer, "finish_reason": "stop"}
-    return {**asked(SAMPLE, 0, "", 1), **about, **scored(SAMPLE, answer, truncated=False, sandbox=sandbox)}
+    parts = scored(ITEM, answer, truncated=False, sandbox=sandbox)
+    return Sample.model_validate({**asked(ITEM, 0, "", 1), **about, **parts})
 
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_scorer_is_where_the_table_says(name: str) -> None:
     """Each takes a sample, a completion and no execution, and gives a score; a summary can be of it."""
-    assert isinstance(resolve_name(SCORERS[name].function)(SAMPLE, parse("Sorry."), None), Score)
+    assert isinstance(resolve_name(SCORERS[name].function)(ITEM, parse("Sorry."), None), Score)
     assert name in METRICS
 
 
@@ -49,8 +51,8 @@ def test_an_older_record_is_read_without_the_new_score(monkeypatch: pytest.Monke
         old = record(sandbox)
         monkeypatch.setitem(SCORERS, "always", THIRD)
         (new,) = rescored([old], sandbox)
-    assert {*summary([old])} & {*SCORERS} == {*ALWAYS}
-    assert summary([new])["always"]["overall"]["mean"] == 1.0
+    assert {*summary([old]).scores} == {*ALWAYS}
+    assert summary([new]).find("always") == 1.0
     assert {*compare([old], [new]).paired} == {*ALWAYS}
     assert {*compare([new], [new]).paired} == {*ALWAYS, "always"}
 
