@@ -39,7 +39,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     """
     from punie.results import files
     from punie.results.config import phase_record
-    from punie.results.pages import documents
+    from punie.results.pages import report
     from punie.results.pairs import pairs
     from punie.results.records import Evaluation, Results
     from punie.results.run import METRICS, RESULTS, SAMPLES
@@ -67,7 +67,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
             "artifacts": {name: _files(artifact) for name, artifact in inputs.items()},
         }
     )
-    facts = documents.Facts(
+    facts = report.Facts(
         name=settings.name,
         model=settings.model.name,
         data=settings.data.name,
@@ -87,8 +87,8 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     if "train" in inputs:
         shutil.copyfile(inputs["train"].file(METRICS), out / METRICS)
     files.write(out / RESULTS, results)
-    write_text(out / "report.md", documents.markdown(facts))
-    write_text(out / "report.html", documents.html(facts))
+    write_text(out / "report.md", report.markdown(facts))
+    write_text(out / "report.html", report.html(facts))
     return {"verdict": results.verdict.summary}
 
 

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, its scores, and the digests of the weights they belong to."""
+"""The model card of an exported model: what it is, its scores, and the digests they belong to."""
 
 from __future__ import annotations
 

@@ -134,7 +134,13 @@ def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected:
         axes = made.axes
         for kind, name, style in (("train", "training", "-"), ("valid", "validation", "o--")):
             line = [(at, loss) for found, at, loss in points if found == kind]
-            axes.plot(*zip(*line, strict=True) if line else ([], []), style, linewidth=1.8, markersize=4.5, label=name)
+            axes.plot(
+                *zip(*line, strict=True) if line else ([], []),
+                style,
+                linewidth=1.8,
+                markersize=4.5,
+                label=name,
+            )
         axes.axvline(selected, color=_GREY, linestyle=":", label=f"selected: iteration {selected}", zorder=0)
         axes.plot(
             checkpoints, [0.0] * len(checkpoints), "^",

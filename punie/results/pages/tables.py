@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -11,7 +11,19 @@ from punie.evals.scores import SCORERS, heading
 from punie.results.pages.plots import truncation_name
 from punie.results.pages.text import cell, share
 from punie.results.power import prompts_to_exclude, reach_in_words
-from punie.results.records import Baseline, Estimate, Evaluation, Identity, Lock, Pair, Phase, Results, Scores, Verdict
+from punie.results.records import (
+    Baseline,
+    Estimate,
+    Evaluation,
+    Identity,
+    Lock,
+    Pair,
+    Phase,
+    Record,
+    Results,
+    Scores,
+    Verdict,
+)
 from punie.results.statistics import wilson
 from punie.results.verdict import prompts
 from punie.util.printable import printable
@@ -51,6 +63,15 @@ def criteria_table(verdict: Verdict) -> Table:
         for row in verdict.criteria
     ]
     return ["metric", "needed", "found", "met"], rows
+
+
+def fields_table(rows: Sequence[Record], *names: str) -> Table:
+    """A row for each record, a column for each of these fields."""
+
+    def shown(value: object) -> str:
+        return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    return list(names), [[shown(getattr(row, name)) for name in names] for row in rows]
 
 
 def lock_table(lock: Lock) -> Table:

@@ -16,7 +16,8 @@ from urllib.parse import quote
 from tabulate import tabulate
 
 from punie.evals.scores import METRICS
-from punie.results.pages.documents import cell, environment, page_style
+from punie.results.pages.render import environment, page_style
+from punie.results.pages.text import cell
 from punie.results.summary import axes, cells
 from punie.results.summary.summary import Summary, summarize
 from punie.results.summary.tables import Table
