@@ -78,12 +78,15 @@ def _runs(folder: Path) -> tuple[list[Run], SweepPlan | None]:
         PunieError: Nothing there has finished.
     """
     if (folder / RESULTS).exists() or not (folder / "jobs").is_dir():
-        return [Run(folder).require_finished()], None
+        run = Run(folder).require_finished()
+        if run.status.status != "finished":
+            raise unfinished(folder, f"its status is {run.status.status}: {run.status.error}")
+        return [run], None
     from punie.sweep.plan import read
 
     plan = read(folder)
-    jobs = [folder / job.folder for job in plan.jobs]
-    runs = [Run(job).require_finished() for job in jobs if (job / RESULTS).exists()]
+    jobs = [Run(folder / job.folder) for job in plan.jobs]
+    runs = [job.require_finished() for job in jobs if job.status.status == "finished"]
     if not runs:
         raise unfinished(folder, "no job of this sweep has finished")
     return runs, plan

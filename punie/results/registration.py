@@ -30,7 +30,7 @@ Fields = Mapping[str, Any]
 Change = tuple[str, Any, Any]
 """A dotted name, its value as registered and as found; None where it is absent."""
 BEGIN, END = "<!-- punie:results -->", "<!-- punie:end -->"
-_RESULTS = re.compile(rf"(.*^{BEGIN}\r?\n)(.*)(^{END}.*)", re.DOTALL | re.MULTILINE)
+_RESULTS = re.compile(rf"(.*^{BEGIN}\r?\n)(.*)(^{END}\r?$.*)", re.DOTALL | re.MULTILINE)
 _PART = re.compile(r"^<!-- punie:run (\S+) -->\r?\n", re.MULTILINE)
 
 
@@ -162,7 +162,7 @@ def _named(phase: Phase) -> dict[str, Any]:
 
 def _split(text: str, path: Path) -> tuple[str, str, str]:
     """The text before the recorded runs, theirs, and the text after them."""
-    counts = [text.count(marker) for marker in (BEGIN, END)]
+    counts = [len(re.findall(rf"^{each}\r?$", text, re.MULTILINE)) for each in (BEGIN, END)]
     if counts != [1, 1] or (found := _RESULTS.fullmatch(text)) is None:
         raise PunieError(
             "The document's markers are damaged; nothing was written.",

@@ -189,14 +189,15 @@ def baseline_sentence(results: Evaluation, phase: Phase | None) -> str | None:
     """
     if phase is None or phase.baseline is None or phase.baseline.overall is None:
         return None
-    published, overall = phase.baseline.overall, results.scores[phase.score].overall
-    if overall.mean is None:
+    published, score = phase.baseline.overall, results.scores.get(phase.score)
+    if score is None or score.overall.mean is None:
         return None
+    overall, mean = score.overall, score.overall.mean
     count = prompts(overall, results)
-    low, high = wilson(overall.mean, count)
-    difference = overall.mean - published
+    low, high = wilson(mean, count)
+    difference = mean - published
     words = (
-        f"{heading(phase.score)} {overall.mean:.3f} differs by {difference:+.3f} from the baseline "
+        f"{heading(phase.score)} {mean:.3f} differs by {difference:+.3f} from the baseline "
         f"{published:.3f} ({phase.baseline.source}); the 95 % interval of {count} prompts, "
         f"{low:.2f} to {high:.2f},"
     )
@@ -204,7 +205,7 @@ def baseline_sentence(results: Evaluation, phase: Phase | None) -> str | None:
         return f"{words} excludes it"
     if not difference:
         return f"{words} includes it"
-    needed = prompts_to_exclude(overall.mean, published)
+    needed = prompts_to_exclude(mean, published)
     return f"{words} includes it; excluding it needs {needed:,} prompts"
 
 
