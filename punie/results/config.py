@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from pydantic import ValidationError
 
-from punie.config.check import find_field
+from punie.config.fields import find_field
 from punie.config.schema import PhaseConfig
 from punie.results.files import problem, unreadable
 from punie.results.records import Phase

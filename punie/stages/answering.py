@@ -86,11 +86,10 @@ def samples(
     return found
 
 
-def system_prompt(settings: Any) -> str:
+def system_prompt(given: str | None) -> str:
     """The evaluation's system prompt: ``eval.system_prompt``, else the one code_mode is trained with."""
     from punie.formats import tools as registry
 
-    given = settings.eval.system_prompt
     return registry.system_prompt() if given is None else given
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.model import resolve
+from punie.model import estimate, resolve
 from punie.stages import tokens
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, suite_digest, suite_path
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Train
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Train) -> dict[str, Any]:
     """Digests of the two splits, and of the suite a checkpoint is selected by."""
     found: dict[str, Any] = {"data": data_digests(settings.data.path)}
     if settings.lora.select == "best_eval":
@@ -27,7 +26,7 @@ def contents(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write the adapter in mlx-lm's format, ``train.jsonl`` and ``checkpoints/``.
 
     ``out`` may hold the checkpoints of a killed run of this very training; it goes on from there.
@@ -36,7 +35,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.model.device import device_kind
     from punie.stages import training
 
-    folder = base_folder(settings)
+    folder = base_folder(settings.model)
     tokenizer = load.tokenizer(folder)
     digests = resolve.tokenizer_contents(folder)
     splits = {
@@ -83,22 +82,32 @@ def _recipe(lora: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(lora)))
 
 
+def disk(settings: Train, parameters: int) -> int:
+    """Bytes of the adapter and of its checkpoints; 0 while the model is not on this machine."""
+    lora = settings.lora
+    try:
+        adapter = estimate.adapter_bytes(
+            base_folder(settings.model),
+            fine_tune_type=lora.fine_tune_type,
+            num_layers=lora.num_layers,
+            rank=lora.rank,
+            keys=lora.keys,
+        )
+    except resolve.NotCached:
+        return 0
+    return (1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)) * adapter
+
+
 STAGE = Stage(
     name="train",
     version=2,
-    reads=(
-        "model",
-        "data.path",
-        "lora",
-        "store.dir",
-        "runtime.blas",
-        "runtime.cpu_float32",
-        "runtime.threads",
-    ),
+    reads=Train,
     needs=lambda _: ("base",),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers"),
     computes=True,
+    disk=disk,
+    memory="training",
     resumable=True,
 )

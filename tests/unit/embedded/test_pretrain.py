@@ -1,3 +1,5 @@
+"""The arithmetic of pretraining: the loss and the optimizer."""
+
 from punie.model import blas
 
 blas.activate()
@@ -9,7 +11,7 @@ import pytest  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 from punie.embedded import forward  # noqa: E402
-from punie.embedded.pretrain import new_model  # noqa: E402
+from punie.embedded.pretrain import Muon, new_model, orthogonal  # noqa: E402
 from punie.embedded.specs import SPECS  # noqa: E402
 
 
@@ -52,3 +54,29 @@ def test_loss_and_gradient_are_those_of_the_mlx_lm_model(name):
     for key, expected_gradient in flat.items():
         scale = largest(expected_gradient) + 1e-8
         assert largest(expected_gradient - our_flat[key]) < 1e-3 * scale, key
+
+
+def test_orthogonal_brings_singular_values_near_one():
+    """Whatever its scale and shape, a matrix, alone or in a stack, gets singular values of about 1."""
+    for shape in ((8, 32), (32, 8), (16, 16)):
+        stack = 100 * mx.random.normal((3, *shape), key=mx.random.key(0))
+        found = orthogonal(stack)
+        values = np.linalg.svd(np.array(found), compute_uv=False)
+        assert values.max() < 1.3
+        assert np.median(values) > 0.6
+        assert mx.allclose(found, mx.stack([orthogonal(matrix) for matrix in stack]), atol=1e-5).item()
+
+
+def test_muon_descends():
+    """Fifty steps on a quadratic function divide the loss by twenty or more."""
+    target = mx.random.normal((8, 8), key=mx.random.key(2))
+    parameters = {"w": mx.zeros((8, 8))}
+    optimizer = Muon(lambda step: mx.maximum(0.3 - 0.006 * step, 0.01), weight_decay=0.0)
+
+    def loss(tree):
+        return ((tree["w"] - target) ** 2).sum()
+
+    before = loss(parameters).item()
+    for _ in range(50):
+        parameters = optimizer.apply_gradients(mx.grad(loss)(parameters), parameters)
+    assert loss(parameters).item() < before / 20
