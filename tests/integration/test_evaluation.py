@@ -90,9 +90,7 @@ def test_targets_are_paired(world: World) -> None:
     run = world.cwd / done.run_directory
     results = read_json(run / "results.json")
     assert {entry["score"] for entry in results["paired"]} == {"strict", "keyword"}
-    assert all(
-        (e["before"], e["after"], e["prompts"]) == ("base", "quantized", 7) for e in results["paired"]
-    )
+    assert all((e["before"], e["after"], e["prompts"]) == ("base", "quantized", 7) for e in results["paired"])
     assert results["targets"]["base"]["identity"]["weights"] != results["identity"]["weights"]
     assert len(lines(run / "samples-base.jsonl")) == len(lines(run / "samples.jsonl")) == 7
     assert "base → quantized" in done.out
