@@ -34,7 +34,7 @@ FIELDS = {"lora.seed": 0, "data.path": "here", "model.repo": "a/b", "data": {"tr
 def registration(**fields: Any) -> Registration:
     jobs = [Job(values="", differs={})]
     given = {"registered": "2026-01-02T03:04:05+00:00", "git": None, "command": "run it", "phase": PHASE}
-    return Registration(version=1, **({**given, "fields": FIELDS, "jobs": jobs} | fields))
+    return Registration.model_validate({"schema": 1, **given, "fields": FIELDS, "jobs": jobs} | fields)
 
 
 @pytest.fixture
