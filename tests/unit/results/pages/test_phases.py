@@ -28,7 +28,7 @@ def test_a_page_says_what_was_decided(name: str, generated: dict[str, str]) -> N
     preset = presets()[name]
     page = generated[f"{name}.md"]
     wanted = [preset.phase.hypothesis, preset.command, *preset.phase.references]
-    wanted += [f"| {c.metric} | {c.op} {c.value} |" for c in preset.phase.criteria]
+    wanted += [f"- {c.metric} {c.op} {c.value}\n" for c in preset.phase.criteria]
     wanted += [outcome.verdict for outcome in preset.phase.outcomes]
     wanted += [f"- `{key}`: {values.replace(',', ', ')}" for key, values in preset.axes.items()]
     assert [words for words in wanted if words not in page] == []
