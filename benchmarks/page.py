@@ -104,6 +104,7 @@ def section(record: Mapping[str, Any], machine: str) -> list[str]:
     when = record["measured"].replace("T", " ")[:16]
     parts.append(
         f"`{record['command']}` of commit {record['commit']}, {when} UTC{where}, "
-        f"{record['seconds']:.0f} s; load before {record['load']:.2f}, other work {record['others']:.2f} cores.\n"
+        f"{record['seconds']:.0f} s; load before {record['load']:.2f}, "
+        f"other work {record['others']:.2f} cores.\n"
     )
     return parts

@@ -23,9 +23,9 @@ _REFERENCE = "33b"
 _VALUES = (
     "model.repo", "data.path", "data.expected_train", "data.expected_valid", "lora.iters", "lora.batch_size",
     "lora.grad_accumulation_steps", "lora.learning_rate", "lora.num_layers", "lora.rank", "lora.scale",
-    "lora.mask_prompt", "lora.seed", "lora.save_every", "lora.select", "lora.steps_per_eval", "lora.val_batches",
-    "quantize.bits", "quantize.group_size", "eval.suite", "eval.target", "eval.temperature", "eval.repeats",
-    "eval.stop",
+    "lora.mask_prompt", "lora.seed", "lora.save_every", "lora.select", "lora.steps_per_eval",
+    "lora.val_batches", "quantize.bits", "quantize.group_size", "eval.suite", "eval.target",
+    "eval.temperature", "eval.repeats", "eval.stop",
 )  # fmt: skip
 """The config fields that a page shows."""
 
@@ -61,7 +61,6 @@ def _facts(preset: Preset, known: dict[str, Preset]) -> dict[str, Any]:
     return {
         "phase": phase,
         "preset": preset,
-        "repo": values["model.repo"],
         "reference": reference,
         "values": {key: value for key, value in shown.items() if not reference or value != usual[key]},
         "before": [source for source, target, _ in _edges(known) if target == phase.id != source],

@@ -36,7 +36,7 @@ def test_a_page_says_what_was_decided(name: str, generated: dict[str, str]) -> N
 
 
 def test_the_tree_begins_at_its_root(generated: dict[str, str]) -> None:
-    """The index draws the tree from 45 by 46 to 43b, every step with its verdict; a page has the next command."""
+    """The index draws the tree from 45 by 46 to 43b, with verdicts; a page has the next command."""
     index = generated["README.md"]
     assert index.index('p45["45') < index.index('p46["46') < index.index('p43b["43b')
     assert 'p46 -->|"a rare event"| p43b' in index
