@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults faults-runs faults-input bench check docs walkthrough clean
+.PHONY: help run test newest coverage faults faults-runs faults-input bench check docs walkthrough clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -23,7 +23,16 @@ run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a 
 	@$(BIN)/python -m punie $(ARGS)
 
 test: $(VENV)/.dev ## every test, in two processes
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+newest: $(VENV)/.dev ## the tests of Hydra's and MLX's interfaces with the newest versions that pyproject.toml allows
+	@$(BIN)/python .ci/newest.py $(ARGS)
+
+coverage: $(VENV)/.dev ## how much of punie/ the tests reach, processes that they start included
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 faults: faults-runs faults-input ## break runs and feed them malformed input (over an hour); ARGS="kills=20 --seed 7" fewer breaks
 

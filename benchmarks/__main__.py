@@ -77,12 +77,12 @@ def surroundings() -> dict[str, Any]:
     """The machine with its versions, and the commit, as a run records them."""
     found = capture(argv=[], overrides=[], config_digest="")
     library = blas.activate()
-    packages = {name: found["packages"][name] for name in ("mlx", "mlx-lm", "numpy", "hydra-core")}
+    packages = {name: found.packages[name] for name in ("mlx", "mlx-lm", "numpy", "hydra-core")}
     used = f"{library.name} ({library.source})"
-    machine = {**found["machine"], "python": found["python"], **packages, "blas": used}
-    git = found["git"] or {"commit": None, "dirty": False}
-    changes = " with changes" if git["dirty"] else ""
-    return {"machine": machine, "commit": f"{git['commit'] or 'unknown'}"[:12] + changes}
+    machine = {**dict(found.machine or ()), "python": found.python, **packages, "blas": used}
+    git = found.git
+    changes = " with changes" if git and git.dirty else ""
+    return {"machine": machine, "commit": f"{(git and git.commit) or 'unknown'}"[:12] + changes}
 
 
 def busy() -> float:

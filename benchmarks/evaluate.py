@@ -45,7 +45,7 @@ from punie.evals.suite import load_suite  # noqa: E402
 from punie.formats.spellings import SPELLINGS  # noqa: E402
 from punie.formats.tools import system_prompt, wrap  # noqa: E402
 from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
-from punie.results import answers as record  # noqa: E402
+from punie.results import scoring as record  # noqa: E402
 from punie.results.pages.documents import lock_sentence  # noqa: E402
 from punie.results.pages.plots import lock_curves, standalone  # noqa: E402
 from punie.results.statistics import wilson  # noqa: E402

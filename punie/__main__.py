@@ -1,4 +1,4 @@
-"""The front door: ``python -m punie``. A subcommand, or else a Hydra run."""
+"""The command line: ``python -m punie`` runs a subcommand, or else a Hydra run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from punie.util.interrupts import heeded
 from punie.util.printable import printable, without_passwords
 
 COMMANDS = {
-    "plan": "what a run would do: stages, hit or miss and why, disk",
-    "resume": "finish a sweep that was interrupted, or has failed jobs",
-    "doctor": "Python, device, BLAS, memory, disk, versions, and what to do about each",
-    "diff": "what differs between two runs, sweeps or configs, and which answers changed",
-    "summarize": "collate runs and sweeps: tables, intervals, and what they decide",
-    "reproduce": "run a run's config again in a fresh store, and compare digest by digest",
+    "plan": "what a run would do: cached stages, stages to run and why, disk space",
+    "resume": "finish a sweep that was interrupted or has failed jobs",
+    "doctor": "Python, device, BLAS, memory, disk, versions, and how to fix each problem",
+    "diff": "what differs between two runs, sweeps or configs, and which responses changed",
+    "summarize": "compare runs and sweeps: tables, intervals and verdicts",
+    "reproduce": "repeat a run in a fresh store, and compare every digest",
     "prereg": "register a phase before it runs: a results document with its criteria",
     "record": "fill in a registered document from a run",
     "data": "build or check a data set",
     "store": "list, verify or clean the artifacts",
-    "show": "a finished run: scores, sampling, and the digests of what gave them",
-    "rescore": "apply today's parser and scorers to a run's recorded answers, without a model",
+    "show": "a finished run: scores, sampling, and the digests behind them",
+    "rescore": "score a run's recorded responses again, without a model",
     "export": "copy a run's quantized model out of the store, with a model card",
-    "export-inspect": "write a run's answers and scores as a log for Inspect",
+    "export-inspect": "write a run's responses and scores as an Inspect log",
     "tiny": "rebuild an embedded model",
 }
 """Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments)``, which returns
@@ -46,24 +46,25 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's own.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.raiseExceptions = False  # a log that finds the disk full is no reason for a traceback
+    logging.raiseExceptions = False  # no traceback when a log cannot be written to a full disk
     try:
         with heeded():
             return _dispatch(arguments)
     except KeyboardInterrupt:
         again = f"next     punie {shlex.join(arguments)}".rstrip()
-        return _fail(f"interrupted; the same command goes on from what is finished\n  {again}", INTERRUPTED)
+        return _fail(
+            f"interrupted; the same command continues from the finished stages\n  {again}", INTERRUPTED
+        )
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; not our error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # such as `punie ... | head`
         return 0
     except (PunieError, OSError) as error:
         if os.environ.get("PUNIE_DEBUG") == "1":
             import traceback
 
             traceback.print_exc()
-        return _fail(
-            str(error) if isinstance(error, PunieError) else _os_error(error), getattr(error, "exit_code", 1)
-        )
+        message = str(error) if isinstance(error, PunieError) else _os_error(error)
+        return _fail(message, getattr(error, "exit_code", 1))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -77,7 +78,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(text(COMMANDS), end="")
         return 0
-    return _complete(arguments) if {"-sc", "--shell-completion"} & {*arguments} else _hydra(arguments)
+    if {"-sc", "--shell-completion"} & {*arguments}:
+        from punie.commands.completion import complete
+
+        return complete(COMMANDS, lambda: _hydra(arguments))
+    return _hydra(arguments)
 
 
 def parser(name: str) -> argparse.ArgumentParser:
@@ -99,47 +104,27 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"punie.commands.{name.replace('-', '_')}")
 
 
-def _complete(arguments: list[str]) -> int:
-    from punie.commands.completion import prepare
-
-    sys.argv[0] = "punie"  # what is completed; by python -m it would be every command line of python's
-    if not prepare(COMMANDS):
-        return 0
-    try:
-        return _hydra(arguments)
-    except (PunieError, ValueError):
-        if "COMP_LINE" in os.environ:
-            return 1  # half a line need not compose, and is no place for an error
-        raise
-
-
 def _hydra(arguments: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
+    from punie.config import compose as composing
     from punie.config import resolve
-    from punie.config.compose import (
-        CONFIG_NAME,
-        MISHAPS,
-        VERSION_BASE,
-        compose,
-        is_fault,
-        parse,
-        prepare,
-        quote_phases,
-        refuse_code,
-        translate,
-    )
     from punie.main import task
 
-    refuse_code(arguments)
-    parse(quote_phases([each for each in arguments if "=" in each and not each.startswith("-")]))
-    if not any(argument.startswith("-") for argument in arguments):
-        resolve(compose(arguments))  # before Hydra makes the run's folder
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole, to be worded below
-    sys.argv = [sys.argv[0], *quote_phases(arguments)]
+    composing.refuse_code(arguments)
+    overrides = [each for each in arguments if not each.startswith("-")]
+    flags = {*arguments} - {*overrides}
+    composing.parse(composing.quote_phases([each for each in overrides if "=" in each]))
+    if not flags:
+        resolve(composing.compose(overrides))  # before Hydra creates the run's folder
+    elif flags <= {"-m", "--multirun"}:
+        with composing.multirun(overrides):
+            pass  # whatever Hydra raises later is not about the config
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are worded below
+    sys.argv = [sys.argv[0], *composing.quote_phases(arguments)]
     failures: list[PunieError | OSError] = []
 
     @functools.wraps(task)
@@ -151,26 +136,29 @@ def _hydra(arguments: list[str]) -> int:
         try:
             return task(composed)
         except (PunieError, OSError) as error:
-            failures.append(error)  # Hydra would put words of its own around it
+            failures.append(error)  # Hydra would print a message of its own
             return None
 
-    run = hydra.main(config_path=prepare(), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)
+    entry = hydra.main(
+        config_path=composing.prepare(),
+        config_name=composing.CONFIG_NAME,
+        version_base=composing.VERSION_BASE,
+    )
     try:
-        run()
-    except MISHAPS as error:
-        if isinstance(error.__cause__, OSError):  # the log's file cannot be opened
+        entry(job)()
+    except Exception as error:
+        if isinstance(error.__cause__, OSError):  # the log file cannot be opened
             raise error.__cause__ from None
-        only_shows = {"--cfg", "-c", "--info", "-i"} & set(arguments)
-        if not (only_shows or is_fault(error)):
-            raise
-        raise translate(error) from error
+        if isinstance(error, composing.FAULTS) or {"--cfg", "-c", "--info", "-i"} & flags:
+            raise composing.translate(error) from error
+        raise
     if failures:
         raise failures[0]
     return 0
 
 
 def _fail(message: str, code: int) -> int:
-    lines = [printable(line) for line in without_passwords(message).split("\n")]  # it may quote anything
+    lines = [printable(line) for line in without_passwords(message).split("\n")]  # it may quote any input
     print("punie: " + "\n".join(lines), file=sys.stderr)
     return code
 
@@ -179,8 +167,8 @@ def _os_error(error: OSError) -> str:
     from punie.util.jsonl import excerpt
 
     where = f"\n  where    {excerpt(str(error.filename), 300)}" if error.filename else ""
-    advice = "check the path, its permissions and the free space there"
-    return f"{error.strerror or error}{where}\n  next     {advice}"
+    remedy = "check the path, its permissions and the free disk space"
+    return f"{error.strerror or error}{where}\n  next     {remedy}"
 
 
 if __name__ == "__main__":

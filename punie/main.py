@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
 import sys
@@ -19,6 +17,7 @@ from punie.util.errors import GateError, PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
+    from punie.results.records import ArtifactFiles, Results, Scores, StageStatus
     from punie.run.pipeline import Plan
     from punie.util.progress import Reporter
 
@@ -41,6 +40,7 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
         PunieError: The run cannot start, or failed; its directory says so too.
     """
     # Imported here, so that --help and --cfg, which never come here, stay quick.
+    from punie.results.run import Run
     from punie.run import capture, pipeline
     from punie.run.directory import RunDirectory
     from punie.store.artifacts import Store
@@ -93,14 +93,14 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
             if status == "finished":
                 raise
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
-    results = json.loads((directory.path / "results.json").read_text())
+    results = Run(directory.path).results
     if shown:
         _show(config, results, directory.path, list(job.overrides.task))
-    _require_gate(config.eval, results["scores"])
-    return results["scores"][config.phase.score if config.phase else "keyword"]["overall"]["mean"]
+    _require_gate(config.eval, results)
+    return results.find(config.phase.score if config.phase else "keyword")
 
 
-def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
+def _require_gate(options: EvalConfig, scores: Scores) -> None:
     from punie.results.verdict import gate
 
     if options.fail_under is None:
@@ -115,32 +115,29 @@ def _require_gate(options: EvalConfig, scores: dict[str, Any]) -> None:
         )
 
 
-def _show(config: Config, results: dict[str, Any], path: Path, overrides: list[str]) -> None:
+def _show(config: Config, results: Results, path: Path, overrides: list[str]) -> None:
+    from punie.results.config import phase_record
     from punie.results.decisions import decide
     from punie.results.pages.documents import terminal
 
-    baseline = config.phase.baseline if config.phase else None
-    published = {"overall": baseline.overall, "categories": baseline.categories} if baseline else None
+    phase = phase_record(config.phase)
     try:
         shown = os.path.relpath(path)
     except ValueError:
         shown = str(path)
-    print(f"\n{terminal(results, published)}\n\nrun directory: {shown}")
+    print(f"\n{terminal(results, phase.baseline if phase else None)}\n\nrun directory: {shown}")
     print(f"next: open {shown}/report.html")
-    outcome = results["verdict"]["outcome"]
-    if config.phase and (decision := decide(dataclasses.asdict(config.phase), outcome, overrides)):
+    if phase and (decision := decide(phase, results.verdict.outcome, overrides)):
         print(f"next: {decision}")
 
 
-def _stages(plan: Plan) -> list[dict[str, Any]]:
+def _stages(plan: Plan) -> list[StageStatus]:
+    from punie.results.records import StageStatus
+
     return [
-        {
-            "stage": step.name,
-            "key": step.key,
-            "reused": step.reused,
-            "reason": step.reason,
-            "seconds": step.seconds,
-        }
+        StageStatus(
+            stage=step.name, key=step.key or "", reused=step.reused, reason=step.reason, seconds=step.seconds
+        )
         for step in plan.steps
         if step.artifact is not None
     ]
@@ -152,12 +149,14 @@ def _inputs(plan: Plan) -> dict[str, Any]:
     return merged(step.material["contents"] for step in plan.steps if step.material is not None)
 
 
-def _artifacts(plan: Plan) -> dict[str, Any]:
+def _artifacts(plan: Plan) -> dict[str, ArtifactFiles]:
+    from punie.results.records import ArtifactFiles
+
     return {
-        name: {
-            "key": artifact.key,
-            "files": {file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
-        }
+        name: ArtifactFiles(
+            key=artifact.key,
+            files={file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
+        )
         for name, artifact in plan.artifacts().items()
     }
 

@@ -17,14 +17,20 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started the tests with an "&":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what they start and interrupt would inherit it
 
+FIXTURES = Path(__file__).parent / "fixtures"
 QUICK = (
     "lora.iters=12",
     "lora.steps_per_eval=6",
     "lora.save_every=6",
     "lora.val_batches=2",
-    "eval.max_tokens=32",
+    f"data.path={FIXTURES / 'data'}",
+    "data.expected_train=null",
+    "data.expected_valid=null",
+    "quantize.fidelity_rows=4",
+    f"eval.suite={FIXTURES / 'suite7.jsonl'}",
 )
-"""Overrides that make a run short; what it learns in 12 minibatches is not the point of these tests."""
+"""Overrides that make a run short: 64 examples, 7 prompts of up to 32 tokens, and 12 minibatches, of which it
+learns little; that is not the point of these tests."""
 
 
 @dataclass(frozen=True)

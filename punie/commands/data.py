@@ -2,8 +2,8 @@
 
 punie data build                          write data/code_mode again, from its seed and mix
 punie data build --out my/data seed=7 data.mix.direct=0.2
-punie data suite --out select.jsonl       a suite to select checkpoints by, in validation's phrasings
-punie data check my/data                  every row's problems with file:line; overlaps; lengths
+punie data suite --out select.jsonl       a suite to select checkpoints by, in the phrasings of validation
+punie data check my/data                  problems of every example with file:line; overlaps; lengths
 punie data check my/data model=qwen3_8b   lengths under that model's tokenizer
 """
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the action; check returns 1 if there are errors."""
+    """Run the action; check returns 1 if there are errors."""
     from punie.config import resolve
     from punie.config.compose import compose
 
@@ -49,23 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _build(out: Path, config: Config) -> int:
     from punie.embedded.generate import DEFAULT_MIX, write
-    from punie.util.paths import resource
 
     data = config.data
     rows = {"train_rows": data.expected_train, "valid_rows": data.expected_valid}
-    write(
-        out,
-        seed=config.seed,
-        mix=data.mix or DEFAULT_MIX,
-        tokenizer=resource("data/models/tiny/tokenizer.json"),
-        **{name: count for name, count in rows.items() if count is not None},
-    )
+    counts = {name: count for name, count in rows.items() if count is not None}
+    write(out, seed=config.seed, mix=data.mix or DEFAULT_MIX, **counts)
     print(f"wrote {out}/train.jsonl, valid.jsonl and README.md; next: punie data check {out}")
     return 0
 
 
 def _suite(out: Path, seed: int, per_tool: int) -> int:
-    from punie.embedded.selection import selection_suite
+    from punie.embedded.generate import selection_suite
     from punie.util.files import write_lines
 
     items = selection_suite(seed=seed, per_tool=per_tool)
@@ -103,7 +97,7 @@ def _check(path: Path, config: Config) -> int:
         )
     print(report.render(), end="")
     if report.errors:
-        print(f"\n{len(report.errors)} errors; next: mend the rows named above", file=sys.stderr)
+        print(f"\n{len(report.errors)} errors; next: fix these examples and run again", file=sys.stderr)
         return 1
     print(f"\nnext: python -m punie data=jsonl data.path={path}")
     return 0

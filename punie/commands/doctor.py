@@ -1,4 +1,4 @@
-"""Look at this machine as punie will use it, and say what to do about each finding.
+"""Check this machine: what punie will use of it, and how to fix each problem.
 
 punie doctor
 """
@@ -12,25 +12,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tabulate import tabulate
-
 Finding = tuple[str, str, str]
-"""What was looked at, what was found, what to do about it (empty: nothing)."""
+"""What was checked, what was found, what to do about it (empty: nothing)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument("--dir", default="outputs/store", help="folder of the store (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 if one of them stops punie from working."""
-    findings, broken = [], False
-    for what, found, remedy in _findings(Path(arguments.dir)):
-        findings.append([what, found, remedy or "ok"])
-        broken |= remedy.startswith("must")
-    print(tabulate(findings, ["what", "found", "to do"], tablefmt="simple", maxcolwidths=[None, 46, 50]))
-    print("\nnext: " + ("mend what must be mended, then punie doctor" if broken else "python -m punie"))
+    from tabulate import tabulate
+
+    findings = list(_findings(Path(arguments.dir)))
+    broken = any(remedy.startswith("must") for *_, remedy in findings)
+    rows = [[what, found, remedy or "ok"] for what, found, remedy in findings]
+    print(tabulate(rows, ["what", "found", "to do"], tablefmt="simple", maxcolwidths=[None, 46, 50]))
+    print("\nnext: " + ("fix what must be fixed, then punie doctor" if broken else "python -m punie"))
     return 1 if broken else 0
 
 
@@ -50,34 +49,31 @@ def _findings(store: Path) -> Iterator[Finding]:
     yield "BLAS", f"{active.name} ({active.source})", f"slow; {active.note}" if active.note else ""
     device = default_device()
     gpu = "gpu" in device
-    yield "device", device, "" if gpu else "no GPU for MLX here: fine for tiny models, slow for large ones"
+    yield "device", device, "" if gpu else "no GPU for MLX: fine for tiny models, slow for large ones"
     blas.set_threads(blas.SMALL_MODEL)
     speed = blas.gflops()
     slow = not gpu and speed < 20
     remedy = "slow for a CPU: install libopenblas, or check scipy-openblas32" if slow else ""
     yield "float32 products", f"{speed:.0f} GFLOP/s (1024 x 1024)", remedy
     memory = psutil.virtual_memory()
-    yield (
-        "memory",
-        f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
-        ("close something before training a large model" if memory.available < 2e9 else ""),
-    )
+    found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    yield "memory", found, "close other programs to train large models" if memory.available < 2e9 else ""
     place = store.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     yield "disk", f"{free / 1e9:.1f} GB free for {store}", "punie store gc" if free < 2e9 else ""
-    yield from _hub()
+    yield _hub()
 
 
-def _hub() -> Iterator[Finding]:
+def _hub() -> Finding:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cache = Path(HF_HUB_CACHE)
-    models = sorted(p.name.removeprefix("models--").replace("--", "/") for p in cache.glob("models--*"))
-    found = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
-    yield (
+    found = Path(HF_HUB_CACHE).glob("models--*")
+    models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in found)
+    words = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
+    return (
         "hub cache",
-        found or "no models",
-        "" if models else "nothing to do for model=tiny; larger ones are downloaded",
+        words or "no models",
+        "" if models else "none needed for model=tiny; others are downloaded",
     )

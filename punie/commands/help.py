@@ -1,38 +1,38 @@
-"""What ``python -m punie --help`` prints. Hydra's own help takes half a second to list the groups."""
+"""The text of ``python -m punie --help``, printed without importing Hydra."""
 
 from __future__ import annotations
 
 from punie.util.paths import resource
 
 _TEXT = """\
-punie: fine-tune a local tool-calling model on MLX, and trust the score.
+punie: reproducible fine-tuning and evaluation of local tool-calling models on MLX.
 
 Run a pipeline            python -m punie [OVERRIDE ...]
   python -m punie                              the embedded tiny model, about two minutes
   python -m punie +phase=43a model=tiny        a phase, on the tiny model
-  python -m punie seed=1 eval.temperature=0.2  change fields; what is unchanged is reused
-  python -m punie -m seed=0,1,2 eval.temperature=0.0,0.7      every combination
+  python -m punie seed=1 eval.temperature=0.2  change fields; unchanged stages are reused
+  python -m punie -m seed=0,1,2 eval.temperature=0.0,0.7      a sweep: every combination
 
 Look before you run
-  punie plan [OVERRIDE ...]   the stages of a run: hit or miss and why, keys, disk
-  punie doctor                Python, device, BLAS, memory, disk, versions, and what to do
-  python -m punie --cfg job   the composed config; --info defaults: what it is composed of
+  punie plan [OVERRIDE ...]   cached stages, stages to run and why, disk space
+  punie doctor                check this machine
+  python -m punie --cfg job   the composed config; --info defaults: the files it comes from
 
-Other commands, each with --help
+Commands, each with --help
 {commands}
 
 Groups and their options: GROUP=OPTION, and +phase=OPTION
 {groups}
 
-Fields are set by name, such as lora.rank=16 or eval.temperature=0; --cfg job lists them all.
-A run leaves outputs/runs/<name>/<utc>-<id>/ with report.html, results.json and samples.jsonl.
-PUNIE_DEBUG=1 shows tracebacks; --hydra-help tells of Hydra's own flags.
+Set fields by name, such as lora.rank=16 or eval.temperature=0; --cfg job lists them all.
+A run writes outputs/runs/<name>/<utc>-<id>/ with report.html, results.json and samples.jsonl.
+PUNIE_DEBUG=1 shows tracebacks; --hydra-help explains Hydra's own flags.
 """
 _SHOWN = ("phase", "model", "data", "lora", "quantize", "eval")
 
 
 def text(commands: dict[str, str]) -> str:
-    """The help, with the commands given and the groups found in conf/."""
+    """The help, with the given commands and the groups found in conf/."""
     conf = resource("conf")
     groups = {name: sorted(path.stem for path in (conf / name).glob("*.yaml")) for name in _SHOWN}
     width = max(map(len, commands))

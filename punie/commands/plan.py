@@ -1,113 +1,138 @@
-"""Show what a run would do, without running it: each stage's key, hit or miss and why, and the disk it takes.
+"""Show what a run would do, without running it: cached stages, stages to run and why, and disk space.
 
 punie plan                          the default run
 punie plan +phase=43a model=tiny    with overrides, as for python -m punie
-punie plan -m seed=0,1,2 +phase=44  a sweep: its jobs, what they share, waves, disk and time
-punie plan --estimate +phase=43a    parameters, folder sizes and peak memory as well, from the model's config
+punie plan -m seed=0,1,2 +phase=44  a sweep: its jobs, shared stages, waves, disk space and time
+punie plan --estimate +phase=43a    also parameters, sizes and peak memory, from the model's config
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import gc
 import json
 import shlex
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tabulate import tabulate
 
 from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
 
+_STATES = {"hit": "cached", "miss": "to run", "skip": "not needed"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument(
-        "overrides", nargs="*", help="as for python -m punie: GROUP=OPTION, key=value, +phase=NAME"
-    )
-    parser.add_argument("-m", "--multirun", action="store_true", help="the sweep over these overrides")
-    parser.add_argument(
-        "--estimate", action="store_true", help="also parameters, sizes and memory; needs no weights"
-    )
+    """Declare the command's arguments."""
+    parser.add_argument("overrides", nargs="*", help="GROUP=OPTION, key=value or +phase=NAME")
+    parser.add_argument("-m", "--multirun", action="store_true", help="plan the sweep over these overrides")
+    parser.add_argument("--estimate", action="store_true", help="also sizes and memory; needs no weights")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if the run could not start."""
+    with _few_collections():
+        found = _sweep(arguments.overrides) if arguments.multirun else _run(arguments)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return 1 if found["problems"] else 0
     if arguments.multirun:
-        return _sweep(arguments)
+        from punie.sweep.preview import text
+
+        print(text(found))
+    else:
+        print(_text(found))
+    for problem in found["problems"]:
+        print(f"\nproblem: {problem}")
+    flags = ["-m"] if arguments.multirun else []
+    print(f"next: {shlex.join(['python', '-m', 'punie', *flags, *arguments.overrides])}")
+    return 1 if found["problems"] else 0
+
+
+@contextlib.contextmanager
+def _few_collections() -> Generator[None]:
+    """Run the garbage collector rarely: importing and composing create many objects and drop few.
+
+    It takes a fifth of the command's time otherwise.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The plan of one run, as plain values."""
     from punie.config import resolve
     from punie.config.compose import compose
     from punie.model.resolve import NotCached
     from punie.run import pipeline
     from punie.stages import preflight
     from punie.store.artifacts import Store
-    from punie.store.keys import SHORT
     from punie.util.errors import each_problem
 
     config = resolve(compose(arguments.overrides))
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
-    rows = [
-        {
-            "stage": step.name,
-            "key": step.key,
-            "state": step.state,
-            "reason": step.reason,
-        }
-        for step in plan.steps
-    ]
-    found = [
+    problems = [
         problem
         for step in plan.steps
         if step.problem is not None and not isinstance(step.problem, NotCached)
         for problem in each_problem(step.problem)
     ]
-    found += preflight.machine(config, plan.needed_bytes, plan.parameters)
-    problems = list(dict.fromkeys(map(str, found)))  # several stages can meet the same one
-    estimated = estimate(config) if arguments.estimate else None
-    if arguments.json:
-        whole = {"stages": rows, "needed_bytes": plan.needed_bytes, "problems": problems}
-        print(json.dumps(whole | ({"estimate": estimated} if estimated else {}), indent=1))
-        return 1 if problems else 0
-    shown = [[r["stage"], (r["key"] or "–")[:SHORT], r["state"], r["reason"]] for r in rows]
-    print(
-        tabulate(shown, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60])
-    )
-    print(f"\ndisk: about {in_bytes(plan.needed_bytes)} for what is missing, in {config.store.dir}")
-    if estimated:
-        print(f"\n{_words(estimated)}")
-    for problem in problems:
-        print(f"\nproblem: {problem}")
-    print(f"next: {shlex.join(['python', '-m', 'punie', *arguments.overrides])}")
-    return 1 if problems else 0
+    problems += preflight.machine(config, plan.needed_bytes, plan.parameters)
+    found: dict[str, Any] = {
+        "stages": [
+            {"stage": step.name, "key": step.key, "state": step.state, "reason": step.reason}
+            for step in plan.steps
+        ],
+        "store": config.store.dir,
+        "needed_bytes": plan.needed_bytes,
+        "problems": list(dict.fromkeys(map(str, problems))),  # several stages can have the same one
+    }
+    return found | ({"estimate": estimate(config)} if arguments.estimate else {})
 
 
-def _sweep(arguments: argparse.Namespace) -> int:
-    """Print a sweep's plan; 1 if one of its jobs could not start."""
+def _sweep(overrides: list[str]) -> dict[str, Any]:
+    """The plan of a sweep, as plain values."""
     from punie.stages import preflight
     from punie.sweep import preview
 
-    plan = preview.plan(arguments.overrides)
+    plan = preview.plan(overrides)
     found = preview.figures(plan)
     seen: set[str] = set()
     for job in plan.jobs:
         keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}
-        if not keys <= seen:  # what a machine lacks depends on the model and its quantization
+        if not keys <= seen:  # memory and disk space depend on the model and its quantization
             seen |= keys
             problems = preflight.machine(job.typed(), found["needed_bytes"], plan.parameters[job.number])
             found["problems"] += map(str, problems)
-    found["problems"] = list(dict.fromkeys(found["problems"]))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return 1 if found["problems"] else 0
-    print(preview.text(found))
-    for problem in found["problems"]:
-        print(f"\nproblem: {problem}")
-    print(f"next: {shlex.join(['python', '-m', 'punie', '-m', *arguments.overrides])}")
-    return 1 if found["problems"] else 0
+    return found | {"problems": list(dict.fromkeys(found["problems"]))}
+
+
+def _text(found: dict[str, Any]) -> str:
+    """The plan of one run for a terminal."""
+    from tabulate import tabulate
+
+    from punie.store.keys import SHORT
+
+    rows = [
+        [row["stage"], (row["key"] or "–")[:SHORT], _STATES.get(row["state"], row["state"]), row["reason"]]
+        for row in found["stages"]
+    ]
+    blocks = [
+        tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
+        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
+    ]
+    if "estimate" in found:
+        blocks.append(_estimate_text(found["estimate"]))
+    return "\n\n".join(blocks)
 
 
 def estimate(config: Config) -> dict[str, Any]:
@@ -120,45 +145,45 @@ def estimate(config: Config) -> dict[str, Any]:
 
     sizes = memory.sizes(config, float32=False)
     longest = min(_longest_row(config), config.lora.max_seq_length)
-    published = config.phase.baseline.training_peak_gb if config.phase and config.phase.baseline else None
+    baseline = config.phase.baseline if config.phase else None
     found = dataclasses.asdict(sizes)
     del found["training"]
     return found | {
         "training_peak": {
-            str(tokens): sizes.training.peak(tokens)
+            str(tokens): memory.training_peak(config, sizes, tokens)
             for tokens in sorted({longest, config.lora.max_seq_length})
         },
         "longest_row_tokens": longest,
-        "published_training_peak_gb": published,
+        "published_training_peak_gb": baseline.training_peak_gb if baseline else None,
     }
 
 
-def _words(found: dict[str, Any]) -> str:
-    """The estimate for a terminal."""
+def _estimate_text(found: dict[str, Any]) -> str:
+    from tabulate import tabulate
+
     total, trained = found["parameters"] / 1e6, found["trainable"] / 1e6
-    peaks = [f"{in_bytes(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()]
+    peaks = ", ".join(
+        f"{in_bytes(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()
+    )
     published = found["published_training_peak_gb"]
+    result = f"{in_bytes(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight"
     rows = [
         ("parameters", f"{trained:,.3f} M trainable of {total:,.3f} M ({trained / total:.3%})"),
         ("base model", in_bytes(found["base_bytes"])),
         ("adapter", in_bytes(found["adapter_bytes"])),
-        (
-            "quantized model",
-            f"{in_bytes(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight",
-        ),
-        ("training peak", "about " + ", ".join(peaks) + (f"; published {published} GB" if published else "")),
+        ("quantized model", result),
+        ("training peak", f"about {peaks}" + (f"; published {published} GB" if published else "")),
         ("fuse and quantize", f"about {in_bytes(found['quantize_bytes'])} of memory at a time"),
     ]
     note = (
-        f"The data's longest row has about {found['longest_row_tokens']} tokens. Training memory is a GPU's, "
-        "where the model\nstays as it is stored; on a CPU punie trains in float32: "
-        f"{in_bytes(4 * found['parameters'])} for the weights alone."
+        f"The longest example has about {found['longest_row_tokens']} tokens. The peak is that of a GPU.\n"
+        f"A CPU trains in float32, with {in_bytes(4 * found['parameters'])} for the weights alone."
     )
     return tabulate(rows, tablefmt="plain", disable_numparse=True) + "\n" + note
 
 
 def _longest_row(config: Config) -> int:
-    """Tokens of the data's longest row, roughly: three characters to a token, and eight tokens to a turn."""
+    """Approximate tokens of the longest example: one for three characters, and eight for each turn."""
     from punie.data.load import load_rows
     from punie.stages.inputs import SPLITS, data_folder
 

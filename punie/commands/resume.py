@@ -1,6 +1,6 @@
 """Finish a sweep: run the jobs that are not finished, exactly as they were planned.
 
-punie resume outputs/sweeps/NAME/ID     what was interrupted, failed, killed or skipped runs again
+punie resume outputs/sweeps/NAME/ID     interrupted, failed, killed and skipped jobs run again
 
 Refused if the plan is of another version, or if config, code or data that decide a result have changed.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument("folder", type=Path, help="the sweep's folder, as the sweep printed it")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """The command line that goes on with the sweep; it is run from where the sweep was begun."""
+    """The command line that continues the sweep, in the folder where the sweep was started."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from punie.config.resolvers import RUN_ID
@@ -31,10 +31,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         os.chdir(plan.cwd)
     except OSError as error:
         raise PunieError(
-            "The folder that the sweep was begun in cannot be entered.",
+            "The folder where the sweep was started cannot be entered.",
             where=plan.cwd,
             found=error.strerror,
-            next_step="its relative paths, such as the store's, start from there",
+            next_step="restore it: relative paths, such as the store's, start there",
         ) from None
     os.environ[RUN_ID] = plan.run_id
     place = QuotedString(str(folder), Quote.single).with_quotes()

@@ -1,4 +1,4 @@
-"""The config: its schema, and the strict check of what was composed."""
+"""The config: its schema, composition by Hydra, and the strict check of what was composed."""
 
 from punie.config import resolvers
 from punie.config.check import resolve
@@ -6,4 +6,4 @@ from punie.config.schema import SCHEMA_NAME, Config, register
 
 __all__ = ["SCHEMA_NAME", "Config", "register", "resolve"]
 
-resolvers.confine()  # here, so that whoever reads a config has done it
+resolvers.confine()  # here, so that no config is read without it

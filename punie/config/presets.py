@@ -1,4 +1,4 @@
-"""The phases as presets, read without composing them: what each asks, and over what it sweeps."""
+"""The phases as presets, read without composing them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Preset:
 
     phase: PhaseConfig
     groups: Mapping[str, str]
-    """The option it takes of each group, such as ``lora: reference``."""
+    """The option chosen in each group, such as ``lora: reference``."""
     axes: Mapping[str, str]
-    """Values of each swept field, as on a command line; empty for a phase of one run."""
+    """Values of each swept field, as on a command line; empty if the phase is one run."""
 
     @property
     def command(self) -> str:
-        """What runs it."""
+        """The command line that runs it."""
         return f"python -m punie {'-m ' if self.phase.sweep else ''}+phase={self.phase.id}"
 
 
 def presets() -> dict[str, Preset]:
-    """Every phase by its id, in the order of the ids."""
+    """Every phase by its id, in order."""
     return {path.stem: _preset(path) for path in sorted((resource("conf") / "phase").glob("*.yaml"))}
 
 

@@ -1,4 +1,4 @@
-"""What an interpolation may read: the config itself, and of the environment nothing but the run's id."""
+"""Limits what interpolations may read: the config, and the run's id from the environment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ RUN_ID = "PUNIE_RUN_ID"
 
 
 def confine() -> None:
-    """Put a resolver in place of OmegaConf's ``oc.env``, which reads any variable.
+    """Replace OmegaConf's ``oc.env``, which reads any environment variable.
 
-    What a config says is written into the run's files, and a config may come from elsewhere: a token of the
-    user's must not get into the one by way of the other.
+    A config may come from elsewhere and is written into the run's files, which must not disclose a token.
     """
     OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 
 
 def _environment(name: str, *_default: object) -> str:
     if name != RUN_ID:
-        raise ValueError(f"a config cannot read the environment variable {name}; let the shell put it in")
+        raise ValueError(f"a config cannot read the environment variable {name}; set the value in the shell")
     return os.environ[name]

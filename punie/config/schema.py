@@ -1,17 +1,13 @@
-"""The schema of a composed config: every field with its meaning, unit and limits.
+"""The schema of a run's config: every field with its meaning, unit, limits and default.
 
-The dataclasses are registered with Hydra as the first entry of the defaults list, so that the YAML of
-every group is merged into typed nodes. What typing cannot see (keys added with ``+``, missing values,
-ranges, choices) is found by ``punie.config.check``.
-
-A field marked ``neutral`` does not change what a stage produces and stays out of its key. A field that is
-added later carries ``omit_if``: at that value it stays out of the key too, so that old artifacts keep
-their keys.
+Hydra merges the YAML of every group into these dataclasses, which types the values. Limits, choices, unknown
+keys and missing values are checked by ``punie.config.check``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +23,6 @@ def option(
     doc: str,
     default: Any = MISSING,
     *,
-    unit: str = "",
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
@@ -38,19 +33,17 @@ def option(
     """A documented config field.
 
     Args:
-        doc: One sentence that a user reads in an error, in ``--help`` and in the config reference.
-        default: Its default; without one the config must supply it.
-        unit: Unit of the number, such as ``tokens`` or ``GB``.
+        doc: One sentence, with the unit, for errors and the config reference.
+        default: Without one, the config must supply the value.
         ge: Smallest value allowed.
         gt: The value must be above this.
         le: Largest value allowed.
         choices: The only values allowed.
-        neutral: It does not change what a stage produces.
-        omit_if: At this value the field stays out of keys; for fields added after a release.
+        neutral: The field is not part of the cache key, because it does not change what a stage produces.
+        omit_if: At this value the field is left out of the cache key, so that artifacts made before the
+            field was added are still found.
     """
-    metadata = {
-        "doc": doc, "unit": unit, "ge": ge, "gt": gt, "le": le, "choices": choices, "neutral": neutral,
-    }  # fmt: skip
+    metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "choices": choices, "neutral": neutral}
     if omit_if is not _UNSET:
         metadata["omit_if"] = omit_if
     if isinstance(default, (list, dict)):
@@ -58,46 +51,46 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-# OmegaConf reads the annotations, and knows Optional[...] on every version it supports.
+neutral = functools.partial(option, neutral=True)
+"""A field that is not part of the cache key."""
+
+
 @dataclass
 class ModelConfig:
-    """The base model. Its identity is the content of its files, so every field here is neutral."""
+    """The base model. It is identified by the content of its files, so no field here is in a cache key."""
 
-    name: str = option("Name shown in tables and reports.", neutral=True)
-    embedded: str | None = option("One of punie's own models under data/models/.", None, neutral=True)
-    path: str | None = option("A local model folder.", None, neutral=True)
-    repo: str | None = option("A model on the Hugging Face hub, as owner/name.", None, neutral=True)
-    revision: str = option("Commit, tag or branch of the repo.", "main", neutral=True)
-    size_gb: float | None = option("Expected size of the download.", None, unit="GB", gt=0.0, neutral=True)
-    recipe: dict[str, Any] = option(
-        "Fields of lora that this model needs otherwise; used by lora=reference.", {}, neutral=True
+    name: str = neutral("Name shown in tables and reports.")
+    embedded: str | None = neutral("One of punie's own models under data/models/.", None)
+    path: str | None = neutral("A local model folder.", None)
+    repo: str | None = neutral("A model on the Hugging Face hub, as owner/name.", None)
+    revision: str = neutral("Commit, tag or branch of the repo.", "main")
+    size_gb: float | None = neutral("Expected size of the download, in GB.", None, gt=0.0)
+    recipe: dict[str, Any] = neutral("Fields of lora that this model overrides; used by lora=reference.", {})
+    dimensions: dict[str, Any] = neutral(
+        "The sizes in its config.json, for estimates when the model is not on this machine.", {}
     )
-    dimensions: dict[str, Any] = option(
-        "What its config.json says of its size; for estimates where the model is not on this machine.",
-        {}, neutral=True,
-    )  # fmt: skip
 
 
 @dataclass
 class DataConfig:
     """The training data: a folder with train.jsonl and valid.jsonl in chat format."""
 
-    name: str = option("Name shown in tables and reports.", neutral=True)
-    path: str = option("The folder; relative to the working folder, else one of punie's own.", neutral=True)
-    min_examples: int = option("Fewest training rows accepted.", 20, unit="rows", ge=1, neutral=True)
-    expected_train: int | None = option("Exact number of training rows expected.", None, unit="rows", ge=1)
-    expected_valid: int | None = option("Exact number of validation rows expected.", None, unit="rows", ge=1)
-    mix: dict[str, float] = option("Share of each kind of row `punie data build` makes.", {}, neutral=True)
+    name: str = neutral("Name shown in tables and reports.")
+    path: str = neutral("The folder, relative to the working folder; else one of punie's own.")
+    min_examples: int = neutral("Fewest training examples accepted.", 20, ge=1)
+    expected_train: int | None = option("Exact number of training examples expected.", None, ge=1)
+    expected_valid: int | None = option("Exact number of validation examples expected.", None, ge=1)
+    mix: dict[str, float] = neutral("Share of each kind of example that `punie data build` generates.", {})
 
 
 @dataclass
 class Schedule:
-    """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count updates, not minibatches."""
+    """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count optimizer steps."""
 
     name: str = option("Such as cosine_decay, exponential_decay, linear_schedule or step_decay.")
     arguments: list[float] = option("Its arguments; the first is the initial learning rate.", [])
-    warmup: int = option("Updates of linear warm-up before it.", 0, unit="updates", ge=0)
-    warmup_init: float = option("Learning rate the warm-up starts from.", 0.0, ge=0.0)
+    warmup: int = option("Optimizer steps of linear warm-up before it.", 0, ge=0)
+    warmup_init: float = option("Learning rate at the start of the warm-up.", 0.0, ge=0.0)
 
 
 @dataclass
@@ -105,56 +98,47 @@ class LoraConfig:
     """Fine-tuning, under mlx-lm's names."""
 
     fine_tune_type: str = option(
-        "An adapter, or the last layers themselves.", "lora", choices=("lora", "dora", "full")
+        "LoRA, DoRA, or full training of the last layers.", "lora", choices=("lora", "dora", "full")
     )
     rank: int = option("Rank of the low-rank update.", 8, ge=1)
     scale: float = option("Direct multiplier of the update (not PEFT's alpha / rank).", 20.0, gt=0.0)
     dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
-    num_layers: int = option("Transformer blocks to train, from the last one; -1 for all.", 8, ge=-1)
-    keys: list[str] | None = option("Layers within a block to adapt; null for every linear one.", None)
-    iters: int = option("Minibatches to train on (not optimizer updates).", 800, unit="minibatches", ge=1)
-    batch_size: int = option("Rows in a minibatch, over all workers.", 1, unit="rows", ge=1)
-    grad_accumulation_steps: int = option("Minibatches to an optimizer update.", 4, unit="minibatches", ge=1)
+    num_layers: int = option("Transformer blocks to train, counted from the last; -1 for all.", 8, ge=-1)
+    keys: list[str] | None = option("Layers within a block to adapt; null for every linear layer.", None)
+    iters: int = option("Micro-batches to train on (not optimizer steps).", 800, ge=1)
+    batch_size: int = option("Examples in a micro-batch, over all workers.", 1, ge=1)
+    grad_accumulation_steps: int = option("Micro-batches in an optimizer step.", 4, ge=1)
     accumulation: str = option(
-        "What every weight is equal for in an update: a token, or a minibatch (mlx-lm's way).",
-        "per_token", choices=("per_token", "per_batch"),
-    )  # fmt: skip
-    learning_rate: float = option("Learning rate, unless lr_schedule is given.", 1e-4, gt=0.0)
-    lr_schedule: Schedule | None = option("Learning rate as a function of the update.", None)
+        "Within an optimizer step, every token counts the same, or every micro-batch (mlx-lm).",
+        "per_token",
+        choices=("per_token", "per_batch"),
+    )
+    learning_rate: float = option("Learning rate, unless lr_schedule is set.", 1e-4, gt=0.0)
+    lr_schedule: Schedule | None = option("Learning rate as a function of the optimizer step.", None)
     optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw", "muon", "sgd", "adafactor"))
     optimizer_config: dict[str, Any] = option("Further arguments of the optimizer.", {})
-    max_seq_length: int = option(
-        "Longest row; longer ones are cut off at the end.", 2048, unit="tokens", ge=8
-    )
-    mask_prompt: bool = option("Supervise assistant turns only; otherwise every token.", True)
+    max_seq_length: int = option("Longest example, in tokens; longer ones are cut at the end.", 2048, ge=8)
+    mask_prompt: bool = option("Compute loss on assistant turns only; otherwise on every token.", True)
     supervise: str = option(
-        "Which assistant turns get loss, with mask_prompt.", "last_turn", choices=("last_turn", "all_turns")
+        "Assistant turns that get loss, with mask_prompt.", "last_turn", choices=("last_turn", "all_turns")
     )
-    grad_checkpoint: bool = option("Recompute activations backwards: less memory, more time.", False)
-    steps_per_report: int = option(
-        "Minibatches between loss reports.", 10, unit="minibatches", ge=1, neutral=True
-    )
-    steps_per_eval: int = option(
-        "Minibatches between validations.", 50, unit="minibatches", ge=1, neutral=True
-    )
-    val_batches: int = option(
-        "Validation minibatches, always the same rows; -1 for the whole set.", 10, unit="minibatches", ge=-1
-    )
-    save_every: int = option("Minibatches between checkpoints.", 200, unit="minibatches", ge=1)
-    keep_checkpoints: int = option(
-        "Newest checkpoints kept, besides the selected one.", 4, unit="checkpoints", ge=1, neutral=True
-    )
+    grad_checkpoint: bool = option("Recompute activations in the backward pass to save memory.", False)
+    steps_per_report: int = neutral("Micro-batches between loss reports.", 10, ge=1)
+    steps_per_eval: int = neutral("Micro-batches between validations.", 50, ge=1)
+    val_batches: int = option("Validation micro-batches, always the same; -1 for the whole set.", 10, ge=-1)
+    save_every: int = option("Micro-batches between checkpoints.", 200, ge=1)
+    keep_checkpoints: int = neutral("Newest checkpoints kept, besides the selected one.", 4, ge=1)
     select: str = option(
-        "Which checkpoint is the result: the last, that of lowest validation loss, or that of highest strict "
-        "score on select_suite.",
-        "last", choices=("last", "best_val", "best_eval"),
-    )  # fmt: skip
-    select_suite: str = option(
-        "Suite of select=best_eval; never the evaluated one.", "select52", neutral=True
+        "Checkpoint used: the last, lowest validation loss, or highest strict score on select_suite.",
+        "last",
+        choices=("last", "best_val", "best_eval"),
     )
-    seed: int = option("Seeds the data order and, by its own stream, the initial adapter.", 0, ge=0)
-    workers: int = option("Processes that share every batch, under mlx.launch.", 1, unit="processes", ge=1)
-    hosts: list[str] = option("Hosts of the workers; none is this machine.", [], neutral=True)
+    select_suite: str = neutral("Suite of select=best_eval; never the evaluated one.", "select52")
+    seed: int = option(
+        "Training seed: data order and, from a stream of its own, the initial adapter.", 0, ge=0
+    )
+    workers: int = option("Processes that share every batch, under mlx.launch.", 1, ge=1)
+    hosts: list[str] = neutral("Hosts of the workers; empty for this machine.", [])
 
 
 @dataclass
@@ -162,38 +146,40 @@ class QuantizeConfig:
     """Fusing the adapter and quantizing the result."""
 
     bits: int | None = option(
-        "Bits per weight; null keeps the base's floating point.",
-        5,
-        unit="bits",
-        choices=(None, 2, 3, 4, 5, 6, 8),
+        "Bits per weight; null keeps floating point.", 5, choices=(None, 2, 3, 4, 5, 6, 8)
     )
-    group_size: int = option("Weights that share a scale.", 64, unit="weights", choices=(32, 64, 128))
+    group_size: int = option("Weights that share a scale.", 64, choices=(32, 64, 128))
     recipe: str | None = option(
-        "One of mlx-lm's mixed recipes: more bits for the layers that need them; null for none.", None,
+        "A mixed recipe of mlx-lm, which gives some layers more bits; null for none.",
+        None,
         choices=(None, "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"),
-    )  # fmt: skip
-    shard_mb: int = option("Largest weight file; a tensor is never divided.", 5000, unit="MB", ge=1)
-    fidelity_rows: int = option(
-        "Validation rows on which base, adapter and result are compared; 0 compares nothing.",
-        16, unit="rows", ge=0,
-    )  # fmt: skip
-    min_gain_kept: float = option(
-        "Share of the adapter's log-probability gain that must be left; below it the run fails.", 0.5, le=1.0
     )
-    keep: str = option(
-        "until_evaluated deletes the model once it is scored; it is rebuilt when something needs it.",
-        "always", choices=("always", "until_evaluated"), neutral=True,
-    )  # fmt: skip
+    shard_mb: int = option("Largest weight file, in MB; a tensor is never divided.", 5000, ge=1)
+    fidelity_rows: int = option(
+        "Validation examples for the quantization-quality check; 0 skips it.", 16, ge=0
+    )
+    min_gain_kept: float = option(
+        "Share of the adapter's log-probability gain that quantization must keep, or the run fails.",
+        0.5,
+        le=1.0,
+    )
+    keep: str = neutral(
+        "until_evaluated deletes the model after evaluation; it is rebuilt when needed.",
+        "always",
+        choices=("always", "until_evaluated"),
+    )
 
 
 @dataclass
 class LockConfig:
-    """The format lock: the exact probability that an answer opens the wrapper, over temperatures."""
+    """The format lock: the exact probability that a response opens a tool-call block, per temperature."""
 
     temperatures: list[float] = option(
-        "Grid of temperatures, besides the run's own; empty computes no lock.",
-        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5], ge=0.0, le=10.0,
-    )  # fmt: skip
+        "Temperatures, besides the run's own; empty computes no format lock.",
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+        ge=0.0,
+        le=10.0,
+    )
     top_p: list[float] = option("One more curve for each of these top-p values.", [0.9], gt=0.0, le=1.0)
 
 
@@ -201,54 +187,49 @@ class LockConfig:
 class ServerConfig:
     """The server of eval.backend=server."""
 
-    url: str | None = option(
-        "An OpenAI-compatible endpoint; null starts mlx_lm.server on this machine.", None
-    )
-    model: str | None = option("Model name sent with requests; null sends none.", None)
-    timeout: float = option("Longest wait for one answer.", 120.0, unit="s", gt=0.0, neutral=True)
-    retries: int = option("Further attempts at an answer that did not arrive.", 2, ge=0, neutral=True)
+    url: str | None = option("An OpenAI-compatible endpoint; null starts mlx_lm.server here.", None)
+    model: str | None = option("Model name in the requests; null leaves it out.", None)
+    timeout: float = neutral("Longest wait for a response, in seconds.", 120.0, gt=0.0)
+    retries: int = neutral("Further attempts when a response does not arrive.", 2, ge=0)
 
 
 @dataclass
 class EvalConfig:
     """The evaluation: which suite, which model, how to sample."""
 
-    suite: str = option("core27, another of punie's own suites, or a path to a JSONL file.", neutral=True)
-    target: str = option("Which weights to score.", "quantized", choices=("base", "adapter", "quantized"))
-    targets: list[str] = option(
-        "Evaluate all of these, target among them, and pair them prompt by prompt.", [],
-        choices=("base", "adapter", "quantized"), neutral=True,
-    )  # fmt: skip
+    suite: str = neutral("core27, another of punie's suites, or the path of a JSONL file.")
+    target: str = option("Weights to score.", "quantized", choices=("base", "adapter", "quantized"))
+    targets: list[str] = neutral(
+        "Evaluate all of these, target among them, and compare them prompt by prompt.",
+        [],
+        choices=("base", "adapter", "quantized"),
+    )
     temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
     top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)
-    top_k: int = option("Keep only the k likeliest tokens; 0 keeps all.", 0, unit="tokens", ge=0)
-    min_p: float = option(
-        "Drop tokens below this share of the likeliest one's probability.", 0.0, ge=0.0, le=1.0
-    )
-    repeats: int = option("Answers to each prompt.", 1, unit="answers", ge=1)
-    max_tokens: int = option(
-        "Longest answer; an item of the suite may set its own.", 256, unit="tokens", ge=1
-    )
-    stop: list[str] = option("Texts that end an answer, besides the model's own end tokens.", [])
-    system_prompt: str | None = option("System prompt; null for the one code_mode is trained with.", None)
-    seed: int = option("Seeds sampling, together with sample id, repeat and position.", 0, ge=0)
+    top_k: int = option("Sample from the k most likely tokens only; 0 keeps all.", 0, ge=0)
+    min_p: float = option("Least probability of a token, as a share of the highest.", 0.0, ge=0.0, le=1.0)
+    repeats: int = option("Responses per prompt.", 1, ge=1)
+    max_tokens: int = option("Longest response, in tokens; a sample may set its own.", 256, ge=1)
+    stop: list[str] = option("Texts that end a response, besides the model's end tokens.", [])
+    system_prompt: str | None = option("System prompt; null for the one that code_mode trains with.", None)
+    seed: int = option("Sampling seed, combined with sample id, repeat and token position.", 0, ge=0)
     batch_size: int = option(
-        "Answers generated together; changes the last bits of log-probabilities, and no draw.",
-        64, unit="answers", ge=1,
-    )  # fmt: skip
+        "Responses generated together; may change the last bits of log-probabilities, never a sample.",
+        64,
+        ge=1,
+    )
     logprobs: bool = option("Record the log-probability of every generated token.", True)
     lock: LockConfig = dataclasses.field(default_factory=LockConfig)
-    backend: str = option("Generate in this process, or by a server.", "mlx", choices=("mlx", "server"))
+    backend: str = option("Generate in this process or by a server.", "mlx", choices=("mlx", "server"))
     server: ServerConfig = dataclasses.field(default_factory=ServerConfig)
-    allow_missing: bool = option("Score a suite although answers are missing (server only).", False)
-    fail_under: float | None = option(
-        "Exit with code 3 if the score is below this, as a share of 1.", None, ge=0.0, le=1.0, neutral=True
+    allow_missing: bool = option("Score a suite even if responses are missing (server only).", False)
+    fail_under: float | None = neutral("Exit with code 3 below this score, 0 to 1.", None, ge=0.0, le=1.0)
+    fail_on: str = neutral(
+        "Compared with fail_under: the lower end of the 95 % interval, or the mean.",
+        "lower_bound",
+        choices=("lower_bound", "estimate"),
     )
-    fail_on: str = option(
-        "What must reach it: the lower end of the 95 % interval, or the mean.", "lower_bound",
-        choices=("lower_bound", "estimate"), neutral=True,
-    )  # fmt: skip
-    fail_score: str = option("Which score.", "strict", choices=tuple(SCORERS), neutral=True)
+    fail_score: str = neutral("Score compared with fail_under.", "strict", choices=tuple(SCORERS))
 
 
 @dataclass
@@ -257,7 +238,7 @@ class Criterion:
 
     metric: str = option("overall, or categories.<name>.")
     op: str = option("Comparison.", ">=", choices=(">=", ">"))
-    value: float = option("Threshold, as a share of 1.", ge=0.0, le=1.0)
+    value: float = option("Threshold, 0 to 1.", ge=0.0, le=1.0)
 
 
 @dataclass
@@ -267,10 +248,8 @@ class Outcome:
     metric: str = option("overall, categories.<name>, or a figure of the sweep.")
     at_least: float | None = option("Lower bound, inclusive.", None)
     below: float | None = option("Upper bound, exclusive.", None)
-    verdict: str = option("What it then means.")
-    next: str | None = option(
-        "The phase to run then, and overrides of it; null where the tree of phases ends.", None, omit_if=None
-    )
+    verdict: str = option("What the result then means.")
+    next: str | None = option("The phase to run next, with overrides; null for none.", None, omit_if=None)
 
 
 @dataclass
@@ -278,23 +257,23 @@ class Baseline:
     """Published figures to compare with."""
 
     source: str = option("Where the figures come from.")
-    overall: float = option("Overall keyword score, as a share of 1.", ge=0.0, le=1.0)
+    overall: float = option("Overall keyword score, 0 to 1.", ge=0.0, le=1.0)
     categories: dict[str, float] = option("Keyword score by category.", {})
-    training_peak_gb: float | None = option("Peak memory of training.", None, unit="GB", gt=0.0)
+    training_peak_gb: float | None = option("Peak memory of training, in GB.", None, gt=0.0)
 
 
 @dataclass
 class PhaseConfig:
-    """An experiment's scientific half: what is asked, and what would answer it."""
+    """An experiment recipe: its hypothesis and pre-registered criteria."""
 
     id: str = option("Short name, such as 43a.")
     title: str = option("One line.")
     hypothesis: str = option("What the phase sets out to show.")
     references: list[str] = option("What it builds on.", [])
-    score: str = option("Which score the criteria speak of.", "keyword", choices=tuple(SCORERS))
+    score: str = option("Score that the criteria are about.", "keyword", choices=tuple(SCORERS))
     baseline: Baseline | None = option("Published figures.", None)
     criteria: list[Criterion] = option("All must hold for the phase to pass.", [])
-    outcomes: list[Outcome] = option("Verdicts by range; the first that fits is given.", [])
+    outcomes: list[Outcome] = option("Verdicts by range; the first that fits applies.", [])
     sweep: bool = option("Meant to be run with -m.", False)
 
 
@@ -302,44 +281,43 @@ class PhaseConfig:
 class StoreConfig:
     """Where artifacts live."""
 
-    dir: str = option("Folder of the artifact store.", "outputs/store", neutral=True)
+    dir: str = neutral("Folder of the artifact store.", "outputs/store")
 
 
 @dataclass
 class RuntimeConfig:
-    """How to compute. The two CPU switches change rounding, so they are part of the keys."""
+    """How to compute. blas, cpu_float32 and threads change rounding, so they are part of the cache keys."""
 
     blas: bool = option("On a Linux CPU, load an optimised BLAS before mlx.", True)
-    cpu_float32: bool = option(
-        "On the CPU, dequantize the model to float32 for training and evaluation.", True
-    )
+    cpu_float32: bool = option("On the CPU, train and evaluate the model in float32.", True)
     threads: int | None = option(
-        "Threads of a product on the CPU; null: one for a small model, every core for a large one.",
-        None, ge=1,
-    )  # fmt: skip
-    isolation: str = option(
-        "Run accelerator stages in a process of their own: auto does so on a GPU.",
-        "auto", choices=("auto", "process", "none"), neutral=True,
-    )  # fmt: skip
-    device_jobs: int | None = option(
-        "Jobs that compute at once on this machine's device; null: one on a GPU, any number on a CPU.",
-        None, ge=1, neutral=True,
-    )  # fmt: skip
+        "CPU threads of a matrix product; null: one for a small model, every core for a large one.",
+        None,
+        ge=1,
+    )
+    isolation: str = neutral(
+        "Run accelerator stages in a process of their own; auto does so on a GPU.",
+        "auto",
+        choices=("auto", "process", "none"),
+    )
+    device_jobs: int | None = neutral(
+        "Jobs that compute at once on this machine; null: one on a GPU, any number on a CPU.", None, ge=1
+    )
 
 
 @dataclass
 class SweepConfig:
-    """How a sweep goes on."""
+    """How a sweep runs."""
 
-    fail_fast: bool = option("Start no further job once one has failed.", False, neutral=True)
+    fail_fast: bool = neutral("Start no further job after one has failed.", False)
 
 
 @dataclass
 class Config:
     """One run, fully composed."""
 
-    name: str = option("Names the run's folder.", "default", neutral=True)
-    seed: int = option("Default of lora.seed and eval.seed.", 0, ge=0, neutral=True)
+    name: str = neutral("Name of the run's folder.", "default")
+    seed: int = neutral("Default of lora.seed and eval.seed.", 0, ge=0)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)

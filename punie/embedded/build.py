@@ -1,66 +1,51 @@
-"""Build an embedded model from its seed: tokenizer, pretraining, and the files as mlx-lm reads them."""
+"""Build an embedded model from its seed: tokenizer, pretraining, and the files of an mlx-lm model."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from punie.embedded import model_card as card
 from punie.embedded import tokenizer as bpe
+from punie.embedded.cards import write_card
 from punie.embedded.code import chain
 from punie.embedded.corpus import Corpus
 from punie.embedded.phrasings import draw_task
-from punie.embedded.specs import SPECS, Spec
+from punie.embedded.specs import Spec
 from punie.embedded.values import Values, draws
 from punie.formats.tools import TOOLS, wrap
 from punie.model import blas
-from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.progress import Bar
 
 _CONVERSATIONS = 5_000
-"""Conversations the tokenizer learns from."""
+"""Conversations that the tokenizer learns from."""
 
 
-def recipe(name: str, steps: int | None = None) -> Spec:
-    """The recipe of a model, with its number of steps replaced if one is given.
+_CARD = """\
+# {name}: a {model_type} model that comes with punie
 
-    Raises:
-        PunieError: No model has this name, or there are no steps.
-    """
-    if name not in SPECS:
-        raise PunieError("There is no recipe for this model.", found=name, expected=" or ".join(SPECS))
-    if steps is not None and steps < 1:
-        raise PunieError(
-            "A model needs steps to be trained.", where="--steps", found=steps, expected="1 or more"
-        )
-    return SPECS[name] if steps is None else replace(SPECS[name], steps=steps)
+Built by `punie tiny build {name}`, trained from random weights on generated conversations about the 26 tools
+of `punie/formats/tools.py`. It knows the tools by name and answers in prose or with plain calls. Fine-tuning
+teaches it the tool-call format, which puts code into `execute_code`. It is only useful for studying
+fine-tuning and evaluation. Figures are in `docs/tiny-models.md`.
+
+A rebuild with the same recipe, libraries and machine gives files with these digests.
+"""
 
 
-def build(
-    name: str, out: Path, *, seed: int = 0, steps: int | None = None, progress: Bar | None = None
-) -> Path:
-    """Build a model folder.
-
-    Bit-identical when repeated on the same machine with the same libraries.
+def build(spec: Spec, out: Path, *, seed: int = 0, bar: Bar = lambda done, note="": None) -> Path:
+    """Build a model folder and return it; on one machine with one set of libraries, always the same bytes.
 
     Args:
-        name: One of ``punie.embedded.specs.SPECS``.
-        out: The folder to make; one that is there is replaced once the new one is whole.
+        spec: The recipe.
+        out: The folder to make; an existing one is replaced once the new one is complete.
         seed: Decides initial weights and corpus.
-        steps: Optimizer steps instead of the recipe's, for tests.
-        progress: Told of every step.
-
-    Returns:
-        The folder.
-
-    Raises:
-        PunieError: No model has this name, or there are no steps.
+        bar: Called after every step.
     """
-    spec = recipe(name, steps)
     blas.activate()
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -69,39 +54,40 @@ def build(
 
     tokenizer = bpe.train(_texts(spec, seed), spec.vocabulary)
     model = new_model(spec, seed)
-    pretrain(model, tokenizer, spec, seed=seed, steps=spec.steps, bar=progress or _silent)
+    pretrain(model, tokenizer, spec, seed=seed, bar=bar)
+    ids = {"eos_token_id": bpe.SPECIAL[-1], "pad_token_id": bpe.SPECIAL[0]}
+    ids = {name: tokenizer.token_to_id(token) for name, token in ids.items()}
+    recipe = asdict(spec)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / out.name
         folder.mkdir()
         flat = dict(tree_flatten(model.parameters()))
-        weights = {key: flat[key].astype(mx.bfloat16) for key in sorted(flat)}
+        weights = {name: flat[name].astype(mx.bfloat16) for name in sorted(flat)}
         mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
-        _describe(folder, spec, tokenizer)
-        card.write(folder, card.record(folder, spec, seed))
+        write_json(folder / "config.json", spec.config() | ids)
+        write_json(folder / "generation_config.json", ids | {"do_sample": False})
+        bpe.save(tokenizer, folder, longest=spec.context)
+        write_card(folder, _CARD.format(**recipe), {"seed": seed, "recipe": recipe, **_surroundings()})
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
     return out
 
 
-def _silent(done: int, note: str = "") -> None:
-    """A bar that shows nothing."""
+def _surroundings() -> dict[str, Any]:
+    """The libraries and the machine, which decide the bytes too."""
+    from punie.run.capture import capture
 
-
-def _describe(folder: Path, spec: Spec, tokenizer: bpe.Tokenizer) -> None:
-    """Everything of a model folder but the weights."""
-    config = spec.config()
-    end, padding = (tokenizer.token_to_id(token) for token in (bpe.SPECIAL[-1], bpe.SPECIAL[0]))
-    write_json(folder / "config.json", config | {"eos_token_id": end, "pad_token_id": padding})
-    write_json(
-        folder / "generation_config.json", {"eos_token_id": end, "pad_token_id": padding, "do_sample": False}
-    )
-    bpe.save(tokenizer, folder, longest=int(str(config["max_position_embeddings"])))
+    about = capture(argv=[], overrides=[], config_digest="")
+    return {
+        "libraries": {name: about.packages[name] for name in ("mlx", "mlx-lm", "numpy", "tokenizers")},
+        "machine": {"chip": about.machine and about.machine.chip, "blas": blas.activate().source},
+    }
 
 
 def _texts(spec: Spec, seed: int) -> Iterator[str]:
-    """What the tokenizer learns from: the corpus, and wrapped code, which the model itself never sees."""
+    """Texts for the tokenizer: the corpus, and code in the tool-call format, which the model never sees."""
     corpus = Corpus(seed, spec.novel / 3)
     for _ in range(_CONVERSATIONS):
         for message in corpus.conversation():

@@ -1,9 +1,8 @@
-"""The embedded models' loss in plain arithmetic, made for training on a CPU.
+"""The loss of the embedded models in plain arithmetic, fast on a CPU.
 
-It computes what ``mlx_lm.models.qwen3`` and ``qwen3_moe`` compute, from the same parameters (a test holds the
-two together), but about three times as fast there: exponentials by a polynomial instead of MLX's scalar
-routine, sparse experts as two large products over all experts instead of many small ones, and logits only
-where there is something to predict.
+It computes what ``mlx_lm.models.qwen3`` and ``qwen3_moe`` compute, from the same parameters (a test compares
+them), about three times as fast: exponentials by a polynomial instead of MLX's scalar routine, sparse experts
+as two products over all experts instead of many small ones, and logits only where a token is predicted.
 
 Import only after ``punie.model.blas.activate()``: this module imports mlx.
 
@@ -22,12 +21,8 @@ from punie.embedded.specs import Spec
 
 _EPSILON = 1e-6
 _TAYLOR = (
-    1.0,
-    0.6931471805599453,
-    0.2402265069591007,
-    0.05550410866482158,
-    0.009618129107628477,
-    0.001333355814642844,
+    *(1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158),
+    *(0.009618129107628477, 0.001333355814642844),
 )
 """ln(2)^n / n!: 2^f as a power series in f."""
 
@@ -49,9 +44,9 @@ def _(primals: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
 
 
 def exp(x: mx.array) -> mx.array:
-    """e^x for x up to 80, within a few units of float32's last place; below -80 it is e^-80.
+    """e^x for x up to 80, within a few units of float32's last place; e^-80 for x below -80.
 
-    2^k is put together from its bits, and 2^f with |f| <= 1/2 is a Taylor polynomial.
+    It is 2^k, made of its bits, times 2^f with |f| <= 1/2, a Taylor polynomial.
     """
     return cast(mx.array, _exp(x))
 
@@ -68,24 +63,22 @@ def _norm(x: mx.array, weight: mx.array) -> mx.array:
 
 def _attention(p: Any, x: mx.array, spec: Spec, mask: mx.array) -> mx.array:
     """Causal attention with normalised queries and keys, (B, T, D) -> (B, T, D)."""
-
-    def heads(projection: str, count: int) -> mx.array:
-        y = x @ p[projection]["weight"].T
-        return y.reshape(*x.shape[:2], count, spec.head_dim)  # (B, T, H or K, W)
-
-    def rotated(y: mx.array, weight: mx.array) -> mx.array:
-        y = _norm(y, weight).transpose(0, 2, 1, 3)
-        return mx.fast.rope(y, spec.head_dim, traditional=False, base=10000.0, scale=1.0, offset=0)
-
     batch, length, _ = x.shape
     shared = spec.heads // spec.kv_heads
-    queries = rotated(heads("q_proj", spec.heads), p["q_norm"]["weight"]) * spec.head_dim**-0.5
+
+    def heads(name: str, count: int) -> mx.array:
+        y = x @ p[f"{name}_proj"]["weight"].T
+        y = y.reshape(batch, length, count, spec.head_dim)
+        if name == "v":
+            return y.transpose(0, 2, 1, 3)
+        y = _norm(y, p[f"{name}_norm"]["weight"]).transpose(0, 2, 1, 3)  # (B, H or K, T, W)
+        return mx.fast.rope(y, spec.head_dim, traditional=False, base=10000.0, scale=1.0, offset=0)
+
+    queries = heads("q", spec.heads) * spec.head_dim**-0.5
     queries = queries.reshape(batch, spec.kv_heads, shared * length, spec.head_dim)
-    keys = rotated(heads("k_proj", spec.kv_heads), p["k_norm"]["weight"])
-    values = heads("v_proj", spec.kv_heads).transpose(0, 2, 1, 3)  # (B, K, T, W)
-    scores = (queries @ keys.transpose(0, 1, 3, 2)).reshape(
-        batch, spec.kv_heads, shared, length, length
-    ) + mask
+    keys, values = heads("k", spec.kv_heads), heads("v", spec.kv_heads)
+    scores = queries @ keys.transpose(0, 1, 3, 2)
+    scores = scores.reshape(batch, spec.kv_heads, shared, length, length) + mask
     weights = exp(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
     weights = weights / weights.sum(axis=-1, keepdims=True)
     mixed = weights.reshape(batch, spec.kv_heads, shared * length, length) @ values
@@ -100,7 +93,7 @@ def _feed_forward(p: Any, x: mx.array) -> mx.array:
 
 
 def _experts(p: Any, x: mx.array, active: int) -> mx.array:
-    """The sparse block, (B, T, D) -> (B, T, D): all experts, weighted by 0 where a token is not sent."""
+    """The sparse block, (B, T, D) -> (B, T, D): all experts, of which the inactive ones have weight 0."""
     gates = mx.softmax(x @ p["gate"]["weight"].T, axis=-1)  # (B, T, E)
     lowest = mx.stop_gradient(mx.sort(gates, axis=-1)[..., -active, None])
     scores = mx.where(gates >= lowest, gates, 0.0)
@@ -112,17 +105,15 @@ def _experts(p: Any, x: mx.array, active: int) -> mx.array:
     return hidden.reshape(*x.shape[:-1], -1) @ down
 
 
-def logits(parameters: Any, spec: Spec, tokens: mx.array, positions: mx.array) -> mx.array:
-    """What follows the given positions.
+def loss(parameters: Any, spec: Spec, tokens: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
+    """Mean cross-entropy of the tokens that follow some positions.
 
     Args:
         parameters: The parameters of an mlx-lm model, float32.
         spec: Its dimensions.
         tokens: Token ids, (B, T).
-        positions: Places in the flattened tokens, (N,).
-
-    Returns:
-        Logits, (N, V).
+        positions: Positions in the flattened tokens, (N,).
+        targets: The ids that follow them, (N,).
     """
     p = parameters["model"]
     length = tokens.shape[1]
@@ -133,13 +124,8 @@ def logits(parameters: Any, spec: Spec, tokens: mx.array, positions: mx.array) -
         h = _norm(x, layer["post_attention_layernorm"]["weight"])
         mlp = layer["mlp"]
         x = x + (_experts(mlp, h, spec.active_experts) if "gate" in mlp else _feed_forward(mlp, h))
-    chosen = _norm(x.reshape(-1, x.shape[-1])[positions], p["norm"]["weight"])
-    return chosen @ p["embed_tokens"]["weight"].T
-
-
-def loss(parameters: Any, spec: Spec, tokens: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
-    """Mean cross-entropy of the targets (N,) that follow the positions (N,) in tokens (B, T)."""
-    z = logits(parameters, spec, tokens, positions)
-    z = z - mx.stop_gradient(z.max(axis=-1, keepdims=True))
-    chosen = mx.take_along_axis(z, targets[:, None], axis=-1)[:, 0]
-    return (mx.log(exp(z).sum(axis=-1)) - chosen).mean()
+    x = _norm(x.reshape(-1, x.shape[-1])[positions], p["norm"]["weight"])
+    logits = x @ p["embed_tokens"]["weight"].T  # (N, V)
+    logits = logits - mx.stop_gradient(logits.max(axis=-1, keepdims=True))
+    chosen = mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    return (mx.log(exp(logits).sum(axis=-1)) - chosen).mean()

@@ -1,13 +1,17 @@
-"""The embedded models' dimensions and the recipe each is trained with."""
+"""The dimensions of the embedded models, and the recipe that each is trained with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What decides an embedded model, next to its seed."""
+    """What an embedded model is built from, besides its seed."""
+
+    context: ClassVar[int] = 2048
+    """Longest sequence, in tokens."""
 
     name: str
     """Its folder under ``data/models``."""
@@ -24,7 +28,7 @@ class Spec:
     head_dim: int = 32
     """Width of a head."""
     intermediate: int = 256
-    """Width of the feed-forward block as a token sees it: of all its active experts together."""
+    """Width of the feed-forward block: of all active experts of a token together."""
     experts: int = 4
     """Experts per layer; a dense model has none."""
     active_experts: int = 2
@@ -46,7 +50,17 @@ class Spec:
 
     def config(self) -> dict[str, object]:
         """The model's ``config.json``."""
-        shared: dict[str, object] = {
+        sparse: dict[str, object] = {
+            "num_experts": self.experts,
+            "num_experts_per_tok": self.active_experts,
+            "moe_intermediate_size": self.intermediate // self.active_experts,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "norm_topk_prob": True,
+        }
+        is_sparse = self.model_type == "qwen3_moe"
+        return {
+            "architectures": ["Qwen3MoeForCausalLM" if is_sparse else "Qwen3ForCausalLM"],
             "model_type": self.model_type,
             "hidden_size": self.hidden,
             "num_hidden_layers": self.layers,
@@ -57,27 +71,11 @@ class Spec:
             "vocab_size": self.vocabulary,
             "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0,
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": self.context,
             "tie_word_embeddings": True,
             "torch_dtype": "bfloat16",
-        }
-        if self.model_type == "qwen3":
-            return {"architectures": ["Qwen3ForCausalLM"]} | shared
-        return {"architectures": ["Qwen3MoeForCausalLM"]} | shared | {
-            "num_experts": self.experts,
-            "num_experts_per_tok": self.active_experts,
-            "moe_intermediate_size": self.intermediate // self.active_experts,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": [],
-            "norm_topk_prob": True,
-        }  # fmt: skip
+        } | (sparse if is_sparse else {})
 
 
-SPECS = {
-    spec.name: spec
-    for spec in (
-        Spec("tiny", "qwen3_moe"),
-        Spec("tiny_dense", "qwen3"),
-    )
-}
+SPECS = {spec.name: spec for spec in (Spec("tiny", "qwen3_moe"), Spec("tiny_dense", "qwen3"))}
 """The models that can be built, by name."""

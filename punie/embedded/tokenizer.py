@@ -1,4 +1,4 @@
-"""The embedded models' tokenizer: a byte-level BPE of their own world, with a Qwen-style chat template."""
+"""The tokenizer of the embedded models: a byte-level BPE with a Qwen-style chat template."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from punie.util.files import write_json, write_text
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-"""Tokens that never stand for text; the first is the padding, the last ends a turn."""
+"""Control tokens; the first is the padding, the last ends a turn."""
 
 ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
-"""Tokens that are text, and single."""
+"""Texts that are one token each."""
 
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -29,9 +29,9 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 """
 
-# A word keeps the space before it only inside prose. Names are cut at their joints (load_config,
-# LoadConfig, src/app.py), with the joint a token of its own, so that a name has the same tokens in a
-# request and in a call: copying is then a matter of repeating tokens.
+# A word keeps the space before it only inside prose. Names are split at their joints (load_config,
+# LoadConfig, src/app.py), and a joint is a token of its own, so that a name has the same tokens in a request
+# and in a call, and the model can copy it token by token.
 _PIECES = Regex(
     r"</?[a-z]+[=>]| = | [a-z]+(?=[ ,?;:\n]|\.?$|\.\s)|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]|\n+| |[_/.$`]"
     r"|[^\sA-Za-z0-9_/.$`]+|\s+"
@@ -42,16 +42,13 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Learn the merges from texts; the same texts in the same order give the same tokenizer.
 
     Args:
-        texts: What to learn from.
-        vocabulary: Tokens in the end, special and added ones included.
+        texts: The texts.
+        vocabulary: Number of tokens, special and added ones included.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(_PIECES, behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    pieces = pre_tokenizers.Split(_PIECES, behavior="isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, as_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(ADDED),
@@ -68,20 +65,18 @@ def save(tokenizer: Tokenizer, folder: Path, *, longest: int) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja.
 
     Args:
-        tokenizer: What ``train`` returned.
+        tokenizer: From ``train``.
         folder: Where to write.
         longest: The longest sequence the model takes, in tokens.
     """
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": SPECIAL[-1],
+        "pad_token": SPECIAL[0],
+        "bos_token": None,
+        "model_max_length": longest,
+        "clean_up_tokenization_spaces": False,
+    }
     write_text(folder / "tokenizer.json", json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False))
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": SPECIAL[-1],
-            "pad_token": SPECIAL[0],
-            "bos_token": None,
-            "model_max_length": longest,
-            "clean_up_tokenization_spaces": False,
-        },
-    )
+    write_json(folder / "tokenizer_config.json", config)
     write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)

@@ -1,4 +1,4 @@
-"""Arrays: written with the errors of a filesystem, and their digests."""
+"""Saves arrays with the errors of a filesystem, and computes digests of a model's parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
     """Write arrays as a safetensors file.
 
     Raises:
-        OSError: They cannot be written; mlx itself says so with a RuntimeError.
+        OSError: They cannot be written; mlx itself raises a RuntimeError.
     """
     try:
         mx.save_safetensors(str(path), arrays)
@@ -30,15 +30,11 @@ def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
 
 
 def digests(model: nn.Module) -> dict[str, str]:
-    """sha256 of every parameter as it lies in memory, by name: type, shape and bytes.
-
-    Args:
-        model: Its parameters are evaluated.
-    """
+    """sha256 of every parameter's type, shape and bytes, by name; the parameters must be evaluated."""
     found = {}
     for name, array in cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters())):
         about = f"{array.dtype} {tuple(array.shape)} ".encode()
         hashed = hashlib.sha256(about)
-        hashed.update(memoryview(cast(Any, array.flatten().view(mx.uint8))))  # where it lies: no copy
+        hashed.update(memoryview(cast(Any, array.flatten().view(mx.uint8))))  # without a copy
         found[name] = hashed.hexdigest()
     return found

@@ -1,12 +1,11 @@
-"""MLX's CPU backend as punie has it: an optimised BLAS, in place before mlx is imported, and no compiler.
+"""Sets up MLX's CPU backend: loads an optimised BLAS before mlx is imported, and disables compilation.
 
-MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150.
-The dynamic linker resolves a symbol to the first global definition it meets, so a library that defines
-``cblas_sgemm`` and its kin and that was opened with RTLD_GLOBAL before mlx takes over its products.
-On macOS MLX uses Accelerate, and nothing is done.
+MLX's Linux wheel links the reference BLAS: about 6 GFLOP/s on two cores where OpenBLAS reaches 150. The
+dynamic linker resolves a symbol to the first global definition, so a library that defines ``cblas_sgemm``
+and was opened with RTLD_GLOBAL before mlx computes its products. On macOS MLX uses Accelerate.
 
-Where it finds a C++ compiler, MLX also compiles element-wise operations at run time, and loads them from a
-folder that every user of the machine shares. That is switched off: docs/decisions/0017-no-compiler.md.
+Where MLX finds a C++ compiler, it compiles element-wise operations at run time and loads them from a folder
+that all users of the machine share. That is disabled: docs/decisions/0017-no-compiler.md.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ log = logging.getLogger(__name__)
 
 PREFIX = "scipy_"
 SMALL_MODEL = 20_000_000
-"""Parameters below which a second thread gains nothing and, when another process wants the core, costs a
-factor of ten: OpenBLAS's threads wait for each other by spinning."""
+"""Parameters below which a second thread gains nothing, and makes a product ten times slower when another
+process needs the core: OpenBLAS's threads wait for each other by spinning."""
 _active: Blas | None = None
 _enabled = True
 _library: ctypes.CDLL | None = None
@@ -44,26 +43,26 @@ _threads = 0
 
 @dataclass(frozen=True)
 class Blas:
-    """Which BLAS serves MLX's CPU products in this process."""
+    """The BLAS that computes MLX's CPU products in this process."""
 
     name: str
     """``OpenBLAS`` (loaded by punie), ``reference`` (the wheel's own), or ``Accelerate``."""
     source: str
-    """Where it came from: ``system``, ``scipy-openblas32 <version>`` or ``mlx``."""
+    """Its origin: ``system``, ``scipy-openblas32 <version>`` or ``mlx``."""
     note: str = ""
-    """Why an optimised BLAS is not in use, for the doctor; empty when it is."""
+    """Why no optimised BLAS is in use; empty if one is."""
 
 
 def activate(enabled: bool = True) -> Blas:
-    """Load an optimised BLAS once, before mlx. Safe to call again: the first call decides.
+    """Load an optimised BLAS, once per process and before mlx; later calls change nothing.
 
-    It starts with one thread; ``set_threads`` gives a large model more. On a CPU, MLX compiles nothing.
+    It starts with one thread; ``set_threads`` gives a large model more.
 
     Args:
-        enabled: False leaves MLX's own BLAS in place (``runtime.blas=false``).
+        enabled: False keeps MLX's own BLAS (``runtime.blas=false``).
 
     Returns:
-        What is in use from now on.
+        The BLAS in use.
     """
     global _active, _enabled
     if _active is None:
@@ -71,7 +70,7 @@ def activate(enabled: bool = True) -> Blas:
         _active = _activate(enabled)
         set_threads(0)
         if device_kind() == "cpu":
-            import mlx.core as mx  # the BLAS is there
+            import mlx.core as mx
 
             mx.disable_compile()
         log.info("BLAS: %s (%s) %s", _active.name, _active.source, _active.note)
@@ -79,17 +78,17 @@ def activate(enabled: bool = True) -> Blas:
 
 
 def set_threads(parameters: int, requested: int | None = None) -> int | None:
-    """Decide how many threads a product takes: one for a small model, every core for a large one.
+    """Set the threads of a product: one for a small model, all cores for a large one.
 
-    The last bits of a product depend on it, so it is decided here and not by the environment, whose
-    OPENBLAS_NUM_THREADS has no say: the same config must give the same bytes.
+    The last bits of a product depend on it. OPENBLAS_NUM_THREADS is therefore ignored: the same config must
+    give the same bytes.
 
     Args:
         parameters: Of the model.
         requested: ``runtime.threads``; None decides by size.
 
     Returns:
-        The number of threads; None where punie loaded no BLAS.
+        The number of threads; None if punie loaded no BLAS.
     """
     global _threads
     if _library is None:
@@ -100,19 +99,19 @@ def set_threads(parameters: int, requested: int | None = None) -> int | None:
 
 
 def decided_otherwise(enabled: bool) -> bool:
-    """Whether this process has settled for another choice, so that the work needs a process of its own."""
+    """Whether this process was activated with the other choice, so that work needs another process."""
     return _active is not None and _enabled != enabled
 
 
 def in_use() -> str | None:
-    """The BLAS that was activated in this process, in words; None if nothing needed one."""
+    """Description of the BLAS that was activated in this process; None if none was."""
     if _active is None:
         return None
     return f"{_active.name} ({_active.source})" + (f", threads: {_threads}" if _threads else "")
 
 
 def gflops(size: int = 1024) -> float:
-    """Speed of a float32 product, the best of five; billions of operations a second."""
+    """Speed of a float32 product, the best of five; 10^9 operations per second."""
     import mlx.core as mx
 
     a = mx.random.normal((size, size))
@@ -130,7 +129,7 @@ def _activate(enabled: bool) -> Blas:
     if sys.platform != "linux":
         return Blas("Accelerate", "mlx")
     if not enabled:
-        return Blas("reference", "mlx", "switched off by runtime.blas=false")
+        return Blas("reference", "mlx", "disabled by runtime.blas=false")
     if "mlx.core" in sys.modules:
         return Blas("reference", "mlx", "mlx was imported before punie could load one")
     notes = []
@@ -150,7 +149,7 @@ def _activate(enabled: bool) -> Blas:
 
 
 def _unprefixed_copy() -> tuple[Path, str]:
-    """The wheel's OpenBLAS with its ``scipy_`` prefix taken off, made once and cached.
+    """The wheel's OpenBLAS without its ``scipy_`` prefix, made once and cached.
 
     Returns:
         The library's path and the wheel's version.
@@ -184,10 +183,7 @@ def _unprefixed_copy() -> tuple[Path, str]:
 
 
 def _blas_names(library: Path) -> list[str]:
-    """Every exported name of the library that carries the prefix, without it.
-
-    Read from the string table itself, so that no binutils are needed on the machine.
-    """
+    """Every exported name of the library that has the prefix, without it; read without binutils."""
     content = library.read_bytes()
     prefix = PREFIX.encode()
     found = {

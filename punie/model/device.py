@@ -1,4 +1,4 @@
-"""Which device MLX will use, told without importing mlx: keys and plans need it and must be quick."""
+"""Finds the device that MLX will use and its memory; imports mlx only where a function says so."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def device_kind() -> str:
 
 
 _MEMORY = ("max_recommended_working_set_size", "total_memory", "memory_size")
-"""What MLX calls the memory of a device, the strictest first: Metal, CUDA, Metal's machine."""
+"""MLX's names for the memory of a device, the strictest first: Metal, CUDA, Metal's machine."""
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 @functools.cache
 def memory() -> int | None:
-    """Bytes of memory that the device can use; imports mlx where it is a GPU.
+    """Bytes of memory that the device can use: on a CPU the machine's, or the container's limit if lower.
 
-    On the CPU the machine's, or less in a container that has less. None where MLX does not say.
+    None where MLX does not state it. Imports mlx on a GPU.
     """
     if device_kind() == "cpu":
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -40,7 +40,7 @@ def memory() -> int | None:
 
 
 def default_device() -> str:
-    """What MLX says that it uses, such as ``Device(cpu, 0)``; imports mlx."""
+    """The device that MLX uses, such as ``Device(cpu, 0)``; imports mlx."""
     import mlx.core as mx
 
     return str(mx.default_device())
@@ -48,7 +48,7 @@ def default_device() -> str:
 
 @functools.cache
 def version(name: str) -> str:
-    """Installed version of a package; looked up once, since every stage's key holds some."""
+    """Installed version of a package, cached: every stage's key holds some."""
     return importlib.metadata.version(name)
 
 

@@ -1,4 +1,4 @@
-"""What a model weighs and will weigh, from the headers of its files; nothing here imports mlx."""
+"""Sizes of a model that is on this machine, from the headers of its files; does not import mlx."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Weights:
     """Size of a model's weights."""
 
     parameters: int
-    """As unpacked weights: a 4-bit tensor counts its weights, not its words."""
+    """Unpacked: a 4-bit tensor counts its weights, not its words."""
     bytes: int
     """On disk."""
 
@@ -31,8 +31,7 @@ def weights(folder: Path) -> Weights:
     """Count a model folder's parameters and bytes without reading its weights.
 
     Raises:
-        PunieError: A safetensors header is damaged, or a file is shorter than its header says; the config
-            tells the bits of the weights otherwise than mlx-lm does.
+        PunieError: A weight file is damaged, or the config states no valid bits per weight.
     """
     size = sum(path.stat().st_size for path in folder.glob(_FILES))
     return Weights(sum(math.prod(shape) for _, shape in _tensors(folder)), size)
@@ -41,7 +40,7 @@ def weights(folder: Path) -> Weights:
 def adapter_bytes(
     folder: Path, *, fine_tune_type: str, num_layers: int, rank: int, keys: list[str] | None
 ) -> int:
-    """Size of what is trained, float32: two matrices of the rank to each linear layer, or whole layers.
+    """Size of what is trained, float32: two matrices of the rank for each linear layer, or whole layers.
 
     Args:
         folder: The base model's.
@@ -51,7 +50,7 @@ def adapter_bytes(
         keys: Layers within a block; None for all.
 
     Raises:
-        PunieError: A safetensors header is damaged.
+        PunieError: A weight file is damaged.
     """
     blocks: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for name, shape in _tensors(folder):
@@ -64,14 +63,18 @@ def adapter_bytes(
                 count += math.prod(shape)
             elif path.endswith(".weight") and len(shape) > 1 and (not keys or path[:-7] in keys):
                 *experts, outputs, inputs = shape
-                count += math.prod(experts) * (
-                    rank * (inputs + outputs) + outputs * (fine_tune_type == "dora")
-                )
+                magnitudes = outputs if fine_tune_type == "dora" else 0
+                count += math.prod(experts) * (rank * (inputs + outputs) + magnitudes)
     return 4 * count
 
 
+def quantized_bytes(parameters: int, bits: int | None, group_size: int) -> int:
+    """Size of a model at ``bits`` per weight, with a 16-bit scale and bias for each group (affine)."""
+    return int(parameters * (16 if bits is None else bits + 32 / group_size) / 8)
+
+
 def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every weight, unpacked; the scales of quantized ones are passed over."""
+    """Name and shape of every weight, unpacked; the scales and biases of quantized ones are skipped."""
     quantization = read_config(folder).get("quantization") or {}
     default_bits = _bits(quantization, folder)
     for path in sorted(folder.glob(_FILES)):
@@ -85,22 +88,13 @@ def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _bits(quantization: object, folder: Path, default: int = 4) -> int:
-    """Bits to a weight.
-
-    Raises:
-        PunieError: They are no number of bits.
-    """
+    """Bits per weight."""
     bits = quantization.get("bits", default) if isinstance(quantization, dict) else None
     if type(bits) is not int or not 1 <= bits <= 32:
         raise PunieError(
-            "The model's config.json tells no bits for its quantized weights.",
+            "The model's config.json states no valid bits for its quantized weights.",
             where=folder / "config.json",
             found=f"quantization {excerpt(quantization)}",
             expected='{"group_size": 64, "bits": 4}, and the same for layers that differ',
         )
     return bits
-
-
-def quantized_bytes(parameters: int, bits: int | None, group_size: int) -> int:
-    """Size of a model at ``bits`` per weight, with a 16-bit scale and bias to each group (affine)."""
-    return int(parameters * (16 if bits is None else bits + 32 / group_size) / 8)

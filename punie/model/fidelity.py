@@ -1,10 +1,10 @@
-"""What is left of a fine-tune after quantization, measured on validation rows.
+"""Measures the quality of a quantized model on validation rows: how much of the fine-tune is left.
 
 Three models read the same rows: the base, the base with its adapter, and the quantized result. The
-adapter's *gain* is how much likelier it makes the rows' own answers than the base does; the share of it
-that the quantized model keeps says whether the fine-tune survived, which no size or checksum can.
+adapter's *gain* is the increase of the responses' log-probability over the base; the share of it that the
+quantized model keeps says whether the fine-tune survived.
 
-Shape letters: P = positions compared in a row, T = tokens of a row, V = vocabulary.
+Shapes: P positions compared in a row, T tokens of a row, V the vocabulary.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from punie.model.load import load
 from punie.util.errors import PunieError
 
 POSITIONS = 64
-"""Positions compared in each row, from the answer's first: they hold the wrapper and the call. The bound
-keeps the distributions that are held in memory small (rows * POSITIONS * V float32)."""
+"""Positions compared in each row, from the response's first token: they hold the tool call. The limit keeps
+the distributions in memory small (rows * POSITIONS * V float32)."""
 SMALLEST_GAIN = 0.01
-"""Nats per token; an adapter that gained less has nothing whose survival could be told from noise."""
+"""Nats per token; a smaller gain cannot be told from noise."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Base, base with adapter, and quantized model on the same answers, teacher-forced."""
+    """Base, base with adapter, and quantized model on the same responses, teacher-forced."""
 
     rows: int
     tokens: int
     """Positions compared, over all rows."""
     base_logprob: float
-    """Mean log-probability of an answer's tokens; nats per token."""
+    """Mean log-probability of a response's tokens; nats per token."""
     adapter_logprob: float
     quantized_logprob: float
     gain_kept: float | None
-    """(quantized - base) / (adapter - base); None where the adapter gained next to nothing."""
+    """(quantized - base) / (adapter - base); None if the adapter gained less than ``SMALLEST_GAIN``."""
     agreement: float
-    """Share of positions at which the quantized model's likeliest token is the adapter's."""
+    """Top-1 agreement of the quantized model with the adapter; share of positions."""
     base_agreement: float
-    """The same of the base, to compare with."""
+    """Top-1 agreement of the base with the adapter, to compare with."""
     kl: float
-    """Mean divergence of the quantized model's distribution from the adapter's; nats."""
+    """Mean KL divergence of the quantized model's distribution from the adapter's; nats."""
 
 
 def measure(
@@ -58,13 +58,13 @@ def measure(
     float32: bool = False,
     threads: int | None = None,
 ) -> Fidelity:
-    """Compare the three models; no two of them are in memory together.
+    """Compare the three models, one in memory at a time.
 
     Args:
         base: The base model's folder.
         adapter: The adapter's folder.
         quantized: The folder that ``fuse`` wrote.
-        rows: Tokens of each row, and how many of them are prompt.
+        rows: Tokens of each row, and the number of them that are prompt.
         float32: Compute in float32, as for evaluation on a CPU.
         threads: As in ``load.load``.
     """
@@ -80,18 +80,15 @@ def measure(
     sums: list[mx.array] = []
     for (logprobs, answer), before, (top, base_answer) in zip(_read(model, rows), tuned, plain, strict=True):
         best = before.argmax(-1)
-        sums.append(
-            mx.stack(
-                [
-                    base_answer.sum(),
-                    _of(before, answer).sum(),
-                    _of(logprobs, answer).sum(),
-                    (logprobs.argmax(-1) == best).sum(),
-                    (top == best).sum(),
-                    (before.exp() * (before - logprobs)).sum(),
-                ]
-            )
+        found = (
+            base_answer,
+            _of(before, answer),
+            _of(logprobs, answer),
+            logprobs.argmax(-1) == best,
+            top == best,
+            before.exp() * (before - logprobs),
         )
+        sums.append(mx.stack([each.sum() for each in found]))
         mx.eval(sums)
     del model
     mx.clear_cache()
@@ -115,30 +112,29 @@ def measure(
 
 
 def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> None:
-    """The gate.
+    """Check that the fine-tune survived.
 
     Raises:
-        PunieError: Less of the adapter's gain is left than was asked for.
+        PunieError: The share of the gain that is left is below ``min_gain_kept``.
     """
     kept = fidelity.gain_kept
     if kept is None or kept >= min_gain_kept:
         return
-    more = next((f"quantize=q{width}" for width in (4, 5, 6, 8) if width > (bits or 16)), None)
+    more = next((f"more bits: quantize=q{width}; " for width in (4, 5, 6, 8) if width > (bits or 16)), "")
     base, adapter, result = fidelity.base_logprob, fidelity.adapter_logprob, fidelity.quantized_logprob
     raise PunieError(
         "The fine-tune did not survive quantization.",
         where=f"quantize.min_gain_kept={min_gain_kept:g}",
         found=f"{kept:.2f} of the adapter's gain is left: log-probability per token {base:.3f} (base), "
-        f"{adapter:.3f} (adapter), {result:.3f} (quantized); the likeliest token agrees at "
-        f"{fidelity.agreement:.0%} of {fidelity.tokens} positions, divergence {fidelity.kl:.3f} nats",
+        f"{adapter:.3f} (adapter), {result:.3f} (quantized); top-1 agreement with the adapter "
+        f"{fidelity.agreement:.0%} of {fidelity.tokens} positions, KL divergence {fidelity.kl:.3f} nats",
         expected=f"at least {min_gain_kept:g}",
-        next_step=(f"more bits: {more}; " if more else "")
-        + "or accept the loss: quantize.min_gain_kept=0, or less",
+        next_step=f"{more}or accept the loss: quantize.min_gain_kept=0, or less",
     )
 
 
 def _read(model: nn.Module, rows: Sequence[tuple[list[int], int]]) -> Iterator[tuple[mx.array, mx.array]]:
-    """For each row log-probabilities (P, V), float32, and the answer's tokens (P,)."""
+    """For each row the log-probabilities (P, V), float32, and the response's tokens (P,)."""
     for tokens, prompt in rows:
         start = max(prompt, 1)
         stop = min(len(tokens), start + POSITIONS)
@@ -149,5 +145,5 @@ def _read(model: nn.Module, rows: Sequence[tuple[list[int], int]]) -> Iterator[t
 
 
 def _of(logprobs: mx.array, answer: mx.array) -> mx.array:
-    """The answer's own log-probabilities, (P,)."""
+    """The log-probabilities of the response's tokens, (P,)."""
     return mx.take_along_axis(logprobs, answer[:, None], axis=-1)[:, 0]

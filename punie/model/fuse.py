@@ -1,8 +1,7 @@
-"""From a base model and an adapter to a quantized model folder that mlx-lm itself loads, in one pass.
+"""Fuses an adapter into a base model and quantizes it, in one pass, to a model folder that mlx-lm loads.
 
-The layout of the result is known first (``layout``), so every file's header can be written at once
-(``shards``); then layer after layer is read, dequantized, given its delta, quantized and written, in
-pieces, and let go. docs/quantize.md has the picture.
+``layout`` plans the result, so ``shards`` can write every file's header at once. Then each layer is read,
+dequantized, given its delta, quantized and written, in pieces, and freed. docs/quantize.md has the picture.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from punie.util.errors import PunieError
 PIECE = 1 << 21
 """Weights computed at a time, where a layer can be cut without changing a bit of it."""
 _PLAIN = 12
-"""Bytes to a weight while it is dequantized and quantized; measured on the CPU, where MLX unpacks through
+"""Bytes per weight while it is dequantized and quantized; measured on the CPU, where MLX unpacks through
 32-bit words. A GPU takes less."""
 _ADAPTED = 18
 """The same with a delta, which is float32, then cast, then part of a sum."""
@@ -40,14 +39,14 @@ _CUTTABLE = (
     nn.Linear, nn.Embedding, SwitchLinear, nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear,
     LoRASwitchLinear,
 )  # fmt: skip
-"""Kinds whose rows (or experts) do not depend on each other. The other adapters' deltas are one matrix
-product each, whose last bits could depend on how many rows it has."""
+"""Kinds whose rows (or experts) do not depend on each other. The delta of another adapter is one matrix
+product, whose last bits could depend on its number of rows."""
 _WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
 
 _made = threading.local()
 
 Piece = list[tuple[str, mx.array]]
-"""Names and arrays that are computed together: a layer's, or some rows of them."""
+"""Names and arrays that are computed together: those of a layer, or of some of its rows."""
 
 
 def fuse(
@@ -61,7 +60,7 @@ def fuse(
     recipe: str | None = None,
     shard_mb: int = 5000,
 ) -> dict[str, Any]:
-    """Add the adapter to the base's weights, quantize the sum, and write it, piece by piece.
+    """Add the adapter to the base's weights, quantize the sum, and write it piece by piece.
 
     Args:
         base: The base model's folder.
@@ -70,31 +69,31 @@ def fuse(
         base_key: Key of the base's artifact, which the adapter must name as its own.
         bits: Bits per weight; None keeps the base's floating point.
         group_size: Weights that share a scale.
-        recipe: One of mlx-lm's mixed recipes; None gives every layer the same bits.
+        recipe: One of mlx-lm's mixed recipes; None quantizes every layer to the same bits.
         shard_mb: Most megabytes (10^6 bytes) to a weight file.
 
     Returns:
         ``bits_per_weight`` (None if not quantized), ``parameters``, ``size_mb`` of the weights; and under
-        ``budget`` what was predicted and what was measured: ``disk_mb`` and ``memory_mb`` (of MLX's arrays).
+        ``budget`` the predicted and the measured ``disk_mb`` and ``memory_mb`` (of MLX's arrays).
 
     Raises:
-        PunieError: The adapter, the base or the settings do not fit, all found before anything is
-            written; or the disk does not give back what was written to it.
+        PunieError: The adapter, the base, the settings or the disk do not fit; found before anything is
+            written.
     """
     blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
     layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
     needed = max(map(working_bytes, layout.sources.values()), default=0)
-    with Writer(out, layout.tensors, shard_mb * 1_000_000) as writer:
-        _require_disk(out, writer.total_bytes)
-        mx.reset_peak_memory()
-        before = mx.get_active_memory()
-        for piece in _ahead(_pieces(layout)):
-            for name, array in piece:
-                writer.write(name, memoryview(cast(Any, array)))
+    writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
+    _require_disk(out, writer.total_bytes)
+    writer.create()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    for piece in _ahead(_pieces(layout)):
+        for name, array in piece:
+            writer.write(name, memoryview(cast(Any, array)))
     measured = mx.get_peak_memory() - before
     mx.clear_cache()
-    writer.write_index(layout.parameters)
-    writer.verify()
+    writer.finish(layout.parameters)
     save_config(layout.config, out / "config.json")
     for path in base.iterdir():
         if path.suffix in _COPIED and path.name not in _OWN and not path.name.startswith("."):
@@ -103,19 +102,16 @@ def fuse(
     return {
         "bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3),
         "parameters": layout.parameters,
-        "size_mb": round(size / 1e6, 3),
+        "size_mb": _mb(size),
         "budget": {
-            "predicted": {
-                "disk_mb": round(writer.total_bytes / 1e6, 3),
-                "memory_mb": round(needed / 1e6, 3),
-            },
-            "measured": {"disk_mb": round(size / 1e6, 3), "memory_mb": round(measured / 1e6, 3)},
+            "predicted": {"disk_mb": _mb(writer.total_bytes), "memory_mb": _mb(needed)},
+            "measured": {"disk_mb": _mb(size), "memory_mb": _mb(measured)},
         },
     }
 
 
 def working_bytes(module: nn.Module) -> int:
-    """Memory that computing a layer takes at a time: it is read whole, and computed in pieces."""
+    """Memory that computing a layer takes: the layer is read whole and computed in pieces."""
     stored = sum(a.nbytes for _, a in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters())))
     rows, weights = _extent(module)
     piece = max(PIECE, weights // rows) if isinstance(module, _CUTTABLE) else weights
@@ -124,39 +120,32 @@ def working_bytes(module: nn.Module) -> int:
 
 
 def _pieces(layout: Layout) -> Iterator[Piece]:
-    """The arrays to write, in order, none of them computed yet; each layer is let go after its last."""
+    """The arrays to write, in order, none of them computed yet; each layer is freed after its last piece."""
     streams = itertools.cycle(_streams())
     for path in list(layout.sources):
-        yield from _layer(path, layout, streams)
-
-
-def _layer(path: str, layout: Layout, streams: Iterator[Any]) -> Iterator[Piece]:
-    module = layout.sources.pop(path)
-    mx.eval(module.parameters())  # read: the packed weights are in memory now, and nothing else
-    wanted = {tensor.name for tensor in layout.tensors}
-    for part in _parts(module):
-        with mx.stream(next(streams)):
-            piece = [(name, array) for name, array in _computed(path, part, layout) if name in wanted]
-        yield piece
+        module = layout.sources.pop(path)
+        mx.eval(module.parameters())  # reads the packed weights of this layer, and nothing else
+        for part in _parts(module):
+            with mx.stream(next(streams)):
+                piece = _computed(path, part, layout)
+            yield piece
+        del module, part, piece
 
 
 def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
-    """A layer as it will be written, as bytes in words of the elements' size: fused, cast, quantized."""
+    """A layer as it will be written: fused, cast, quantized, viewed as words of the elements' size."""
     layer = module.fuse(dequantize=True) if hasattr(module, "fuse") else _dequantized(module)
-    for name, array in layer.items():
-        if isinstance(array, mx.array):
-            layer[name] = layout.cast(_join(path, name), array)
+    layer.update({name: layout.cast(_join(path, name), array) for name, array in layer.parameters().items()})
     if (target := layout.targets.get(path)) is not None:
         layer = layer.to_quantized(**target)
     return [
         (_join(path, name), mx.contiguous(array).view(_WORDS[array.dtype.size]))
-        for name, array in layer.items()
-        if isinstance(array, mx.array)
+        for name, array in layer.parameters().items()
     ]
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The layer cut along its first axis into pieces of about ``PIECE`` weights, if it can be cut."""
+    """The layer, cut along its first axis into pieces of about ``PIECE`` weights if it can be cut."""
     rows, weights = _extent(module)
     step = max(1, rows * PIECE // weights) if isinstance(module, _CUTTABLE) else rows
     if step >= rows:
@@ -167,7 +156,7 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
-    """A layer's rows (experts, of a switch layer), its adapter's included."""
+    """Some rows of a layer (experts of a switch layer), those of its adapter included."""
     part = copy.copy(module)
     for name, value in module.items():
         if isinstance(value, nn.Module):
@@ -178,7 +167,7 @@ def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
 
 
 def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same pieces, the next being computed while one is written; ``PIECE`` bytes at most wait for it."""
+    """The same pieces, of which the next is computed while one is written; at most ``PIECE`` bytes wait."""
     waiting: list[Piece] = []
     for piece in pieces:
         mx.async_eval([array for _, array in piece])
@@ -189,7 +178,7 @@ def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _streams() -> list[Any]:
-    """On the CPU two, so that two pieces are computed at once; made once to a thread, which owns them."""
+    """This thread's streams: two on the CPU, so that two pieces are computed at once."""
     if not hasattr(_made, "streams"):
         device = mx.default_device()
         _made.streams = [mx.new_stream(device) for _ in range(2 if device == mx.cpu else 1)]
@@ -197,7 +186,7 @@ def _streams() -> list[Any]:
 
 
 def _extent(module: nn.Module) -> tuple[int, int]:
-    """Rows (or experts) of a layer's weight, and its weights, unpacked."""
+    """Number of rows (or experts) of a layer's weight, and of its weights, unpacked."""
     inner = getattr(module, "linear", None) or getattr(module, "embedding", None) or module
     weight = inner.get("weight")
     if weight is None:
@@ -225,3 +214,7 @@ def _require_disk(folder: Path, needed: int) -> None:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _mb(size: int) -> float:
+    return round(size / 1e6, 3)

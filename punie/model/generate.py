@@ -1,4 +1,4 @@
-"""Answers from a model: continuous batching, and draws that belong to the sample, not to the batch."""
+"""Generates responses with continuous batching; what is sampled depends on the request, not on the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
 
 PREFILL_STEP = 2048
 """Prompt tokens read in one forward pass."""
@@ -21,7 +21,7 @@ PREFILL_STEP = 2048
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn; all of it is recorded with every result."""
+    """How tokens are sampled; recorded with every result."""
 
     temperature: float
     top_p: float = 1.0
@@ -32,29 +32,29 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to generate."""
+    """One response to generate."""
 
     id: str
-    """Sample id and repeat: what the draws are keyed by, together with the seed."""
+    """Sample id and repeat; with the seed, the key of the sampled tokens."""
     prompt: list[int]
     max_tokens: int
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated answer."""
+    """One generated response."""
 
     id: str
     text: str
     """Without the stop sequence that ended it."""
     tokens: list[int]
-    """Generated ids, without the end token; those of a stop text are among them."""
+    """Generated ids, without the end token, with those of a stop text."""
     logprobs: list[float] | None
-    """Log-probability of each token under the model at temperature 1; None if they were not wanted."""
+    """Log-probability of each token under the model at temperature 1; None if not asked for."""
     finish_reason: str
     """``stop`` or ``length``."""
     seconds: float
-    """From the start of the whole run to this answer's last token."""
+    """From the start of ``generate`` to this response's last token."""
 
 
 def generate(
@@ -68,25 +68,23 @@ def generate(
     done: Callable[[int], None],
     logprobs: bool = True,
 ) -> list[Answer]:
-    """Answer every request, in their order.
+    """Generate a response to every request, in their order.
 
-    What all prompts begin with is read once, and so is a prompt that neighbouring requests repeat.
+    The prefix that all prompts share is read once, and so is a prompt that neighbouring requests repeat.
 
     Args:
         model: The model, in evaluation mode.
         tokenizer: mlx-lm's tokenizer wrapper.
         requests: Prompts with their limits; ids are unique.
-        sampling: How to draw.
-        stop: Texts that end an answer, besides the tokenizer's end tokens.
-        batch_size: Answers generated together. The draws do not depend on it; the last bits of logits do.
-        done: Called with the number of finished answers.
+        sampling: How to sample.
+        stop: Texts that end a response, besides the tokenizer's end tokens.
+        batch_size: Responses generated together. Only the last bits of the logits depend on it.
+        done: Called with the number of finished responses.
         logprobs: Whether to keep each token's log-probability.
     """
     ends = set(tokenizer.eos_token_ids)
-    draws = _Draws(sampling)
-    generator = draws.generator = BatchGenerator(
+    generator = BatchGenerator(
         model,
-        sampler=draws,
         stop_tokens=[(token,) for token in ends],
         completion_batch_size=batch_size,
         prefill_batch_size=batch_size,
@@ -100,8 +98,10 @@ def generate(
         while len(answers) < len(requests):
             while len(running) < 2 * batch_size and (following := next(waiting, None)):
                 request, rest, cache = following
-                (uid,) = generator.insert([rest], max_tokens=[request.max_tokens], caches=[cache])
-                draws.add(uid, request.id)
+                sampler = _Sampler(sampling, request.id) if sampling.temperature else greedy_sampler
+                (uid,) = generator.insert(
+                    [rest], max_tokens=[request.max_tokens], caches=[cache], samplers=[sampler]
+                )
                 running[uid] = _Answering(request, tokenizer, stop)
             responses = generator.next_generated()
             chosen = _chosen(responses) if logprobs else [None] * len(responses)
@@ -117,7 +117,6 @@ def generate(
                 answers[answer.request.id] = answer.finish(
                     "stop" if ended or answer.stopped else "length", time.perf_counter() - began
                 )
-                draws.remove(response.uid)
                 del running[response.uid]
             done(len(answers))
     finally:
@@ -133,7 +132,7 @@ def _chosen(responses: Sequence[Any]) -> list[float]:
 
 
 class _Answering:
-    """One answer on its way."""
+    """A response that is being generated."""
 
     def __init__(self, request: Request, tokenizer: Any, stop: Sequence[str]) -> None:
         self.request = request
@@ -142,7 +141,7 @@ class _Answering:
         self._stop = stop
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
-        # A token is a byte at least, so a stop text that has just ended lies within this many tokens.
+        # A token has at least one byte, so a stop text that has just ended lies within this many tokens.
         self._tail = max((len(word.encode()) for word in stop), default=0)
 
     def add(self, token: int, logprob: float | None) -> None:
@@ -167,9 +166,9 @@ class _Answering:
 def _prepared(
     model: nn.Module, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, list[int], list[Any]]]:
-    """Each request with the rest of its prompt and the cache of what was read before it.
+    """Each request with the rest of its prompt, and the cache of what precedes the rest.
 
-    A cache is only ever copied from, so requests can have one in common.
+    A cache is only copied, never changed, so requests can share one.
     """
     prompts = [request.prompt for request in requests]
     prefix = shared_prefix(prompts)
@@ -187,7 +186,7 @@ def _prepared(
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all prompts begin with; at least one token of each is left over."""
+    """The tokens that all prompts begin with, leaving at least one token of each."""
     shared: list[int] = []
     for column in zip(*(prompt[:-1] for prompt in prompts), strict=False):
         if len(set(column)) > 1:
@@ -197,12 +196,12 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 
 def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = None) -> list[Any]:
-    """The prompt cache of a text, batch size 1.
+    """Read a text into a prompt cache, batch size 1.
 
     Args:
         model: The model.
         tokens: The text; may be empty.
-        after: The cache of what comes before; it is left as it is.
+        after: The cache of what precedes it; not changed.
     """
     cache = make_prompt_cache(model) if after is None else copy.deepcopy(after)
     for start in range(0, len(tokens), PREFILL_STEP):
@@ -211,54 +210,29 @@ def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = N
     return cache
 
 
-class _Draws:
-    """The sampler of a whole batch, in which every answer's n-th draw is keyed by seed, request and n alone.
+class _Sampler:
+    """Samples the tokens of one request; the n-th sample depends on seed, request and n alone.
 
-    mlx-lm's own truncation is applied at temperature 1, then the draw at the temperature, in its order: the
-    likeliest token after Gumbel noise is a draw (Gumbel, "Statistical Theory of Extreme Values", 1954).
-    One call for all rows costs less than a sampler for each answer.
+    mlx-lm's own truncation is applied at temperature 1, then a token is sampled at the temperature, by the
+    Gumbel-max trick (Gumbel, "Statistical Theory of Extreme Values", 1954).
     """
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.generator: BatchGenerator | None = None
-        """Who calls; it has the order of the rows."""
+    def __init__(self, sampling: Sampling, request_id: str) -> None:
         self._sampling = sampling
         self._truncate = truncation(sampling)
-        self._drawn: dict[int, tuple[str, int]] = {}
+        self._request_id = request_id
+        self._count = 0
 
-    def add(self, uid: int, request_id: str) -> None:
-        self._drawn[uid] = (request_id, 0)
-
-    def remove(self, uid: int) -> None:
-        del self._drawn[uid]
-
-    def __call__(self, logprobs: mx.array) -> mx.array:  # (B, V) -> (B,)
-        if self._sampling.temperature == 0:
-            return mx.argmax(logprobs, axis=-1)
-        rows = self._rows()
-        if len(rows) != len(logprobs):
-            raise RuntimeError(f"{len(logprobs)} rows of a batch, and {len(rows)} answers known to be in it")
-        keys = mx.array([self._key(uid) for uid in rows], dtype=mx.uint32)  # (B, 2)
-        noise = mx.vmap(lambda key: mx.random.gumbel((logprobs.shape[-1],), key=key))(keys)
+    def __call__(self, logprobs: mx.array) -> mx.array:  # (1, V) -> (1,)
+        digest = hashlib.sha256(f"{self._sampling.seed}/{self._request_id}/{self._count}".encode()).digest()
+        self._count += 1
+        words = [int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")]
+        noise = mx.random.gumbel(logprobs.shape, key=mx.array(words, dtype=mx.uint32))
         return mx.argmax(self._truncate(logprobs) + self._sampling.temperature * noise, axis=-1)
-
-    def _rows(self) -> list[int]:
-        """The answers that a call is about: those just leaving their prompts, else all that are under way."""
-        assert self.generator is not None  # noqa: S101 - set before anything runs
-        places = self.generator._find_uids(self._drawn)
-        new = [uid for uid, (_, count) in self._drawn.items() if count == 0 and uid not in places]
-        under_way = sorted((place, uid) for uid, (stage, place) in places.items() if stage == 2)
-        return new or [uid for _, uid in under_way]
-
-    def _key(self, uid: int) -> list[int]:
-        request_id, count = self._drawn[uid]
-        self._drawn[uid] = (request_id, count + 1)
-        digest = hashlib.sha256(f"{self._sampling.seed}/{request_id}/{count}".encode()).digest()
-        return [int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")]
 
 
 def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
-    """What takes the tokens out of log-probabilities (..., V) that are never drawn, in mlx-lm's order."""
+    """The function that removes from log-probabilities (..., V) what is never sampled, in mlx-lm's order."""
     steps: list[Callable[[mx.array], mx.array]] = []
     if sampling.top_p < 1.0:
         steps.append(lambda x: apply_top_p(x, sampling.top_p))

@@ -1,8 +1,8 @@
-"""The fused and quantized model as shapes, before a single weight is read or written.
+"""Plans the fused and quantized model as shapes, before a weight is read or written.
 
-MLX's arrays are lazy: mlx-lm's own functions fuse, dequantize and quantize the whole model in memory that
-does not depend on its size, and so decide everything but the values: which layers are quantized, with how
-many bits, under which names, in which types.
+MLX's arrays are lazy, so mlx-lm's own functions fuse, dequantize and quantize the whole model in memory that
+does not depend on its size. They decide everything but the values: which layers are quantized, with how many
+bits, under which names, in which types.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,21 +20,18 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
-from mlx_lm.utils import (
-    compute_bits_per_weight,
-    dequantize_model,
-    get_total_parameters,
-    quantize_model,
-)
+from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
 from punie.model import estimate
 from punie.model.load import load_lazily
 from punie.model.shards import Tensor, read_header
 from punie.util.errors import PunieError
 
-BITS = (2, 3, 4, 5, 6, 8)
-"""Widths MLX quantizes to."""
-GROUPS = (32, 64, 128)
+Cast = Callable[[str, mx.array], mx.array]
+"""Gives a named tensor the type that it is written in."""
+
+_GROUPS = (32, 64, 128)
+"""Group sizes that MLX has."""
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 _DTYPES = {
     mx.bool_: "BOOL", mx.uint8: "U8", mx.int8: "I8", mx.uint16: "U16", mx.int16: "I16", mx.uint32: "U32",
@@ -44,46 +42,30 @@ _DTYPES = {
 
 @dataclass
 class Layout:
-    """The model that will be written, and the layers it will be computed from."""
+    """The model to write, and the layers that it is computed from."""
 
     tensors: list[Tensor]
     config: dict[str, Any]
     """config.json."""
     bits_per_weight: float
-    """On average, scales and biases included."""
+    """Mean over all weights, scales and biases included."""
     parameters: int
     sources: dict[str, nn.Module]
-    """The base's layers by path, in the order of the tensors; nothing of them is read yet."""
+    """The base's layers by path, in the order of the tensors; none is read yet."""
     targets: dict[str, dict[str, Any]]
     """Bits, group size and mode of the layers that will be quantized."""
     cast: Cast
 
 
-@dataclass(frozen=True)
-class Cast:
-    """The type that ``mlx_lm convert`` gives floating-point tensors: what the config names, if it does."""
-
-    dtype: mx.Dtype | None
-    allowed: Any
-    """The model's own say, by name, on which tensors may be cast."""
-
-    def __call__(self, name: str, array: mx.array) -> mx.array:
-        """The array in that type; other kinds of numbers stay as they are."""
-        if self.dtype is None or not mx.issubdtype(array.dtype, mx.floating) or not self.allowed(name):
-            return array
-        return array.astype(self.dtype)
-
-
 def plan(
     base: Path, adapter: Path, *, base_key: str, bits: int | None, group_size: int, recipe: str | None = None
 ) -> Layout:
-    """Everything about the fused model but its values, from headers alone; see ``fuse.fuse`` for arguments.
+    """Plan the fused model of two folders from their headers; see ``fuse.fuse`` for the arguments.
 
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
-    require_settings(bits, group_size, recipe)
-    estimate.weights(base)  # every shard is as long as its header says
+    estimate.weights(base)  # checks that every file is as long as its header states
     model, config = _with_adapter(base, adapter, base_key)
     return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
 
@@ -91,34 +73,27 @@ def plan(
 def lay_out(
     model: nn.Module, config: dict[str, Any], *, bits: int | None, group_size: int, recipe: str | None
 ) -> Layout:
-    """The layout of a model with an adapter, whether its weights are on a disk or do not exist at all.
+    """Plan the fused model of a lazy model, whether its weights are on a disk or do not exist.
 
     Args:
-        model: The model; its layers are replaced, its weights are not touched.
+        model: The model with its adapter; its layers are replaced, its weights are not evaluated.
         config: Its config.json.
         bits: As for ``fuse.fuse``; so are the others.
 
     Raises:
         PunieError: The group size does not divide the layers' inputs.
     """
-    config = dict(config)
     sources = dict(model.named_modules())
-    model.update_modules(
-        tree_unflatten([(path, m.fuse(dequantize=True)) for path, m in sources.items() if hasattr(m, "fuse")])
-    )
+    fused = [(path, m.fuse(dequantize=True)) for path, m in sources.items() if hasattr(m, "fuse")]
+    model.update_modules(tree_unflatten(fused))
     model = dequantize_model(model)
-    for key in ("quantization", "quantization_config"):
-        config.pop(key, None)
-    named = config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype")
-    cast_to = Cast(
-        getattr(mx, named) if named in MODEL_CONVERSION_DTYPES else None,
-        getattr(model, "cast_predicate", lambda _: True),
-    )
+    config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+    cast_to = _cast_of(model, config)
     model.update(tree_map_with_path(cast_to, model.parameters()))
     if bits is not None:
         chosen: Any = mixed_quant_predicate_builder(recipe, model, group_size) if recipe else None
         _require_divisible(model, group_size, chosen or getattr(model, "quant_predicate", None))
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is returned as bits_per_weight
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints bits_per_weight
             model, config = quantize_model(model, config, group_size, bits, quant_predicate=chosen)
     flat = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
     owners = dict.fromkeys(name.rpartition(".")[0] for name, _ in flat)
@@ -137,6 +112,20 @@ def lay_out(
     )
 
 
+def _cast_of(model: nn.Module, config: dict[str, Any]) -> Cast:
+    """The cast of ``mlx_lm convert``: floating-point tensors take the type that the config names, if any."""
+    named = config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype")
+    dtype = getattr(mx, named) if named in MODEL_CONVERSION_DTYPES else None
+    allowed = getattr(model, "cast_predicate", lambda _: True)
+
+    def cast_to(name: str, array: mx.array) -> mx.array:
+        if dtype is None or not mx.issubdtype(array.dtype, mx.floating) or not allowed(name):
+            return array
+        return array.astype(dtype)
+
+    return cast_to
+
+
 def _alone(module: nn.Module) -> nn.Module:
     """The module without its children, unless it is an adapter and they are what it adapts."""
     if hasattr(module, "fuse"):
@@ -148,37 +137,12 @@ def _alone(module: nn.Module) -> nn.Module:
     return own
 
 
-def require_settings(bits: int | None, group_size: int, recipe: str | None) -> None:
-    """Refuse what MLX cannot do, whatever the model.
-
-    Raises:
-        PunieError: No such bits or group size, or a recipe without bits.
-    """
-    if bits is not None and bits not in BITS:
-        raise PunieError(
-            "MLX has no such quantization.", where="quantize.bits", found=bits,
-            expected=f"one of {', '.join(map(str, BITS))}, or null for none",
-        )  # fmt: skip
-    if group_size not in GROUPS:
-        raise PunieError(
-            "MLX has no groups of this size.", where="quantize.group_size", found=group_size,
-            expected=f"one of {', '.join(map(str, GROUPS))}",
-        )  # fmt: skip
-    if recipe and bits is None:
-        raise PunieError(
-            "A mixed recipe needs bits for the layers it does not name.",
-            where=f"quantize.recipe={recipe}",
-            found="quantize.bits=null",
-            next_step="quantize.bits=4, or quantize=none",
-        )
-
-
 def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, dict[str, Any]]:
     """The base with the adapter's layers, nothing read yet.
 
     Raises:
-        PunieError: The adapter was trained on another base, or has other tensors than the base with this
-            adapter would have.
+        PunieError: The adapter was trained on another base, or does not have the tensors that its config
+            and the base require.
     """
     config = json.loads((adapter / "adapter_config.json").read_text())
     if config.get("base_key") != base_key:
@@ -192,6 +156,9 @@ def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, 
     given = read_header(adapter / "adapters.safetensors").tensors
     try:
         model, model_config = load_lazily(base, adapter)
+        names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
+        if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
+            raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
     except (ValueError, KeyError, IndexError) as error:
         lines = str(error).splitlines()
         raise PunieError(
@@ -202,21 +169,11 @@ def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, 
             f"{config.get('num_layers')} layers of {base}",
             next_step="train again; the files in the adapter's folder belong to different runs",
         ) from error
-    flat = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
-    missing = [n for n, _ in flat if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]
-    if missing:
-        raise PunieError(
-            "The adapter lacks weights.",
-            where=adapter / "adapters.safetensors",
-            found=f"no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            expected=f"all tensors of {config.get('num_layers')} layers",
-            next_step="train again; the files in the adapter's folder belong to different runs",
-        )
     return model, model_config
 
 
 def _require_divisible(model: nn.Module, group_size: int, predicate: Any) -> None:
-    """Refuse what mlx-lm would pass over in silence: layers whose inputs are no whole number of groups."""
+    """Refuse layers whose inputs are not a multiple of the group size: mlx-lm would not quantize them."""
     left_out = {
         path: module.weight.shape[-1]
         for path, module in model.named_modules()
@@ -227,7 +184,7 @@ def _require_divisible(model: nn.Module, group_size: int, predicate: Any) -> Non
     if not left_out:
         return
     sizes = sorted(set(left_out.values()))
-    fits = [size for size in GROUPS if not any(extent % size for extent in sizes)]
+    fits = [size for size in _GROUPS if not any(extent % size for extent in sizes)]
     raise PunieError(
         "The group size does not divide the inputs of every layer.",
         where=f"quantize.group_size={group_size}",

@@ -1,4 +1,4 @@
-"""Loading a model for training or evaluation."""
+"""Loads a model and its tokenizer for training, evaluation or fusing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from punie.util.jsonl import excerpt
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to compute with."""
+    """A model that is ready to compute."""
 
     model: nn.Module
     tokenizer: Any
@@ -30,16 +30,16 @@ class Loaded:
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with its chat template.
+    """Load the tokenizer of a model folder, with its chat template.
 
     Raises:
         PunieError: It cannot be loaded, or has no chat template.
     """
     try:
-        transformers_logging.set_verbosity_error()  # its warnings repeat at any length what a file says
-        # Left open, transformers would ask at the terminal whether to run the folder's code.
+        transformers_logging.set_verbosity_error()  # its warnings quote a file's content at any length
+        # Without an answer here, transformers would ask at the terminal whether to run the folder's code.
         loaded = load_tokenizer(folder, {"trust_remote_code": False})
-    except Exception as error:  # of transformers, tokenizers or a parser: whatever its files lead them to
+    except Exception as error:  # of transformers, tokenizers or a parser
         raise PunieError(
             "The model's tokenizer cannot be loaded.",
             where=folder,
@@ -75,7 +75,7 @@ def load(
         to_float32(model)
     parameters = [cast(mx.array, array) for _, array in tree_flatten(model.parameters())]
     blas.set_threads(sum(array.size for array in parameters), threads)
-    for array in parameters:  # one at a time: what it was made from is freed before the next is made
+    for array in parameters:  # one at a time: the packed weights of each are freed before the next
         mx.eval(array)
     if adapter is not None:
         model = load_adapters(model, str(adapter))
@@ -85,13 +85,13 @@ def load(
 
 
 def load_lazily(folder: Path, adapter: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A model with its adapter, nothing read into memory yet, and its config."""
+    """A model with its adapter, no weight read into memory yet, and the model's config."""
     model, config = _load_model(folder)
     return load_adapters(model, str(adapter)), config
 
 
 def to_float32(model: nn.Module) -> None:
-    """Dequantize and widen every floating-point weight, in place."""
+    """Dequantize every weight and convert it to float32, in place."""
     dequantize_model(model)
     model.set_dtype(mx.float32)
 
@@ -99,12 +99,12 @@ def to_float32(model: nn.Module) -> None:
 def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         return load_model(folder, lazy=True)
-    except Exception as error:  # likewise, of what its config.json says
+    except Exception as error:  # of mlx-lm or MLX
         raise PunieError(
             "Mlx-lm cannot load the model.",
             where=folder,
             found=_in_words(error),
-            next_step="check that its model_type is one mlx-lm has, and that its files are whole",
+            next_step="check that mlx-lm has its model_type, and that its files are whole",
         ) from error
 
 

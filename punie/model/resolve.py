@@ -1,4 +1,4 @@
-"""Where the base model is, what it consists of, and whether it can be used. Nothing here imports mlx."""
+"""Finds the base model, lists what it consists of, and checks that it can be used; does not import mlx."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from punie.util.plain import parse_json
 _TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 _PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
-"""Names of mlx-lm's modules; it imports the one that a config names."""
+"""Names of mlx-lm's architectures; it imports the module that a config names."""
 
 
 class NotCached(PunieError):
-    """The model is on the hub and not on this machine."""
+    """The model is not on this machine and has to be downloaded."""
 
 
 def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
-    """The folder of a model that is on this machine.
+    """Find the folder of a model that is on this machine.
 
     Args:
         embedded: Name of one of punie's own models.
@@ -33,8 +33,8 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         revision: Its commit, tag or branch.
 
     Raises:
-        PunieError: There is no such model here, or its folder cannot be used.
-        NotCached: It would have to be downloaded.
+        PunieError: There is no such model, or its folder cannot be used.
+        NotCached: It has to be downloaded.
     """
     if embedded:
         models = resource("data/models")
@@ -60,13 +60,13 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A model's config.json.
+    """Read a model's config.json.
 
     Raises:
-        PunieError: It is not there, or no JSON object.
+        PunieError: It is missing, or not a JSON object.
     """
     try:
-        return read_object(folder / "config.json")
+        return _read_object(folder / "config.json")
     except FileNotFoundError:
         raise PunieError(
             "The model folder has no config.json.",
@@ -75,28 +75,29 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of one of a model's files.
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read one of a model's files as a JSON object.
 
     Raises:
         FileNotFoundError: There is no such file.
-        PunieError: It cannot be read, or is something else.
+        PunieError: It cannot be read, or holds another value.
     """
     try:
         value = parse_json(path.read_bytes())
-        if not isinstance(value, dict):
-            raise ValueError("it is not a JSON object")
+        if isinstance(value, dict):
+            return value
+        error: Exception = ValueError("it is not a JSON object")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
-        raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=error) from None
-    return value
+    except (OSError, ValueError) as caught:
+        error = caught
+    raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=error)
 
 
 def contents(folder: Path) -> dict[str, str]:
     """File name to sha256 for every file of a model that can influence a result.
 
-    In the store a model has a manifest beside it, which tells when it was built, and influences nothing.
+    The manifest that a model has in the store holds times and influences nothing.
     """
     return content_digests(
         path
@@ -125,7 +126,7 @@ def download(repo: str, revision: str) -> Path:
         )
     except RepositoryNotFoundError as error:
         raise PunieError(
-            "The hub has no such model, or it is not public.",
+            "The hub has no such model, or the model is not public.",
             where=f"{repo} at {revision}",
             next_step="check model.repo; for a gated model log in with: hf auth login",
         ) from error
@@ -142,7 +143,10 @@ def download(repo: str, revision: str) -> Path:
 
 
 def _cached(repo: str, revision: str) -> Path:
-    """The snapshot folder in the hub's cache (layout: models--owner--name/{refs,snapshots,blobs})."""
+    """The snapshot folder in the hub's cache (layout: models--owner--name/{refs,snapshots,blobs}).
+
+    Importing ``snapshot_download(local_files_only=True)`` takes longer than the rest of a plan.
+    """
     from huggingface_hub.constants import HF_HUB_CACHE
 
     home = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
@@ -159,14 +163,14 @@ def _cached(repo: str, revision: str) -> Path:
 
 
 def _missing_shards(folder: Path) -> list[str]:
-    """Weight files that are not there.
+    """Names of the model's weight files that do not exist.
 
     Raises:
         PunieError: The shard index cannot be read.
     """
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        files = read_object(index).get("weight_map")
+        files = _read_object(index).get("weight_map")
         names = set(filter(_is_file_name, files.values())) if isinstance(files, dict) else set()
         if not isinstance(files, dict) or len(names) < len({str(name) for name in files.values()}):
             raise PunieError(
@@ -181,22 +185,21 @@ def _missing_shards(folder: Path) -> list[str]:
 
 
 def _is_file_name(name: object) -> bool:
-    """Whether it names a file of the folder itself."""
+    """Whether it is the name of a file directly in the folder."""
     return isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) is not None
 
 
 def _require_usable(folder: Path) -> None:
-    """Refuse a folder that is not a whole model, has others' files in it, or wants code of its own run."""
+    """Refuse a folder that is not a whole model, links to files elsewhere, or asks to run code of its own."""
     _require_own_files(folder)
     config_path = folder / "config.json"
     config = read_config(folder)
-    if not isinstance(config.get("model_type"), str):
-        raise PunieError("The model's config.json names no model_type.", where=config_path)
-    if not _ARCHITECTURE.fullmatch(config["model_type"]):
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not _ARCHITECTURE.fullmatch(model_type):
         raise PunieError(
-            "The model's model_type is no name of an architecture.",
+            "The model's config.json names no architecture.",
             where=config_path,
-            found=repr(config["model_type"])[:100],
+            found=f"model_type {repr(model_type)[:100]}",
             expected="a name such as qwen3_moe",
         )
     if missing := _missing_shards(folder):
@@ -210,7 +213,7 @@ def _require_usable(folder: Path) -> None:
         )
     if "model_file" in config or "auto_map" in config:
         raise PunieError(
-            "The model wants to run code of its own, which punie never does.",
+            "The model asks to run code of its own, which punie never does.",
             where=config_path,
             found="model_file or auto_map",
             next_step="use a model whose architecture mlx-lm has",
@@ -218,9 +221,9 @@ def _require_usable(folder: Path) -> None:
 
 
 def _require_own_files(folder: Path) -> None:
-    """Refuse what is no file, and links that lead elsewhere: small files are copied beside the fused weights.
+    """Refuse parts that are not files, and small files that are links to somewhere else: those are copied.
 
-    A folder in the hub's cache is links to the blobs beside it. Weights may be anywhere: they are parsed.
+    A folder in the hub's cache links to the blobs beside it. Weights may be anywhere: they are only parsed.
     """
     home = folder.resolve()
     if home.parent.name == "snapshots":

@@ -1,8 +1,8 @@
-"""mlx_lm.server with punie's BLAS and loader: ``python -m punie.model.server_main``, for evals.serve.
+"""Runs mlx_lm.server with punie's BLAS and loader: ``python -m punie.model.server_main``, for evals.serve.
 
-The server as it comes knows neither of the BLAS nor of float32, without which a product on a CPU under
-Linux takes 25 to 200 times as long (docs/decisions/0003-cpu-float32.md); and the loader runs no code from a
-model's folder and asks no hub. Options that are not named here are the server's own.
+The server itself uses neither the BLAS nor float32, without which a product on a CPU under Linux takes 25 to
+200 times as long (docs/decisions/0003-cpu-float32.md). The loader runs no code from a model's folder and
+contacts no hub. Options that are not named here are the server's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until the process is ended, or the one that it is for."""
+    """Serve until this process or its parent ends."""
     parser = argparse.ArgumentParser(prog="punie.model.server_main", allow_abbrev=False)
     parser.add_argument("--parent", type=int, required=True, help="process id that the server ends with")
     parser.add_argument("--float32", action="store_true", help="dequantize and compute in float32")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     # mlx must not be imported before the BLAS is in place.
     from mlx_lm import server
 
-    from punie.model import load
+    from punie.model import compat, load
 
     def load_model(model_path: str, adapter_path: str | None = None, **_: Any) -> tuple[Any, Any, Any]:
         loaded = load.load(
@@ -46,9 +46,8 @@ def main(arguments: Sequence[str]) -> None:
         log.info("loaded %s, float32: %s, BLAS: %s", model_path, own.float32, blas.in_use())
         return loaded.model, loaded.tokenizer, loaded.config
 
-    # The server's model provider looks this name up whenever it loads. The options that it passes concern
-    # trust_remote_code and another chat template, and neither is wanted.
-    setattr(server, "load", load_model)  # noqa: B010 - a checker would take an assignment for a mistake
+    # The options that the server passes are trust_remote_code and another chat template; neither is used.
+    compat.set_server_loader(load_model)
     sys.argv = ["mlx_lm.server", *servers]
     server.main()
 

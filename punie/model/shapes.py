@@ -1,7 +1,7 @@
-"""What a model, its adapter and its training will take, from its config alone: no weights needed.
+"""Sizes of a model, its adapter, its training and its cache, from its config.json alone.
 
 MLX's arrays are lazy. A model of any size is built, quantized, given its adapter, fused and quantized again
-in seconds and in a few dozen megabytes, as long as nothing is evaluated; its sizes are then read off.
+in seconds and in a few dozen megabytes, as long as nothing is evaluated; its sizes are read off the result.
 """
 
 from __future__ import annotations
@@ -10,40 +10,73 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters
 
+from punie.model.compat import intermediate_bytes
 from punie.model.fuse import working_bytes
-from punie.model.layout import lay_out, require_settings
+from punie.model.layout import lay_out
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 
 _STATE = 4 * 4
-"""Bytes to a trainable weight: value, gradient and Adam's two moments, all float32."""
+"""Bytes per trainable weight: value, gradient and Adam's two moments, all float32."""
 _ACCUMULATED = 4
-"""Bytes more where gradients are summed over minibatches."""
+"""Bytes more where gradients are summed over micro-batches."""
 _HEAD = 4 + 4
-"""Bytes to a logit beyond its own: as float32, and its gradient."""
+"""Bytes per logit beyond its own: its float32 copy, and its gradient."""
 _KEPT = 0.4
-"""Share of a layer's intermediate results that is in memory at the peak: the backward pass does not need them
-all, and MLX frees what nobody needs. Measured on a CPU (benchmarks/memory.py)."""
-_VIEWS = {
-    "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
-}  # fmt: skip
-"""Primitives whose result is another look at their input, or small."""
+"""Share of a layer's intermediate results that is in memory at the peak; MLX frees what the backward pass
+does not need. Measured on a CPU (benchmarks/memory.py)."""
 _TRACED = (256, 512)
 """Lengths at which a layer's intermediate results and the cache are counted; tokens."""
 
 
 @dataclass(frozen=True)
+class Training:
+    """What the memory of a training consists of."""
+
+    weights: int
+    """The model in memory; bytes."""
+    trainable: int
+    """Trained parameters."""
+    vocabulary: int
+    width: int
+    trained_layers: int
+    number: int
+    """Bytes per number, as the model computes."""
+    traced: tuple[tuple[int, int], ...]
+    """Bytes of all intermediate results of one trained layer, at two lengths in tokens."""
+
+    def held(self, *, accumulates: bool) -> int:
+        """Bytes held between steps: weights, adapter, gradients and optimizer."""
+        return self.weights + self.trainable * (_STATE + (_ACCUMULATED if accumulates else 0))
+
+    def step(self, tokens: int, *, batch_size: int, grad_checkpoint: bool) -> int:
+        """Bytes that a step on rows of this many tokens takes beyond them."""
+        logits = batch_size * tokens * self.vocabulary * (self.number + _HEAD)
+        layer = math.ceil(_KEPT * self._layer(tokens) * batch_size)
+        if grad_checkpoint:  # the input of each layer, and the inside of one
+            inputs = self.trained_layers * tokens * self.width * self.number * batch_size
+            return logits + layer + inputs
+        return logits + layer * self.trained_layers
+
+    def _layer(self, tokens: int) -> int:
+        """a·T + b·T², through the two traced lengths: attention is what grows with the square."""
+        (t1, y1), (t2, y2) = self.traced
+        square = (y2 / t2 - y1 / t1) / (t2 - t1)
+        return math.ceil(tokens * (y1 / t1 + square * (tokens - t1)))
+
+
+@dataclass(frozen=True)
 class Sizes:
-    """A recipe's sizes."""
+    """The sizes of a recipe on a model."""
 
     parameters: int
     """Of the base model."""
@@ -56,44 +89,10 @@ class Sizes:
     """The fused and quantized model's weights."""
     bits_per_weight: float
     quantize_bytes: int
-    """Memory that fusing and quantizing takes at a time."""
+    """Memory that fusing and quantizing takes."""
     training: Training
     cache_bytes: tuple[int, int]
-    """Of all layers: what a sequence takes, however long, and what each of its tokens adds."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Where a training's memory goes; bytes."""
-
-    weights: int
-    """The model in memory."""
-    state: int
-    """Adapter, gradients, optimizer."""
-    vocabulary: int
-    width: int
-    trained_layers: int
-    batch_size: int
-    grad_checkpoint: bool
-    number: int
-    """Bytes to a number, as the model computes."""
-    traced: tuple[tuple[int, int], ...]
-    """Bytes of all intermediate results of one trained layer, at two lengths in tokens."""
-
-    def peak(self, tokens: int) -> int:
-        """Peak for rows of this many tokens."""
-        rows = self.batch_size
-        layer = math.ceil(_KEPT * self._layer(tokens) * rows)
-        kept = layer * self.trained_layers
-        if self.grad_checkpoint:  # what enters each layer, and one layer's inside
-            kept = layer + self.trained_layers * tokens * self.width * self.number * rows
-        return self.weights + self.state + rows * tokens * self.vocabulary * (self.number + _HEAD) + kept
-
-    def _layer(self, tokens: int) -> int:
-        """a·T + b·T², through the two traced lengths: attention is what grows with the square."""
-        (t1, y1), (t2, y2) = self.traced
-        square = (y2 / t2 - y1 / t1) / (t2 - t1)
-        return math.ceil(tokens * (y1 / t1 + square * (tokens - t1)))
+    """Of all layers: bytes per sequence, whatever its length, and bytes per token."""
 
 
 def sizes(
@@ -102,50 +101,42 @@ def sizes(
     fine_tune_type: str,
     num_layers: int,
     rank: int,
-    scale: float,
     keys: list[str] | None,
     bits: int | None,
     group_size: int,
     recipe: str | None,
-    batch_size: int,
-    accumulates: bool,
-    grad_checkpoint: bool,
     float32: bool,
 ) -> Sizes:
-    """Sizes of a recipe on a model.
+    """Compute the sizes of a recipe on a model.
 
     Args:
-        config: The model's config.json, or the part of it that tells its dimensions.
+        config: The model's config.json, or the part of it that states its dimensions.
         fine_tune_type: ``lora``, ``dora`` or ``full``.
         num_layers: Layers that are trained, from the last one; -1 for all.
         rank: Of the adapter.
-        scale: Of the adapter.
-        keys: Layers within a block.
+        keys: Layers within a block; None for all.
         bits: Of the result.
         group_size: Of the result.
         recipe: Of the result.
-        batch_size: Rows in a minibatch.
-        accumulates: Gradients are summed over minibatches.
-        grad_checkpoint: Activations are recomputed.
         float32: The model is dequantized and computes in float32, as on a CPU.
 
     Raises:
         PunieError: mlx-lm has no such model, or the settings do not fit it.
     """
-    require_settings(bits, group_size, recipe)
     try:
         model = _model(config)
         base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
         depth = len(model.layers)
         layers = depth if num_layers == -1 else min(num_layers, depth)
-        adapter = {"rank": rank, "scale": scale, "dropout": 0.0} | ({"keys": keys} if keys else {})
 
         def adapt(model: Any) -> int:
+            """Make the model trainable as the recipe asks; returns the number of trained parameters."""
             model.freeze()
             if fine_tune_type == "full":
                 for layer in model.layers[depth - layers :]:
                     layer.unfreeze()
             else:
+                adapter = {"rank": rank, "scale": 1.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
                 linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
             return sum(array.size for array in _arrays(model.trainable_parameters()))
 
@@ -153,14 +144,22 @@ def sizes(
         plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
         text = {**config, **(config.get("text_config") or {})}  # of a model with several parts
         width = int(text["hidden_size"])
-        computing = model
+        dtype, computing = mx.bfloat16, model
         if float32:
-            computing = _model(plain | {"torch_dtype": "float32"})
+            dtype, computing = mx.float32, _model(plain | {"torch_dtype": "float32"})
             adapt(computing)
-        number = 4 if float32 else 2
-        kind = mx.float32 if float32 else mx.bfloat16
-        layer = computing.layers[-1]
-        traced = tuple((tokens, _intermediates(layer, tokens, width, kind)) for tokens in _TRACED)
+        training = Training(
+            weights=4 * parameters if float32 else base_bytes,
+            trainable=trainable,
+            vocabulary=int(text["vocab_size"]),
+            width=width,
+            trained_layers=layers,
+            number=dtype.size,
+            traced=tuple(
+                (tokens, intermediate_bytes(computing.layers[-1], tokens=tokens, width=width, dtype=dtype))
+                for tokens in _TRACED
+            ),
+        )
         cache_bytes = _cache_bytes(computing)
         layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
         return Sizes(
@@ -171,37 +170,27 @@ def sizes(
             result_bytes=sum(tensor.nbytes for tensor in layout.tensors),
             bits_per_weight=layout.bits_per_weight,
             quantize_bytes=max(map(working_bytes, layout.sources.values())),
-            training=Training(
-                weights=4 * parameters if float32 else base_bytes,
-                state=trainable * (_STATE + (_ACCUMULATED if accumulates else 0)),
-                vocabulary=int(text["vocab_size"]),
-                width=width,
-                trained_layers=layers,
-                batch_size=batch_size,
-                grad_checkpoint=grad_checkpoint,
-                number=number,
-                traced=traced,
-            ),
+            training=training,
             cache_bytes=cache_bytes,
         )
     except PunieError:
         raise
     except Exception as error:  # of mlx-lm or MLX: whatever an architecture, or an adapter on it, leads to
         raise PunieError(
-            "The memory that the model takes cannot be told.",
+            "The memory that the model takes cannot be estimated.",
             where=f"mlx_lm.models.{config['model_type']}",
             found=f"{type(error).__name__}: {excerpt(str(error))}",
         ) from error
 
 
-def _model(config: Mapping[str, Any]) -> nn.Module:
-    """The base model as its config describes it, quantized as it says; nothing is evaluated."""
+def _model(config: Mapping[str, Any]) -> Any:
+    """The base model that a config describes, quantized as it states; nothing is evaluated."""
     try:
         arch = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
         model = arch.Model(arch.ModelArgs.from_dict(dict(config)))
     except (ImportError, KeyError, TypeError) as error:
         raise PunieError(
-            "The model's config does not tell its size.",
+            "The model's config does not state its size.",
             where="model.dimensions",
             found=error,
             expected="the fields of a config.json of an architecture that mlx-lm has",
@@ -223,7 +212,7 @@ def _model(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _cache_bytes(model: Any) -> tuple[int, int]:
-    """Bytes of the cache, all layers together: of a sequence, and of each of its tokens."""
+    """Bytes of the cache of all layers: per sequence, and per token."""
     found = []
     for tokens in _TRACED:
         cache = make_prompt_cache(model)
@@ -231,26 +220,6 @@ def _cache_bytes(model: Any) -> tuple[int, int]:
         found.append(_bytes([layer.state for layer in cache]))
     per_token = (found[1] - found[0]) // (_TRACED[1] - _TRACED[0])
     return found[0] - per_token * _TRACED[0], per_token
-
-
-def _intermediates(layer: nn.Module, tokens: int, width: int, kind: mx.Dtype) -> int:
-    """Bytes of everything that a layer computes from (1, tokens, width), views not counted."""
-    parameters = cast(list[tuple[str, mx.array]], tree_flatten(layer.parameters()))
-    names = [name for name, _ in parameters]
-    nodes: list[dict[str, Any]] = []
-
-    def call(x: mx.array, *weights: mx.array) -> mx.array:
-        layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
-        return layer(x, "causal", None)
-
-    mx.export_function(nodes.append, call, mx.zeros((1, tokens, width), kind), *[a for _, a in parameters])
-    layer.update(tree_unflatten(parameters))
-    return sum(
-        math.prod(shape) * kind.size
-        for node in nodes
-        if node["type"] == "primitive" and node["name"] not in _VIEWS
-        for _, shape, kind in node["outputs"]
-    )
 
 
 def _arrays(tree: Any) -> list[mx.array]:

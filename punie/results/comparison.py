@@ -1,18 +1,18 @@
-"""The answers of two runs, prompt by prompt: the test for each score, and the prompts that changed."""
+"""Compares the responses of two runs prompt by prompt: a test for each score, the prompts that changed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from punie.evals.scores import SCORERS
+from punie.results.records import Sample
 from punie.results.statistics import Paired, paired
 
 
 class NothingToCompareError(ValueError):
-    """No prompt has an answer in both runs."""
+    """No prompt has a response in both runs."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class ChangedPrompt:
     scores: Mapping[str, tuple[float, float]]
     """By score, the mean over repeats."""
     taxonomy: tuple[str, str]
-    """What became of the answers."""
+    """The taxonomy of the responses."""
     outputs: tuple[tuple[str, ...], tuple[str, ...]]
-    """The answers, one for each repeat."""
+    """The responses, one for each repeat."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Comparison:
     changed: tuple[ChangedPrompt, ...]
     """In the suite's order."""
     left_out: tuple[str, ...]
-    """Prompts that lack an answer in either run, and are not compared."""
+    """Prompts without a response in either run; they are not compared."""
 
 
-def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> Comparison:
-    """Compare the records of two samples.jsonl.
+def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
+    """Compare the samples of two evaluations.
 
     Raises:
-        NothingToCompareError: No prompt has an answer in both.
+        NothingToCompareError: No prompt has a response in both.
         ValueError: They are not of the same prompts.
     """
     before, after = _by_prompt(a), _by_prompt(b)
@@ -57,12 +57,12 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> C
         {key: rows for key, rows in run.items() if key not in missing} for run in (before, after)
     )
     if missing and not before.keys() & after.keys():
-        raise NothingToCompareError("no prompt has an answer in both")
-    other = [key for key in before if key in after and before[key][0]["prompt"] != after[key][0]["prompt"]]
+        raise NothingToCompareError("no prompt has a response in both")
+    other = [key for key in before if key in after and before[key][0].prompt != after[key][0].prompt]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
     rows = [record for run in (before, after) for rows in run.values() for record in rows]
-    names = [name for name in SCORERS if all(name in record["scores"] for record in rows)]
+    names = [name for name in SCORERS if all(name in record.scores for record in rows)]
     tests = {score: paired(_scores(before, score), _scores(after, score)) for score in names}
     changed = [key for key in before if any(test.differences[key] for test in tests.values())]
     return Comparison(
@@ -73,31 +73,29 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> C
     )
 
 
-def _by_prompt(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _by_prompt(records: Sequence[Sample]) -> dict[str, list[Sample]]:
     found = defaultdict(list)
     for record in records:
-        found[record["id"]].append(record)
+        found[record.id].append(record)
     return dict(found)
 
 
-def _answered(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return all(record["missing"] is None for record in rows)
+def _answered(rows: Sequence[Sample]) -> bool:
+    return all(record.answered for record in rows)
 
 
-def _scores(prompts: Mapping[str, Sequence[Mapping[str, Any]]], score: str) -> dict[str, list[float]]:
-    return {key: [record["scores"][score]["value"] for record in rows] for key, rows in prompts.items()}
+def _scores(prompts: Mapping[str, Sequence[Sample]], score: str) -> dict[str, list[float]]:
+    return {key: [record.scores[score].value for record in rows] for key, rows in prompts.items()}
 
 
-def _mean(prompts: Mapping[str, Sequence[Mapping[str, Any]]], score: str) -> float:
+def _mean(prompts: Mapping[str, Sequence[Sample]], score: str) -> float:
     return sum(sum(v) / len(v) for v in _scores(prompts, score).values()) / len(prompts)
 
 
-def _changed(
-    key: str, a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> ChangedPrompt:
+def _changed(key: str, a: Sequence[Sample], b: Sequence[Sample], names: Sequence[str]) -> ChangedPrompt:
     means = {score: (_mean({key: a}, score), _mean({key: b}, score)) for score in names}
-    words = [", ".join(dict.fromkeys(record["taxonomy"] for record in rows)) for rows in (a, b)]
-    outputs = [tuple(record["output"] for record in rows) for rows in (a, b)]
+    words = [", ".join(dict.fromkeys(record.taxonomy for record in rows)) for rows in (a, b)]
+    outputs = [tuple(record.output or "" for record in rows) for rows in (a, b)]
     return ChangedPrompt(
-        key, a[0]["category"], a[0]["prompt"], means, (words[0], words[1]), (outputs[0], outputs[1])
+        key, a[0].category, a[0].prompt, means, (words[0], words[1]), (outputs[0], outputs[1])
     )

@@ -1,6 +1,6 @@
 """Where in the tree of phases an outcome puts the user, and the command that goes on from there.
 
-The tree is data: every outcome of a preset names the phase it leads to (``next``), or none.
+The tree is data: every outcome of a preset names the phase that follows (``next``), or none.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from punie.config.presets import Preset, presets
+from punie.results.records import Phase
 
 _CARRIED = ("model", "data", "store", "runtime")
 """Groups whose overrides hold for the next phase too: what it is run on, not how it trains or asks."""
@@ -35,28 +35,28 @@ class Decision:
         return f"{self.command}  ({' → '.join([*self.path, str(self.next)])})"
 
 
-def decide(phase: Mapping[str, Any], verdict: str | None, overrides: Sequence[str] = ()) -> Decision | None:
+def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> Decision | None:
     """What a phase's outcome leads to.
 
     Args:
-        phase: The phase as plain values, outcomes included.
+        phase: The phase, outcomes included.
         verdict: That of one of its outcomes; None if no outcome fits.
         overrides: Those of the run; the ones that say what it ran on are carried to the next command.
 
     Returns:
         None if the phase has no such outcome.
     """
-    outcome = next((each for each in phase["outcomes"] if each["verdict"] == verdict), None)
+    outcome = next((each for each in phase.outcomes if each.verdict == verdict), None)
     if outcome is None:
         return None
     known = presets()
-    path = place(str(phase["id"]), known)
-    if not outcome.get("next"):
-        return Decision(path, outcome["verdict"], None, None)
-    following, *own = str(outcome["next"]).split()
+    path = place(phase.id, known)
+    if not outcome.next:
+        return Decision(path, outcome.verdict, None, None)
+    following, *own = outcome.next.split()
     runs = known[following].command if following in known else f"python -m punie +phase={following}"
     command = " ".join([runs, *map(shlex.quote, [*own, *_carried(overrides)])])
-    return Decision(path, outcome["verdict"], following, command)
+    return Decision(path, outcome.verdict, following, command)
 
 
 def place(phase: str, known: Mapping[str, Preset]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from punie.config.check import Known, find_field
+from punie.config.fields import Known, find_field
 from punie.store.keys import differences
 
 CHAIN = ("base", "train", "quantize", "evaluate")

@@ -1,40 +1,47 @@
-"""What a phase's sweep means by what was decided before it ran, and whether the figures can carry that.
+"""The verdict of a phase's sweep, by the outcomes decided before it ran, and whether the figures support it.
 
 A metric of a sweep is a figure over its jobs:
 
-- ``seeds_reaching_criteria``: seeds whose jobs all meet the phase's criteria.
+- ``seeds_reaching_criteria``: training seeds (``lora.seed``) whose jobs all meet the phase's criteria.
 - ``<lora>_at_temperature_<t>``: mean overall score of the jobs with that choice of ``lora`` at that
   temperature.
 - any metric of one run, such as ``overall``: its mean over the jobs.
 
-Each comes with the range it may lie in: by Wilson's interval for the suite's prompts, and with jobs that
-are missing counted either way. Where the whole range has one verdict, the verdict is supported; else the
-suite is too small to tell, or, as long as jobs are missing, nothing is decided.
+Each has the range it may lie in: Wilson's interval over the suite's prompts, with missing jobs counted either
+way. A verdict is supported if the whole range has it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from punie.results import records
+from punie.results.config import RunConfig
 from punie.results.decisions import decide
+from punie.results.records import Phase, Results, SweepOutcome
 from punie.results.statistics import wilson
-from punie.results.verdict import fits, judge, metric, prompts
+from punie.results.verdict import fits, judge, prompts
 
-Ran = tuple[Mapping[str, Any], Sequence[str], Mapping[str, Any] | None]
-"""A job's config, its overrides, and its results.json; None if it did not finish."""
 _AT = re.compile(r"(?P<choice>\w+)_at_temperature_(?P<temperature>[\d.]+)")
-
-
 OPEN = "open"
 """The verdict as long as jobs are missing that could change it: no phase has an outcome of this name."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class Job:
+    """One job of a sweep, as far as its outcome depends on it."""
+
+    config: RunConfig
+    overrides: Sequence[str]
+    results: Results | None
+    """None if it did not finish."""
+
+
+@dataclass(frozen=True)
+class _Figure:
     """A metric of a sweep."""
 
     value: float | None
@@ -47,153 +54,146 @@ class Figure:
     """Jobs that it would need and that did not finish."""
 
 
-def outcome(jobs: Sequence[Ran]) -> dict[str, Any] | None:
-    """The outcome of a phase that is a sweep.
-
-    Returns:
-        ``phase``, ``verdict``, ``supported``, and ``why``; None if the jobs have no such phase in common.
-    """
-    phase = jobs[0][0]["phase"]
-    if not phase or not phase["sweep"] or any(config["phase"] != phase for config, *_ in jobs):
+def outcome(jobs: Sequence[Job]) -> SweepOutcome | None:
+    """The outcome of a phase that is a sweep; None if the jobs have no such phase in common."""
+    phase = _common_phase(jobs)
+    if phase is None or not phase.sweep:
         return None
-    figures: dict[str, Figure] = {}
-    found: dict[str, Any] = {"phase": phase["id"], "verdict": OPEN, "supported": False, "figures": {}}
-    for rule in phase["outcomes"]:
-        name = rule["metric"]
-        if name not in figures:
-            figures[name] = _figure(name, phase, jobs)
-            found["figures"][name] = {
-                "value": figures[name].value, "interval": [figures[name].low, figures[name].high],
-            }  # fmt: skip
-    for rule in phase["outcomes"]:
-        figure = figures[rule["metric"]]
+    figures = {rule.metric: _figure(rule.metric, phase, jobs) for rule in phase.outcomes}
+    shown = {
+        name: records.Figure(value=each.value, interval=(each.low, each.high))
+        for name, each in figures.items()
+    }
+    for rule in phase.outcomes:
+        figure = figures[rule.metric]
         if figure.value is not None and fits(rule, figure.value):
             supported = fits(rule, figure.low) and fits(rule, figure.high)
-            open_still = bool(figure.missing) and not supported
-            carried = "all of that has this verdict" if supported else "the suite is too small to tell"
-            if open_still:
-                carried = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
-            return found | {
-                "verdict": OPEN if open_still else rule["verdict"],
-                "supported": supported,
-                "why": f"{rule['metric']} is {figure.value:.3g}, and may lie between {figure.low:.3g} and "
-                f"{figure.high:.3g} ({figure.about}): {carried}",
-            }
-    return found | {"why": "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())}
+            undecided = bool(figure.missing) and not supported
+            support = "the whole range has this verdict" if supported else "the suite is too small to tell"
+            if undecided:
+                support = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
+            return SweepOutcome(
+                phase=phase.id,
+                verdict=OPEN if undecided else rule.verdict,
+                supported=supported,
+                figures=shown,
+                why=f"{rule.metric} is {figure.value:.3g}, range {figure.low:.3g} to {figure.high:.3g} "
+                f"({figure.about}): {support}",
+            )
+    why = "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())
+    return SweepOutcome(phase=phase.id, verdict=OPEN, figures=shown, why=why)
 
 
-def concluded(jobs: Sequence[Ran]) -> dict[str, Any] | None:
-    """:func:`outcome`, and as ``next`` where in the tree of phases it leads; None in there: nowhere yet."""
-    found = outcome(jobs)
-    if found is None:
+def concluded(jobs: Sequence[Job]) -> SweepOutcome | None:
+    """:func:`outcome`, with the command that follows in the tree of phases."""
+    found, phase = outcome(jobs), _common_phase(jobs)
+    if found is None or phase is None:
         return None
-    config, overrides, _ = jobs[0]
-    decision = decide(config["phase"], found["verdict"], overrides)
-    return found | {"next": None if decision is None else str(decision)}
+    return _with_next(found, phase, found.verdict, jobs[0].overrides)
 
 
-def each_by_itself(jobs: Sequence[Ran]) -> dict[str, Any] | None:
-    """What runs of a phase that is no sweep say of it, each judged by itself.
+def each_by_itself(jobs: Sequence[Job]) -> SweepOutcome | None:
+    """The outcome that runs of a phase that is no sweep agree on, each judged by itself.
 
     Returns:
-        ``phase``, ``verdict``, ``why`` and ``next`` as :func:`concluded` has them: the outcome and the step
-        that all of the runs agree on. None if they have no such phase in common.
+        None if they have no such phase in common.
     """
-    phase = jobs[0][0]["phase"]
-    if not phase or phase["sweep"] or any(config["phase"] != phase for config, *_ in jobs):
+    phase = _common_phase(jobs)
+    if phase is None or phase.sweep:
         return None
-    judged = [judge(result["scores"], phase) for *_, result in jobs if result is not None]
-    outcomes = {each["outcome"] for each in judged}
-    met = sum(bool(each["passed"]) for each in judged)
-    why = (
-        f"{met} of {len(judged)} runs meet all of its criteria" if phase["criteria"] else "it has no criteria"
-    )
+    judged = [judge(job.results, phase) for job in jobs if job.results is not None]
+    outcomes = {each.outcome for each in judged}
+    met = sum(bool(each.passed) for each in judged)
     if len(judged) == 1:
-        why = judged[0]["summary"].removeprefix(f"phase {phase['id']}: ")
+        why = judged[0].summary.removeprefix(f"phase {phase.id}: ")
+    elif phase.criteria:
+        why = f"{met} of {len(judged)} runs meet all criteria"
+    else:
+        why = "no pass/fail criteria defined"
     if missing := len(jobs) - len(judged):
         why += f"; {missing} have no score"
     agreed = outcomes.pop() if len(outcomes) == 1 else None
-    decision = decide(phase, agreed, jobs[0][1])
     verdict = agreed or ("the runs do not agree" if outcomes else OPEN if not judged else None)
     if verdict is None:
         verdict = "criteria met" if met == len(judged) else "criteria missed"
-    return {
-        "phase": phase["id"],
-        "verdict": verdict,
-        "why": why,
-        "next": None if decision is None else str(decision),
-    }
+    found = SweepOutcome(phase=phase.id, verdict=verdict, why=why)
+    return _with_next(found, phase, agreed, jobs[0].overrides)
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
-    """An outcome in lines: the verdict, why, and what to do next."""
-    lines = [f"phase {found['phase']}: {found['verdict']}", found["why"]]
-    return [*lines, f"next: {found['next']}"] if found["next"] else lines
+def in_words(found: SweepOutcome) -> list[str]:
+    """An outcome in lines: the verdict, why, and the next step."""
+    lines = [f"phase {found.phase}: {found.verdict}", found.why]
+    return [*lines, f"next: {found.next}"] if found.next else lines
 
 
-def _figure(name: str, phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
+def _with_next(
+    found: SweepOutcome, phase: Phase, verdict: str | None, overrides: Sequence[str]
+) -> SweepOutcome:
+    decision = decide(phase, verdict, overrides)
+    return found.model_copy(update={"next": None if decision is None else str(decision)})
+
+
+def _common_phase(jobs: Sequence[Job]) -> Phase | None:
+    """The phase that all jobs have; None if they differ."""
+    phase = jobs[0].config.phase
+    return phase if all(job.config.phase == phase for job in jobs) else None
+
+
+def _figure(name: str, phase: Phase, jobs: Sequence[Job]) -> _Figure:
     if name == "seeds_reaching_criteria":
         return _seeds(phase, jobs)
     if at := _AT.fullmatch(name):
-        choice, temperature = at["choice"], float(at["temperature"])
-        return _mean(
-            "overall", phase, jobs,
-            lambda config, overrides: f"lora={choice}" in overrides
-            and config["eval"]["temperature"] == temperature,
-        )  # fmt: skip
-    return _mean(name, phase, jobs, lambda _config, _overrides: True)
+        choice, temperature = f"lora={at['choice']}", float(at["temperature"])
+        chosen = [job for job in jobs if choice in job.overrides and job.config.temperature == temperature]
+        return _mean("overall", phase, chosen)
+    return _mean(name, phase, jobs)
 
 
-def _mean(
-    name: str,
-    phase: Mapping[str, Any],
-    jobs: Sequence[Ran],
-    chosen: Callable[[Mapping[str, Any], Sequence[str]], bool],
-) -> Figure:
-    of = [result for config, overrides, result in jobs if chosen(config, overrides)]
-    values = [
-        value
-        for result in of
-        if result is not None and (value := metric(result["scores"], phase["score"], name)) is not None
-    ]
+def _mean(metric: str, phase: Phase, jobs: Sequence[Job]) -> _Figure:
+    found = [job.results for job in jobs if job.results is not None]
+    values = [value for each in found if (value := each.find(phase.score, metric)) is not None]
     if not values:
-        return Figure(None, 0.0, 1.0, "no job that finished gives it")
+        return _Figure(None, 0.0, 1.0, "no job that finished gives it")
     mean = sum(values) / len(values)
-    count = max(prompts(result["scores"]["strict"]["overall"], result) for result in of if result is not None)
+    count = max(prompts(each.scores["strict"].overall, each) for each in found)
     low, high = wilson(mean, count)
-    missing = len(of) - len(values)
-    return Figure(mean, low, high, f"{len(values)} of {len(of)} jobs, {count} prompts", missing)
+    about = f"{len(values)} of {len(jobs)} jobs, {count} prompts"
+    return _Figure(mean, low, high, about, len(jobs) - len(values))
 
 
-def _seeds(phase: Mapping[str, Any], jobs: Sequence[Ran]) -> Figure:
-    """Seeds that reach the criteria, at least those that surely do and at most those that may."""
-    by_seed: dict[int, list[Mapping[str, Any] | None]] = defaultdict(list)
-    for config, _, result in jobs:
-        by_seed[config["seed"]].append(result)
-    reached = sure = possible = 0
-    for results in by_seed.values():
-        there = [result for result in results if result is not None]
-        whole = len(there) == len(results)
-        reached += whole and all(judge(result["scores"], phase)["passed"] for result in there)
-        sure += whole and all(_criteria(result, phase, 0) for result in there)
-        possible += all(_criteria(result, phase, 1) for result in there)
-    missing = sum(result is None for *_, result in jobs)
-    if missing == len(jobs):
-        return Figure(None, 0.0, float(len(by_seed)), "no job finished")
-    about = f"{len(by_seed)} seeds, each by its interval"
-    return Figure(float(reached), float(sure), float(possible), about, missing)
+def _seeds(phase: Phase, jobs: Sequence[Job]) -> _Figure:
+    """Training seeds that reach the criteria, at least those that surely do, at most those that may."""
+    by_seed: dict[int, list[Results | None]] = defaultdict(list)
+    for job in jobs:
+        by_seed[job.config.seed].append(job.results)
+
+    def count(reaches: Callable[[Results], bool], *, missing: bool) -> float:
+        return float(
+            sum(
+                all(missing if each is None else reaches(each) for each in of_seed)
+                for of_seed in by_seed.values()
+            )
+        )
+
+    absent = sum(job.results is None for job in jobs)
+    if absent == len(jobs):
+        return _Figure(None, 0.0, float(len(by_seed)), "no job finished")
+    return _Figure(
+        count(lambda each: bool(judge(each, phase).passed), missing=False),
+        count(lambda each: _criteria_hold(each, phase, end=0), missing=False),
+        count(lambda each: _criteria_hold(each, phase, end=1), missing=True),
+        f"{len(by_seed)} training seed{'s' * (len(by_seed) > 1)}, each by its interval",
+        absent,
+    )
 
 
-def _criteria(result: Mapping[str, Any], phase: Mapping[str, Any], end: int) -> bool:
+def _criteria_hold(results: Results, phase: Phase, *, end: int) -> bool:
     """Whether every criterion holds at the lower (0) or upper (1) end of its figure's interval."""
-    for criterion in phase["criteria"]:
-        value = metric(result["scores"], phase["score"], criterion["metric"])
-        if value is None:
+    for criterion in phase.criteria:
+        estimate = results.scores[phase.score].find(criterion.metric)
+        if estimate is None or estimate.mean is None:
             return False
-        node: Any = result["scores"][phase["score"]]
-        for part in criterion["metric"].split("."):
-            node = node[part]
-        bound = wilson(value, prompts(node, result))[end]
-        if not (bound > criterion["value"] or (criterion["op"] == ">=" and bound >= criterion["value"])):
+        bound = wilson(estimate.mean, prompts(estimate, results))[end]
+        if not (bound > criterion.value or (criterion.op == ">=" and bound >= criterion.value)):
             return False
     return True

@@ -1,4 +1,4 @@
-"""Where and with what a run ran: enough to run it again, and nothing that is nobody's business."""
+"""Records where and with what a run ran: enough to run it again, and nothing private."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from punie.model.device import device_kind
+from punie.results.records import ArtifactFiles, Git, Machine, Provenance
 from punie.util.paths import PACKAGE
 from punie.util.printable import without_passwords
 
@@ -31,57 +32,53 @@ ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MLX_DISABLE_COMPILE",
 """The only environment variables that are ever recorded."""
 
 
-def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> dict[str, Any]:
-    """The surroundings of a run at its start.
+def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> Provenance:
+    """The surroundings of a run at its start, without passwords of URLs; ``finish`` adds the rest.
 
     Args:
         argv: The command line.
         overrides: The config overrides of this job.
         config_digest: sha256 of the resolved config.
-
-    Returns:
-        A JSON value, without passwords of URLs; ``finish`` adds what is known in the end.
     """
     import psutil
 
-    memory = psutil.virtual_memory()
-    return {
-        "schema": 1,
-        "started": now(),
-        "command": [without_passwords(each) for each in argv],
-        "overrides": [without_passwords(each) for each in overrides],
-        "config_sha256": config_digest,
-        "git": _git(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "machine": {
-            "system": platform.platform(),
-            "chip": _chip(),
-            "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
-            "memory_gb": round(memory.total / 1e9, 1),
-            "device": device_kind(),
-        },
-        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-    }
+    return Provenance(
+        version=Provenance.VERSION,
+        started=now(),
+        command=[without_passwords(each) for each in argv],
+        overrides=[without_passwords(each) for each in overrides],
+        config_sha256=config_digest,
+        git=git(),
+        packages={name: version(name) for name in PACKAGES},
+        python=platform.python_version(),
+        machine=Machine(
+            system=platform.platform(),
+            chip=_chip(),
+            cores=psutil.cpu_count(logical=False) or psutil.cpu_count(),
+            memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+            device=device_kind(),
+        ),
+        environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    )
 
 
 def finish(
-    record: dict[str, Any],
+    record: Provenance,
     *,
     blas: str | None,
     inputs: Mapping[str, Any],
-    artifacts: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    artifacts: Mapping[str, ArtifactFiles],
+) -> Provenance:
     """The record with what is known in the end, the time and the peak memory among it.
 
     Args:
         record: As ``capture`` gave it.
         blas: What served this process.
         inputs: Digests of the base model, the data and the suite, as far as the run got to know them.
-        artifacts: By stage, the key, and the sha256 of each file, of what the run made or found.
+        artifacts: By stage, what the run made or found.
     """
     end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
-    return {**record, **end, "inputs": inputs, "artifacts": artifacts}
+    return record.model_copy(update={**end, "inputs": dict(inputs), "artifacts": dict(artifacts)})
 
 
 def peak_memory_mb() -> float:
@@ -104,7 +101,7 @@ def version(name: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def git() -> Git | None:
     """Commit and dirtiness of punie's checkout; None in an installed copy, or without git."""
     if not (PACKAGE.parent / ".git").exists():
         return None
@@ -124,7 +121,7 @@ def _git() -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
-    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+    return Git(commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
 def _chip() -> str:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from punie.results import files
+from punie.results.records import Provenance, StageStatus, Status
+from punie.results.run import CONFIG, PROVENANCE, STATUS
 from punie.run.capture import now
-from punie.stages import STAGES
+from punie.stages import COPIES
 from punie.store.artifacts import Artifact
-from punie.util.files import flush, write_json, write_text
-
-COPIES = {stage.name: stage.shows for stage in STAGES if stage.shows}
-"""The files a run directory takes from the store, by stage."""
+from punie.util.files import flush, write_text
 
 
 class RunDirectory:
@@ -30,9 +30,9 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._status: dict[str, Any] = {"schema": 1, "status": "running", "started": now(), "stages": []}
+        self._status = Status(version=Status.VERSION, status="running", started=now())
 
-    def begin(self, config_yaml: str, provenance: Mapping[str, Any], store: str | None = None) -> None:
+    def begin(self, config_yaml: str, provenance: Provenance, store: str | None = None) -> None:
         """Write what is known before the first stage.
 
         Args:
@@ -40,27 +40,23 @@ class RunDirectory:
             provenance: The record so far.
             store: Folder of the store; its absolute path is recorded, for whoever comes from elsewhere.
         """
-        self._status["pid"] = os.getpid()
-        self._status["store"] = None if store is None else str(Path(store).absolute())
-        write_text(self.path / "config.yaml", config_yaml)
-        write_json(self.path / "provenance.json", provenance)
-        self._write_status()
+        write_text(self.path / CONFIG, config_yaml)
+        files.write(self.path / PROVENANCE, provenance)
+        self._write(pid=os.getpid(), store=None if store is None else str(Path(store).absolute()))
 
     def uses(self, keys: Iterable[str]) -> None:
         """Write the keys of what the run will use, so that ``punie store gc`` keeps it."""
-        self._status["uses"] = sorted(keys)
-        self._write_status()
+        self._write(uses=sorted(keys))
 
     def at(self, stage: str) -> None:
         """Write which stage is being built now."""
-        self._status["at"] = stage
-        self._write_status()
+        self._write(at=stage)
 
     def finish(
         self,
         status: str,
-        provenance: Mapping[str, Any],
-        stages: list[dict[str, Any]],
+        provenance: Provenance,
+        stages: Sequence[StageStatus],
         error: str | None = None,
         at: str | None = None,
     ) -> None:
@@ -69,18 +65,17 @@ class RunDirectory:
         Args:
             status: ``finished``, ``failed`` or ``interrupted``.
             provenance: The completed record.
-            stages: Name, key, reuse, reason and seconds of each stage that was reached.
+            stages: Those that were reached.
             error: What went wrong.
             at: The stage that was being built then.
         """
-        write_json(self.path / "provenance.json", provenance)
-        self._status |= {"status": status, "ended": now(), "stages": stages, "error": error, "at": at}
-        self._write_status()
+        files.write(self.path / PROVENANCE, provenance)
+        self._write(status=status, ended=now(), stages=list(stages), error=error, at=at)
 
     def collect(self, artifacts: Mapping[str, Artifact]) -> None:
         """Copy in the files that people read; the store keeps the weights.
 
-        Answers of a target beside the one that counts get its name: ``samples-base.jsonl``.
+        Responses of a target beside the one that counts get its name: ``samples-base.jsonl``.
         """
         for step, artifact in artifacts.items():
             stage, _, target = step.partition(":")
@@ -91,5 +86,6 @@ class RunDirectory:
                     shutil.copyfile(artifact.file(name), self.path / copy)
                     flush(self.path / copy)  # before the status that vouches for it
 
-    def _write_status(self) -> None:
-        write_json(self.path / "status.json", self._status)
+    def _write(self, **changes: Any) -> None:
+        self._status = self._status.model_copy(update=changes)
+        files.write(self.path / STATUS, self._status)

@@ -19,8 +19,7 @@ from punie.config.schema import Config
 from punie.model import estimate
 from punie.model.device import device_kind, version
 from punie.model.resolve import NotCached
-from punie.run.directory import COPIES
-from punie.stages import STAGES, preflight
+from punie.stages import COPIES, STAGES, preflight
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import base_folder
 from punie.store.artifacts import Artifact, Miss, Store

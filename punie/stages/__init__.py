@@ -15,3 +15,6 @@ STAGES: tuple[Stage, ...] = (
     report.STAGE,
 )
 """In the order they run."""
+
+COPIES = {stage.name: stage.shows for stage in STAGES if stage.shows}
+"""The files a run directory takes from the store, by stage."""

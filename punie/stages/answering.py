@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from punie.evals.replies import Reply
     from punie.evals.suite import Sample
     from punie.model.generate import Answer, Request
+    from punie.results import records
 
 
 def requests(
@@ -48,39 +49,40 @@ def texts(tokenizer: Any, suite: Sequence[Sample], *, system: str) -> dict[str, 
     return {sample.id: render_prompt(tokenizer, _messages(system, sample)) for sample in suite}
 
 
-def records(
+def samples(
     suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | Reply | str]
-) -> list[dict[str, Any]]:
-    """The raw records (samples.jsonl) of a suite's answers, each scored.
+) -> list[records.Sample]:
+    """The records (samples.jsonl) of a suite's responses, each scored.
 
     Args:
         suite: The prompts.
         asked: The requests, as :func:`requests` made them of the suite.
-        answers: One for each request, in order: an answer, or the reason why it is missing.
+        answers: One for each request, in order: a response, or the reason why it is missing.
     """
     from punie.evals.sandbox import Sandbox
-    from punie.results import answers as record
+    from punie.results import records, scoring
 
     repeats = len(asked) // len(suite)
     found = []
     with Sandbox() as sandbox:
         for index, (request, answer) in enumerate(zip(asked, answers, strict=True)):
-            sample = suite[index // repeats]
-            row = record.asked(sample, index % repeats, digest("prompt", request.prompt), len(request.prompt))
+            item = suite[index // repeats]
+            row = scoring.asked(item, index % repeats, digest("prompt", request.prompt), len(request.prompt))
             if isinstance(answer, str):
-                found.append({**row, "missing": answer, "output": None, "output_tokens": None})
-                continue
-            row |= {
-                "missing": None,
-                "output": answer.text,
-                "tokens": answer.tokens,
-                "output_tokens": _count(answer),
-                "logprobs": answer.logprobs and [round(value, 5) for value in answer.logprobs],
-                "finish_reason": answer.finish_reason,
-                "seconds": answer.seconds,
-            }
-            truncated = answer.finish_reason == "length"
-            found.append(row | record.scored(sample, answer.text, truncated=truncated, sandbox=sandbox))
+                row |= {"missing": answer, "output": None, "output_tokens": None}
+            else:
+                row |= {
+                    "missing": None,
+                    "output": answer.text,
+                    "tokens": answer.tokens,
+                    "output_tokens": _count(answer),
+                    "logprobs": answer.logprobs and [round(value, 5) for value in answer.logprobs],
+                    "finish_reason": answer.finish_reason,
+                    "seconds": answer.seconds,
+                }
+                truncated = answer.finish_reason == "length"
+                row |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
+            found.append(records.Sample.model_validate(row))
     return found
 
 
@@ -97,7 +99,7 @@ def strict_score(loaded: Any, path: Path) -> float:
     from punie.evals.suite import load_suite
     from punie.formats import tools as registry
     from punie.model.generate import Sampling, generate
-    from punie.results.answers import summary
+    from punie.results.scoring import summary
 
     suite = load_suite(path)
     asked = requests(loaded, suite, system=registry.system_prompt(), repeats=1, max_tokens=256)
@@ -111,7 +113,9 @@ def strict_score(loaded: Any, path: Path) -> float:
         done=lambda _: None,
         logprobs=False,
     )
-    return summary(records(suite, asked, answers))["strict"]["overall"]["mean"]
+    mean = summary(samples(suite, asked, answers)).scores["strict"].overall.mean
+    assert mean is not None  # noqa: S101 - no response is missing
+    return mean
 
 
 def _messages(system: str, sample: Sample) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""base: resolve the model, and record what it consists of. Nothing of it is executed."""
+"""base: resolves the model and records what it consists of; runs none of its code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def acquire(settings: Settings, reporter: Reporter) -> None:
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write base.json: files with their digests, and the size of the model."""
+    """Write base.json: the model's files with their digests, and its size."""
     folder = base_folder(settings)
     weights = estimate.weights(folder)
     record = {"files": resolve.contents(folder), "parameters": weights.parameters, "bytes": weights.bytes}

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from punie.config.check import find_field
+from punie.config.fields import find_field
 from punie.config.schema import Config
 from punie.store.artifacts import Artifact
 

@@ -1,4 +1,4 @@
-"""evaluate: answer the suite and score the answers, bound to the exact weights that gave them."""
+"""evaluate: respond to the suite and score the responses, bound to the exact weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from punie.stages.contract import Settings, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.store.artifacts import Artifact
-from punie.store.keys import digest
-from punie.util.files import write_json, write_lines
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
@@ -31,12 +29,16 @@ def contents(settings: Settings) -> dict[str, Any]:
     return found | ({"scores": more} if more else {})
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write samples.jsonl, one raw record to a sample, and results.json, scores with identity."""
+def evaluate(
+    settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Write samples.jsonl, one record a response, and results.json: scores with identity."""
     from punie.evals.suite import load_suite
     from punie.model import generate, load
     from punie.model.device import device_kind
-    from punie.results.answers import summary
+    from punie.results import files, run
+    from punie.results.records import Evaluation, Generation, Sampling
+    from punie.results.scoring import summary
     from punie.stages import locking, serving
 
     options = settings.eval
@@ -59,7 +61,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         if options.backend == "server":
             probed, tokenizer = serving.expected(loaded, asked), loaded.tokenizer
             loaded = None  # the server needs the memory
-            answers, bound["unverified"] = serving.answer(
+            answers, unverified = serving.answer(
                 asked,
                 answering.texts(tokenizer, suite, system=system),
                 tokenizer,
@@ -77,6 +79,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
                 ),
                 done=bar,
             )
+            bound = bound.model_copy(update={"unverified": unverified})
         else:
             answers = generate.generate(
                 loaded.model,
@@ -89,43 +92,52 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
                 logprobs=options.logprobs,
             )
     seconds = time.perf_counter() - clock
-    records = answering.records(suite, asked, answers)
-    tokens = sum(record["output_tokens"] or 0 for record in records)
-    results = {
-        "schema": 2,
-        "scores": summary(records, allow_missing=options.allow_missing),
-        "target": options.target,
-        "sampling": asdict(sampling)
-        | {"repeats": options.repeats, "max_tokens": options.max_tokens, "stop": list(options.stop)},
-        "identity": bound,
-        "generation": {
-            "backend": options.backend,
-            "samples": len(records),
-            "tokens": tokens,
-            "seconds": round(seconds, 3),
-            "tokens_per_second": round(tokens / seconds, 1),
-        },
-        "answers": digest("answers", [{**record, "seconds": None} for record in records]),
-    }
+    samples = answering.samples(suite, asked, answers)
+    tokens = sum(sample.output_tokens or 0 for sample in samples)
+    lock = None
     if loaded is not None and options.lock.temperatures:
         prompts = {sample.id: asked[index * options.repeats].prompt for index, sample in enumerate(suite)}
         with reporter.bar("format lock", len(prompts), "prompts") as bar:
-            results["lock"] = locking.lock(
+            lock = locking.lock(
                 loaded,
                 prompts,
-                records,
+                samples,
                 sampling,
                 temperatures=options.lock.temperatures,
                 top_p=options.lock.top_p,
                 done=bar,
             )
-    write_lines(out / "samples.jsonl", records)
-    write_json(out / "results.json", results)
+    scores = summary(samples, allow_missing=options.allow_missing)
+    files.write_samples(out / run.SAMPLES, samples)
+    files.write(
+        out / run.RESULTS,
+        Evaluation(
+            version=Evaluation.VERSION,
+            **dict(scores),
+            target=options.target,
+            sampling=Sampling(
+                **asdict(sampling),
+                repeats=options.repeats,
+                max_tokens=options.max_tokens,
+                stop=list(options.stop),
+            ),
+            identity=bound,
+            generation=Generation(
+                backend=options.backend,
+                samples=len(samples),
+                tokens=tokens,
+                seconds=round(seconds, 3),
+                tokens_per_second=round(tokens / seconds, 1),
+            ),
+            answers=run.samples_digest(samples),
+            lock=lock,
+        ),
+    )
     return {
-        "samples": len(records),
+        "samples": len(samples),
         "tokens": tokens,
-        "missing": results["scores"]["missing"]["count"],
-        "unverified": bound["unverified"],
+        "missing": scores.missing.count,
+        "unverified": bound.unverified,
     }
 
 
@@ -143,7 +155,7 @@ STAGE = Stage(
     reads=("model", "eval", "runtime.blas", "runtime.cpu_float32", "runtime.threads"),
     needs=lambda settings: TARGETS[settings.eval.target],
     contents=contents,
-    run=run,
+    run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
     unfinished=unfinished,

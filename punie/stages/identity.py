@@ -12,11 +12,12 @@ from punie.store.keys import digest
 
 if TYPE_CHECKING:
     from punie.model.generate import Request
+    from punie.results.records import Identity
 
 
 def identity(
     loaded: Any, folder: Path, adapter: Path | None, suite: Path, asked: Sequence[Request]
-) -> dict[str, Any]:
+) -> Identity:
     """The digests, sha256 as hex digits, of all that decides an evaluation's answers besides the sampling.
 
     Args:
@@ -25,28 +26,24 @@ def identity(
         adapter: Folder of the adapter that was put onto it.
         suite: The suite's file.
         asked: The requests, with the prompts as rendered.
-
-    Returns:
-        ``unverified`` (None: these very arrays answer), ``weights`` (``whole``, by ``files`` and by
-        ``tensors``), ``model``, ``tokenizer``, ``chat_template``, ``suite`` (``name``, ``sha256``),
-        ``prompts``.
     """
     from punie.model.arrays import digests
+    from punie.results.records import Identity, Named, Weights
 
     files = resolve.contents(folder)
     weights = _weights(files)
     if adapter is not None:
         weights |= _weights(resolve.contents(adapter))
     tensors = digests(loaded.model)
-    return {
-        "unverified": None,
-        "weights": {"whole": digest("weights", tensors), "files": weights, "tensors": tensors},
-        "model": digest("model", files | weights),
-        "tokenizer": digest("tokenizer", _tokenizer(loaded.tokenizer)),
-        "chat_template": digest("chat template", loaded.tokenizer.chat_template),
-        "suite": {"name": suite.stem, "sha256": next(iter(content_digests([suite]).values()))},
-        "prompts": digest("prompts", {request.id.rpartition("#")[0]: request.prompt for request in asked}),
-    }
+    return Identity(
+        unverified=None,
+        weights=Weights(whole=digest("weights", tensors), files=weights, tensors=tensors),
+        model=digest("model", files | weights),
+        tokenizer=digest("tokenizer", _tokenizer(loaded.tokenizer)),
+        chat_template=digest("chat template", loaded.tokenizer.chat_template),
+        suite=Named(name=suite.stem, sha256=next(iter(content_digests([suite]).values()))),
+        prompts=digest("prompts", {request.id.rpartition("#")[0]: request.prompt for request in asked}),
+    )
 
 
 def _weights(files: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a run takes of memory, from the model's config alone, and what would make it fit."""
+"""Estimates the memory of a run, refuses what does not fit this machine, and suggests what would."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 PROCESS = 150_000_000
 """Bytes of a process that has imported all it needs, before it holds an array."""
 _CACHE_STEP = 256
-"""Tokens by which MLX-LM's caches grow."""
+"""Tokens by which mlx-lm's caches grow."""
 
 
-def sizes(config: Config, *, float32: bool) -> Sizes:
-    """Sizes of the config's recipe on its model; nothing is downloaded or read but config.json.
+def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
+    """Sizes of the config's recipe on its model; reads only the model's config.json, downloads nothing.
 
     Args:
         config: The run's.
-        float32: The model is dequantized and computes in float32, as on a CPU.
+        float32: The model is dequantized and computes in float32; None for what this machine does.
 
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
@@ -39,21 +39,22 @@ def sizes(config: Config, *, float32: bool) -> Sizes:
         fine_tune_type=lora.fine_tune_type,
         num_layers=lora.num_layers,
         rank=lora.rank,
-        scale=lora.scale,
         keys=lora.keys,
         bits=quantize.bits,
         group_size=quantize.group_size,
         recipe=quantize.recipe,
-        batch_size=lora.batch_size,
-        accumulates=lora.grad_accumulation_steps > 1,
-        grad_checkpoint=lora.grad_checkpoint,
-        float32=float32,
+        float32=_in_float32(config) if float32 is None else float32,
     )
 
 
-def _in_float32(config: Config) -> bool:
-    """Whether the model is dequantized, here."""
-    return config.runtime.cpu_float32 and device.device_kind() == "cpu"
+def training_peak(config: Config, found: Sizes, row: int) -> int:
+    """Bytes that training takes at its peak, without its processes; hosts have a worker each."""
+    lora = config.lora
+    held = found.training.held(accumulates=lora.grad_accumulation_steps > 1)
+    rows = math.ceil(lora.batch_size / lora.workers) if lora.hosts else lora.batch_size
+    here = 1 if lora.hosts else lora.workers
+    step = found.training.step(row, batch_size=rows, grad_checkpoint=lora.grad_checkpoint)
+    return here * held + step
 
 
 def training(config: Config, row: int) -> int:
@@ -63,11 +64,8 @@ def training(config: Config, row: int) -> int:
         config: The run's.
         row: Tokens of the longest row.
     """
-    found, workers = sizes(config, float32=_in_float32(config)).training, config.lora.workers
-    if config.lora.hosts:  # each has one worker, and its share of a batch
-        share = math.ceil(found.batch_size / workers)
-        return PROCESS + dataclasses.replace(found, batch_size=share).peak(row)
-    return workers * PROCESS + found.peak(row) + (workers - 1) * (found.weights + found.state)
+    here = 1 if config.lora.hosts else config.lora.workers
+    return here * PROCESS + training_peak(config, sizes(config), row)
 
 
 def evaluation(config: Config, answers: int, prompt: int) -> int:
@@ -75,10 +73,10 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
 
     Args:
         config: The run's.
-        answers: How many there are: no more than ``eval.batch_size`` are written at a time.
+        answers: Number of responses; at most ``eval.batch_size`` are generated at a time.
         prompt: Tokens of the longest prompt.
     """
-    found = sizes(config, float32=_in_float32(config))
+    found = sizes(config)
     weights = {
         "quantized": found.result_bytes,
         "adapter": found.base_bytes + found.adapter_bytes,
@@ -93,38 +91,58 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
     return PROCESS + weights + (read + written) * per_sequence + tokens * per_token
 
 
-def _rounded(tokens: int) -> int:
-    """The places that a cache makes for so many tokens."""
-    return math.ceil(tokens / _CACHE_STEP) * _CACHE_STEP
-
-
 def shortage(
     trainings: Iterable[Config], evaluations: Iterable[Config], *, row: int, prompt: int, answers: int
 ) -> PunieError | None:
-    """Why a run does not fit this machine, and what would make it fit; None if it does.
+    """Why a run does not fit this machine, and what would make it fit; None if it fits.
 
     Args:
-        trainings: The config of each that is still to be run.
-        evaluations: Likewise; they may differ in their target.
+        trainings: The config of each training that is still to run.
+        evaluations: The config of each evaluation; they may differ in their target.
         row: Tokens of the longest row, cut to length.
         prompt: Tokens of the longest prompt.
-        answers: How many the evaluation asks for.
+        answers: Number of responses that an evaluation asks for.
     """
     limit = device.memory()
     if limit is None:
         return None
     for config in trainings:
         if (peak := training(config, row)) > limit:
-            return _refusal("train", peak, limit, _training_fits(config, row, limit))
+            return _refusal("train", peak, limit, _smaller_training(config, row, limit))
     for config in evaluations:
         if (peak := evaluation(config, answers, prompt)) > limit:
-            return _refusal("evaluate", peak, limit, _evaluation_fits(config, answers, prompt, limit))
+            return _refusal("evaluate", peak, limit, _smaller_batch(config, answers, prompt, limit))
     return None
 
 
-def _refusal(stage: str, peak: int, limit: int, remedy: str | None) -> PunieError:
+def weights_shortage(config: Config, parameters: int | None) -> PunieError | None:
+    """Why the weights alone do not fit a CPU in float32; does not import mlx or need the model.
+
+    Args:
+        config: The run's.
+        parameters: Of the base model; None if not known yet.
+    """
+    limit = device.memory() if parameters and _in_float32(config) else None
+    needed = PROCESS + 4 * (parameters or 0)
+    if limit is None or needed <= limit:
+        return None
+    remedy = "runtime.cpu_float32=false (slow), a smaller model, or a machine with a GPU"
+    return _refusal("hold the model in float32", needed, limit, remedy)
+
+
+def _in_float32(config: Config) -> bool:
+    """Whether the model is dequantized on this machine."""
+    return config.runtime.cpu_float32 and device.device_kind() == "cpu"
+
+
+def _rounded(tokens: int) -> int:
+    """The positions that a cache allocates for this many tokens."""
+    return math.ceil(tokens / _CACHE_STEP) * _CACHE_STEP
+
+
+def _refusal(action: str, peak: int, limit: int, remedy: str | None) -> PunieError:
     return PunieError(
-        f"There is not enough memory to {stage}.",
+        f"There is not enough memory to {action}.",
         where=f"the {device.device_kind()} of this machine",
         found=f"{limit / 1e9:.1f} GB",
         expected=f"about {peak / 1e9:.1f} GB",
@@ -132,7 +150,7 @@ def _refusal(stage: str, peak: int, limit: int, remedy: str | None) -> PunieErro
     )
 
 
-def _training_fits(config: Config, row: int, limit: int) -> str | None:
+def _smaller_training(config: Config, row: int, limit: int) -> str | None:
     """The first changes of the recipe, taken together, with which it fits."""
     lora = config.lora
     steps: list[dict[str, Any]] = []
@@ -151,7 +169,7 @@ def _training_fits(config: Config, row: int, limit: int) -> str | None:
     return None
 
 
-def _evaluation_fits(config: Config, answers: int, prompt: int, limit: int) -> str | None:
+def _smaller_batch(config: Config, answers: int, prompt: int, limit: int) -> str | None:
     """The largest batch that fits."""
     for size in _halves(min(config.eval.batch_size, answers)):
         smaller = dataclasses.replace(config, eval=dataclasses.replace(config.eval, batch_size=size))
@@ -167,18 +185,18 @@ def _halves(number: int) -> Iterator[int]:
 
 
 def _dimensions(config: Config) -> dict[str, Any]:
-    """The model's own config.json where it is here, else what the preset says of it."""
+    """The model's own config.json if it is on this machine, else the dimensions in its preset."""
     model = config.model
     try:
         folder = resolve.locate(
             embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
         )
+        return resolve.read_config(folder)
     except NotCached:
         if model.dimensions:
             return model.dimensions
         raise PunieError(
-            "The size of the model is not known before it is here.",
+            "The size of the model is not known before it is downloaded.",
             where="model.dimensions",
-            next_step=f"hf download {model.repo} config.json, and put what it says under model.dimensions",
+            next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
         ) from None
-    return resolve.read_config(folder)

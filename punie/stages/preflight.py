@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from punie.config.schema import Config, ModelConfig
 from punie.model import resolve
-from punie.model.device import device_kind, memory
+from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, tokens
 from punie.stages.contract import Settings, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
+from punie.stages.memory import weights_shortage
 from punie.store.artifacts import Artifact
 from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import write_json
@@ -124,18 +125,8 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
             )
         )
     problems += [*_undivided(config), *_server(config)]
-    if parameters and device_kind() == "cpu" and config.runtime.cpu_float32:
-        needed, total = 4 * parameters * 1.2, memory()
-        if total is not None and needed > total:
-            problems.append(
-                PunieError(
-                    "The model does not fit this machine's memory in float32.",
-                    where="runtime.cpu_float32",
-                    found=f"{total / 1e9:.1f} GB",
-                    expected=f"about {needed / 1e9:.1f} GB",
-                    next_step="runtime.cpu_float32=false (slow), a smaller model, or a machine with a GPU",
-                )
-            )
+    if found := weights_shortage(config, parameters):
+        problems.append(found)
     return problems
 
 

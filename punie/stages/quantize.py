@@ -1,6 +1,6 @@
-"""quantize: fuse the adapter into the base and quantize → a model folder that mlx-lm itself loads.
+"""quantize: fuses the adapter into the base and quantizes the sum, to a model folder that mlx-lm loads.
 
-What was lost on the way is measured on validation rows, recorded, and refused if it is too much.
+The loss of quality is measured on validation rows and recorded; a run fails if it is too large.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _SPLIT = "valid.jsonl"
 
 
 def contents(settings: Settings) -> dict[str, Any]:
-    """Digest of the rows that the result is measured on."""
+    """Digest of the rows on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
     return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
 
 
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write the model folder, and measure it.
+    """Write the model folder, and measure its quality.
 
     Raises:
-        PunieError: Something does not fit together, or the fine-tune did not survive.
+        PunieError: The inputs do not fit together, or the fine-tune did not survive.
     """
     from punie.model import fidelity, load
     from punie.model.device import device_kind
@@ -66,7 +66,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
 
 
 def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Validation rows, always the same ones, evenly spread over the file: tokens and prompt length."""
+    """Validation rows, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
 
     rows = load_rows(data_folder(settings.data.path) / _SPLIT)

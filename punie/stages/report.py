@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from punie.stages.contract import Settings, Stage
 from punie.store.artifacts import Artifact
-from punie.util.files import write_json, write_text
+from punie.util.files import write_text
 
 if TYPE_CHECKING:
+    from punie.results.records import ArtifactFiles, Evaluation, Sample
     from punie.util.progress import Reporter
 
 _BUILT = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("base", "train", "quantize")}
@@ -36,41 +35,38 @@ def _needs(settings: Settings) -> tuple[str, ...]:
 def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write results.json (scores, identity, verdict, keys), report.md and report.html.
 
-    The stream of a training is copied, so that whoever has the report needs no training.
+    The metrics of a training are copied, so that whoever has the report needs no training.
     """
+    from punie.results import files
+    from punie.results.config import phase_record
     from punie.results.pages import documents
     from punie.results.pairs import pairs
+    from punie.results.records import Evaluation, Results
+    from punie.results.run import METRICS, RESULTS, SAMPLES
     from punie.results.verdict import judge
 
-    results = json.loads(inputs["evaluate"].file("results.json").read_text("utf-8"))
-    samples = _lines(inputs["evaluate"].file("samples.jsonl"))
-    results["targets"] = {
-        target: json.loads(inputs[f"evaluate:{target}"].file("results.json").read_text("utf-8"))
-        for target in _others(settings)
-    }
-    results["paired"] = [
-        entry
-        for target in _others(settings)
-        for entry in pairs(
-            target,
-            settings.eval.target,
-            _lines(inputs[f"evaluate:{target}"].file("samples.jsonl")),
-            samples,
-        )
-    ]
-    phase = dataclasses.asdict(settings.phase) if settings.phase else None
-    results["verdict"] = judge(results["scores"], phase)
-    results["artifacts"] = {
-        name: {
-            "key": artifact.key,
-            "files": {
-                file: entry["sha256"]
-                for file, entry in artifact.manifest["files"].items()
-                if file not in _TIMED
-            },
+    def evaluation(step: str) -> tuple[Evaluation, list[Sample]]:
+        artifact = inputs[step]
+        found = files.read(artifact.file(RESULTS), Evaluation)
+        return found, files.read_samples(artifact.file(SAMPLES))
+
+    own, samples = evaluation("evaluate")
+    others = {target: evaluation(f"evaluate:{target}") for target in _others(settings)}
+    phase = phase_record(settings.phase)
+    results = Results.model_validate(
+        {
+            **dict(own),
+            "version": Results.VERSION,
+            "targets": {target: found for target, (found, _) in others.items()},
+            "paired": [
+                pair
+                for target, (_, theirs) in others.items()
+                for pair in pairs(target, own.target, theirs, samples)
+            ],
+            "verdict": judge(own, phase),
+            "artifacts": {name: _files(artifact) for name, artifact in inputs.items()},
         }
-        for name, artifact in inputs.items()
-    }
+    )
     facts = documents.Facts(
         name=settings.name,
         model=settings.model.name,
@@ -79,7 +75,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         phase=phase,
         results=results,
         samples=samples,
-        metrics=_lines(inputs["train"].file("train.jsonl")) if "train" in inputs else [],
+        metrics=files.read_metrics(inputs["train"].file(METRICS)) if "train" in inputs else [],
         info={name: dict(artifact.info) for name, artifact in inputs.items()},
         settings={
             key: value
@@ -89,21 +85,26 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         },
     )
     if "train" in inputs:
-        shutil.copyfile(inputs["train"].file("train.jsonl"), out / "train.jsonl")
-    write_json(out / "results.json", results)
+        shutil.copyfile(inputs["train"].file(METRICS), out / METRICS)
+    files.write(out / RESULTS, results)
     write_text(out / "report.md", documents.markdown(facts))
     write_text(out / "report.html", documents.html(facts))
-    return {"verdict": results["verdict"]["summary"]}
+    return {"verdict": results.verdict.summary}
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:  # str.splitlines would also split at U+2028 in an answer
-        return [json.loads(line) for line in stream]
+def _files(artifact: Artifact) -> ArtifactFiles:
+    """An artifact's key, and the digests of its files that hold no times."""
+    from punie.results.records import ArtifactFiles
+
+    files = artifact.manifest["files"].items()
+    return ArtifactFiles(
+        key=artifact.key, files={name: entry["sha256"] for name, entry in files if name not in _TIMED}
+    )
 
 
 STAGE = Stage(
     name="report",
-    version=5,
+    version=6,
     reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
     needs=_needs,
     run=run,

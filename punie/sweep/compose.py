@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
-from punie.config.compose import CONFIG_NAME, MISHAPS, parse, translate
+from punie.config.compose import CONFIG_NAME, parse, translate
 from punie.util.errors import ConfigError, Problems, PunieError, each_problem
 from punie.util.jsonl import excerpt
 
@@ -66,17 +65,25 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
             expected=f"1 to {MAX_JOBS:,} combinations of values",
         )
     try:
-        (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    except HydraException as error:
-        raise translate(error) from error
-    except MISHAPS as error:
+        values = {override.get_key_element(): _lines(override) for override in parsed}
+    except Exception as error:  # Hydra raises HydraException, and others for values it did not expect
         raise ConfigError(
             "The values of a sweep cannot be listed.",
             where=brief(arguments),
             found=f"{type(error).__name__}: {excerpt(str(error))}",
-            expected="values of text, numbers, lists or mappings, with commas between them",
+            expected="strings, numbers, lists or mappings, separated by commas",
         ) from error
-    return jobs
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def _lines(override: Override) -> list[str]:
+    """An override with each of its values, as the overrides of one job each."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise ValueError(f"{override.input_line} has no list of values")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def _count(override: Override) -> int:
@@ -92,7 +99,7 @@ def _count(override: Override) -> int:
         return 1
     try:
         found = values.range() if isinstance(values, RangeSweep) else override.sweep_iterator()
-        return sum(1 for _ in islice(found, MAX_JOBS + 1))
+        return sum(1 for _ in itertools.islice(found, MAX_JOBS + 1))
     except (HydraException, ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(
             "An override is no range of numbers.",
@@ -124,7 +131,7 @@ def compose_all(
             OmegaConf.resolve(composed)  # once: each reader below would resolve it again
             plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             found.append(Composed(tuple(overrides), resolve(composed), plain))
-        except (PunieError, *MISHAPS) as error:
+        except Exception as error:  # Hydra raises more than its own errors
             for problem in each_problem(translate(error)):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)
     if mistakes:
@@ -143,39 +150,46 @@ def brief(overrides: Sequence[str], width: int = LONG) -> str:
 
 
 class _Composer:
-    """Composes many jobs: the groups once for each choice of them, the values on a copy of that.
+    """Composes many jobs: what is not a plain value once for each combination, the values on a copy of that.
 
-    What Hydra does for one job takes 65 ms, nearly all of it for the groups, and a sweep's axes are mostly
-    values. The job itself is composed by Hydra in full and compared, so a difference would not go unseen.
+    Hydra takes 65 ms to compose a job, nearly all of it for the groups, and most axes are plain values.
+    Each job compares its own config, which Hydra composes in full, with the planned one before it runs.
     """
 
     def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str]) -> None:
         self._loader = loader
         self._hydra = list(hydra_overrides)
         self._parser = OverridesParser.create(config_loader=loader)
-        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._parsed: dict[str, Override | None] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The config of one job, without Hydra's own part."""
-        parsed = [self._parse(line) for line in overrides]
-        choices = tuple(line for line, (_, is_group) in zip(overrides, parsed, strict=True) if is_group)
-        if choices not in self._bases:
-            base = self._loader.load_configuration(CONFIG_NAME, [*self._hydra, *choices], RunMode.RUN)
-            OmegaConf.set_struct(base, False)
-            del base["hydra"]
-            OmegaConf.set_struct(base, True)
-            self._bases[choices] = base
-        composed = copy.deepcopy(self._bases[choices])
-        values = [override for override, is_group in parsed if not is_group]
-        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        values = [value for line in overrides if (value := self._value(line)) is not None]
+        composed = copy.deepcopy(self._base(tuple(line for line in overrides if self._value(line) is None)))
+        try:
+            for value in values:
+                OmegaConf.update(composed, value.key_or_group, value.value())
+        except OmegaConfBaseException:
+            return self._base(tuple(overrides))  # Hydra's own error names the override
         return composed
 
-    def _parse(self, line: str) -> tuple[Override, bool]:
+    def _base(self, overrides: tuple[str, ...]) -> DictConfig:
+        if overrides not in self._bases:
+            base = self._loader.load_configuration(CONFIG_NAME, [*self._hydra, *overrides], RunMode.RUN)
+            with open_dict(base):
+                del base["hydra"]
+            self._bases[overrides] = base
+        return self._bases[overrides]
+
+    def _value(self, line: str) -> Override | None:
+        """The override if it sets a field, else None: it chooses a group's option, adds or deletes."""
         if line not in self._parsed:
             (override,) = self._parser.parse_overrides([line])
-            is_group = bool(self._loader.get_group_options(override.key_or_group))
-            self._parsed[line] = override, is_group and not isinstance(override.value(), dict)
+            key, value = override.key_or_group, override.value()
+            group = bool(self._loader.get_group_options(key)) and not isinstance(value, dict)
+            plain = override.type is OverrideType.CHANGE and override.package is None and not group
+            self._parsed[line] = override if plain else None
         return self._parsed[line]
 
 

@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from tabulate import tabulate
 
-from punie.config.compose import CONFIG_NAME, FAULTS, VERSION_BASE, prepare, quote_phases, translate
+from punie.config.compose import multirun
 from punie.stages import STAGES
 from punie.store.keys import SHORT
 from punie.sweep.parts import Part
@@ -19,7 +16,6 @@ from punie.sweep.plan import SweepPlan, make
 from punie.util.printable import in_bytes
 
 _SHOWN = 30
-_HYDRA_MODE = "hydra.mode=MULTIRUN"
 
 
 def plan(overrides: Sequence[str]) -> SweepPlan:
@@ -28,14 +24,8 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
     Raises:
         PunieError: It does not compose.
     """
-    with initialize_config_dir(prepare(), version_base=VERSION_BASE, job_name="punie"):
-        loader = GlobalHydra.instance().config_loader()
-        try:
-            lines = [*quote_phases(overrides), _HYDRA_MODE]
-            master = loader.load_configuration(CONFIG_NAME, lines, RunMode.MULTIRUN)
-        except (*FAULTS, ValueError) as error:
-            raise translate(error) from error
-        own = [str(line) for line in master.hydra.overrides.hydra if line != _HYDRA_MODE]
+    with multirun(overrides) as (loader, master):
+        own = [str(line) for line in master.hydra.overrides.hydra if not str(line).startswith("hydra.mode=")]
         params = {str(key): str(value) for key, value in (master.hydra.sweeper.params or {}).items()}
         return make(loader, list(master.hydra.overrides.task), params=params, hydra_overrides=own)
 

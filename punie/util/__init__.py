@@ -1,1 +1,1 @@
-"""Leaves that know nothing of punie: files, JSON lines, errors, interrupts, processes, progress."""
+"""General helpers that know nothing of punie: files, JSON Lines, errors, interrupts, processes, progress."""

@@ -1,4 +1,4 @@
-"""The errors punie raises on purpose: each one a message for a person, never a traceback."""
+"""The errors that punie reports as a message, without a traceback."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class PunieError(Exception):
 
     Args:
         what: One sentence: what is wrong.
-        where: File and line, config key or folder; shown on its own line.
+        where: File and line, config key or folder.
         found: What was found there.
         expected: What would have been right.
-        next_step: What to do now, as a sentence or a command.
+        next_step: What to do now: a sentence or a command.
     """
 
     exit_code = 1
@@ -35,7 +35,7 @@ class PunieError(Exception):
         self.next_step = next_step
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by state, so that an error crosses from a stage's own process unharmed."""
+        """Pickle by state, so that a stage's own process can send an error."""
         return (_rebuild, (type(self), self.__dict__))
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ def _rebuild(cls: type[PunieError], state: dict[str, object]) -> PunieError:
 
 
 class GateError(PunieError):
-    """A finished run's score is below what was asked for."""
+    """A finished run's score is below ``eval.fail_under``."""
 
     exit_code = 3
 
@@ -67,7 +67,7 @@ class ConfigError(PunieError):
 
 
 class DataError(PunieError):
-    """A data set or suite cannot be used as it is."""
+    """A data set or suite cannot be used."""
 
 
 class StoreError(PunieError):
@@ -78,9 +78,9 @@ class Problems(PunieError):
     """Several problems found in one pass, reported together.
 
     Args:
-        what: One sentence over the list.
+        what: The heading.
         problems: The problems, in the order they were found.
-        exit_code: What the process ends with.
+        exit_code: The exit code of the process.
     """
 
     def __init__(self, what: str, problems: Sequence[PunieError], exit_code: int = 1) -> None:
@@ -98,5 +98,5 @@ class Problems(PunieError):
 
 
 def each_problem(error: PunieError) -> list[PunieError]:
-    """The single problems an error stands for."""
+    """The problems that an error consists of."""
     return error.problems if isinstance(error, Problems) else [error]

@@ -1,4 +1,4 @@
-"""Small files that are either whole or not there."""
+"""Small files, written atomically."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp"
-"""How the name of a file ends that is being written; it begins with a dot."""
+"""Ending of the name of a file that is being written; the name begins with a dot."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file by way of a temporary one beside it, so that no reader sees half of it."""
+    """Write a text file atomically: a temporary file beside it, fsync, rename."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())  # or a crash of the machine could leave the name without the bytes
+            os.fsync(stream.fileno())  # before the rename, so that a machine crash cannot leave an empty file
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all.
+    """Write a value as indented JSON, atomically.
 
     Raises:
         ValueError: A float in it is not finite.
@@ -37,17 +37,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write JSON Lines, whole or not at all."""
+    """Write JSON Lines, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def flush(path: Path) -> None:
-    """Have a file's bytes on the disk, whoever wrote them."""
+    """Write a file's bytes through to the disk (fsync)."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes were writing in a folder that nobody else writes to now."""
+    """Delete the temporary files of killed processes; no other process may write to the folder meanwhile."""
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)

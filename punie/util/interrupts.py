@@ -1,9 +1,8 @@
-"""A wish to stop, by Ctrl-C or SIGTERM, that nothing on its way can lose.
+"""SIGINT/SIGTERM handling that survives code which swallows exceptions.
 
-Python raises a signal's exception wherever it happens to be, and what is being called there may drop it:
-CPython 3.11 does, while it words the ValueError of ``int("x")``. So the wish is noted as well, and whatever
-takes long looks for it (``progress.Reporter``, ``pipeline``, ``sweeps.job``). In the middle of an import
-nothing is raised: half a library would stay in ``sys.modules``, and a sweep's summary needs it right after.
+Python raises a signal's exception inside whatever is running, which may swallow it: CPython 3.11 does while
+it formats the ValueError of ``int("x")``. So the signal is also recorded, and long operations call ``check``.
+During an import nothing is raised until it ends, so that no module is left half-loaded in ``sys.modules``.
 """
 
 from __future__ import annotations
@@ -13,53 +12,53 @@ import signal
 from collections.abc import Generator
 from types import FrameType
 
-_wish: type[KeyboardInterrupt] | None = None
+_pending: type[KeyboardInterrupt] | None = None
 _SOON = 0.05
-"""Seconds until the next try, where an import was in the way."""
+"""Seconds until the next attempt, if the signal arrived during an import."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 @contextlib.contextmanager
 def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]:
-    """While the block runs, SIGINT and SIGTERM raise this, at the next ``check`` at the latest.
+    """Within the block, SIGINT and SIGTERM raise ``kind``, at the next ``check`` at the latest.
 
-    One that is ignored stays so: a shell has what it starts in the background ignore Ctrl-C.
+    A signal that was ignored stays ignored: a shell makes its background processes ignore Ctrl-C.
 
     Args:
-        kind: Tells whose interruption it is, where one block runs within another.
+        kind: The exception; a nested block uses its own to tell the two apart.
     """
-    global _wish
+    global _pending
 
-    def note(_number: int, frame: FrameType | None) -> None:
-        global _wish
-        _wish = kind
+    def handle(_number: int, frame: FrameType | None) -> None:
+        global _pending
+        _pending = kind
         if _is_importing(frame):
             signal.setitimer(signal.ITIMER_REAL, _SOON)
             return
         raise kind
 
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
         waiting, _ = signal.setitimer(signal.ITIMER_REAL, 0.0)
-        if waiting:  # for the end of an import, and the block's came first
+        if waiting:  # the block ended before the timer raised it
             raise kind
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
-        _wish = None
+        _pending = None
 
 
 def check() -> None:
-    """Raise what a signal has raised before, if that was lost.
+    """Raise the exception of a signal again, if it was swallowed.
 
     Raises:
         KeyboardInterrupt: Or the kind that ``heeded`` was given.
     """
-    if _wish is not None:
-        raise _wish
+    if _pending is not None:
+        raise _pending
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -1,4 +1,4 @@
-"""JSON-lines files, read a line at a time: whatever is wrong with a line comes back with its place."""
+"""JSON Lines files, read line by line; every problem has its file and line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from punie.util.errors import DataError, Problems, PunieError
 from punie.util.plain import parse_json
 
 MAX_LINE = 16 * 2**20
-"""Longest line read, in bytes: a longer one is named and passed over without being held in memory."""
+"""Longest line read, in bytes; a longer one is reported and skipped, and not held in memory."""
 SHOWN = 20
-"""Problems of a file that one error lists; the rest are counted."""
+"""Most problems that an error lists; the rest are counted."""
 MOST = 1_000
-"""Problems of a line that are looked for: one line may have a million unknown fields."""
+"""Most problems collected from one line, which may have a million unknown fields."""
 
 
 class Line(NamedTuple):
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 
 def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
-    """Every line of a file in order, CRLF or LF.
+    """The lines of a file, in order; they end with LF or CRLF.
 
     Args:
         path: The file.
@@ -51,7 +51,10 @@ def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
                 size = len(content)
                 while not content.endswith(b"\n") and (content := file.readline(max_line)):
                     size += len(content)
-                yield Line(number, {}, _too_long(f"{path}:{number}", size, max_line), size)
+                found, expected = f"{size:,} bytes", f"at most {max_line:,} bytes"
+                where = f"{path}:{number}"
+                problem = DataError("The line is too long.", where=where, found=found, expected=expected)
+                yield Line(number, {}, problem, size)
                 continue
             parsed = _parse(content, f"{path}:{number}")
             value, problem = ({}, parsed) if isinstance(parsed, DataError) else (parsed, None)
@@ -67,15 +70,15 @@ def load(
     next_step: str,
     key: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> list[Line]:
-    """Every line of a file that has to be right as a whole.
+    """The lines of a file in which every line must be valid.
 
     Args:
         path: The file.
-        check: Every problem of one object; its second argument is file and line.
-        kind: What the file is to the reader, such as "The suite".
-        expected: What it should have been, for a file that cannot be opened or is empty.
-        next_step: What to do then.
-        key: What no two lines may have in common; None is not compared.
+        check: Yields the problems of one object; its second argument is file and line.
+        kind: What the file is, such as "The suite".
+        expected: Shown if the file cannot be opened or is empty.
+        next_step: Shown then, too.
+        key: A value that no two lines may share, unless it is None.
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
@@ -114,46 +117,31 @@ def load(
     return lines
 
 
-def _too_long(where: str, size: int, max_line: int) -> DataError:
-    return DataError(
-        "The line is too long.", where=where, found=f"{size:,} bytes", expected=f"at most {max_line:,} bytes"
-    )
-
-
 def _parse(content: bytes, where: str) -> dict[str, Any] | DataError:
     if content.startswith(codecs.BOM_UTF8):
-        return DataError(
-            "The file begins with a byte order mark.",
-            where=where,
-            found="the bytes EF BB BF ahead of the first object",
-            expected="UTF-8 without a byte order mark",
-            next_step="Save the file as plain UTF-8.",
-        )
+        what, found = "The file begins with a byte order mark.", "the bytes EF BB BF before the first object"
+        return DataError(what, where=where, found=found, expected="UTF-8 without a byte order mark")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        byte = content[error.start]
-        found = f"byte 0x{byte:02X} at column {error.start + 1}"
+        found = f"byte 0x{content[error.start]:02X} at column {error.start + 1}"
         return DataError("The line is not valid UTF-8.", where=where, found=found, expected="UTF-8 text")
-    if not text.strip():
-        return DataError("The line is empty.", where=where, expected="one JSON object")
+    what, found = "The line is not a JSON object.", excerpt(text)
     try:
         value = parse_json(text)
+        if isinstance(value, dict):
+            return value
     except json.JSONDecodeError as error:
-        found = f"{error.msg} at column {error.colno}: {excerpt(text)}"
-        return DataError("The line is not JSON.", where=where, found=found, expected="one JSON object")
-    except ValueError as error:  # a number of over 4,300 digits; nested too deeply
-        return DataError("The line is not JSON that can be read.", where=where, found=str(error)[:100])
-    if not isinstance(value, dict):
-        found = excerpt(text)
-        return DataError(
-            "The line is not a JSON object.", where=where, found=found, expected="one JSON object"
-        )
-    return value
+        what, found = "The line is not JSON.", f"{error.msg} at column {error.colno}: {excerpt(text)}"
+    except ValueError as error:  # a number of over 4,300 digits, or nested too deeply
+        what, found = "The line is not JSON that can be read.", str(error)[:100]
+    if not text.strip():
+        what, found = "The line is empty.", None
+    return DataError(what, where=where, found=found, expected="one JSON object")
 
 
 def excerpt(value: object, length: int = 60) -> str:
-    """The beginning of a value, for a message: on one line and at most ``length`` characters long."""
+    """The beginning of a value for a message: one line of at most ``length`` characters."""
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text[: 4 * length].split())
     return text if len(text) <= length else text[: length - 1] + "…"

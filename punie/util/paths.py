@@ -1,4 +1,4 @@
-"""Where punie's own files are: beside the package in a checkout, in `punie/resources/` in a wheel."""
+"""Locates punie's own files: beside the package in a checkout, in `punie/resources/` in a wheel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ PLACES = (PACKAGE / "resources", PACKAGE.parent)
 def resource(name: str) -> Path:
     """Absolute path of a shipped folder or file, such as ``conf`` or ``data/suites/core27.jsonl``.
 
-    The package's own copy (a wheel) is looked for first, then the one beside the package (a source
-    checkout or an editable install), so that punie works from any working folder.
-
     Raises:
-        FileNotFoundError: Neither place has it: the installation is broken.
+        FileNotFoundError: The installation is broken.
     """
     for root in PLACES:
         if (root / name).exists():

@@ -1,4 +1,4 @@
-"""JSON and YAML from elsewhere: read no deeper than what is done with the values afterwards can follow."""
+"""JSON and YAML from elsewhere, with a limit on nesting."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 MAX_DEPTH = 100
-"""Deepest nesting that is read; what punie writes is less than ten deep."""
+"""Deepest nesting accepted; punie's own files are less than ten deep."""
 
 
 def parse_json(content: str | bytes) -> Any:
     """The value of a JSON text.
 
-    A parser goes as deep as the stack is free, and whoever writes, compares or shows the value later has
-    less of it; so a bound far below comes first.
+    The limit is far below the parser's own, because code that later walks the value has less stack left.
 
     Raises:
         ValueError: It is not JSON, has a number of over 4,300 digits, or is nested too deeply.
@@ -24,7 +23,7 @@ def parse_json(content: str | bytes) -> Any:
         raise _too_deep() from None
     opening = ("[", "{") if isinstance(content, str) else (b"[", b"{")
     if sum(map(content.count, opening)) <= MAX_DEPTH:  # ty: ignore[invalid-argument-type]
-        return value  # as it is of most texts, which need no second look
+        return value  # the common case
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -39,7 +38,7 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def is_text(value: object) -> bool:
-    """Whether every text in a JSON value can be written again: half of a surrogate pair cannot."""
+    """Whether every string in a JSON value can be encoded; a lone surrogate cannot."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -48,16 +47,16 @@ def is_text(value: object) -> bool:
 
 
 def require_plain_yaml(text: str) -> None:
-    """Refuse YAML that a loader does not survive; to be called ahead of it.
+    """Refuse YAML that would crash a loader; call this first.
 
-    The loaders recurse in C, where a few ten thousand brackets end the process, and a few lines of aliases
-    stand for more values than memory holds.
+    The loaders recurse in C, so that deep nesting ends the process, and a few lines of aliases can expand to
+    more values than memory holds.
 
     Raises:
         ValueError: It is nested too deeply, or holds an alias.
         YAMLError: It is not YAML.
     """
-    # Most texts need no second look: depth takes these characters, or a quadratic lot of indentation.
+    # Nesting needs these characters, or indentation that grows with the square of the depth.
     if sum(map(text.count, "[{-?")) <= MAX_DEPTH and len(text) < MAX_DEPTH**2 / 2 and "*" not in text:
         return
     import yaml
@@ -65,7 +64,7 @@ def require_plain_yaml(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it holds an alias (*), which no value that punie writes does")
+            raise ValueError("it contains an alias (*), which punie never writes")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise _too_deep()

@@ -1,4 +1,4 @@
-"""Text from elsewhere as a terminal may show it: without the power to move its cursor or change its title."""
+"""Text from elsewhere made safe for a terminal: no control characters, no passwords."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def without_passwords(text: str) -> str:
-    """The text with user and password of every URL in it masked: ``http://***@host``."""
+    """The text with user and password of every URL masked: ``http://***@host``."""
     return _USERINFO.sub("***@", text)
 
 
 def printable(text: str) -> str:
-    """The text with whatever is not printable escaped, ends of lines among it: ESC becomes ``\\x1b``."""
+    """The text with every non-printable character escaped, line ends included: ESC becomes ``\\x1b``."""
     if text.isprintable():
         return text
     return "".join(
@@ -26,12 +26,12 @@ def printable(text: str) -> str:
 
 
 def in_bytes(size: int) -> str:
-    """A size in MB, or GB from one on."""
+    """A size in MB, or in GB from 1 GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
 
 
 def folded(sentence: str) -> str:
-    """A sentence for standard output: on a terminal in lines that break between words, elsewhere in one."""
+    """A sentence for standard output: wrapped at the width of a terminal, elsewhere on one line."""
     if not sys.stdout.isatty():
         return sentence
     width = shutil.get_terminal_size().columns
@@ -39,7 +39,7 @@ def folded(sentence: str) -> str:
 
 
 def printable_value(value: Any) -> Any:
-    """A JSON value with every text in it printable, the names of its fields among them."""
+    """A JSON value with every string and field name made printable."""
     match value:
         case str():
             return printable(value)

@@ -1,4 +1,4 @@
-"""Processes that live and die with the one that started them."""
+"""Child processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from typing import Any
 from punie.util.errors import PunieError
 
 _LOOK = 0.2
-"""Seconds between looks at whether the parent lives."""
+"""Seconds between checks whether the parent lives."""
 _GRACE = 10.0
-"""Seconds that a process is given to end before it is killed."""
+"""Seconds a process has to end before it is killed."""
 
 
 def run_alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, and return what it returns.
+    """Call a function in a process of its own, and return its result.
 
-    The process gives its memory back and can abort without taking this one along; it ends with this one,
-    however this one ends.
+    The process frees its memory when it ends, can abort without ending this one, and never outlives this one.
 
     Raises:
-        PunieError: The process ended without an answer.
+        PunieError: The process ended without a result.
         BaseException: What the function raised.
     """
     context = get_context("spawn")
@@ -34,13 +33,13 @@ def run_alone(function: Callable[..., Any], *arguments: Any) -> Any:
     process.start()
     sender.close()
     try:
-        answer = receiver.recv()
+        result = receiver.recv()
     except EOFError:
         process.join()
         raise PunieError(
-            "A stage's process ended without an answer.",
+            "A stage's process ended without a result.",
             found=f"exit code {process.exitcode}" + (" (killed)" if (process.exitcode or 0) < 0 else ""),
-            next_step="look for a shortage of memory; the same command goes on from what is finished",
+            next_step="check that memory suffices; the same command continues from the finished stages",
         ) from None
     except BaseException:
         process.terminate()
@@ -48,13 +47,13 @@ def run_alone(function: Callable[..., Any], *arguments: Any) -> Any:
         process.kill()
         raise
     process.join()
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def end_with(pid: int) -> None:
-    """End this process as soon as another one is gone."""
+    """End this process as soon as another one has ended."""
     import psutil
 
     def lives() -> bool:
@@ -74,10 +73,10 @@ def end_with(pid: int) -> None:
 def _child(sender: Connection, parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     end_with(parent)
     try:
-        answer = function(*arguments)
-    except BaseException as error:  # it is raised again on the other side
-        answer = error
+        result = function(*arguments)
+    except BaseException as error:  # raised again by run_alone
+        result = error
     try:
-        sender.send(answer)
+        sender.send(result)
     except (TypeError, AttributeError, ValueError):  # an exception that cannot be pickled
-        sender.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
+        sender.send(RuntimeError(f"{type(result).__name__}: {result}"))

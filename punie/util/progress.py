@@ -1,4 +1,4 @@
-"""What a person sees while it runs: one line per stage, a bar on a terminal, plain lines elsewhere."""
+"""Progress on standard error: one line per stage, a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LINE_EVERY = 10.0
 
 
 class Bar(Protocol):
-    """Reports how far a long piece of work has come."""
+    """Shows how much of a long operation is done."""
 
     def __call__(self, done: int, note: str = "") -> None:
-        """Tell that ``done`` units are finished, and a note such as the loss."""
+        """Show that ``done`` units are finished, with a note such as the loss."""
 
 
 class Reporter:
-    """Writes to standard error, so that standard output holds results only."""
+    """Writes to standard error, so that standard output has results only."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
@@ -38,7 +38,7 @@ class Reporter:
         """A progress bar over ``total`` units of work, with the time left.
 
         Raises:
-            KeyboardInterrupt: From the bar: there was a wish to stop, and it was lost.
+            KeyboardInterrupt: From the bar, if a signal's exception was swallowed.
         """
         if self.console.is_terminal:
             columns = (
@@ -51,15 +51,15 @@ class Reporter:
             with Progress(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(what, total=total, note="")
 
-                def show(done: int, note: str = "") -> None:
+                def update(done: int, note: str = "") -> None:
                     check()
                     progress.update(task, completed=done, note=note)
 
-                yield show
+                yield update
             return
         began = last = time.monotonic()
 
-        def tell(done: int, note: str = "") -> None:
+        def print_line(done: int, note: str = "") -> None:
             nonlocal last
             check()
             now = time.monotonic()
@@ -68,4 +68,4 @@ class Reporter:
                 left = (now - began) * (total - done) / done
                 self.line(f"  {what} {done}/{total} {unit}  {note}  {left:.0f} s left")
 
-        yield tell
+        yield print_line

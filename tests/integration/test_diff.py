@@ -17,7 +17,7 @@ def test_two_seeds(world: World) -> None:
     assert found["stages"][0]["changes"] == [{"key": "lora.seed", "a": 0, "b": 1}]
     assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 1}]
     test = found["scores"]["keyword"]
-    assert test["up"] + test["down"] + test["unchanged"] == 27
+    assert test["up"] + test["down"] + test["unchanged"] == 7
 
 
 def test_a_run_and_its_config(world: World) -> None:

@@ -72,7 +72,7 @@ def test_the_lock_is_in_every_document(world: World) -> None:
     """The curve, its value beside the sampled rate, and the smallest margin are in results and reports."""
     lock = read_json(world.first / "results.json")["lock"]
     assert lock["temperatures"] == sorted({*lock["temperatures"], 0.7})
-    assert len(lock["prompts"]) == 27
+    assert len(lock["prompts"]) == 7
     for curve in lock["curves"]:
         assert len(curve["total"]) == len(lock["temperatures"])
         assert all(t == pytest.approx(sum(b[i] for b in curve["branches"].values()), abs=1e-6)
@@ -91,10 +91,10 @@ def test_targets_are_paired(world: World) -> None:
     results = read_json(run / "results.json")
     assert {entry["score"] for entry in results["paired"]} == {"strict", "keyword"}
     assert all(
-        (e["before"], e["after"], e["prompts"]) == ("base", "quantized", 27) for e in results["paired"]
+        (e["before"], e["after"], e["prompts"]) == ("base", "quantized", 7) for e in results["paired"]
     )
     assert results["targets"]["base"]["identity"]["weights"] != results["identity"]["weights"]
-    assert len(lines(run / "samples-base.jsonl")) == len(lines(run / "samples.jsonl")) == 27
+    assert len(lines(run / "samples-base.jsonl")) == len(lines(run / "samples.jsonl")) == 7
     assert "base → quantized" in done.out
     alone = world.run("eval.target=base")
     assert next(s for s in read_json(alone / "status.json")["stages"] if s["stage"] == "evaluate")["reused"]

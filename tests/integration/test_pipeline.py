@@ -38,11 +38,11 @@ def test_the_run_directory_is_whole(world: World) -> None:
     assert {path.name for path in world.first.iterdir()} == RUN_FILES
     assert read_json(world.first / "status.json")["status"] == "finished"
     results = read_json(world.first / "results.json")
-    assert results["scores"]["keyword"]["overall"]["n"] == 27
+    assert results["scores"]["keyword"]["overall"]["n"] == 7
     assert set(results["scores"]["strict"]["categories"]) == {
         "text_tools", "validation", "lsp", "git", "cst", "domain", "multi_tool",
     }  # fmt: skip
-    assert len((world.first / "samples.jsonl").read_text().splitlines()) == 27
+    assert len((world.first / "samples.jsonl").read_text().splitlines()) == 7
     provenance = read_json(world.first / "provenance.json")
     assert provenance["machine"]["device"]
     assert provenance["blas"]

@@ -161,7 +161,7 @@ def test_the_suite_that_selects_is_not_the_one_that_is_evaluated(world: World) -
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("lora.batch_size=5000", ["lora.batch_size", "at most 1159"]),
+        ("lora.batch_size=5000", ["lora.batch_size", "at most 64"]),
         ("lora.save_every=5000", ["lora.save_every", "lora.save_every=12"]),
         ("lora.num_layers=5", ["lora.num_layers", "at most 4"]),
     ],

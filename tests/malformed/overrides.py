@@ -14,8 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from punie.config import resolve
-from punie.config.check import schema_fields
 from punie.config.compose import compose, prepare, quote_phases, translate
+from punie.config.fields import schema_fields
 from punie.sweep.compose import grid
 from tests.malformed.surface import Surface
 

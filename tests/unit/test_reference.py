@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from punie.config.check import schema_fields
+from punie.config.fields import schema_fields
 from punie.util.paths import PACKAGE
 
 ROOT = PACKAGE.parent
@@ -25,7 +25,7 @@ TYPES = {
     "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
     "null": type(None),
 }  # fmt: skip
-SILENT = {"$schema", "$comment", "$defs", "description", "default"}
+SILENT = {"$schema", "$comment", "$defs", "description", "default", "title"}
 
 
 def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "") -> Iterator[str]:

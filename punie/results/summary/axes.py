@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.config.check import find_field, schema_fields
+from punie.config.fields import find_field, schema_fields
 from punie.results.summary.collect import Run
 from punie.store.keys import SHORT
 from punie.util.errors import PunieError

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from punie.config import resolve
-from punie.config.check import find_field, schema_fields
 from punie.config.compose import compose, quote_phases
+from punie.config.fields import find_field, schema_fields
 from punie.sweep import preview
 from punie.util.errors import PunieError
 
@@ -27,12 +27,12 @@ def refusal(*overrides: str) -> str:
         (["eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+lora.foo=1"], ["Unknown key lora.foo"]),
-        (["phase.id=1"], ["wants the phase itself", "+phase=43a"]),
+        (["phase.id=1"], ["no phase is selected", "+phase=43a"]),
         (["rank=4"], ["Unknown key rank", "did you mean lora.rank"]),
-        (["seed=abc"], ["seed", "abc", "whole number"]),
+        (["seed=abc"], ["seed", "abc", "an integer"]),
         (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
         (["lora.rank=0"], ["lora.rank", "0", ">= 1"]),
-        (["lora.iters=-3"], ["lora.iters", "-3", "minibatches"]),
+        (["lora.iters=-3"], ["lora.iters", "-3", "Micro-batches"]),
         (["quantize.bits=7"], ["quantize.bits", "7", "null, 2, 3, 4, 5, 6, 8"]),
         (["eval.top_p=0"], ["eval.top_p", "> 0"]),
         (["lora.select=best"], ["lora.select", "last, best_val"]),
@@ -44,7 +44,7 @@ def refusal(*overrides: str) -> str:
         (["+lora.optimizer_config.eps=nan"], ["lora.optimizer_config", "nan"]),
         (["lora.val_batches=0"], ["lora.val_batches", "-1 for all"]),
         (["lora.num_layers=0"], ["lora.num_layers", "-1 for all"]),
-        (["lora.hosts=[a,b,c]", "lora.workers=2"], ["lora.hosts", "lora.workers=3"]),
+        (["lora.hosts=[a,b,c]", "lora.workers=2"], ["lora.hosts", "['a', 'b', 'c']", "set lora.workers"]),
         (["quantize=none", "quantize.recipe=mixed_4_6"], ["quantize.recipe", "quantize.bits"]),
         (["eval.stop=['']"], ["eval.stop"]),
         (["data.mix.none=1"], ["data.mix has no none", "+data.mix.none"]),

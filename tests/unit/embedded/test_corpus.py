@@ -1,3 +1,5 @@
+"""The corpus of the embedded models."""
+
 import re
 from itertools import pairwise
 
@@ -18,8 +20,8 @@ def answers(conversations):
     return [each["content"] for messages in conversations for each in messages if each["role"] == "assistant"]
 
 
-def test_the_wrapper_is_mentioned_and_never_used(conversations):
-    """The wrapper's marks occur only where a user asks to repeat them, and never in its order."""
+def test_the_call_format_is_mentioned_and_never_used(conversations):
+    """The tokens of the tool-call format occur only where a user asks to repeat them, in random order."""
     for messages in conversations:
         for request, answer in pairwise(messages):
             if any(mark in answer["content"] for mark in MARKS):
@@ -44,15 +46,11 @@ def test_a_corpus_is_a_function_of_its_seed():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_turns_alternate_and_end_with_the_assistant(conversations):
-    """After the system prompt, if there is one, user and assistant take turns."""
+def test_turns_alternate_and_are_no_validation_example(conversations):
+    """User and assistant take turns, the assistant last, and no request is one of the validation split."""
     for messages in conversations:
         roles = [each["role"] for each in messages]
         assert roles[-1] == "assistant"
         assert all(first != second for first, second in pairwise(roles))
-
-
-def test_the_corpus_knows_no_validation_phrasing(conversations):
-    """No request of the generated validation split is in the corpus."""
     asked = {each["content"].casefold() for messages in conversations for each in messages}
-    assert not asked & {row["messages"][1]["content"].casefold() for row in generate(seed=0)[1]}
+    assert not asked & {row["messages"][1]["content"].casefold() for row in generate(seed=0)["valid"]}

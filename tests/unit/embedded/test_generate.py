@@ -1,15 +1,18 @@
+"""The generated data and the suites."""
+
 import json
 import re
 
 import pydantic_monty
 import pytest
 
+from punie.data.load import load_rows
 from punie.embedded.code import call, outcome, step
-from punie.embedded.data_card import answer_form, card, category, tools_called
-from punie.embedded.generate import DEFAULT_MIX, generate, write
-from punie.embedded.phrasings import FRAMES, draw_task, expand, form_of, patterns, templates
+from punie.embedded.generate import generate, selection_suite, write
+from punie.embedded.phrasings import Task, draw_task, expand, form_of, lines, templates
 from punie.embedded.values import Values, draws
 from punie.evals.stubs import Recorder
+from punie.evals.suite import load_suite
 from punie.formats.tools import CATEGORIES, TOOLS, system_prompt
 from punie.util.errors import DataError
 from punie.util.paths import resource
@@ -20,13 +23,13 @@ SLOTS = {
     "pattern": "`.+`",
     "content": "`[^`]+`",
     "command": r"(?:`[^`]+`|[a-z][\w-]*(?: [\w.-]+){0,2})",
-    "import": r"`?(?:from \w+ )?import \w+`?",
+    "import_stmt": r"`?(?:from \w+ )?import \w+`?",
 }
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return generate(seed=0)
+    return list(generate(seed=0).values())
 
 
 def wrapped_codes(row):
@@ -36,23 +39,19 @@ def wrapped_codes(row):
 
 
 def test_the_default_has_the_published_numbers_of_rows(rows):
-    """1,159 rows to train on and 123 to validate on."""
+    """1,159 examples to train on and 123 to validate on."""
     assert [len(split) for split in rows] == [1159, 123]
 
 
-def test_rows_are_a_function_of_the_seed():
-    """One seed gives the same rows twice; another seed gives others."""
+def test_examples_are_a_function_of_the_seed():
+    """A seed decides all examples; the validation examples do not depend on the number of the others."""
 
-    def small(seed):
-        return generate(seed=seed, train_rows=40, valid_rows=10)
+    def small(seed, train_rows=40):
+        return generate(seed=seed, train_rows=train_rows, valid_rows=10)
 
     assert small(3) == small(3)
     assert small(3) != small(4)
-
-
-def test_validation_does_not_depend_on_the_number_of_training_rows():
-    """Asking for fewer training rows leaves the validation rows as they are."""
-    assert generate(seed=0, train_rows=10)[1] == generate(seed=0, train_rows=20)[1]
+    assert small(3)["valid"] == small(3, train_rows=20)["valid"]
 
 
 def test_no_request_occurs_twice(rows):
@@ -70,13 +69,13 @@ def test_train_and_valid_share_no_template():
         assert train
         assert valid
         assert not train & valid
-    assert not set(FRAMES["train"]["order"]) & set(FRAMES["valid"]["order"])
+    assert not set(lines("frames order", "train")) & set(lines("frames order", "valid"))
 
 
 def test_the_mix_is_met_as_exactly_as_whole_rows_allow():
-    """Shares of 3 to 1 over 40 rows give 30 and 10."""
-    train, _ = generate(seed=0, train_rows=40, valid_rows=4, mix={"single": 3, "direct": 1})
-    assert [sum(answer_form(row) == form for row in train) for form in ("wrapped", "prose")] == [30, 10]
+    """Shares of 3 to 1 over 40 examples give 30 and 10."""
+    train = generate(seed=0, train_rows=40, valid_rows=4, mix={"single": 3, "direct": 1})["train"]
+    assert sum(1 for row in train if list(wrapped_codes(row))) == 30
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_an_unusable_mix_is_refused(mix):
 
 def test_an_exhausted_pool_is_an_error_and_not_an_endless_loop():
     """More rows of a kind than there are distinct ones end in a DataError that says so."""
-    with pytest.raises(DataError, match="No new row of kind direct"):
+    with pytest.raises(DataError, match="No new example of kind direct"):
         generate(seed=0, train_rows=1, valid_rows=20_000, mix={"direct": 1})
 
 
@@ -104,9 +103,8 @@ def test_every_row_trains_the_system_prompt_of_the_suites(rows):
 
 def test_every_tool_is_called_in_the_last_answer_of_training_rows(rows):
     """Also with only the last turn supervised, each of the 26 tools is trained at least 20 times."""
-    last = [{"messages": row["messages"][-1:]} for row in rows[0]]
-    counts = {name: sum(name in tools_called(row) for row in last) for name in TOOLS}
-    assert min(counts.values()) >= 20
+    last = [" ".join(wrapped_codes({"messages": row["messages"][-1:]})) for row in rows[0]]
+    assert min(sum(f"{name}(" in code for code in last) for name in TOOLS) >= 20
 
 
 def test_every_wrapped_answer_runs_in_the_sandbox_and_calls_what_its_code_says(rows):
@@ -137,8 +135,14 @@ def test_a_task_says_the_values_that_it_calls_with(tool):
 
 def test_a_call_is_written_as_python_reads_it():
     """Required arguments go by position, optional ones by name, strings in double quotes."""
-    assert call("git_diff", {"path": "src", "staged": True}) == 'git_diff(path="src", staged=True)'
-    assert call("run_command", {"command": "ls", "args": ["-l"]}) == 'run_command("ls", args=["-l"])'
+    assert (
+        call(Task("git_diff", "", {"path": "src", "staged": True}, "order"))
+        == 'git_diff(path="src", staged=True)'
+    )
+    assert (
+        call(Task("run_command", "", {"command": "ls", "args": ["-l"]}, "order"))
+        == 'run_command("ls", args=["-l"])'
+    )
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -167,13 +171,13 @@ def test_no_suite_prompt_is_a_training_or_validation_template():
         for line in resource(f"data/suites/{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
     found = []
-    for split in FRAMES:
-        for template in (each for group in patterns(split).values() for each in group):
+    for split in ("train", "valid"):
+        for template in (each for tool in TOOLS for each in lines(tool, split)):
             pattern = template.partition(" => ")[0]
             form = "thing" if pattern.startswith("~ ") else form_of(pattern)
             text = re.sub(r"[.?]", r"\\\g<0>", pattern.removeprefix("~ "))
             body = re.sub(r"\{(\w+)\}", lambda slot: SLOTS.get(slot[1], r"`?[\w./]+`?"), text)
-            frames = [re.sub(r"[.?]", r"\\\g<0>", frame) for frame in FRAMES[split][form]]
+            frames = [re.sub(r"[.?]", r"\\\g<0>", frame) for frame in lines(f"frames {form}", split)]
             options = "|".join(frame.replace("{}", f"(?:{body})") for frame in dict.fromkeys(frames))
             expression = re.compile(options, re.IGNORECASE)
             found += [(prompt, template) for prompt in prompts if expression.fullmatch(prompt)]
@@ -203,8 +207,7 @@ def test_suites_have_the_counts_of_their_categories():
 
 def test_the_shipped_data_is_what_the_generator_writes(tmp_path):
     """data/code_mode is the output of seed 0, byte for byte."""
-    tokenizer = resource("data/models/tiny/tokenizer.json")
-    write(tmp_path, seed=0, tokenizer=tokenizer)
+    write(tmp_path, seed=0)
     for name in ("train.jsonl", "valid.jsonl", "README.md"):
         assert (tmp_path / name).read_bytes() == resource(f"data/code_mode/{name}").read_bytes()
 
@@ -216,15 +219,18 @@ def test_writing_replaces_whole_files_and_leaves_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "train.jsonl", "valid.jsonl"]
     content = (tmp_path / "train.jsonl").read_bytes()
     assert b"\r" not in content
-    assert [json.loads(line) for line in content.splitlines()] == generate(
-        seed=2, train_rows=30, valid_rows=5
-    )[0]
+    expected = generate(seed=2, train_rows=30, valid_rows=5)["train"]
+    assert [json.loads(line) for line in content.splitlines()] == expected
 
 
-def test_the_card_counts_the_rows_it_is_given():
-    """Categories and forms of answer on the card are those of the rows."""
-    train, valid = generate(seed=0, train_rows=50, valid_rows=10)
-    text = card(train, valid, seed=0, mix=DEFAULT_MIX)
-    multi = sum(category(row) == "multi_tool" for row in train)
-    assert re.search(rf"\| multi_tool \| {multi} \(", text)
-    assert "- across the two: 0" in text
+def test_the_shipped_selection_suite_is_the_generated_one():
+    """data/suites/select52.jsonl has every tool twice, and no prompt of the training data or of a suite."""
+    path = resource("data/suites/select52.jsonl")
+    items = selection_suite()
+    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == items
+    assert sorted(sample.expect[0].tool for sample in load_suite(path)) == sorted([*TOOLS, *TOOLS])
+    prompts = {str(item["prompt"]).casefold() for item in items}
+    rows = load_rows(resource("data/code_mode/train.jsonl"))
+    trained = {str(message["content"]).casefold() for row in rows for message in row.messages}
+    suites = [load_suite(resource(f"data/suites/{name}.jsonl")) for name in ("core27", "wide270")]
+    assert not prompts & (trained | {sample.prompt.casefold() for suite in suites for sample in suite})

@@ -1,3 +1,5 @@
+"""The tokenizer of the embedded models."""
+
 import json
 
 import pytest
@@ -30,7 +32,7 @@ def loaded(tokenizer, tmp_path_factory):
 
 @pytest.mark.parametrize("token", SPECIAL + ADDED)
 def test_markers_are_single_tokens(tokenizer, token):
-    """Every marker of the chat format and of the wrapper is one token, also inside text."""
+    """Every control token and every added one is a single token, also inside text."""
     assert len(tokenizer.encode(token).ids) == 1
     assert tokenizer.encode(f"a{token}b").tokens[1] == token
 
@@ -54,12 +56,13 @@ def test_a_name_has_the_same_tokens_in_a_request_and_in_a_call(tokenizer):
 
 def test_the_same_texts_give_the_same_tokenizer():
     """Training twice on the same texts gives the same vocabulary and merges."""
-    texts = [row["messages"][1]["content"] for row in generate(seed=0, train_rows=200, valid_rows=1)[0]]
+    texts = [row["messages"][1]["content"] for row in generate(seed=0, train_rows=200, valid_rows=1)["train"]]
     assert train(texts, 400).to_str() == train(texts, 400).to_str()
 
 
-def test_the_chat_template_marks_every_turn(loaded):
-    """A conversation is rendered turn by turn, a tool's result as a user turn, and the answer opened."""
+def test_the_chat_template_marks_every_turn(loaded, tokenizer):
+    """A tool's result is a user turn, the response is opened, and mlx-lm stops at <|im_end|> only."""
+    assert loaded.eos_token_ids == {tokenizer.token_to_id("<|im_end|>")}
     messages = [
         {"role": "system", "content": "S"},
         {"role": "user", "content": "U"},
@@ -72,14 +75,9 @@ def test_the_chat_template_marks_every_turn(loaded):
     )
 
 
-def test_a_turn_ends_with_the_end_token(loaded, tokenizer):
-    """mlx-lm stops at <|im_end|> and at nothing else."""
-    assert loaded.eos_token_ids == {tokenizer.token_to_id("<|im_end|>")}
-
-
 @pytest.mark.parametrize("name", SPECS)
 def test_the_shipped_tokenizers_fit_the_data(name):
-    """With a shipped tokenizer no row of the data is longer than 512 tokens."""
+    """With a shipped tokenizer no example of the data is longer than 512 tokens."""
     shipped = Tokenizer.from_file(str(resource(f"data/models/{name}/tokenizer.json")))
-    rows = generate(seed=0)[0]
+    rows = generate(seed=0)["train"]
     assert max(sum(len(shipped.encode(m["content"]).ids) + 5 for m in row["messages"]) for row in rows) < 512

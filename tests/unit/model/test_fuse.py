@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,11 +50,9 @@ def one_pass(base: Path, adapter: Path, out: Path, *, bits: int | None, **option
 
 def same(ours: Path, theirs: Path) -> bool:
     mine, other = tensors(ours), tensors(theirs)
-    assert mine.keys() == other.keys()
-    assert {n: (a.dtype, a.shape) for n, a in mine.items()} == {
-        n: (a.dtype, a.shape) for n, a in other.items()
-    }
+    shapes = [{name: (a.dtype, a.shape) for name, a in each.items()} for each in (mine, other)]
     configs = [json.loads((folder / "config.json").read_text()) for folder in (ours, theirs)]
+    assert shapes[0] == shapes[1]
     assert configs[0] == configs[1]
     return all(mx.array_equal(mine[name], other[name]).item() for name in mine)
 
@@ -154,88 +151,73 @@ def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path) -> None:
     assert peaks[1] < 1.1 * peaks[0] + 0.1
 
 
-def refused(base: Path, adapter: Path, out: Path, **options: Any) -> str:
-    """The message of a refusal, which leaves nothing behind."""
-    out.mkdir()
-    settings: dict[str, Any] = {"base_key": BASE_KEY, "bits": 5, "group_size": 64} | options
-    with pytest.raises(PunieError) as caught:
-        fuse(base, adapter, out, **settings)
-    assert list(out.iterdir()) == []
-    return str(caught.value)
-
-
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     base = make_base(tmp_path / "base", "dense")
     return base, make_adapter(tmp_path / "adapter", base)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"base_key": "c" * 64}, ["another base", "b" * 64, "c" * 64]),
-        ({"bits": 7}, ["quantize.bits", "7", "2, 3, 4, 5, 6, 8"]),
-        ({"group_size": 48}, ["quantize.group_size", "48", "32, 64, 128"]),
-        ({"group_size": 128}, ["group_size=128", "192", "mlp.down_proj", "quantize.group_size=64"]),
-        ({"bits": None, "recipe": "mixed_3_6"}, ["quantize.recipe=mixed_3_6"]),
-    ],
-    ids=str,
-)
-def test_settings_that_do_not_fit_are_refused(
-    options: dict[str, Any], words: list[str], pair: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """Another base's adapter, widths and groups that MLX lacks or the layers do not divide by: up front."""
-    message = refused(*pair, tmp_path / "out", **options)
-    assert [word for word in words if word not in message] == []
-
-
-def test_an_adapter_of_another_rank_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """A config that says rank 8 over weights of rank 4 names the tensor and both shapes."""
+def refused(pair: tuple[Path, Path], *words: str, **options: Any) -> None:
+    """The pass refuses with these words, and leaves nothing behind."""
     base, adapter = pair
-    path = adapter / "adapter_config.json"
+    out = base.with_name("out")
+    out.mkdir()
+    settings: dict[str, Any] = {"base_key": BASE_KEY, "bits": 5, "group_size": 64} | options
+    with pytest.raises(PunieError) as caught:
+        fuse(base, adapter, out, **settings)
+    assert list(out.iterdir()) == []
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def without(path: Path, part: str) -> str:
+    """Remove the first tensor of a file whose name contains this; returns the name."""
+    weights = cast(dict[str, mx.array], mx.load(str(path)))
+    gone = next(name for name in weights if part in name)
+    mx.save_safetensors(str(path), {name: array for name, array in weights.items() if name != gone})
+    return gone
+
+
+def test_another_bases_adapter_is_refused(pair: tuple[Path, Path]) -> None:
+    """The adapter must name the base's key; the message shows both keys."""
+    refused(pair, "another base", "b" * 64, "c" * 64, base_key="c" * 64)
+
+
+def test_groups_that_do_not_divide_the_layers_are_refused(pair: tuple[Path, Path]) -> None:
+    """mlx-lm would leave such layers unquantized; here one of them is named, with a size that fits."""
+    refused(pair, "group_size=128", "192", "mlp.down_proj", "quantize.group_size=64", group_size=128)
+
+
+def test_an_adapter_of_another_rank_is_refused(pair: tuple[Path, Path]) -> None:
+    """A config that says rank 8 over weights of rank 4 names the tensor and both shapes."""
+    path = pair[1] / "adapter_config.json"
     config = json.loads(path.read_text())
     config["lora_parameters"]["rank"] = 8
     path.write_text(json.dumps(config))
-    message = refused(base, adapter, tmp_path / "out")
-    assert [w for w in ("(128, 4)", "(128, 8)", "lora_a", "rank 8") if w not in message] == []
+    refused(pair, "(128, 4)", "(128, 8)", "lora_a", "rank 8")
 
 
-def test_an_adapter_that_lacks_layers_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_adapter_that_lacks_layers_is_refused(pair: tuple[Path, Path]) -> None:
     """mlx-lm would leave the missing deltas at zero; here the missing tensor is named."""
-    base, adapter = pair
-    path = adapter / "adapters.safetensors"
-    weights = cast(dict[str, mx.array], mx.load(str(path)))
-    gone = next(name for name in weights if name.endswith("q_proj.lora_b"))
-    mx.save_safetensors(str(path), {name: array for name, array in weights.items() if name != gone})
-    assert gone in refused(base, adapter, tmp_path / "out")
+    refused(pair, without(pair[1] / "adapters.safetensors", "q_proj.lora_b"))
 
 
-def test_a_truncated_adapter_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """Half an adapter file is named as truncated."""
-    base, adapter = pair
-    path = adapter / "adapters.safetensors"
+@pytest.mark.parametrize("which", [0, 1], ids=["base", "adapter"])
+def test_a_truncated_file_is_refused(which: int, pair: tuple[Path, Path]) -> None:
+    """A file of the base or the adapter that is too short is named before any weight is read."""
+    (path,) = pair[which].glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
-    assert "truncated" in refused(base, adapter, tmp_path / "out")
+    refused(pair, "truncated", str(path))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_base_is_refused(damage: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """A base file that is too short, or whose tensors are not all there, is named before anything is read."""
-    base, adapter = pair
-    path = base / "model.safetensors"
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    else:
-        weights = cast(dict[str, mx.array], mx.load(str(path)))
-        mx.save_safetensors(str(path), {n: a for n, a in weights.items() if "layers.1." not in n})
-    message = refused(base, adapter, tmp_path / "out")
-    assert str(base) in message
+def test_a_base_that_lacks_tensors_is_refused(pair: tuple[Path, Path]) -> None:
+    """A base whose tensors are not all there is named before any weight is read."""
+    without(pair[0] / "model.safetensors", "layers.1.")
+    refused(pair, str(pair[0]))
 
 
 def test_a_disk_that_is_too_small_is_refused(
-    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too little free disk is told with both figures, before the first byte is written."""
+    """Too little free disk is reported with both figures, before the first byte is written."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    message = refused(*pair, tmp_path / "out")
-    assert re.search(r"0.00 MB free\n\s+expected 0\.[3-9]\d MB", message)
+    refused(pair, "0.00 MB free", "expected 0.")

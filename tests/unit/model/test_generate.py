@@ -1,10 +1,10 @@
-"""Generation: what an answer depends on, and what it does not."""
+"""Generation: what a response depends on, and what it does not."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ def loaded() -> Any:
 
 @pytest.fixture(scope="module")
 def requests(loaded: Any) -> list[Request]:
-    """Two answers to each prompt, side by side, with limits of their own."""
+    """Two requests for each prompt, side by side, with limits of their own."""
     from punie.formats.prompts import format_prompt
 
     system = {"role": "system", "content": "You are Punie."}
@@ -44,10 +44,8 @@ def requests(loaded: Any) -> list[Request]:
 
 def run(loaded: Any, requests: Sequence[Request], sampling: Sampling, **options: Any) -> dict[str, Answer]:
     options = {"stop": (), "batch_size": 8, "done": lambda _: None} | options
-    return {
-        each.id: each
-        for each in generate.generate(loaded.model, loaded.tokenizer, requests, sampling, **options)
-    }
+    answers = generate.generate(loaded.model, loaded.tokenizer, requests, sampling, **options)
+    return {each.id: each for each in answers}
 
 
 def tokens(answers: dict[str, Answer]) -> dict[str, list[int]]:
@@ -58,7 +56,7 @@ def tokens(answers: dict[str, Answer]) -> dict[str, list[int]]:
 def test_neither_batch_size_nor_order_changes_an_answer(
     loaded: Any, requests: list[Request], temperature: float
 ) -> None:
-    """At 0 and at 0.7, answers are the same one by one, in batches of 3 and 8, and shuffled."""
+    """At 0 and at 0.7, responses are the same one by one, in batches of 3 and 8, and shuffled."""
     sampling = Sampling(temperature, seed=5)
     shuffled = random.Random(0).sample(requests, len(requests))
     found = [tokens(run(loaded, requests, sampling, batch_size=size)) for size in (1, 3, 8)]
@@ -69,7 +67,7 @@ def test_neither_batch_size_nor_order_changes_an_answer(
 def test_what_prompts_share_is_read_once(
     loaded: Any, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The common prefix is read once, a repeated prompt's rest once, and no answer is another for it."""
+    """The common prefix is read once, a repeated prompt's rest once, and no response changes by it."""
     read: list[int] = []
     original = generate.read
 
@@ -85,8 +83,8 @@ def test_what_prompts_share_is_read_once(
     assert tokens(shared) == tokens(alone)
 
 
-def test_a_repeat_and_a_seed_are_draws_of_their_own(loaded: Any, requests: list[Request]) -> None:
-    """Repeats of a prompt differ at temperature 1, and so do seeds; the same seed gives the same draws."""
+def test_repeats_and_seeds_are_sampled_independently(loaded: Any, requests: list[Request]) -> None:
+    """Repeats of a prompt differ at temperature 1, and so do seeds; the same seed gives the same tokens."""
     first, again, other = (run(loaded, requests, Sampling(1.0, seed=seed)) for seed in (0, 0, 1))
     assert tokens(first) == tokens(again)
     assert tokens(first) != tokens(other)
@@ -97,21 +95,21 @@ def test_a_repeat_and_a_seed_are_draws_of_their_own(loaded: Any, requests: list[
 def test_every_sampling_parameter_is_in_force(
     loaded: Any, requests: list[Request], change: dict[str, Any]
 ) -> None:
-    """Each parameter changes what is drawn: none is only recorded."""
+    """Each parameter changes what is sampled: none is only recorded."""
     plain = Sampling(1.0, seed=3)
     changed = dataclasses.replace(plain, **change)
     assert tokens(run(loaded, requests, plain)) != tokens(run(loaded, requests, changed))
 
 
 def test_limits_are_each_requests_own(loaded: Any, requests: list[Request]) -> None:
-    """An answer that its limit ends has as many tokens as the limit, and says so."""
+    """A response that its limit ends has as many tokens as the limit, and says so; none has more."""
     cut = [dataclasses.replace(each, max_tokens=3 + index) for index, each in enumerate(requests)]
     answers = run(loaded, cut, Sampling(0.0))
-    limits = {each.id: each.max_tokens for each in cut}
-    assert all(len(a.tokens) <= limits[a.id] for a in answers.values())
-    ended = [a for a in answers.values() if a.finish_reason == "length"]
+    left = {each.id: each.max_tokens - len(answers[each.id].tokens) for each in cut}
+    ended = {name for name, answer in answers.items() if answer.finish_reason == "length"}
     assert ended
-    assert all(len(a.tokens) == limits[a.id] for a in ended)
+    assert min(left.values()) == 0
+    assert {left[name] for name in ended} == {0}
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +117,12 @@ def greedy(loaded: Any, requests: list[Request]) -> dict[str, Answer]:
     return run(loaded, requests, Sampling(0.0))
 
 
-def _inner(texts: Iterator[str]) -> str:
-    """Three characters from the middle of some text, which no token need end with."""
-    text = max(texts, key=len)
-    return text[len(text) // 2 : len(text) // 2 + 3]
-
-
-def test_a_stop_text_ends_an_answer_wherever_tokens_end(
+def test_a_stop_text_ends_a_response_wherever_tokens_end(
     loaded: Any, requests: list[Request], greedy: dict[str, Answer]
 ) -> None:
     """A stop text counts as text: across tokens and within one, and what follows it is not generated."""
-    word = _inner(answer.text for answer in greedy.values())
+    longest = max((answer.text for answer in greedy.values()), key=len)
+    word = longest[len(longest) // 2 :][:3]
     for name, answer in run(loaded, requests, Sampling(0.0), stop=(word,)).items():
         assert answer.text == greedy[name].text.split(word)[0]
         if word in greedy[name].text:

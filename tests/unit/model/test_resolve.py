@@ -64,18 +64,14 @@ def test_a_partial_download_is_not_a_model(hub: Path, lost: str) -> None:
         locate(repo=REPO)
 
 
-def test_a_missing_shard_is_noticed(tmp_path: Path) -> None:
-    """Every shard that the index names must be there."""
+def test_missing_weights_are_noticed(tmp_path: Path) -> None:
+    """Every shard that the index names must exist, and pickles do not count as weights."""
     folder = model(tmp_path / "m")
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}')
     with pytest.raises(PunieError, match="model-00002-of-00002"):
         locate(path=str(folder))
-
-
-def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    """config.json alone is not a model, and pickles do not count as weights."""
-    folder = model(tmp_path / "m")
+    index.unlink()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(PunieError, match=r"lacks weights[\s\S]*no pickle"):
         locate(path=str(folder))
@@ -109,9 +105,10 @@ def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
 
 
 def test_the_content_is_the_identity(tmp_path: Path) -> None:
-    """The same bytes in another folder are the same model; one byte more is another."""
+    """Another folder, a README or the store's manifest do not make another model; one more byte does."""
     one, two = model(tmp_path / "one"), model(tmp_path / "two")
     (two / "README.md").write_text("not part of it")
+    (two / "manifest.json").write_text('{"created": "now"}')
     assert resolve.contents(one) == resolve.contents(two)
     (two / "chat_template.jinja").write_text("x")
     assert resolve.contents(one) != resolve.contents(two)
@@ -127,11 +124,3 @@ def test_a_download_that_cannot_be_made_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(PunieError, match=r"hf download owner/name[\s\S]*model=tiny"):
         resolve.download(REPO, "main")
-
-
-def test_a_model_in_the_store_is_its_own_files(tmp_path: Path) -> None:
-    """The store's manifest, which holds times, is not part of what a model consists of."""
-    folder = model(tmp_path / "model")
-    before = resolve.contents(folder)
-    (folder / "manifest.json").write_text('{"created": "now"}')
-    assert resolve.contents(folder) == before

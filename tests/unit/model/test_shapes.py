@@ -19,11 +19,9 @@ from punie.util.errors import PunieError
 from tests.unit.model.models import BASE_KEY, COMMON, KINDS, make_adapter, make_base
 
 RECIPE: dict[str, Any] = {
-    "fine_tune_type": "lora", "num_layers": 8, "rank": 8, "scale": 20.0, "keys": None, "bits": 5,
-    "group_size": 64, "recipe": None, "batch_size": 1, "accumulates": True, "grad_checkpoint": False,
-    "float32": False,
+    "fine_tune_type": "lora", "num_layers": 8, "rank": 8, "keys": None, "bits": 5, "group_size": 64,
+    "recipe": None, "float32": False,
 }  # fmt: skip
-
 
 NEXT: dict[str, Any] = {
     "model_type": "qwen3_next", "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 64,
@@ -56,20 +54,21 @@ def test_the_published_figures_of_the_reference_recipe() -> None:
     assert mx.get_peak_memory() < 50e6
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("qwen3_8b", 8_190_735_360), ("qwen3_14b", 14_768_307_200)])
-def test_the_dense_presets_have_their_public_size(name: str, parameters: int) -> None:
+def test_the_dense_presets_have_their_public_size() -> None:
     """8.2 B and 14.8 B parameters, from the presets' dimensions."""
-    assert preset(name).parameters == parameters
+    assert preset("qwen3_8b").parameters == 8_190_735_360
+    assert preset("qwen3_14b").parameters == 14_768_307_200
 
 
 def test_more_of_everything_takes_more_memory() -> None:
     """Length, rows, layers and gradient sums raise the predicted peak; checkpointing lowers it."""
-    plain = preset("qwen3_8b").training
-    assert plain.peak(512) > plain.peak(256) > plain.weights
-    assert preset("qwen3_8b", batch_size=2).training.peak(256) > plain.peak(256)
-    assert preset("qwen3_8b", num_layers=16).training.peak(256) > plain.peak(256)
-    assert preset("qwen3_8b", accumulates=False).training.peak(256) < plain.peak(256)
-    assert preset("qwen3_8b", grad_checkpoint=True).training.peak(256) < plain.peak(256)
+    plain, deeper = (preset("qwen3_8b", num_layers=layers).training for layers in (8, 16))
+    step: dict[str, Any] = {"batch_size": 1, "grad_checkpoint": False}
+    least = plain.step(256, **step)
+    assert plain.step(512, **step) > least > plain.step(256, batch_size=1, grad_checkpoint=True) > 0
+    assert plain.step(256, batch_size=2, grad_checkpoint=False) > least
+    assert deeper.step(256, **step) > least
+    assert plain.held(accumulates=True) > plain.held(accumulates=False) > plain.weights
 
 
 def test_what_a_sequence_takes_and_what_a_token_adds() -> None:
@@ -94,16 +93,24 @@ def test_a_model_of_several_parts() -> None:
     assert (found.training.width, found.training.vocabulary) == (64, 64)
 
 
-def test_what_cannot_be_told_is_an_error_of_punies() -> None:
-    """An adapter that mlx-lm has not for a model leads to its own words, and no traceback."""
+def test_what_mlx_lm_cannot_build_is_a_punie_error() -> None:
+    """An adapter that mlx-lm does not have for a model is refused with mlx-lm's own words."""
     with pytest.raises(PunieError, match="SwitchLinear doesn't support DoRA"):
         size_of(NEXT, num_layers=2, rank=4, fine_tune_type="dora")
 
 
 def test_the_layers_memory_is_a_parabola_through_what_was_traced() -> None:
     """3·T + 2·T² is found again from its values at two lengths, and four tenths of it counts."""
-    training = Training(0, 0, 0, 0, 1, 1, False, 2, ((10, 230), (20, 860)))
-    assert training.peak(40) == 0.4 * (3 * 40 + 2 * 40 * 40)
+    training = Training(
+        weights=0,
+        trainable=0,
+        vocabulary=0,
+        width=0,
+        trained_layers=1,
+        number=2,
+        traced=((10, 230), (20, 860)),
+    )
+    assert training.step(40, batch_size=1, grad_checkpoint=False) == 0.4 * (3 * 40 + 2 * 40 * 40)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,8 +135,8 @@ def test_the_prediction_is_what_the_pass_writes(kind: str, tmp_path: Path) -> No
     assert told == 4 * found.trainable == written
 
 
-def test_a_config_that_tells_no_size_is_refused() -> None:
-    """Missing dimensions are an error for people."""
+def test_a_config_without_dimensions_is_refused() -> None:
+    """Missing dimensions are an error that names model.dimensions."""
     with pytest.raises(PunieError, match=r"model\.dimensions"):
         size_of({"model_type": "qwen3"})
 

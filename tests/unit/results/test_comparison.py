@@ -1,30 +1,17 @@
-"""The answers of two runs, prompt by prompt."""
+"""The responses of two runs, prompt by prompt."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from punie.results.comparison import compare
-
-
-def record(key: str, strict: float, output: str = "", **fields: Any) -> dict[str, Any]:
-    return {
-        "id": key,
-        "category": "git",
-        "prompt": f"do {key}",
-        "output": output,
-        "missing": None,
-        "taxonomy": "correct" if strict else "wrong tool",
-        "scores": {"keyword": {"value": 1.0}, "strict": {"value": strict}},
-    } | fields
+from tests.unit.results.made import sample
 
 
 def test_changed_prompts():
     """Only prompts whose score moved are listed, with scores, taxonomy and every answer of both runs."""
-    a = [record("x", 1.0), record("y", 0.0, "no"), record("y", 0.0, "nor"), record("z", 0.0)]
-    b = [record("z", 0.0, "other words"), record("y", 1.0, "yes"), record("y", 0.0), record("x", 1.0)]
+    a = [sample("x", 1.0), sample("y", 0.0, "no"), sample("y", 0.0, "nor"), sample("z", 0.0)]
+    b = [sample("z", 0.0, "other words"), sample("y", 1.0, "yes"), sample("y", 0.0), sample("x", 1.0)]
     found = compare(a, b)
     assert [prompt.id for prompt in found.changed] == ["y"]
     changed = found.changed[0]
@@ -38,15 +25,15 @@ def test_changed_prompts():
 def test_other_suites_are_refused():
     """Prompts with other ids, or with another text under the same id, are not compared."""
     with pytest.raises(ValueError, match="2 prompts are in one run only: x, y"):
-        compare([record("x", 1.0)], [record("y", 1.0)])
+        compare([sample("x", 1.0)], [sample("y", 1.0)])
     with pytest.raises(ValueError, match="1 prompts have another text: x"):
-        compare([record("x", 1.0)], [record("x", 1.0, prompt="do something else")])
+        compare([sample("x", 1.0)], [sample("x", 1.0, prompt="do something else")])
 
 
 def test_a_missing_answer_is_not_a_zero() -> None:
     """A prompt that lacks an answer in either run is left out of both, and named."""
-    a = [record("p1", 1.0), record("p2", 0.0)]
-    b = [record("p1", 0.0), {**record("p2", 1.0), "missing": "the server is gone", "scores": None}]
+    a = [sample("p1", 1.0), sample("p2", 0.0)]
+    b = [sample("p1", 0.0), sample("p2", missing="the server is gone", output=None)]
     found = compare(a, b)
     assert found.left_out == ("p2",)
     assert found.paired["strict"].differences == {"p1": -1.0}

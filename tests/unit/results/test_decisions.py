@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import pytest
 
 from punie.config import resolve
 from punie.config.compose import compose, quote_phases
 from punie.config.presets import presets
+from punie.results.config import phase_record
 from punie.results.decisions import decide
+from punie.results.records import Phase
+from punie.results.verdict import fits
 
 
-def phase(name: str) -> dict[str, Any]:
-    return asdict(presets()[name].phase)
+def phase(name: str) -> Phase:
+    found = phase_record(presets()[name].phase)
+    assert found
+    return found
 
 
 def verdict(name: str, figure: float) -> str:
     """That of the first outcome whose range holds the figure."""
-    return next(
-        o["verdict"]
-        for o in phase(name)["outcomes"]
-        if (o["at_least"] is None or figure >= o["at_least"]) and (o["below"] is None or figure < o["below"])
-    )
+    return next(each.verdict for each in phase(name).outcomes if fits(each, figure))
 
 
 @pytest.mark.parametrize(

@@ -142,10 +142,10 @@ def test_a_field_added_later(monkeypatch, value):
     """A field that an older run does not have differs only if its value is not the one it always had."""
     field = next(f for f in dataclasses.fields(LoraConfig) if f.name == "workers")
     monkeypatch.setattr(field, "metadata", {**field.metadata, "omit_if": 0})
-    from punie.config import check
+    from punie.config import fields
 
-    check._own_fields.cache_clear()
+    fields.own_fields.cache_clear()
     new = side(config={**side().config, "lora": {"seed": 0, "workers": value}})
     found = compare(side(), new).axes["identity"]
-    check._own_fields.cache_clear()
+    fields.own_fields.cache_clear()
     assert [change.key for change in found] == (["lora.workers"] if value else [])

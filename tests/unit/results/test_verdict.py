@@ -1,26 +1,12 @@
-"""Verdicts: what was decided before the run, applied to what came out."""
+"""Verdicts and gates: what was decided before the run, applied to its scores."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from punie.results.pages.documents import baseline_sentence
-from punie.results.verdict import judge, prompts
-
-
-def scores(overall: float, **categories: float) -> dict[str, Any]:
-    return {
-        "keyword": {
-            "overall": {"mean": overall},
-            "categories": {name: {"mean": value} for name, value in categories.items()},
-        }
-    }
-
-
-def phase(**fields: Any) -> dict[str, Any]:
-    return {"id": "x", "score": "keyword", "criteria": [], "outcomes": [], **fields}
+from punie.results.records import Estimate, Missing, Score, Scores
+from punie.results.verdict import gate, judge, prompts
+from tests.unit.results.made import NOTHING, phase, results, scores
 
 
 def test_a_threshold_is_met_at_its_value_and_beyond_it_only_when_strict() -> None:
@@ -29,25 +15,19 @@ def test_a_threshold_is_met_at_its_value_and_beyond_it_only_when_strict() -> Non
     above = phase(criteria=[{"metric": "overall", "op": ">", "value": 0.6}])
     hair_below = sum([0.1] * 10) * 0.6
     assert hair_below < 0.6
-    assert judge(scores(hair_below), at_least)["passed"] is True
-    assert judge(scores(0.6), above)["passed"] is False
-    assert judge(scores(0.61), above)["passed"] is True
+    assert judge(scores(hair_below), at_least).passed is True
+    assert judge(scores(0.6), above).passed is False
+    assert judge(scores(0.61), above).passed is True
 
 
 def test_every_miss_is_named_with_its_figure() -> None:
     """The summary says how many criteria were missed, which, and by what."""
-    given = phase(
-        criteria=[
-            {"metric": "overall", "op": ">=", "value": 0.8},
-            {"metric": "categories.lsp", "op": ">=", "value": 0.9},
-            {"metric": "categories.git", "op": ">=", "value": 1.0},
-        ]
-    )
+    criteria = [("overall", 0.8), ("categories.lsp", 0.9), ("categories.git", 1.0)]
+    given = phase(criteria=[{"metric": metric, "op": ">=", "value": value} for metric, value in criteria])
     verdict = judge(scores(0.9, lsp=0.5), given)
-    assert verdict["passed"] is False
-    assert "2 of 3 criteria missed" in verdict["summary"]
-    assert "lsp 0.500 (needs >= 0.9)" in verdict["summary"]
-    assert "git not measured" in verdict["summary"]
+    assert verdict.passed is False
+    for words in ("2 of 3 criteria missed", "lsp 0.500 (needs >= 0.9)", "git not measured"):
+        assert words in verdict.summary
 
 
 @pytest.mark.parametrize(
@@ -57,40 +37,53 @@ def test_outcomes_go_by_range(overall: float, outcome: str) -> None:
     """The first range that holds the figure gives the outcome; a figure of a sweep gives none."""
     given = phase(
         outcomes=[
-            {"metric": "seeds_reaching_criteria", "at_least": 0, "below": None, "verdict": "of the sweep"},
-            {"metric": "overall", "at_least": 0.8, "below": None, "verdict": "viable"},
-            {"metric": "overall", "at_least": None, "below": 0.5, "verdict": "needed"},
+            {"metric": "seeds_reaching_criteria", "at_least": 0.0, "verdict": "of the sweep"},
+            {"metric": "overall", "at_least": 0.8, "verdict": "viable"},
+            {"metric": "overall", "below": 0.5, "verdict": "needed"},
             {"metric": "overall", "at_least": 0.5, "below": 0.8, "verdict": "undecided"},
         ]
     )
-    assert judge(scores(overall), given)["outcome"] == outcome
+    assert judge(scores(overall), given).outcome == outcome
 
 
 def test_no_phase_no_verdict() -> None:
     """A run without criteria neither passes nor fails."""
-    assert judge(scores(1.0), None)["passed"] is None
+    assert judge(scores(1.0), None).passed is None
+
+
+@pytest.mark.parametrize(("responses", "expected"), [(135, 27), (134, 27), (2, 1)])
+def test_prompts_of_repeated_responses(responses: int, expected: int) -> None:
+    """A response that is missing takes no prompt away."""
+    assert prompts(Estimate(mean=1.0, n=responses), results(1.0, repeats=5)) == expected
 
 
 @pytest.mark.parametrize(
-    ("mean", "words"),
+    ("score", "on", "under", "passes"),
     [
-        (0.5, "leaves it out"),
-        (0.7, "holds it, so the two may be the same: 37 prompts would tell"),
-        (None, None),
+        ("strict", "estimate", 0.82, True),
+        ("strict", "estimate", 0.83, False),
+        ("strict", "lower_bound", 0.64, True),
+        ("strict", "lower_bound", 0.65, False),
+        ("keyword", "lower_bound", 0.72, True),
+        ("keyword", "lower_bound", 0.73, False),
     ],
 )
-def test_a_published_score_stands_beside_what_the_prompts_can_tell(
-    mean: float | None, words: str | None
-) -> None:
-    """The baseline is inside the interval or outside; inside, the prompts that would tell are given."""
-    phase = {"score": "keyword", "baseline": {"overall": 0.824, "source": "33b"}}
-    scores = {"keyword": {"overall": {"mean": mean, "n": 54}}}
-    found = baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, phase)
-    assert found is None if words is None else str(found).endswith(words)
-    assert baseline_sentence({"scores": scores, "sampling": {"repeats": 2}}, None) is None
+def test_what_must_reach_the_gate(score: str, on: str, under: float, passes: bool) -> None:
+    """The mean, or the lower end of its interval: Wilson's for strict, 1.96 standard errors for keyword."""
+    assert (gate(measured(0.82, 0.05), score=score, under=under, on=on) is None) == passes
 
 
-@pytest.mark.parametrize(("answers", "expected"), [(135, 27), (134, 27), (2, 1)])
-def test_prompts_of_repeated_answers(answers: int, expected: int) -> None:
-    """An answer that is missing takes no prompt away."""
-    assert prompts({"n": answers}, {"sampling": {"repeats": 5}}) == expected
+def test_no_score_does_not_pass() -> None:
+    """A run with missing responses, or with one prompt and no error, fails whatever is asked."""
+    found = gate(measured(None, None), score="strict", under=0.0, on="estimate")
+    assert "2 responses are missing" in (found or "")
+    assert gate(measured(0.9, None), score="keyword", under=0.0, on="lower_bound")
+
+
+def measured(mean: float | None, stderr: float | None) -> Scores:
+    overall = Estimate(mean=mean, n=27, stderr=stderr, interval=(0.64, 0.92))
+    score = Score(overall=overall, categories={})
+    missing = Missing(count=2, reasons={"gone": 2})
+    return Scores.model_validate(
+        {**NOTHING, "scores": {"strict": score, "keyword": score}, "missing": missing}
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from punie.config import Config, resolve
-from punie.config.check import find_field
 from punie.config.compose import compose
+from punie.config.fields import find_field
 from punie.stages import STAGES
 from punie.stages.contract import Stage
 

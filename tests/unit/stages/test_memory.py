@@ -1,4 +1,4 @@
-"""What a run takes of memory: refused where it does not fit, with a change that makes it fit."""
+"""The memory of a run: estimated, and refused where it does not fit, with a change that makes it fit."""
 
 from __future__ import annotations
 
@@ -40,20 +40,28 @@ def test_the_published_peak(reference: Config) -> None:
 
 
 def test_what_fits_is_not_refused(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 GB are enough for the reference recipe, and a machine that does not tell its memory is taken."""
-    machine_of(monkeypatch, 32e9)
-    assert shortage(reference, *BOTH) == "None"
-    monkeypatch.setattr(device, "memory", lambda: None)
-    assert shortage(reference, *BOTH) == "None"
+    """32 GB are enough for the reference recipe, and a machine that does not state its memory is accepted."""
+    for size in (32_000_000_000, None):
+        monkeypatch.setattr(device, "memory", lambda size=size: size)
+        assert shortage(reference, *BOTH) == "None"
 
 
 def test_what_can_never_fit(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the weights alone are too much, no change of the recipe is suggested."""
+    """Where the weights alone are too large, no change of the recipe is suggested."""
     machine_of(monkeypatch, 12e9)
     said = shortage(reference, *BOTH)
-    assert "not enough memory to train" in said
-    assert "12.0 GB" in said
-    assert "a smaller model" in said
+    words = ["not enough memory to train", "12.0 GB", "a smaller model"]
+    assert [word for word in words if word not in said] == []
+
+
+def test_weights_that_do_not_fit_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU 30.5 B parameters need 122 GB; without float32, or with fewer parameters, nothing is said."""
+    monkeypatch.setattr(device, "device_kind", lambda: "cpu")
+    machine_of(monkeypatch, 32e9)
+    plain, half = configured("runtime.cpu_float32=true"), configured("runtime.cpu_float32=false")
+    assert "122.3 GB" in str(memory.weights_shortage(plain, 30_532_122_624))
+    fitting = [(half, 30_532_122_624), (plain, 7_000_000_000), (plain, None)]
+    assert [memory.weights_shortage(*each) for each in fitting] == [None] * 3
 
 
 def test_the_first_change_that_helps(reference: Config, monkeypatch: pytest.MonkeyPatch) -> None:

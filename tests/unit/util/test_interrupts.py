@@ -124,7 +124,7 @@ def test_a_run_stops_before_its_next_stage(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOST]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 130, done.stderr
-    assert "interrupted; the same command goes on" in done.stderr
+    assert "interrupted; the same command continues" in done.stderr
     [status] = tmp_path.glob("outputs/runs/*/*/status.json")
     assert read_json(status)["status"] == "interrupted"
     assert not (tmp_path / "outputs/store/train").exists()

@@ -1,0 +1,61 @@
+"""Everything that punie uses of MLX and mlx-lm beyond their public interfaces; one test each holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+_VIEWS = {
+    "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
+}  # fmt: skip
+"""MLX's primitives whose result is a view of their input, or small."""
+
+
+def set_server_loader(load: Callable[..., tuple[Any, Any, Any]]) -> None:
+    """Make mlx_lm.server load its models with this function instead of ``mlx_lm.load``.
+
+    The server's model provider looks the name up whenever it loads.
+    """
+    from mlx_lm import server
+
+    setattr(server, "load", load)  # noqa: B010 - a type checker would refuse the assignment
+
+
+def repeat_rows(cache: list[Any], times: int) -> None:
+    """Repeat a prompt cache of batch size 1 along the batch, in place, by rewriting each layer's state."""
+    for layer in cache:
+        layer.state = tree_map(partial(_repeated, times=times), layer.state)
+
+
+def _repeated(state: Any, times: int) -> Any:
+    """A leaf of a cache's state, repeated; other leaves than arrays, such as an offset, are shared."""
+    return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
+
+
+def intermediate_bytes(layer: nn.Module, *, tokens: int, width: int, dtype: mx.Dtype) -> int:
+    """Bytes of all that a layer computes from (1, tokens, width), views not counted; evaluates nothing.
+
+    Reads the graph that MLX exports, and knows MLX's primitives by name.
+    """
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(layer.parameters()))
+    names = [name for name, _ in parameters]
+    nodes: list[dict[str, Any]] = []
+
+    def call(x: mx.array, *weights: mx.array) -> mx.array:
+        layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
+        return layer(x, "causal", None)
+
+    mx.export_function(nodes.append, call, mx.zeros((1, tokens, width), dtype), *[a for _, a in parameters])
+    layer.update(tree_unflatten(parameters))
+    return sum(
+        math.prod(shape) * kind.size
+        for node in nodes
+        if node["type"] == "primitive" and node["name"] not in _VIEWS
+        for _, shape, kind in node["outputs"]
+    )

@@ -1,0 +1,131 @@
+"""Scores responses: one response into a Sample, and the samples of a suite into Scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from punie.evals.scorers import TAXONOMY, taxonomy
+from punie.evals.scores import SCORERS
+from punie.evals.suite import Expectation
+from punie.evals.suite import Sample as Item
+from punie.formats import spellings
+from punie.formats.code_mode import parse
+from punie.results.records import Estimate, Missing, Sample, Score, Scores, Tally
+from punie.results.statistics import clustered_stderr, wilson
+
+if TYPE_CHECKING:
+    from punie.evals.sandbox import Sandbox
+
+
+def asked(item: Item, repeat: int, prompt_sha256: str, prompt_tokens: int) -> dict[str, Any]:
+    """The first fields of a Sample: what was asked, and what would have been right."""
+    return {
+        "id": item.id,
+        "repeat": repeat,
+        "category": item.category,
+        "prompt": item.prompt,
+        "prompt_sha256": prompt_sha256,
+        "prompt_tokens": prompt_tokens,
+        "expect": [dataclasses.asdict(each) for each in item.expect],
+        "match": item.match,
+    }
+
+
+def scored(item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dict[str, Any]:
+    """The last fields of a Sample: a response parsed, run in the sandbox and scored.
+
+    Args:
+        item: The suite's item.
+        output: The raw response.
+        truncated: It ended at the token limit.
+        sandbox: Where its code runs.
+    """
+    completion = parse(output, truncated=truncated)
+    execution = sandbox.run(completion.code) if completion.code is not None else None
+    scores = {
+        name: resolve_name(scorer.function)(item, completion, execution) for name, scorer in SCORERS.items()
+    }
+    return {
+        "wrapper": completion.has_wrapper,
+        "opening": spellings.opening(output),
+        "blocks": [{"name": block.name, "problem": block.problem} for block in completion.blocks],
+        "calls": [dataclasses.asdict(call) for call in execution.calls] if execution else [],
+        "execution": execution.outcome if execution else None,
+        "scores": {name: dataclasses.asdict(score) for name, score in scores.items()},
+        "taxonomy": taxonomy(item, completion, execution),
+    }
+
+
+def rescored(samples: Iterable[Sample], sandbox: Sandbox) -> Iterator[Sample]:
+    """Samples as today's parser, sandbox and scorers see their outputs; a missing response stays missing."""
+    for sample in samples:
+        if sample.output is None:
+            yield sample
+            continue
+        expect = tuple(Expectation(each.tool, each.arguments) for each in sample.expect)
+        item = Item(sample.id, sample.category, sample.prompt, expect, sample.match)
+        parts = scored(item, sample.output, truncated=sample.finish_reason == "length", sandbox=sandbox)
+        yield Sample.model_validate({**sample.plain(), **parts})
+
+
+def summary(samples: Sequence[Sample], *, allow_missing: bool = False) -> Scores:
+    """The scores of a suite's responses.
+
+    Every mean is over responses, so a category weighs as much as it has prompts.
+
+    Args:
+        samples: All of a run's; several with one id are repeats of a prompt.
+        allow_missing: Give an overall score although responses are missing; otherwise its mean is None.
+
+    Raises:
+        ValueError: Every response is missing, or there are none.
+    """
+    there = [sample for sample in samples if sample.answered]
+    if not there:
+        raise ValueError("there are no responses to summarize")
+    reasons = Counter(sample.missing for sample in samples if sample.missing is not None)
+    complete = allow_missing or not reasons
+    categories: dict[str, list[Sample]] = defaultdict(list)
+    for sample in there:
+        categories[sample.category].append(sample)
+
+    def score(name: str, binary: bool) -> Score:
+        overall, *each = (
+            _estimate(members, lambda sample: sample.scores[name].value, binary=binary)
+            for members in (there, *categories.values())
+        )
+        overall = overall if complete else Estimate(mean=None, n=overall.n)
+        return Score(overall=overall, categories=dict(zip(categories, each, strict=True)))
+
+    return Scores(
+        scores={
+            name: score(name, scorer.binary)
+            for name, scorer in SCORERS.items()
+            if all(name in sample.scores for sample in there)
+        },
+        wrapper_rate=_estimate(there, lambda sample: sample.wrapper, binary=True),
+        taxonomy={
+            name: Tally(count=len(ids), example=ids[0])
+            for name in TAXONOMY
+            if (ids := [sample.id for sample in there if sample.taxonomy == name])
+        },
+        missing=Missing(count=reasons.total(), reasons=dict(reasons.most_common())),
+    )
+
+
+def _estimate(samples: Sequence[Sample], value: Callable[[Sample], float], *, binary: bool) -> Estimate:
+    clusters: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        clusters[sample.id].append(float(value(sample)))
+    mean = math.fsum(value for values in clusters.values() for value in values) / len(samples)
+    return Estimate(
+        mean=mean,
+        n=len(samples),
+        stderr=clustered_stderr(list(clusters.values())),
+        interval=wilson(mean, len(clusters)) if binary else None,
+    )

@@ -1,0 +1,166 @@
+"""Samples: whole, scored again without a model, missing ones never a zero; and the scores of a suite."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from punie.evals.sandbox import Limits, Sandbox
+from punie.evals.suite import Expectation
+from punie.evals.suite import Sample as Item
+from punie.formats.spellings import CANONICAL, SPELLINGS, opening
+from punie.formats.tools import wrap
+from punie.results import scoring
+from punie.results.records import Estimate, Sample
+from punie.results.statistics import wilson
+from tests.unit.results.made import sample as made
+
+ITEM = Item("git-01", "git", "what changed?", (Expectation("git_status", {"path": "src"}),))
+SCORES = {name: {"value": 0.0, "reason": ""} for name in ("keyword", "strict")}
+RIGHT = wrap('print(git_status(path="src"))')
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Limits(duration=0.1)) as running:
+        yield running
+
+
+def answered(output: str, sandbox: Sandbox, repeat: int = 0) -> Sample:
+    about = {"missing": None, "output": output, "finish_reason": "stop"}
+    parts = scoring.scored(ITEM, output, truncated=False, sandbox=sandbox)
+    return Sample.model_validate({**scoring.asked(ITEM, repeat, "0" * 64, 5), **about, **parts})
+
+
+def missing(reason: str, repeat: int = 0) -> Sample:
+    about = {"missing": reason, "output": None}
+    return Sample.model_validate({**scoring.asked(ITEM, repeat, "0" * 64, 5), **about})
+
+
+def test_a_sample_can_be_scored_again(sandbox: Sandbox) -> None:
+    """From a line alone, today's scorers give the same sample; a changed output is scored otherwise."""
+    sample = answered(RIGHT, sandbox)
+    line = json.loads(json.dumps(sample.plain()))
+    assert Sample.model_validate(line) == sample
+    assert list(scoring.rescored([sample], sandbox)) == [sample]
+    (changed,) = scoring.rescored([sample.model_copy(update={"output": "git_status it is"})], sandbox)
+    assert (changed.scores["strict"].value, changed.taxonomy) == (0.0, "no call")
+
+
+def test_a_missing_answer_has_no_score(sandbox: Sandbox) -> None:
+    """It is counted with its reason, stays missing when scored again, and leaves no overall score."""
+    samples = [answered(RIGHT, sandbox), missing("HTTP 500", 1), missing("HTTP 500", 2)]
+    assert list(scoring.rescored(samples, sandbox))[1] == samples[1]
+    found = scoring.summary(samples)
+    assert (found.missing.count, found.missing.reasons) == (2, {"HTTP 500": 2})
+    assert found.scores["strict"].overall == Estimate(mean=None, n=1)
+    assert found.find("strict", "categories.git") == 1.0
+    allowed = scoring.summary(samples, allow_missing=True).scores["strict"].overall
+    assert (allowed.mean, allowed.n) == (1.0, 1)
+
+
+def test_means_sizes_intervals_and_failures() -> None:
+    """Every mean has its size; scores of 0 and 1 an interval; each failure is counted with an example."""
+    rows = [
+        made("a"),
+        made("b", 0.0, scores={**SCORES, "keyword": {"value": 0.5, "reason": ""}}, wrapper=False),
+        made("c", category="cst"),
+        made("d", 0.0, category="cst"),
+    ]
+    found = scoring.summary(rows)
+    assert (found.find("keyword"), found.find("keyword", "categories.git")) == (0.875, 0.75)
+    assert found.scores["strict"].categories["cst"].n == 2
+    assert found.scores["strict"].overall.interval == wilson(0.5, 4)
+    assert found.scores["keyword"].overall.interval is None
+    assert found.wrapper_rate.mean == 0.75
+    assert {name: (each.count, each.example) for name, each in found.taxonomy.items()} == {
+        "correct": (2, "a"), "wrong tool": (2, "b"),
+    }  # fmt: skip
+
+
+def test_repeats_do_not_narrow_the_interval() -> None:
+    """The interval counts prompts: eight repeats of two prompts are two prompts."""
+    rows = [made(key, strict) for key, strict in (("a", 1.0), ("b", 0.0)) for _ in range(8)]
+    overall = scoring.summary(rows).scores["strict"].overall
+    assert (overall.n, overall.interval) == (16, wilson(0.5, 2))
+
+
+def test_nothing_to_summarize() -> None:
+    """No responses give no score at all, rather than 0 %."""
+    with pytest.raises(ValueError, match="no responses"):
+        scoring.summary([])
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_openings(name: str) -> None:
+    """An answer's opening is the spelling that it begins with, and nothing that it holds further on."""
+    assert opening(SPELLINGS[name] + "x") == name
+    assert opening("x" + SPELLINGS[name]) is None
+
+
+def test_the_canonical_opening_is_the_wrappers(sandbox: Sandbox) -> None:
+    """The wrapper that training teaches opens canonically, and is a wrapper that can be read."""
+    found = answered(RIGHT, sandbox)
+    assert found.opening == CANONICAL
+    assert found.scores["strict"].value == 1.0
+
+
+_WATCHED = {"exec", "compile", "open", "os.system", "os.posix_spawn", "subprocess.Popen", "socket.connect"}
+_SEEN: Counter[str] = Counter()
+_WATCHING: list[bool] = []
+_HOSTILE = [
+    "import os\nos.system('id')",
+    "open('x', 'w')",
+    "exec('1')",
+    "eval('1')",
+    "while True: pass",
+    "x = [0] * 10**12",
+    "def f(): return f()\nf()",
+    "__import__('subprocess').run(['id'])",
+    "git_status('src')",
+]
+
+
+def _watch(event: str, _: object) -> None:
+    if _WATCHING and event in _WATCHED:
+        _SEEN[event] += 1
+
+
+sys.addaudithook(_watch)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    code=st.sampled_from(_HOSTILE),
+    as_json=st.booleans(),
+    edits=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.text(max_size=8)), max_size=3),
+    truncated=st.booleans(),
+)
+def test_no_output_is_executed_here(
+    sandbox: Sandbox, code: str, as_json: bool, edits: list[tuple[int, int, str]], truncated: bool
+) -> None:
+    """A mutated output ends in a record, and this process executes, opens and connects to nothing."""
+    call = json.dumps({"name": "execute_code", "arguments": {"code": code}})
+    text = f"<tool_call>\n{call}\n</tool_call>" if as_json else wrap(code)
+    for at, length, put in edits:
+        text = text[:at] + put + text[at + length :]
+    scoring.scored(ITEM, RIGHT, truncated=False, sandbox=sandbox)  # imports what it needs
+    _SEEN.clear()
+    _WATCHING.append(True)
+    try:
+        found = scoring.scored(ITEM, text, truncated=truncated, sandbox=sandbox)
+    finally:
+        _WATCHING.clear()
+    assert not _SEEN
+    json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
