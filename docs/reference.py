@@ -90,7 +90,7 @@ def _table(prefix: str, fields: list[Known]) -> Iterator[str]:
         key, limited = f"{prefix}{known.key}", known.about["choices"] or known.limits()
         default = "must be given" if known.default == MISSING else f"`{json.dumps(known.default)}`"
         values = re.sub("^(a number|an integer)( or null)? ", "", known.takes()) if limited else ""
-        reading = [s.name for s in STAGES if any(f"{key}.".startswith(f"{reads}.") for reads in s.reads)]
+        reading = [s.name for s in STAGES if any(f"{key}.".startswith(f"{reads}.") for reads in s.fields)]
         cells = [f"`{key}`", known.about["doc"], values, default]
         cells += ["–" if known.about["neutral"] else ", ".join(reading)]
         yield f"| {' | '.join(map(_cell, cells))} |\n"

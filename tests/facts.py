@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from punie.results.answers import asked, scored, summary
+
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.results.answers import asked, scored, summary
 from punie.results.pages.documents import Facts
 from punie.results.verdict import judge
 

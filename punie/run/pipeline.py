@@ -1,123 +1,31 @@
-"""The stage graph of one run: keys, reuse with the reason for a miss, and order.
-
-A stage's key is the hash of its *material*: the stage and its version, the config it reads, the keys of
-the stages it needs, the digests of its inputs, and for stages that compute the device and the versions
-of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything runs.
-"""
+"""Runs a plan: checks everything first, then builds what is missing, stage by stage."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.config.schema import Config
-from punie.model import estimate
-from punie.model.device import device_kind, version
+from punie.model.device import device_kind
 from punie.model.resolve import NotCached
+from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
 from punie.stages import COPIES, STAGES, preflight
-from punie.stages.contract import Settings, Stage
-from punie.stages.inputs import base_folder
-from punie.store.artifacts import Artifact, Miss, Store
-from punie.store.keys import SCHEMA, SHORT, artifact_key
+from punie.store.artifacts import Artifact, Store
+from punie.store.keys import SHORT
 from punie.store.leases import drop, lease
 from punie.store.slots import slot
+from punie.train.callbacks import Callbacks
+from punie.train.callbacks.metrics_file import NAME
 from punie.util import interrupts
 from punie.util.errors import Problems, PunieError, each_problem
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
-SHOWN = ("preflight", *COPIES)
-"""The stages a run is for: what is checked, and what its directory shows."""
-
-
-@dataclass
-class Step:
-    """One stage of a plan."""
-
-    name: str
-    """The stage's name; with its target behind a colon for an evaluation beside the one that counts."""
-    stage: Stage
-    config: Config
-    """The run's config, as this step sees it."""
-    settings: Settings
-    material: dict[str, Any] | None = None
-    """What its key is made of; None as long as an input is unknown."""
-    key: str | None = None
-    artifact: Artifact | None = None
-    """What the store has for the key: a hit."""
-    miss: Miss | None = None
-    """Why it has nothing."""
-    rejected: str | None = None
-    """Why the artifact that the store had was set aside."""
-    problem: PunieError | None = None
-    """Why the key cannot be known."""
-    seconds: float = 0.0
-    """Time taken in this run."""
-    reused: bool = False
-    running: bool = False
-    """Its build began and has not ended: what a run was at when it failed."""
-    needed: bool = True
-    """This run uses its artifact; False where everything that is made from it is there already."""
-
-    @property
-    def state(self) -> str:
-        """``hit``, ``blocked``, ``miss``, or ``skip`` where nothing needs it."""
-        if self.artifact:
-            return "hit"
-        if self.problem:
-            return "blocked"
-        return "miss" if self.needed else "skip"
-
-    @property
-    def reason(self) -> str:
-        """Hit or miss, and why, in a few words."""
-        if self.problem is not None:
-            return str(self.problem.what)
-        if self.rejected is not None:
-            return self.rejected
-        if self.artifact is None and not self.needed:
-            return "not needed: all that is made from it is there"
-        if self.artifact is not None:
-            return f"built {self.artifact.manifest['created'].replace('T', ' ').removesuffix('+00:00')}"
-        return str(self.miss) if self.miss else "an input is not known yet"
-
-
-@dataclass
-class Plan:
-    """The stages of one run, in order, and what they will take."""
-
-    steps: list[Step] = field(default_factory=list)
-    bytes: Mapping[str, int] = field(default_factory=dict)
-    """Disk that a stage will take, roughly: the download, what is trained, what is quantized."""
-    parameters: int | None = None
-    """Of the base model; None if it is not on this machine."""
-
-    @property
-    def needed_bytes(self) -> int:
-        """Disk that what is missing will take, roughly."""
-        return sum(self.bytes.values())
-
-    def artifacts(self) -> dict[str, Artifact]:
-        """What is there, by stage."""
-        return {step.name: step.artifact for step in self.steps if step.artifact is not None}
-
-
-def plan(config: Config, store: Store) -> Plan:
-    """What a run of this config would do; changes nothing and imports neither mlx nor transformers."""
-    steps: dict[str, Step] = {}
-    for name, stage, seen in _wanted(config):
-        step = steps[name] = Step(name, stage, seen, stage.settings(seen))
-        _resolve_key(step, steps, store)
-    result = Plan(list(steps.values()))
-    _mark_needed(result, SHOWN)
-    result.parameters, result.bytes = _size(config, steps)
-    return result
+__all__ = ["Plan", "Step", "plan", "run"]
 
 
 def run(
@@ -128,6 +36,7 @@ def run(
     *,
     wanted: Collection[str] = SHOWN,
     began: Callable[[Step], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
 
@@ -138,6 +47,7 @@ def run(
         reporter: Told of each stage.
         wanted: Names of the stages the run is for.
         began: Told when a stage begins to be built.
+        callbacks: Told of each stage that has ended, and of the records of a training.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
@@ -145,84 +55,24 @@ def run(
     _require_ready(plan, config, store, reporter)
     _acquire(plan, config, store, reporter)
     _set_damaged_aside(plan, store)
-    _mark_needed(plan, wanted)
+    mark_needed(plan, wanted)
     steps: dict[str, Step] = {}
     with contextlib.ExitStack() as leases:
         for step in plan.steps:
             steps[step.name] = step
             if step.needed or step.artifact is not None:
-                _complete(step, config, steps, store, reporter, leases, began)
+                _complete(step, config, steps, store, reporter, leases, began, callbacks)
             if step.stage is preflight.STAGE:
                 _require_memory(plan, config, step, reporter)
-    if config.quantize.keep == "until_evaluated" and "evaluate" in wanted:
+    if set(SHOWN) <= set(wanted):
         _drop(plan, store, reporter)
 
 
-def _mark_needed(plan: Plan, wanted: Collection[str]) -> None:
-    """Find the steps this run needs: those wanted, and those that a missing one is made from."""
-    needed = set(wanted)
-    for step in reversed(plan.steps):
-        step.needed = step.name in needed or step.stage.name in needed
-        if step.needed and step.artifact is None:
-            needed |= set(step.stage.needs(step.settings))
-
-
 def _drop(plan: Plan, store: Store, reporter: Reporter) -> None:
-    """Delete the quantized model, which has been evaluated; what needs it again builds it again."""
+    """Delete artifacts that are kept only as long as a run needs them; another run builds them again."""
     for step in plan.steps:
-        if step.stage.name == "quantize" and step.artifact is not None and drop(store, step.artifact):
+        if step.artifact is not None and step.stage.transient(step.settings) and drop(store, step.artifact):
             reporter.line(f"  {step.stage.name} dropped, {step.artifact.size / 1e6:.1f} MB (quantize.keep)")
-
-
-def _wanted(config: Config) -> list[tuple[str, Stage, Config]]:
-    """The stages that a run is for, and all that they depend on, in running order."""
-    found: dict[str, tuple[str, Stage, Config]] = {}
-    todo = [*SHOWN]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            stage, seen = _step(name, config)
-            found[name] = (name, stage, seen)
-            todo += stage.needs(stage.settings(seen))
-    return sorted(found.values(), key=lambda each: (STAGES.index(each[1]), each[0]))
-
-
-def _step(name: str, config: Config) -> tuple[Stage, Config]:
-    """The stage of a step, and the config as it sees it: ``evaluate:base`` evaluates another target."""
-    plain, _, target = name.partition(":")
-    stage = next(stage for stage in STAGES if stage.name == plain)
-    if not target:
-        return stage, config
-    return stage, dataclasses.replace(config, eval=dataclasses.replace(config.eval, target=target))
-
-
-def _resolve_key(step: Step, steps: Mapping[str, Step], store: Store) -> None:
-    """Find the step's material and key, and what the store has for it."""
-    stage = step.stage
-    upstream = {name: steps[name].key for name in stage.needs(step.settings)}
-    try:
-        contents = stage.contents(step.settings)
-    except PunieError as error:
-        step.problem = error
-        return
-    step.problem = None
-    if any(key is None for key in upstream.values()):
-        return
-    step.material = {
-        "schema": SCHEMA,
-        "stage": stage.name,
-        "version": stage.version,
-        "settings": stage.identity(step.config),
-        "upstream": upstream,
-        "contents": contents,
-    }
-    if stage.libraries:
-        step.material["libraries"] = {name: version(name) for name in stage.libraries}
-    if stage.computes:
-        step.material["device"] = device_kind()
-    step.key = artifact_key(step.material)
-    step.artifact = store.find(stage.name, step.key)
-    step.miss = None if step.artifact else store.explain(stage.name, step.material)
 
 
 def _require_ready(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
@@ -249,11 +99,11 @@ def _require_memory(plan: Plan, config: Config, checked: Step, reporter: Reporte
     from punie.model import blas
     from punie.stages import memory
 
-    missing: dict[str, list[Config]] = {"train": [], "evaluate": []}
-    for step in plan.steps:
-        if step.needed and step.artifact is None and step.stage.name in missing:
-            missing[step.stage.name].append(step.config)
-    if not any(missing.values()):
+    missing = [step for step in plan.steps if step.needed and step.artifact is None]
+    trained, evaluated = (
+        [step.config for step in missing if step.stage.memory == kind] for kind in ("training", "evaluation")
+    )
+    if not trained and not evaluated:
         return
     blas.activate(config.runtime.blas)  # what follows imports mlx, and the BLAS has to be there first
     facts = checked.artifact.info if checked.artifact is not None else {}
@@ -261,7 +111,7 @@ def _require_memory(plan: Plan, config: Config, checked: Step, reporter: Reporte
         answers = facts["prompts"] * config.eval.repeats
         try:
             found = memory.shortage(
-                *missing.values(), row=longest["row"], prompt=longest["prompt"], answers=answers
+                trained, evaluated, row=longest["row"], prompt=longest["prompt"], answers=answers
             )
         except PunieError as error:  # of a model that punie knows too little of: not a reason to refuse it
             reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
@@ -279,7 +129,7 @@ def _acquire(plan: Plan, config: Config, store: Store, reporter: Reporter) -> No
     if missing:
         steps = {step.name: step for step in plan.steps}
         for step in plan.steps:
-            _resolve_key(step, steps, store)
+            resolve_key(step, steps, store)
 
 
 def _set_damaged_aside(plan: Plan, store: Store) -> None:
@@ -304,19 +154,21 @@ def _complete(
     reporter: Reporter,
     leases: contextlib.ExitStack | None = None,
     began: Callable[[Step], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
     from punie.model import blas  # what only a run needs is imported here: plan must be quick
     from punie.util.processes import run_alone
 
     interrupts.check()
+    told = callbacks or Callbacks()
     name, clock = step.name, time.monotonic()
     if step.material is None:
-        _resolve_key(step, steps, store)
+        resolve_key(step, steps, store)
     if step.problem is not None:
         raise step.problem
     assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
-    if name == "quantize" and leases is not None and step.key is not None:
+    if step.stage.leased and leases is not None and step.key is not None:
         leases.enter_context(lease(store, name, step.key))
         step.artifact = store.find(name, step.key)  # another run may have dropped it since the plan
         if step.artifact is None and not step.needed:
@@ -338,7 +190,8 @@ def _complete(
         def build(out: Path) -> Mapping[str, Any]:
             arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
             places = _device_jobs(config) if step.stage.computes else None
-            with slot(store, places) as waited:  # innermost: whoever has a place waits for nothing else
+            # The slot is innermost: whoever has a place waits for nothing else.
+            with told.following(out / NAME), slot(store, places) as waited:
                 info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
             return {**info, "waited_seconds": round(waited, 3)} if places else info
 
@@ -352,6 +205,8 @@ def _complete(
     reporter.line(
         f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green"
     )
+    artifact, seconds, reused = step.artifact, step.seconds, step.reused
+    told.each(lambda each: each.stage_ended(stage=name, folder=artifact.path, seconds=seconds, reused=reused))
 
 
 def _device_jobs(config: Config) -> int | None:
@@ -363,7 +218,7 @@ def _device_jobs(config: Config) -> int | None:
 
 def _run_stage(
     name: str,
-    settings: Settings,
+    settings: Any,
     inputs: Mapping[str, Artifact],
     out: Path,
     use_blas: bool,
@@ -383,32 +238,3 @@ def _run_stage(
     if not stage.computes:
         return info
     return {**info, "blas": blas.in_use(), "process_peak_mb": peak_memory_mb()}
-
-
-def _size(config: Config, steps: Mapping[str, Step]) -> tuple[int | None, dict[str, int]]:
-    """Parameters of the base model, and the bytes that missing artifacts and the download will take."""
-    needed: dict[str, int] = {}
-    try:
-        folder = base_folder(steps["base"].settings)
-        parameters = estimate.weights(folder).parameters
-        train, lora = steps.get("train"), config.lora
-        if train is not None and train.needed and train.artifact is None:
-            copies = 1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)
-            needed["train"] = copies * estimate.adapter_bytes(
-                folder,
-                fine_tune_type=lora.fine_tune_type,
-                num_layers=lora.num_layers,
-                rank=lora.rank,
-                keys=lora.keys,
-            )
-    except NotCached:
-        size = (config.model.size_gb or 0) * 1e9
-        needed["base"] = int(size)
-        parameters = int(size * 8 / 4.5)  # hub models here are 4-bit in groups of 64
-    except PunieError:
-        return None, {}
-    quantize = steps.get("quantize")
-    if quantize is not None and quantize.needed and quantize.artifact is None:
-        bits = max(config.quantize.bits or 0, 6) if config.quantize.recipe else config.quantize.bits
-        needed["quantize"] = estimate.quantized_bytes(parameters, bits, config.quantize.group_size)
-    return (parameters or None), needed

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.model import estimate, resolve
-from punie.stages.contract import Settings, Stage
+from punie.model.resolve import NotCached
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import base_folder
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Base
 from punie.util.files import write_json
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Base) -> dict[str, Any]:
     """Digest of every file of the model that can influence a result."""
-    return {"model": resolve.contents(base_folder(settings))}
+    return {"model": resolve.contents(base_folder(settings.model))}
 
 
-def acquire(settings: Settings, reporter: Reporter) -> None:
+def acquire(settings: Base, reporter: Reporter) -> None:
     """Download the model into the hub's cache."""
     reporter.line(f"  downloading {settings.model.repo} ({settings.model.size_gb or '?'} GB) ...")
-    resolve.download(settings.model.repo, settings.model.revision)
+    resolve.download(settings.model.repo or "", settings.model.revision)
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write base.json: the model's files with their digests, and its size."""
-    folder = base_folder(settings)
+    folder = base_folder(settings.model)
     weights = estimate.weights(folder)
     record = {"files": resolve.contents(folder), "parameters": weights.parameters, "bytes": weights.bytes}
     write_json(out / "base.json", record)
     return {"parameters": weights.parameters, "bytes": weights.bytes}
 
 
+def disk(settings: Base, parameters: int) -> int:
+    """Bytes of the download; none where the model is on this machine."""
+    try:
+        base_folder(settings.model)
+    except NotCached:
+        return int((settings.model.size_gb or 0) * 1e9)
+    return 0
+
+
 STAGE = Stage(
     name="base",
     version=1,
-    reads=("model",),
+    reads=Base,
     needs=lambda _: (),
     contents=contents,
     acquire=acquire,
     run=run,
+    disk=disk,
 )

@@ -1,48 +1,55 @@
-"""What a stage is: a name, what it reads, what it needs, and what it does.
-
-A stage sees only the config it declares (``reads``), so nothing outside its key can influence it.
-"""
+"""What a stage is: a name, the part of the config it may read, the stages it needs, and what it does."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from punie.config.fields import find_field
+from punie.config.check import find_field
 from punie.config.schema import Config
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from punie.util.progress import Reporter
 
-Settings = SimpleNamespace
-"""The declared part of the config: ``settings.lora.rank``."""
+S = TypeVar("S", bound="DataclassInstance")
+"""A slice of the config: a dataclass whose fields are groups of it, parts of groups, or single fields."""
+Inputs = Mapping[str, Artifact]
+"""The artifacts of the stages that a stage needs, by name."""
 
 
-def _no_contents(_: Settings) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Nothing:
+    """The slice of a stage that reads no config."""
+
+
+def _no_contents(_: Any) -> dict[str, Any]:
     return {}
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Generic[S]):
     """One stage of the pipeline."""
 
     name: str
     version: int
     """Raised when the stage produces something else from the same inputs."""
-    reads: tuple[str, ...]
-    """Groups (``lora``) and single fields (``eval.target``) of the config it may see."""
-    needs: Callable[[Settings], tuple[str, ...]]
+    reads: type[S]
+    """Its slice: what it may see of the config, and what its key is made of."""
+    needs: Callable[[S], tuple[str, ...]]
     """The stages whose artifacts it is given."""
-    run: Callable[[Settings, Mapping[str, Artifact], Path, Reporter], Mapping[str, Any]]
+    run: Callable[[S, Inputs, Path, Reporter], Mapping[str, Any]]
     """Writes its files into the folder; returns what the manifest records as info."""
-    contents: Callable[[Settings], dict[str, Any]] = _no_contents
+    contents: Callable[[S], dict[str, Any]] = _no_contents
     """Digests of the inputs that are not artifacts: data, suite, base model."""
-    acquire: Callable[[Settings, Reporter], None] | None = None
+    acquire: Callable[[S, Reporter], None] | None = None
     """Fetches inputs that ``contents`` found to be missing."""
     libraries: tuple[str, ...] = ()
     """Packages whose version is part of the key."""
@@ -57,25 +64,34 @@ class Stage:
     show something; all others are there because one of these needs them."""
     labels: bool = False
     """Neutral fields count too, because it shows them to people."""
+    disk: Callable[[S, int], int] = lambda *_: 0
+    """Bytes that its artifact will take, roughly, for a base model of so many parameters."""
+    memory: Literal["training", "evaluation"] | None = None
+    """Which estimate of memory it has to fit."""
+    leased: bool = False
+    """A run holds a lease on its artifact, because another run may delete it."""
+    transient: Callable[[S], bool] = lambda _: False
+    """Whether its artifact goes once a run has what is made from it; needs ``leased``."""
 
-    def settings(self, config: Config) -> Settings:
-        """The declared part of a config."""
-        settings = SimpleNamespace()
-        for dotted in self.reads:
-            group, _, field = dotted.partition(".")
-            value = getattr(config, group)
-            if field:
-                if not hasattr(settings, group):
-                    setattr(settings, group, SimpleNamespace())
-                setattr(getattr(settings, group), field, getattr(value, field))
-            else:
-                setattr(settings, group, value)
-        return settings
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The groups (``lora``) and single fields (``eval.target``) that it declares."""
+        return tuple(name for name, _ in _declared(self.reads))
+
+    def settings(self, config: Config) -> S:
+        """Its slice of a config."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self.reads):
+            value, part = getattr(config, field.name), _part(self.reads, field.name)
+            if part is not None:
+                value = part(**{each.name: getattr(value, each.name) for each in dataclasses.fields(part)})
+            values[field.name] = value
+        return self.reads(**values)
 
     def identity(self, config: Config) -> dict[str, Any]:
         """The declared fields that decide the result, by dotted name, as plain JSON values."""
         found: dict[str, Any] = {}
-        for dotted in self.reads:
+        for dotted in self.fields:
             value: Any = config
             for part in dotted.split("."):
                 value = getattr(value, part)
@@ -94,6 +110,27 @@ class Stage:
         if "omit_if" in about and value == about["omit_if"]:
             return
         found[key] = _plain(value)
+
+
+@functools.cache
+def _declared(slice_: type) -> tuple[tuple[str, Any], ...]:
+    """The dotted names that a slice stands for, each with its declared type."""
+    found: list[tuple[str, Any]] = []
+    for name, hint in typing.get_type_hints(slice_).items():
+        part = _part(slice_, name)
+        if part is None:
+            found.append((name, hint))
+        else:
+            found += [(f"{name}.{inner}", kind) for inner, kind in typing.get_type_hints(part).items()]
+    return tuple(found)
+
+
+def _part(slice_: type, name: str) -> type[DataclassInstance] | None:
+    """The dataclass that narrows a group; None where the slice has the group, or a single field, itself."""
+    hint = typing.get_type_hints(slice_)[name]
+    return (
+        hint if dataclasses.is_dataclass(hint) and hint is not typing.get_type_hints(Config)[name] else None
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.stages import answering
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
+from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
-TARGETS = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("quantize",)}
-"""What an evaluation is of, and the stages it needs for that."""
 
-
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Evaluate) -> dict[str, Any]:
     """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
-    found = {"suite": suite_digest(settings.eval.suite), "system_prompt": answering.system_prompt(settings)}
+    found = {
+        "suite": suite_digest(settings.eval.suite),
+        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
+    }
     more = sorted(SCORERS.keys() - {*ALWAYS})
     return found | ({"scores": more} if more else {})
 
 
-def evaluate(
-    settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter
-) -> dict[str, Any]:
+def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write samples.jsonl, one record a response, and results.json: scores with identity."""
     from punie.evals.suite import load_suite
     from punie.model import generate, load
@@ -42,12 +42,12 @@ def evaluate(
     from punie.stages import locking, serving
 
     options = settings.eval
-    folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
+    folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
     float32 = settings.runtime.cpu_float32 and device_kind() == "cpu"
     suite = load_suite(suite_path(options.suite))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=settings.runtime.threads)
-    system = answering.system_prompt(settings)
+    system = answering.system_prompt(settings.eval.system_prompt)
     asked = answering.requests(
         loaded, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
@@ -152,12 +152,13 @@ def unfinished(artifact: Artifact) -> str | None:
 STAGE = Stage(
     name="evaluate",
     version=2,
-    reads=("model", "eval", "runtime.blas", "runtime.cpu_float32", "runtime.threads"),
-    needs=lambda settings: TARGETS[settings.eval.target],
+    reads=Evaluate,
+    needs=lambda settings: TARGETS[settings.eval.target].loads,
     contents=contents,
     run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
+    memory="evaluation",
     unfinished=unfinished,
     shows=("samples.jsonl",),
 )

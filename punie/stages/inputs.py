@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from punie.model import resolve
-from punie.stages.contract import Settings
+from punie.config.schema import ModelConfig
+from punie.model import estimate, resolve
+from punie.model.resolve import NotCached
 from punie.store.digests import content_digests
-from punie.util.errors import DataError
+from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
 
+_HUB_BITS = 4.5
+"""Bits a parameter of the presets' hub models, which are 4-bit in groups of 64."""
 SPLITS = ("train.jsonl", "valid.jsonl")
 
 
@@ -64,11 +67,20 @@ def suite_digest(suite: str) -> str:
     return next(iter(content_digests([suite_path(suite)]).values()))
 
 
-def base_folder(settings: Settings) -> Path:
+def model_parameters(model: ModelConfig) -> int | None:
+    """Parameters of the base model; of one still to be downloaded by its size there; None if unknown."""
+    try:
+        return estimate.weights(base_folder(model)).parameters or None
+    except NotCached:
+        return int((model.size_gb or 0) * 1e9 * 8 / _HUB_BITS) or None
+    except PunieError:
+        return None
+
+
+def base_folder(model: ModelConfig) -> Path:
     """The base model's folder on this machine.
 
     Raises:
         PunieError: See ``resolve.locate``.
     """
-    model = settings.model
     return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)

@@ -1,7 +1,7 @@
-"""preflight: every problem that can be known before weights load, all of them in one report.
+"""preflight: reports together all problems that can be known before weights load.
 
-What the inputs say is checked once and kept (this stage's artifact); what the machine says, its memory
-and disk, is checked before every run (``machine``).
+The inputs are checked once, and the result is this stage's artifact; the machine (``machine``: memory, disk)
+is checked before every run.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from punie import formats
 from punie.config.schema import Config, ModelConfig
 from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, tokens
-from punie.stages.contract import Settings, Stage
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.stages.memory import weights_shortage
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import write_json
 from punie.util.printable import in_bytes
@@ -30,27 +30,27 @@ from punie.util.printable import in_bytes
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
-SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
-"""A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
+SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
+"""A Qwen-style model must have these as single tokens, and those of the tool-call format."""
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Preflight) -> dict[str, Any]:
     """Digests of data, suite and tokenizer; a model that is not here yet is checked when it is."""
     found: dict[str, Any] = {
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
-        "system_prompt": answering.system_prompt(settings),
+        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
     }
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     try:
-        folder = base_folder(settings)
+        folder = base_folder(settings.model)
     except NotCached:
         return found
     return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Check data, suite and tokenizer against each other; write preflight.json.
 
     Raises:
@@ -77,7 +77,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
         problems += each_problem(error)
     longest: dict[str, int] = {}
     if not problems:
-        warnings += _overlaps(loaded, suite, answering.system_prompt(settings))
+        warnings += _overlaps(loaded, suite, answering.system_prompt(settings.eval.system_prompt))
         problems += _rendering(settings, suite, longest)
     if problems:
         raise Problems("The run cannot start:", problems)
@@ -93,7 +93,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     return found
 
 
-def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[PunieError]:
+def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterator[PunieError]:
     """What this machine lacks for the run, each with what would help.
 
     Args:
@@ -101,147 +101,111 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> list[P
         needed_bytes: Disk that the missing artifacts and the download will take.
         parameters: Of the base model; None if it is not known yet.
     """
-    problems: list[PunieError] = []
     place = Path(config.store.dir).absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if needed_bytes > free:
-        problems.append(
-            PunieError(
-                "There is not enough free disk.",
-                where=place,
-                found=f"{in_bytes(free)} free",
-                expected=f"{in_bytes(needed_bytes)} for what is still to be built",
-                next_step="punie store gc, or another disk: store.dir=FOLDER",
-            )
+        yield PunieError(
+            "There is not enough free disk.",
+            where=place,
+            found=f"{in_bytes(free)} free",
+            expected=f"{in_bytes(needed_bytes)} for the stages to run",
+            next_step="punie store gc, or another disk: store.dir=FOLDER",
         )
-    if device_kind() == "cpu" and not config.runtime.cpu_float32 and _is_sparse_and_plain(config.model):
-        problems.append(
-            PunieError(
-                "MLX on a CPU cannot compute experts in half precision.",
-                where="runtime.cpu_float32=false",
-                next_step="runtime.cpu_float32=true, or a quantized or dense model",
-            )
-        )
-    problems += [*_undivided(config), *_server(config)]
-    if found := weights_shortage(config, parameters):
-        problems.append(found)
-    return problems
-
-
-def _server(config: Config) -> list[PunieError]:
-    """A server's address that is none: seen before a training is spent on it."""
-    if not config.eval.server.url:
-        return []
-    from punie.evals.endpoint import checked_url
-
-    try:
-        checked_url(config.eval.server.url)
-    except PunieError as error:
-        return [error]
-    return []
-
-
-def _undivided(config: Config) -> list[PunieError]:
-    """Layers whose inputs the quantization's groups do not divide, as far as config.json tells."""
     sizes = _config(config.model)
-    group, bits = config.quantize.group_size, config.quantize.bits
-    inputs = {
-        "hidden_size": sizes.get("hidden_size"),
-        "intermediate_size": None if sizes.get("num_experts") else sizes.get("intermediate_size"),
-        "moe_intermediate_size": sizes.get("moe_intermediate_size"),
-    }
-    odd = [f"{name} {size}" for name, size in inputs.items() if isinstance(size, int) and size % group]
-    if bits is None or config.eval.target != "quantized" or not odd:
-        return []
-    return [
-        PunieError(
+    sparse_and_plain = bool(sizes.get("num_experts")) and "quantization" not in sizes
+    if device_kind() == "cpu" and not config.runtime.cpu_float32 and sparse_and_plain:
+        yield PunieError(
+            "MLX on a CPU cannot compute experts in half precision.",
+            where="runtime.cpu_float32=false",
+            next_step="runtime.cpu_float32=true, or a quantized or dense model",
+        )
+    if config.quantize.bits is not None and config.eval.target == "quantized":
+        yield from _undivided(sizes, config.quantize.group_size)
+    if config.eval.server.url:
+        from punie.evals.endpoint import checked_url
+
+        try:
+            checked_url(config.eval.server.url)
+        except PunieError as error:
+            yield error
+    if found := weights_shortage(config, parameters):
+        yield found
+
+
+def _undivided(sizes: Mapping[str, Any], group: int) -> Iterator[PunieError]:
+    """Layers whose inputs the quantization's groups do not divide, as far as config.json says."""
+    inputs = ["hidden_size", "moe_intermediate_size"] + ["intermediate_size"] * (not sizes.get("num_experts"))
+    found = {name: sizes.get(name) for name in inputs}
+    odd = [f"{name} {size}" for name, size in found.items() if isinstance(size, int) and size % group]
+    if odd:
+        yield PunieError(
             "The group size does not divide the model's layers.",
             where=f"quantize.group_size={group}",
             found=", ".join(odd),
             next_step="quantize.group_size=32, or quantize=none",
         )
-    ]
 
 
 def _config(model: ModelConfig) -> dict[str, Any]:
     """The model's config.json; empty if it cannot be read yet."""
     try:
-        return read_config(base_folder(SimpleNamespace(model=model)))
+        return read_config(base_folder(model))
     except PunieError:
         return {}
 
 
-def _is_sparse_and_plain(model: ModelConfig) -> bool:
-    """Whether the model has experts and is not quantized, as far as can be told from here."""
-    config = _config(model)
-    return bool(config.get("num_experts")) and "quantization" not in config
-
-
-def _counts(settings: Settings, rows: Mapping[str, list[Any]]) -> list[PunieError]:
-    data, found = settings.data, {name: len(value) for name, value in rows.items()}
-    problems: list[PunieError] = []
-    train, valid = SPLITS
+def _counts(settings: Preflight, rows: Mapping[str, list[Any]]) -> Iterator[PunieError]:
+    """Splits whose size does not fit the config or the recipe."""
+    data, (train, valid) = settings.data, SPLITS
+    found = {name: len(value) for name, value in rows.items()}
     for name, expected in ((train, data.expected_train), (valid, data.expected_valid)):
         if name in found and expected is not None and found[name] != expected:
-            problems.append(
-                DataError(
-                    "The split does not have the rows it should have.",
-                    where=f"{data.path}/{name}",
-                    found=f"{found[name]} rows",
-                    expected=f"{expected} rows (data.expected_{name.partition('.')[0]})",
-                )
+            yield DataError(
+                "The split does not have the expected number of examples.",
+                where=f"{data.path}/{name}",
+                found=f"{found[name]} examples",
+                expected=f"{expected} examples (data.expected_{name.partition('.')[0]})",
             )
     if train in found and found[train] < settings.lora.batch_size:
-        problems.append(
-            DataError(
-                "A batch is larger than the training set.",
-                where="lora.batch_size",
-                found=settings.lora.batch_size,
-                expected=f"at most {found[train]}",
-            )
+        yield DataError(
+            "A batch is larger than the training set.",
+            where="lora.batch_size",
+            found=settings.lora.batch_size,
+            expected=f"at most {found[train]}",
         )
     if train in found and found[train] < data.min_examples:
-        problems.append(
-            DataError(
-                "There are too few training rows.",
-                where=f"{data.path}/{train}",
-                found=found[train],
-                expected=f"at least {data.min_examples} (data.min_examples)",
-            )
+        yield DataError(
+            "There are too few training examples.",
+            where=f"{data.path}/{train}",
+            found=found[train],
+            expected=f"at least {data.min_examples} (data.min_examples)",
         )
-    return problems
 
 
-def _recipe(settings: Settings) -> list[PunieError]:
+def _recipe(settings: Preflight) -> Iterator[PunieError]:
     """What the recipe asks of the model and of the suites."""
-    problems: list[PunieError] = []
     lora = settings.lora
     try:
-        depth = _depth(base_folder(settings))
+        depth = _depth(base_folder(settings.model))
     except PunieError:
-        depth = None  # another check tells of it
+        depth = None  # another check reports it
     if depth is not None and lora.num_layers > depth:
-        problems.append(
-            PunieError(
-                "The adapter has more layers than the model.",
-                where="lora.num_layers",
-                found=lora.num_layers,
-                expected=f"at most {depth}",
-                next_step=f"lora.num_layers={depth}, or -1 for all",
-            )
+        yield PunieError(
+            "The adapter has more layers than the model.",
+            where="lora.num_layers",
+            found=lora.num_layers,
+            expected=f"at most {depth}",
+            next_step=f"lora.num_layers={depth}, or -1 for all",
         )
     if lora.select == "best_eval" and suite_digest(lora.select_suite) == suite_digest(settings.eval.suite):
-        problems.append(
-            DataError(
-                "A checkpoint must not be selected by the suite that is evaluated.",
-                where="lora.select_suite",
-                found=lora.select_suite,
-                next_step="lora.select_suite=select52, or lora.select=best_val",
-            )
+        yield DataError(
+            "A checkpoint must not be selected by the suite that is evaluated.",
+            where="lora.select_suite",
+            found=lora.select_suite,
+            next_step="lora.select_suite=select52, or lora.select=best_val",
         )
-    return problems
 
 
 def _depth(folder: Path) -> int | None:
@@ -251,14 +215,14 @@ def _depth(folder: Path) -> int | None:
 
 
 def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> list[str]:
-    """What makes a score less meaningful: rows in both splits, suite prompts that were trained, a system
-    prompt that was not."""
+    """What makes a score less meaningful: examples in both splits, suite prompts in the training data, a
+    system prompt that is not in it."""
     train, valid = (
         [json.dumps(list(map(dict, row.messages)), sort_keys=True) for row in rows[name]] for name in SPLITS
     )
     warnings = []
     if shared := len(set(train) & set(valid)):
-        warnings.append(f"{shared} validation rows are in the training data too")
+        warnings.append(f"{shared} validation examples are also in the training data")
     asked = {
         " ".join(message["content"].split()).casefold()
         for row in rows[SPLITS[0]]
@@ -272,30 +236,31 @@ def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> l
         next((m["content"] for m in row.messages if m["role"] == "system"), None) for row in rows[SPLITS[0]]
     )
     if system not in trained:
-        warnings.append("the evaluation's system prompt is in no training row (eval.system_prompt)")
+        warnings.append("the evaluation's system prompt is in no training example (eval.system_prompt)")
     return warnings
 
 
-def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
-    """Rows that lose their answer, and markers that are not single tokens, under the model's tokenizer.
+def _rendering(settings: Preflight, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
+    """Examples that lose their response, and markers that are not single tokens, under the model's tokenizer.
 
-    The tokens of the longest row and of the longest prompt are put into ``longest``.
+    The tokens of the longest example and of the longest prompt are put into ``longest``.
     """
     from punie.model.load import tokenizer
 
     try:
-        folder = base_folder(settings)
+        folder = base_folder(settings.model)
         loaded = tokenizer(folder)
     except NotCached:
         return []
     except PunieError as error:
         return [error]
     problems: list[PunieError] = []
-    split = [text for text in SINGLE_TOKENS if len(loaded.encode(text, add_special_tokens=False)) != 1]
+    whole = (*SINGLE_TOKENS, *formats.chosen().single_tokens)
+    split = [text for text in whole if len(loaded.encode(text, add_special_tokens=False)) != 1]
     if split:
         problems.append(
             PunieError(
-                "The tokenizer splits markers that the wrapper needs whole.",
+                "The tokenizer splits markers of the tool-call format.",
                 where="tokenizer of model",
                 found=", ".join(split),
                 next_step="use a model of the Qwen3 family, or one whose tokenizer has these tokens",
@@ -308,7 +273,9 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
         except PunieError as error:
             problems += each_problem(error)
     try:
-        prompts = answering.texts(loaded, suite, system=answering.system_prompt(settings)).values()
+        prompts = answering.texts(
+            loaded, suite, system=answering.system_prompt(settings.eval.system_prompt)
+        ).values()
     except Exception as error:  # as for rows: the template is a program of the model's
         found = (str(error).splitlines() or [type(error).__name__])[0]
         problems.append(PunieError("The suite's prompts do not render.", where="chat template", found=found))
@@ -320,10 +287,7 @@ def _rendering(settings: Settings, suite: list[Any], longest: dict[str, int]) ->
 STAGE = Stage(
     name="preflight",
     version=2,
-    reads=(
-        *("model", "data", "eval.suite", "eval.system_prompt", "lora.batch_size", "lora.num_layers"),
-        *("lora.select", "lora.select_suite", *(name for name in tokens.READS if name != "data.path")),
-    ),
+    reads=Preflight,
     needs=lambda _: (),
     contents=contents,
     run=run,

@@ -6,14 +6,14 @@ The loss of quality is measured on validation rows and recorded; a run fails if 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.formats.prompts import format_example
-from punie.stages.contract import Settings, Stage
+from punie.model import estimate
+from punie.stages.contract import Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
-from punie.store.artifacts import Artifact
+from punie.stages.slices import Quantize
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _SPLIT = "valid.jsonl"
 
 
-def contents(settings: Settings) -> dict[str, Any]:
+def contents(settings: Quantize) -> dict[str, Any]:
     """Digest of the rows on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
     return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write the model folder, and measure its quality.
 
     Raises:
@@ -38,7 +38,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     from punie.model.device import device_kind
     from punie.model.fuse import fuse
 
-    quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings)
+    quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings.model)
     adapter.verify_once()
     info = fuse(
         folder,
@@ -65,7 +65,7 @@ def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter:
     return info | {"fidelity": dataclasses.asdict(measured)}
 
 
-def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
+def _rows(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
     """Validation rows, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
 
@@ -76,22 +76,23 @@ def _rows(settings: Settings, tokenizer: Any) -> list[tuple[list[int], int]]:
     return [(tokens[:limit], prompt) for tokens, prompt in masked if prompt < min(limit, len(tokens))]
 
 
+def disk(settings: Quantize, parameters: int) -> int:
+    """Bytes of the quantized model."""
+    options = settings.quantize
+    bits = max(options.bits or 0, 6) if options.recipe else options.bits
+    return estimate.quantized_bytes(parameters, bits, options.group_size)
+
+
 STAGE = Stage(
     name="quantize",
     version=2,
-    reads=(
-        "model",
-        "data.path",
-        "quantize",
-        "lora.max_seq_length",
-        "lora.mask_prompt",
-        "runtime.blas",
-        "runtime.cpu_float32",
-        "runtime.threads",
-    ),
+    reads=Quantize,
     needs=lambda _: ("base", "train"),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm"),
     computes=True,
+    disk=disk,
+    leased=True,
+    transient=lambda settings: settings.quantize.keep == "until_evaluated",
 )

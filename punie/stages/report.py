@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.stages.contract import Settings, Stage
+from punie.config.targets import TARGETS
+from punie.stages.contract import Inputs, Stage
+from punie.stages.slices import Report
 from punie.store.artifacts import Artifact
 from punie.util.files import write_text
 
@@ -15,24 +16,22 @@ if TYPE_CHECKING:
     from punie.results.records import ArtifactFiles, Evaluation, Sample
     from punie.util.progress import Reporter
 
-_BUILT = {"base": ("base",), "adapter": ("base", "train"), "quantized": ("base", "train", "quantize")}
-"""The stages behind a target."""
 _TIMED = {"train.jsonl", "results.json", "samples.jsonl"}
 """What holds times, so that its bytes are not those of another build of the same key."""
 
 
-def _others(settings: Settings) -> list[str]:
+def _others(settings: Report) -> list[str]:
     """The targets beside the one whose score counts."""
     return [target for target in settings.eval.targets if target != settings.eval.target]
 
 
-def _needs(settings: Settings) -> tuple[str, ...]:
-    behind = {stage for target in (settings.eval.target, *_others(settings)) for stage in _BUILT[target]}
-    evaluations = ["evaluate", *(f"evaluate:{target}" for target in _others(settings))]
-    return (*(stage for stage in ("base", "train", "quantize") if stage in behind), *evaluations)
+def _needs(settings: Report) -> tuple[str, ...]:
+    others = _others(settings)
+    behind = max((TARGETS[target].built for target in (settings.eval.target, *others)), key=len)
+    return (*behind, "evaluate", *(f"evaluate:{target}" for target in others))
 
 
-def run(settings: Settings, inputs: Mapping[str, Artifact], out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write results.json (scores, identity, verdict, keys), report.md and report.html.
 
     The metrics of a training are copied, so that whoever has the report needs no training.
@@ -105,7 +104,7 @@ def _files(artifact: Artifact) -> ArtifactFiles:
 STAGE = Stage(
     name="report",
     version=6,
-    reads=("name", "phase", "model.name", "data.name", "eval.suite", "eval.target", "eval.targets"),
+    reads=Report,
     needs=_needs,
     run=run,
     shows=("results.json", "report.md", "report.html", "train.jsonl"),  # the last if something was trained

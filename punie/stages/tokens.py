@@ -9,32 +9,61 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from punie.stages.contract import Settings
+from punie.config.schema import DataConfig, StoreConfig
 from punie.stages.inputs import data_digests, data_folder
+from punie.stages.slices import DataPath
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
 from punie.util.errors import DataError, Problems
 
 VERSION = 2
-READS = ("data.path", "lora.max_seq_length", "lora.mask_prompt", "lora.supervise", "store.dir")
-"""What a stage declares in order to use ``tokenized``."""
 FILE = "rows.safetensors"
 _SHOWN = 20
 
 
-def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]) -> Artifact:
-    """A split's rows as tokens (``punie.train.batches.load_rows`` reads them).
+class Rendering(Protocol):
+    """The fields of ``lora`` that decide the tokens of an example and where its loss is."""
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest example, in tokens."""
+        ...
+
+    @property
+    def mask_prompt(self) -> bool:
+        """No loss on the prompt."""
+        ...
+
+    @property
+    def supervise(self) -> str:
+        """last_turn or all_turns."""
+        ...
+
+
+class _Reads(Protocol):
+    """A slice with what ``tokenized`` reads."""
+
+    @property
+    def data(self) -> DataPath | DataConfig: ...
+    @property
+    def lora(self) -> Rendering: ...
+    @property
+    def store(self) -> StoreConfig: ...
+
+
+def tokenized(settings: _Reads, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]) -> Artifact:
+    """A split's examples as tokens (``punie.train.batches.load_rows`` reads them).
 
     Args:
-        settings: With ``READS`` declared.
+        settings: A stage's slice of the config.
         split: ``train.jsonl`` or ``valid.jsonl``.
         tokenizer: The model's.
         tokenizer_digests: Of the files that decide what it does.
 
     Raises:
-        Problems: Rows that cannot be trained on, the first twenty of them.
+        Problems: Examples that cannot be trained on, the first twenty of them.
     """
     lora = settings.lora
     material = {
@@ -62,7 +91,7 @@ def tokenized(settings: Settings, split: str, tokenizer: Any, tokenizer_digests:
     return artifact
 
 
-def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
+def tokenize(path: Path, tokenizer: Any, lora: Rendering) -> list[Any]:
     """Every row of a file as ``batches.Row``, cut to length, each with at least one supervised token."""
     from punie.data.load import load_rows
     from punie.train.batches import Row
@@ -102,7 +131,9 @@ def tokenize(path: Path, tokenizer: Any, lora: Any) -> list[Any]:
     return rows
 
 
-def _spans(tokenizer: Any, messages: Sequence[Any], lora: Any) -> tuple[list[int], list[tuple[int, int]]]:
+def _spans(
+    tokenizer: Any, messages: Sequence[Any], lora: Rendering
+) -> tuple[list[int], list[tuple[int, int]]]:
     from punie.formats.prompts import format_example, format_turns
 
     if lora.mask_prompt and lora.supervise == "all_turns":

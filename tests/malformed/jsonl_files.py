@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from punie.results.answers import summary
+
 from punie.data.load import load_rows
 from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.results.answers import summary
 from punie.results.reading import read_records
 from punie.util.paths import resource
 from tests.malformed.mutation import as_json, damaged, nearly

@@ -26,10 +26,10 @@ from punie.results.finished import read as read_finished
 from punie.results.finished import read_answers, read_object
 from punie.results.registration import Registration, compose_document
 from punie.results.registration import read as read_registration
+from punie.results.run import read_status
 from punie.results.summary.collect import collect
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
-from punie.sweep.job import read_status
 from punie.sweep.plan import read as read_plan
 from punie.util.errors import PunieError
 from punie.util.paths import resource
@@ -234,7 +234,7 @@ def _plan(content: bytes, folder: Path) -> None:
 
 def _status(content: bytes, folder: Path) -> None:
     write({"status.json": content}, folder)
-    read_status(folder)["status"].upper()
+    read_status(folder).status.upper()
 
 
 def _manifest(content: bytes, folder: Path) -> None:

@@ -17,7 +17,7 @@ from punie.evals.scores import SCORERS
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves, truncation_name
 from punie.results.pages.responses import MARKS, answers
 from punie.results.pages.text import cell, code, fence, inline, visible, visible_html
-from punie.results.power import prompts_to_exclude, reach_in_words
+from punie.results.power import detectable_in_words, prompts_to_exclude
 from punie.results.statistics import wilson
 from punie.results.verdict import prompts
 
@@ -116,7 +116,8 @@ def paired_sentence(pair: Mapping[str, Any]) -> str:
         f"{pair['score']}, {pair['before']} → {pair['after']}: {pair['difference']:+.3f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, "
         f"sign-flip p = {pair['p_value']:.2g}); {len(pair['up'])} of {pair['prompts']} prompts up, "
-        f"{len(pair['down'])} down; {reach_in_words(pair['prompts'], pair['difference'], pair['detectable'])}"
+        f"{len(pair['down'])} down; "
+        + detectable_in_words(pair["prompts"], pair["difference"], pair["detectable"])
     )
 
 

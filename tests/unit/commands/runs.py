@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from punie.results.answers import asked, scored, summary
 
 from punie.config.compose import compose
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.results.answers import asked, scored, summary
 from punie.run.directory import RunDirectory
 from punie.store.keys import digest
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from punie.results.scores import Scored, summarize
 
 from punie.commands import prereg, record
 from punie.config.compose import compose, quote_phases
-from punie.results.scores import Scored, summarize
 from punie.stages.inputs import suite_digest
 from punie.sweep import plan, preview
 from punie.util.errors import PunieError

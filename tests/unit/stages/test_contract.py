@@ -33,7 +33,7 @@ def test_undeclared_config_cannot_be_read(config: Config) -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_what_is_declared_exists(stage: Stage, config: Config) -> None:
     """Every declared group and field is one of the schema's, and the identity is of plain values."""
-    assert all(find_field(dotted) for dotted in stage.reads)
+    assert all(find_field(dotted) for dotted in stage.fields)
     for value in stage.identity(config).values():
         assert isinstance(value, (str, int, float, bool, list, dict, type(None)))
 

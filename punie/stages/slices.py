@@ -1,0 +1,150 @@
+"""What each stage may read of the config, as types; what is not here is in no key and out of reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from punie.config.schema import (
+    DataConfig,
+    EvalConfig,
+    LoraConfig,
+    ModelConfig,
+    PhaseConfig,
+    QuantizeConfig,
+    StoreConfig,
+)
+
+# Parts of groups.
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """Where the data are."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """A group by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How a stage computes."""
+
+    blas: bool
+    cpu_float32: bool
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What decides the tokens of an example and where its loss is."""
+
+    max_seq_length: int
+    mask_prompt: bool
+    supervise: str
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """What preflight checks of a recipe."""
+
+    batch_size: int
+    num_layers: int
+    select: str
+    select_suite: str
+    max_seq_length: int
+    mask_prompt: bool
+    supervise: str
+
+
+@dataclass(frozen=True)
+class CheckedEval:
+    """What preflight checks of an evaluation."""
+
+    suite: str
+    system_prompt: str | None
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How validation examples are cut and masked."""
+
+    max_seq_length: int
+    mask_prompt: bool
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is evaluated, and on what."""
+
+    suite: str
+    target: str
+    targets: list[str]
+
+
+# One slice for each stage.
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Of preflight."""
+
+    model: ModelConfig
+    data: DataConfig
+    eval: CheckedEval
+    lora: CheckedRecipe
+    store: StoreConfig
+
+
+@dataclass(frozen=True)
+class Base:
+    """Of base."""
+
+    model: ModelConfig
+
+
+@dataclass(frozen=True)
+class Train:
+    """Of train."""
+
+    model: ModelConfig
+    data: DataPath
+    lora: LoraConfig
+    store: StoreConfig
+    runtime: Computing
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Of quantize."""
+
+    model: ModelConfig
+    data: DataPath
+    quantize: QuantizeConfig
+    lora: Masking
+    runtime: Computing
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Of evaluate."""
+
+    model: ModelConfig
+    eval: EvalConfig
+    runtime: Computing
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of report."""
+
+    name: str
+    phase: PhaseConfig | None
+    model: Named
+    data: Named
+    eval: Targets
