@@ -1,4 +1,4 @@
-"""Evaluation beside mlx_lm.server; how exact, order-free and safe it is: the figures of docs/evaluation.md.
+"""Evaluation beside mlx_lm.server; how exact, order-free and safe it is: figures of docs/benchmarks.md.
 
     python benchmarks/evaluate.py                    everything on the fine-tuned tiny model (20 minutes)
     python benchmarks/evaluate.py speed lock         some of it
