@@ -38,7 +38,8 @@ from punie.model import blas
 
 blas.activate()
 
-from punie.evals.endpoint import Endpoint, Missing, Request  # noqa: E402
+from punie.evals.endpoint import Endpoint  # noqa: E402
+from punie.evals.replies import Reply, Request  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
@@ -103,16 +104,17 @@ def speed(
         server = running.enter_context(serve(folder, log=work / "server.log", float32=True))
         endpoint = running.enter_context(Endpoint(server.url, loaded.tokenizer, token_ids=False))
         ours(loaded, asked[:8], sampling)
-        endpoint.answer_all(theirs[:8], sampling, stop=(), done=lambda _: None)
+        for each in theirs[:8]:
+            endpoint.answer(each, sampling)
         a, b, tokens = [], [], []
         for _ in range(runs):
             clock = time.perf_counter()
             answers = ours(loaded, asked, sampling)
             a.append(time.perf_counter() - clock)
             clock = time.perf_counter()
-            replies = endpoint.answer_all(theirs, sampling, stop=(), done=lambda _: None)
+            replies = [endpoint.answer(each, sampling) for each in theirs]
             b.append(time.perf_counter() - clock)
-            counts = [reply.completion_tokens or 0 for reply in replies if not isinstance(reply, Missing)]
+            counts = [reply.completion_tokens or 0 for reply in replies if isinstance(reply, Reply)]
             if len(counts) < len(asked):
                 raise SystemExit(f"{len(asked) - len(counts)} answers are missing")
             tokens.append((sum(len(x.tokens) for x in answers), sum(counts)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,19 +45,29 @@ class Finding:
 
 def check_row(
     row: Row, tokenize: Tokenize | None, max_seq_length: int, *, where: str | None = None
-) -> list[Finding]:
-    """Every fault of an example whose shape is right.
+) -> tuple[list[Finding], int]:
+    """Every fault of an example whose shape is right, and its length.
 
     Args:
         row: The example, as :func:`punie.data.load.load_rows` reads it.
         tokenize: From messages to tokens; None leaves out the checks that need tokens.
         max_seq_length: Longest example, in tokens; a longer one is cut off at its end.
         where: File and line for the findings; default the line alone.
+
+    Returns:
+        The findings, and the number of tokens; of characters where they could not be counted.
     """
     found = [*_check_turns(row.messages), *_check_calls(row.messages)]
+    length = sum(len(message["content"]) for message in row.messages)
     if tokenize is not None and not any(kind == "no supervised tokens" for kind, _ in found):
-        found += _check_tokens(row.messages, tokenize, max_seq_length)
-    return [Finding(kind, what, where or f"line {row.line}") for kind, what in found]
+        try:
+            tokens, prompt = tokenize(row.messages)
+            length = len(tokens)
+            found += _check_length(length, prompt, max_seq_length)
+        except ValueError as error:
+            what = f"The chat template cannot render the example: {excerpt(str(error), 100)}."
+            found.append(("cannot be rendered", what))
+    return [Finding(kind, what, where or f"line {row.line}") for kind, what in found], length
 
 
 def _check_turns(messages: Sequence[Message]) -> Iterator[_Fault]:
@@ -71,48 +81,44 @@ def _check_turns(messages: Sequence[Message]) -> Iterator[_Fault]:
             yield "turn order", f"Turn {number} is a system turn; many templates take one only at the start."
 
 
-def _check_tokens(messages: Sequence[Message], tokenize: Tokenize, limit: int) -> Iterator[_Fault]:
-    try:
-        tokens, prompt = tokenize(messages)
-    except ValueError as error:
-        what = f"The chat template cannot render the example: {excerpt(str(error), 100)}."
-        yield "cannot be rendered", what
-        return
-    count = len(tokens)
-    if prompt >= min(count, limit):
+def _check_length(tokens: int, prompt: int, limit: int) -> Iterator[_Fault]:
+    if prompt >= min(tokens, limit):
         what = f"The prompt has {prompt:,} tokens and {limit:,} are kept: nothing of the response is left."
         yield "no supervised tokens", what
-    elif count > limit:
-        yield "over-long", f"The example has {count:,} tokens; the response is cut off after {limit:,}."
+    elif tokens > limit:
+        yield "over-long", f"The example has {tokens:,} tokens; the response is cut off after {limit:,}."
 
 
 def _check_calls(messages: Sequence[Message]) -> Iterator[_Fault]:
     form = formats.chosen()
     for number, message in enumerate(messages, 1):
         content = message["content"]
-        blocks = form.parse(content).blocks if message["role"] == "assistant" else ()
-        for block in blocks:
+        for block in form.parse(content).blocks if message["role"] == "assistant" else ():
             if block.problem:
                 start = excerpt(content[content.find("<") :])
                 yield "malformed wrapper", f"Turn {number} has a tool-call block that cannot be read: {start}"
             else:
-                faults = _check_call(block, form.code_tool)
-                yield from ((kind, f"Turn {number}: {what}") for kind, what in faults)
+                yield from (
+                    (kind, f"Turn {number}: {what}") for kind, what in _check_call(block, form.code_tool)
+                )
 
 
 def _check_call(block: Block, code_tool: str | None) -> Iterator[_Fault]:
-    if code_tool is not None:
-        if block.name == code_tool:
-            yield from check_code(block.arguments["code"])
-        else:
-            yield "unknown tool", f"a block calls '{block.name}'; the only tool is {code_tool}."
-    elif block.name in TOOLS:
-        try:
-            TOOLS[block.name].bind(**block.arguments)
-        except TypeError as error:
-            yield "wrong arguments", f"{error}."
-    else:
+    if code_tool is not None and block.name == code_tool:
+        yield from check_code(block.arguments["code"])
+    elif code_tool is not None:
+        yield "unknown tool", f"a block calls '{block.name}'; the only tool is {code_tool}."
+    elif block.name not in TOOLS:
         yield "unknown tool", f"there is no tool '{block.name}'."
+    else:
+        yield from _check_arguments(block.name, (), block.arguments)
+
+
+def _check_arguments(tool: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[_Fault]:
+    try:
+        TOOLS[tool].bind(*args, **kwargs)
+    except TypeError as error:
+        yield "wrong arguments", f"{error}."
 
 
 def check_code(code: str) -> Iterator[_Fault]:
@@ -123,39 +129,34 @@ def check_code(code: str) -> Iterator[_Fault]:
     """
     try:
         with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(code)
+            nodes = list(ast.walk(ast.parse(code)))
     except SyntaxError as error:
         yield "code does not parse", f"line {error.lineno} of the code does not parse: {error.msg}."
         return
     except (ValueError, RecursionError, MemoryError) as error:  # half a surrogate; nested too deeply
         yield "code does not parse", f"the code does not parse: {excerpt(str(error))}."
         return
-    nodes = list(ast.walk(tree))
-    defined = {name for node in nodes for name in _defined(node)}
+    defined = set(map(_defined, nodes))
     for node in nodes:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id in defined:
             continue
-        name, keywords = node.func.id, {each.arg: each.value for each in node.keywords}
+        name = node.func.id
         if name not in TOOLS:
             if not hasattr(builtins, name):
-                what = f"the code calls '{name}', which is neither a tool nor defined in it."
-                yield "unknown tool", what
-        elif None not in keywords and not any(isinstance(each, ast.Starred) for each in node.args):
-            # What *args and **kwargs hold is known only when the code runs.
-            try:
-                TOOLS[name].bind(*node.args, **{str(key): value for key, value in keywords.items()})
-            except TypeError as error:
-                yield "wrong arguments", f"{error}."
+                yield "unknown tool", f"the code calls '{name}', which is neither a tool nor defined in it."
+            continue
+        keywords = {each.arg: each.value for each in node.keywords}
+        # What *args and **kwargs hold is known only when the code runs.
+        if None not in keywords and not any(isinstance(each, ast.Starred) for each in node.args):
+            yield from _check_arguments(name, node.args, {str(key): keywords[key] for key in keywords})
 
 
-def _defined(node: ast.AST) -> Iterator[str]:
-    """The names to which a node of the code gives a meaning."""
-    match node:
-        case ast.Name(ctx=ast.Store(), id=name) | ast.arg(arg=name):
-            yield name
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-            yield name
-        case ast.alias():
-            yield (node.asname or node.name).partition(".")[0]
+def _defined(node: ast.AST) -> str | None:
+    """The name that a node of the code defines, if it defines one."""
+    if isinstance(node, ast.Name):
+        return node.id if isinstance(node.ctx, ast.Store) else None
+    if isinstance(node, ast.alias):
+        return (node.asname or node.name).partition(".")[0]
+    if isinstance(node, ast.arg):
+        return node.arg
+    return getattr(node, "name", None)  # of functions, classes, handlers and patterns

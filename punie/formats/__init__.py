@@ -6,6 +6,7 @@ know how a call is spelled.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
@@ -15,8 +16,6 @@ from punie.formats.tools import Tool
 
 Message = Mapping[str, Any]
 """``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
-
-Problem = Literal["malformed", "truncated"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Block:
     """The function called; None where the block does not say."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Its arguments, as far as they could be read."""
-    problem: Problem | None = None
+    problem: Literal["malformed", "truncated"] | None = None
     """Why the block cannot be read; None if it can."""
 
 
@@ -51,19 +50,12 @@ class Completion:
     """The calls, in order, and one block for each that cannot be read."""
     before: str = ""
     """The text before the first block, without thoughts; all of it if there is no block."""
-    after: str = ""
-    """The text after the last block."""
     unfinished_thought: bool = False
     """The text opens ``<think>`` and never closes it, so there is no response yet."""
     has_block: bool = False
     """Whether the mark that opens a tool-call block occurs anywhere: all that the keyword score asks."""
     code_tool: str | None = None
     """:attr:`Format.code_tool` of the format that parsed it."""
-
-    @property
-    def problem(self) -> Problem | None:
-        """The problem of the first block that has one."""
-        return next((block.problem for block in self.blocks if block.problem), None)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -124,6 +116,10 @@ class Format:
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""
 
+    def opening(self, text: str) -> str | None:
+        """The name of the spelling that a response opens with, or None."""
+        return next((name for name, spelling in self.spellings.items() if text.startswith(spelling)), None)
+
 
 FORMATS = {
     "code_mode": "punie.formats.code_mode:FORMAT",
@@ -134,16 +130,14 @@ DEFAULT = "code_mode"
 """Name of the format in use."""
 
 
+_resolve = functools.cache(resolve_name)
+
+
 def load(name: str) -> Format:
     """The format of that name."""
-    return resolve_name(FORMATS[name])
+    return _resolve(FORMATS[name])
 
 
 def chosen() -> Format:
     """The format in use. It is chosen here and nowhere else."""
     return load(DEFAULT)
-
-
-def opening(text: str, spellings: Mapping[str, str]) -> str | None:
-    """The name of the spelling that a response opens with, or None."""
-    return next((name for name, spelling in spellings.items() if text.startswith(spelling)), None)

@@ -63,24 +63,17 @@ def parse(text: str, *, truncated: bool = False) -> Completion:
     """Parse a response, as :class:`punie.formats.Parse` describes."""
     start, unfinished = _skip_thoughts(text)
     first = text.find(OPEN, start)
-    blocks: list[Block] = []
-    before, after = text[start:] if first < 0 else text[start:first], ""
-    if first < 0:
-        blocks += _bare_function(before)
+    before = text[start:first] if first >= 0 else text[start:]
+    blocks = _bare_function(before) if first < 0 else []
     openings = [first, *(match.start() for match in _OPENING.finditer(text, first + 1))] if first >= 0 else []
     for opening, following in zip(openings, [*openings[1:], len(text)], strict=False):
         segment = text[opening + len(OPEN) : following]
-        calls, end = _read_block(segment)
-        if calls is None:
-            unclosed = truncated and following == len(text) and CLOSE not in segment
-            calls = [Block(problem="truncated" if unclosed else "malformed")]
-        blocks += calls
-        after = segment[end:]
+        unclosed = truncated and following == len(text) and CLOSE not in segment
+        blocks += _read_block(segment) or [Block(problem="truncated" if unclosed else "malformed")]
     return Completion(
         text,
         tuple(blocks),
         before,
-        after,
         unfinished_thought=unfinished,
         has_block=OPEN in text,
         code_tool=EXECUTE_CODE,
@@ -99,25 +92,24 @@ def _skip_thoughts(text: str) -> tuple[int, bool]:
     return (len(text), True) if opened and close < 0 else (0, False)
 
 
-def _bare_function(answer: str) -> tuple[Block, ...]:
+def _bare_function(text: str) -> list[Block]:
     """A ``<function=…>`` outside of any block, as one unreadable block."""
-    position = answer.find("<function=")
-    match = _FUNCTION.match(answer, position) if position >= 0 else None
-    return (Block(match[1], problem="malformed"),) if match else ()
+    position = text.find("<function=")
+    match = _FUNCTION.match(text, position) if position >= 0 else None
+    return [Block(match[1], problem="malformed")] if match else []
 
 
-def _read_block(segment: str) -> tuple[list[Block] | None, int]:
-    """The calls between ``<tool_call>`` and its end, or None if they cannot be read; and where it ends."""
+def _read_block(segment: str) -> list[Block]:
+    """The calls between ``<tool_call>`` and its end; empty if they cannot be read."""
     calls: list[Block] = []
     position = 0
-    while not (end := _BLOCK_END.match(segment, position)):
+    while not _BLOCK_END.match(segment, position):
         json_start = _JSON_START.match(segment, position)
         call, position = _read_json(segment, json_start.end()) if json_start else _read_xml(segment, position)
         if call is None or (call.name == EXECUTE_CODE and not _is_code(call.arguments)):
-            close = segment.find(CLOSE)
-            return None, close + len(CLOSE) if close >= 0 else len(segment)
+            return []
         calls.append(call)
-    return calls or None, end.end()
+    return calls
 
 
 def _is_code(arguments: Mapping[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def scored(sample: Sample, output: str, *, truncated: bool, sandbox: Sandbox) ->
     }
     return {
         "wrapper": completion.has_block,
-        "opening": formats.opening(output, form.spellings),
+        "opening": form.opening(output),
         "blocks": [{"name": block.name, "problem": block.problem} for block in completion.blocks],
         "calls": [dataclasses.asdict(call) for call in calls_made(completion, execution)],
         "execution": execution.outcome if execution else None,

@@ -132,7 +132,7 @@ def _require_context(found: Sequence[Request], config: Mapping[str, Any]) -> Non
     limit = config.get("max_position_embeddings")
     problems = [
         DataError(
-            "The prompt and its answer do not fit the model's context.",
+            "The prompt and its response do not fit into the model's context.",
             where=f"suite item {request.id.rpartition('#')[0]}",
             found=f"{len(request.prompt)} + {request.max_tokens} tokens",
             expected=f"at most {limit}",

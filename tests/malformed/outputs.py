@@ -124,7 +124,7 @@ def _reply(content: bytes, _folder: Path) -> None:
     except (ValueError, RecursionError):
         raise Fault("the reply is not JSON") from None
     request = Request("git-01#0", "words", 6, 96)
-    found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1, attempts=1)
+    found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1)
     json.dumps(
         [found.text, found.tokens, found.logprobs, found.doubts], ensure_ascii=False, allow_nan=False
     ).encode()

@@ -19,6 +19,10 @@ def as_json(code, name=EXECUTE_CODE):
     return "<tool_call>\n" + json.dumps({"name": name, "arguments": {"code": code}}) + "\n</tool_call>"
 
 
+def problems(text, **options):
+    return [block.problem for block in parse(text, **options).blocks]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -34,14 +38,14 @@ def test_spellings(text):
     """Every accepted spelling of the wrapper gives the same code."""
     completion = parse(text)
     assert completion.code == CODE
-    assert completion.problem is None
+    assert [block.problem for block in completion.blocks] == [None]
     assert completion.has_block
 
 
 def test_text_around():
     """Text around the wrapper is kept apart from the code."""
     completion = parse(f"I will look.\n{wrap(CODE)}\nDone.")
-    assert (completion.before, completion.code, completion.after) == ("I will look.\n", CODE, "\nDone.")
+    assert (completion.before, completion.code) == ("I will look.\n", CODE)
 
 
 def test_several_calls():
@@ -77,14 +81,14 @@ def test_code_that_mentions_the_tags():
 def test_truncation_is_told_from_malformation(end):
     """A block cut off anywhere is truncated at the token limit and malformed when the model stopped."""
     cut = wrap(CODE)[:end]
-    assert parse(cut, truncated=True).problem == "truncated"
-    assert parse(cut).problem == "malformed"
+    assert problems(cut, truncated=True) == ["truncated"]
+    assert problems(cut) == ["malformed"]
     assert parse(cut, truncated=True).code is None
 
 
 def test_closed_garbage_is_malformed_even_at_the_limit():
     """A closed block that cannot be read is malformed, though the output ran into the token limit."""
-    assert parse("<tool_call># read_file</tool_call> and so on", truncated=True).problem == "malformed"
+    assert problems("<tool_call># read_file</tool_call> and so on", truncated=True) == ["malformed"]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,9 @@ def test_closed_garbage_is_malformed_even_at_the_limit():
 )
 def test_malformed(inside):
     """What is not a readable call inside a closed wrapper is malformed and yields no code."""
-    completion = parse(f"<tool_call>{inside}</tool_call>")
-    assert completion.problem == "malformed"
-    assert completion.code is None
+    text = f"<tool_call>{inside}</tool_call>"
+    assert problems(text) == ["malformed"]
+    assert parse(text).code is None
 
 
 def test_restart_after_an_unclosed_block():
@@ -125,7 +129,6 @@ def test_native_call():
     completion = parse(NATIVE)
     assert completion.blocks == (Block("read_file", {"path": "src/a.py"}),)
     assert completion.code is None
-    assert completion.problem is None
 
 
 def test_function_without_wrapper():
@@ -181,7 +184,7 @@ def test_never_raises(base, edits, truncated):
     completion = parse(base, truncated=truncated)
     assert completion.text == base
     assert completion.code is None or completion.has_block
-    assert completion.code is None or completion.problem is None
+    assert completion.code is None or not any(block.problem for block in completion.blocks)
 
 
 @pytest.mark.parametrize(

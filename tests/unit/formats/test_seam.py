@@ -80,7 +80,7 @@ def test_parsing_what_was_rendered_gives_the_call(name: str, chosen: Format) -> 
     text = form.render(call)
     assert form.parse(text).calls == (call,)
     assert form.parse(text).has_block
-    assert formats.opening(text, form.spellings) == next(iter(form.spellings))
+    assert form.opening(text) == next(iter(form.spellings))
     for spelling in form.spellings.values():
         assert sum(other.startswith(spelling) for other in form.spellings.values()) == 1
 
@@ -135,7 +135,7 @@ def test_the_prompt_is_the_formats(chosen: Format) -> None:
 def test_the_calls_of_an_example_are_checked(call: Call, kinds: list[str], chosen: Format) -> None:
     """`data check` reads the calls of a training example by the format."""
     turns = ({"role": "user", "content": "?"}, {"role": "assistant", "content": render(call)})
-    assert [each.kind for each in check_row(Row(turns, 1), None, 100)] == kinds
+    assert [each.kind for each in check_row(Row(turns, 1), None, 100)[0]] == kinds
 
 
 def test_the_format_lock_is_of_the_formats_openings(chosen: Format) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from punie.evals.sandbox import Limits, Sandbox
 from punie.evals.suite import Expectation, Sample
-from punie.formats import opening
 from punie.formats.code_mode import FORMAT, wrap
 from punie.results import answers as record
 
@@ -68,9 +67,8 @@ def test_an_overall_score_for_the_asking(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("name", FORMAT.spellings)
 def test_openings(name: str) -> None:
     """An answer's opening is the spelling that it begins with, and nothing that it holds further on."""
-    spelling = FORMAT.spellings[name]
-    assert opening(spelling + "x", FORMAT.spellings) == name
-    assert opening("x" + spelling, FORMAT.spellings) is None
+    assert FORMAT.opening(FORMAT.spellings[name] + "x") == name
+    assert FORMAT.opening("x" + FORMAT.spellings[name]) is None
 
 
 def test_the_canonical_opening_is_the_wrappers(sandbox: Sandbox) -> None:
