@@ -7,15 +7,32 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from punie.__main__ import main
 from punie.util.paths import resource
-from tests.conftest import QUICK, World, punie, read_json
+from tests.conftest import QUICK, Finished, World, punie, read_json
 
-HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")
+HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy", "pydantic")
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """The command line within this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "argv", ["punie"])
+
+    def run(*arguments: str) -> Finished:
+        code = main(list(arguments))
+        return Finished(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -71,9 +88,11 @@ def test_plan_tells_hit_and_miss_with_the_reason(world: World) -> None:
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
-def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+def test_bad_input_ends_in_a_message(
+    arguments: list[str], words: list[str], here: Callable[..., Finished]
+) -> None:
     """Each mistake gives one message that names it, an exit code that is not 0, and no traceback."""
-    done = punie(*arguments, cwd=tmp_path)
+    done = here(*arguments)
     assert done.code != 0
     assert [word for word in words if word not in done.err] == []
     assert "Traceback" not in done.err
@@ -81,23 +100,23 @@ def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp
 
 
 @pytest.mark.parametrize("how", [["-m"], ["--cfg", "job"], ["plan", "-m"]], ids=" ".join)
-def test_a_preset_that_hydra_cannot_read_ends_in_a_message(how: list[str], tmp_path: Path) -> None:
+def test_a_preset_that_hydra_cannot_read_ends_in_a_message(
+    how: list[str], tmp_path: Path, here: Callable[..., Finished]
+) -> None:
     """A sweep and ``--cfg``, which Hydra composes, tell of a faulty file of one's own without a traceback."""
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "mine.yaml").write_text("defaults:\n  - 50\n")
-    done = punie(*how, f"hydra.searchpath=[{tmp_path}]", "eval=mine", cwd=tmp_path)
+    done = here(*how, f"hydra.searchpath=[{tmp_path}]", "eval=mine")
     assert done.code == 2
     assert "Unsupported type in defaults : int" in done.err
     assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("mistake", ["name=../../evil", "lora.rank=0"])
-def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path) -> None:
+def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path, here: Callable[..., Finished]) -> None:
     """A config that cannot be used is refused before any folder is made, inside outputs or out of it."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    assert punie(mistake, cwd=folder).code == 2
-    assert list(tmp_path.rglob("*")) == [folder]
+    assert here(mistake).code == 2
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
 
 
 def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
