@@ -1,7 +1,7 @@
-"""Digests and keys: what an artifact was made from, in one hash.
+"""Digests and keys: the inputs of an artifact in one hash.
 
 A key is the sha256 of canonical JSON (sorted keys, no spaces, UTF-8) over a tagged object, so that two
-objects of different kinds can never share one.
+objects of different kinds never have the same key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 SCHEMA = "punie/1"
 SHORT = 12
-"""Characters of a key that are shown to people."""
+"""Characters of a key that are shown."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -22,7 +22,7 @@ def canonical_json(value: object) -> bytes:
 
     Raises:
         ValueError: A float is not finite.
-        TypeError: Something in it is not JSON.
+        TypeError: It contains a value that JSON does not have.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
