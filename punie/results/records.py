@@ -6,9 +6,14 @@ a dictionary that came from JSON. Each file has a schema number; ``results/versi
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from punie.evals.scores import ALWAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A score or a rate, from 0 to 1."""
@@ -241,6 +246,7 @@ class Sample(Record):
                 raise ValueError(
                     f"a response without {', '.join(sorted(absent)) or 'output or finish_reason'}"
                 )
+            _require_scores(self.scores)
         return self
 
     @property
@@ -422,6 +428,16 @@ class Scores(Record):
     taxonomy: dict[str, Tally]
     missing: Missing
 
+    @model_validator(mode="after")
+    def _is_complete(self) -> Scores:
+        _require_scores(self.scores)
+        if any(
+            each.categories.keys() != self.scores[ALWAYS[0]].categories.keys()
+            for each in self.scores.values()
+        ):
+            raise ValueError("the scores are of different categories")
+        return self
+
     def find(self, score: str, metric: str = "overall") -> float | None:
         """A score's mean by dotted name (``overall``, ``categories.lsp``); None if there is none."""
         found = self.scores[score].find(metric) if score in self.scores else None
@@ -539,3 +555,8 @@ class SweepOutcome(Record):
     why: str
     next: str | None = None
     """The command that follows in the tree of phases."""
+
+
+def _require_scores(found: Mapping[str, Any]) -> None:
+    if absent := [name for name in ALWAYS if name not in found]:
+        raise ValueError(f"scores without {' and '.join(absent)}")

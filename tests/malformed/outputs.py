@@ -15,7 +15,7 @@ from punie.evals.scorers import keyword, strict, taxonomy
 from punie.evals.stubs import Call
 from punie.evals.suite import load_suite
 from punie.formats.code_mode import parse, wrap
-from punie.results import answers as record
+from punie.results import scoring as record
 from punie.util.paths import resource
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface

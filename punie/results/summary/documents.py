@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from punie.evals.scores import METRICS
 from punie.results import files
-from punie.results.pages.documents import environment, page_style
+from punie.results.pages.render import environment, page_style
 from punie.results.pages.text import cell
 from punie.results.summary import axes, cells
 from punie.results.summary.summary import RunRow, Summary, summarize
