@@ -186,7 +186,7 @@ def _pictures(summary: Summary) -> list[_Picture]:
             column_label=grid.column or "",
         )
         width = _INCH * float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0]) / _POINTS
-        caption = axes.in_words(zip(grid.rows[:-1], map(axes.shown, outer), strict=True))
+        caption = axes.in_words(grid.rows[:-1], outer)
         found.append(_Picture(svg, round(width, 1), caption or f"{summary.metric}, mean over prompts"))
     return found
 
