@@ -125,13 +125,7 @@ class _Place:
 
 
 class Writer:
-    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order.
-
-    Args:
-        folder: Where the files go.
-        tensors: All tensors that will be written.
-        limit: Most bytes of tensors to a file.
-    """
+    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order."""
 
     def __init__(self, folder: Path, tensors: Sequence[Tensor], limit: int) -> None:
         self._folder = folder

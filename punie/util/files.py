@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ def flush(path: Path) -> None:
     """Write a file's bytes through to the disk (fsync)."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def sweep(folder: Path) -> None:
