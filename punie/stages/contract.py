@@ -28,11 +28,6 @@ Contents = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """The slice of a stage that reads no config."""
-
-
-@dataclass(frozen=True)
 class Stage(Generic[S]):
     """One stage of the pipeline."""
 
