@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from punie.config import resolve
 from punie.util.errors import GateError, PunieError
+from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
     from punie.results.records import Results, Scores
     from punie.train.callbacks import Callback
-    from punie.util.progress import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ def task(
     from punie.store.artifacts import Store
     from punie.store.keys import digest
     from punie.train.callbacks import Callbacks
-    from punie.util.progress import Reporter
 
     config = resolve(composed)
     job = HydraConfig.get()

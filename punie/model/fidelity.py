@@ -102,11 +102,7 @@ def measure(
 
 
 def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> None:
-    """Check that the fine-tune survived.
-
-    Raises:
-        PunieError: The share of the gain that is left is below ``min_gain_kept``.
-    """
+    """Check that the fine-tune survived."""
     kept = fidelity.gain_kept
     if kept is None or kept >= min_gain_kept:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie import formats
 from punie.config.schema import Config, ModelConfig
@@ -23,9 +23,7 @@ from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import disk_shortage, write_json
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
 """A Qwen-style model must have these as single tokens, and those of the tool-call format."""
@@ -48,11 +46,7 @@ def contents(settings: Preflight) -> Contents:
 
 
 def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
-    """Check data, suite and tokenizer against each other; write preflight.json.
-
-    Raises:
-        Problems: Everything that would make the run fail or its score meaningless.
-    """
+    """Check data, suite and tokenizer against each other; write preflight.json."""
     from punie.data.load import load_rows
     from punie.evals.suite import load_suite
 

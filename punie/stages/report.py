@@ -11,10 +11,10 @@ from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.slices import Report
 from punie.store.artifacts import Artifact
 from punie.util.files import write_text
+from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
     from punie.results.records import ArtifactFiles, Evaluation, Sample
-    from punie.util.progress import Reporter
 
 _TIMED = {"train.jsonl", "results.json", "samples.jsonl"}
 """What holds times, so that its bytes are not those of another build of the same key."""

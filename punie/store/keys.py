@@ -34,11 +34,7 @@ def digest(tag: str, value: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as 64 hex digits.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """sha256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

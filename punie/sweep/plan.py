@@ -39,11 +39,7 @@ def make(
     params: Mapping[str, str],
     hydra_overrides: Sequence[str] = (),
 ) -> SweepPlan:
-    """Plan a sweep; changes nothing and imports neither mlx nor transformers.
-
-    Raises:
-        PunieError: A job does not compose, or its config cannot be used.
-    """
+    """Plan a sweep; changes nothing and imports neither mlx nor transformers."""
     conf = conf_digest()
     composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides)
     distinct: dict[str, Composed] = {}
@@ -118,11 +114,7 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
 
 
 def freeze(plan: SweepPlan, folder: Path) -> None:
-    """Write ``plan.json`` into the sweep's folder, whole or not at all.
-
-    Raises:
-        PunieError: The folder has a plan already.
-    """
+    """Write ``plan.json`` into the sweep's folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{PLAN}.{os.getpid()}{TEMPORARY}"
     files.write(draft, plan)

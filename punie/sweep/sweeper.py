@@ -35,10 +35,6 @@ def sweep(
 
     ``config`` is Hydra's own, shared with the launcher; ``params`` are a preset's axes. With ``resume`` the
     sweep is the one that ``hydra.sweep.dir`` holds.
-
-    Raises:
-        SweepEnded: Jobs failed, or the sweep was interrupted.
-        PunieError: It cannot start.
     """
     overrides = [str(line) for line in config.hydra.overrides.hydra if not str(line).startswith(_OWN)]
     plan = make(loader, arguments, params=params, hydra_overrides=overrides)
