@@ -95,10 +95,7 @@ def task(
                 blas=blas.in_use(),
                 inputs=merged(step.material["contents"] for step in plan.steps if step.material is not None),
                 artifacts={
-                    name: ArtifactFiles(
-                        key=artifact.key,
-                        files={file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
-                    )
+                    name: ArtifactFiles(key=artifact.key, files=artifact.digests)
                     for name, artifact in plan.artifacts().items()
                 },
             )

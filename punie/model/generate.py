@@ -153,9 +153,10 @@ class _Answering:
             self.stopped = any(word in tail for word in self._stop)
 
     def finish(self, reason: str, seconds: float) -> Answer:
+        text = self._tokenizer.decode(self._tokens)
         return Answer(
             id=self.request.id,
-            text=_until(self._tokenizer.decode(self._tokens), self._stop),
+            text=min((text.split(word, 1)[0] for word in self._stop), key=len, default=text),
             tokens=self._tokens,
             logprobs=self._logprobs if len(self._logprobs) == len(self._tokens) else None,
             finish_reason=reason,
@@ -241,8 +242,3 @@ def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
         return logprobs
 
     return truncate
-
-
-def _until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stop texts."""
-    return min((text.split(word, 1)[0] for word in stop), key=len, default=text)

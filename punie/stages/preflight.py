@@ -42,7 +42,7 @@ def contents(settings: Preflight) -> Contents:
         folder = base_folder(settings.model)
     except NotCached:
         return found
-    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
+    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings.model)}
 
 
 def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -162,10 +162,7 @@ def _counts(settings: Preflight, rows: Mapping[str, list[Any]]) -> Iterator[Puni
 def _recipe(settings: Preflight) -> Iterator[PunieError]:
     """What the recipe asks of the model and of the suites."""
     lora = settings.lora
-    try:
-        depth = _depth(base_folder(settings.model))
-    except PunieError:
-        depth = None  # another check reports it
+    depth = _depth(settings.model)
     if depth is not None and lora.num_layers > depth:
         yield PunieError(
             "The adapter has more layers than the model.",
@@ -183,9 +180,9 @@ def _recipe(settings: Preflight) -> Iterator[PunieError]:
         )
 
 
-def _depth(folder: Path) -> int | None:
-    """Number of the model's layers."""
-    depth = read_config(folder).get("num_hidden_layers")
+def _depth(model: ModelConfig) -> int | None:
+    """Number of the model's layers; None if it cannot be read, which another check reports."""
+    depth = _config(model).get("num_hidden_layers")
     return depth if isinstance(depth, int) else None
 
 

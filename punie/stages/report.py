@@ -95,10 +95,8 @@ def _files(artifact: Artifact) -> ArtifactFiles:
     """An artifact's key, and the digests of its files that hold no times."""
     from punie.results.records import ArtifactFiles
 
-    files = artifact.manifest["files"].items()
-    return ArtifactFiles(
-        key=artifact.key, files={name: entry["sha256"] for name, entry in files if name not in _TIMED}
-    )
+    files = {name: sha for name, sha in artifact.digests.items() if name not in _TIMED}
+    return ArtifactFiles(key=artifact.key, files=files)
 
 
 STAGE = Stage(
