@@ -70,17 +70,9 @@ def generate(
 ) -> list[Answer]:
     """Generate a response to every request, in their order.
 
-    The prefix that all prompts share is read once, and so is a prompt that neighbouring requests repeat.
-
-    Args:
-        model: The model, in evaluation mode.
-        tokenizer: mlx-lm's tokenizer wrapper.
-        requests: Prompts with their limits; ids are unique.
-        sampling: How to sample.
-        stop: Texts that end a response, besides the tokenizer's end tokens.
-        batch_size: Responses generated together. Only the last bits of the logits depend on it.
-        done: Called with the number of finished responses.
-        logprobs: Whether to keep each token's log-probability.
+    The prefix that all prompts share is read once, and so is a prompt that neighbouring requests repeat. The
+    ids of requests are unique. ``stop`` are texts that end a response, besides the tokenizer's end tokens.
+    Only the last bits of the logits depend on ``batch_size``.
     """
     ends = set(tokenizer.eos_token_ids)
     generator = BatchGenerator(
