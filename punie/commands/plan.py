@@ -14,15 +14,14 @@ import gc
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
+    from punie.sweep.preview import Figures
 
-Figures = dict[str, Any]
-"""Plain JSON values by name."""
 _STATES = {"hit": "cached", "miss": "to run", "skip": "not needed"}
 
 

@@ -62,8 +62,8 @@ def fuse(
 ) -> dict[str, Any]:
     """Add the adapter to the base's weights, quantize the sum, and write it piece by piece.
 
-    ``base_key`` is the key of the base's artifact, which the adapter must name as its own. ``bits`` None keeps
-    the base's floating point; ``recipe`` is one of mlx-lm's mixed recipes. A weight file has at most
+    ``base_key`` is the key of the base's artifact, which the adapter must name as its own. ``bits`` None
+    keeps the base's floating point; ``recipe`` is one of mlx-lm's mixed recipes. A weight file has at most
     ``shard_mb`` megabytes (10^6 bytes).
 
     Returns:

@@ -116,10 +116,9 @@ def split(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
 
 @dataclass
 class _Place:
-    """Where a tensor goes in its file, and where its next piece goes; bytes."""
+    """Where a tensor ends in its file, and where its next piece goes; bytes."""
 
     path: Path
-    start: int
     end: int
     position: int
 
@@ -139,7 +138,7 @@ class Writer:
             self._headers[path] = header = _header(inside)
             position = len(header)
             for tensor in inside:
-                self._places[tensor.name] = _Place(path, position, position + tensor.nbytes, position)
+                self._places[tensor.name] = _Place(path, position + tensor.nbytes, position)
                 position += tensor.nbytes
 
     @property

@@ -7,7 +7,7 @@ is checked before every run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,19 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
 
     problems: list[PunieError] = []
     warnings: list[str] = []
-    loaded: dict[str, list[Any]] = {}
-    folder = data_folder(settings.data.path)
-    for name in SPLITS:
+
+    def attempt(load: Callable[[Path], list[Any]], path: Path) -> list[Any] | None:
         try:
-            loaded[name] = load_rows(folder / name)
+            return load(path)
         except PunieError as error:
-            problems += each_problem(error)
+            problems.extend(each_problem(error))
+            return None
+
+    folder = data_folder(settings.data.path)
+    loaded = {name: rows for name in SPLITS if (rows := attempt(load_rows, folder / name)) is not None}
     problems += _counts(settings, loaded)
     problems += _recipe(settings)
-    suite: list[Any] = []
-    try:
-        suite = load_suite(suite_path(settings.eval.suite))
-    except PunieError as error:
-        problems += each_problem(error)
+    suite = attempt(load_suite, suite_path(settings.eval.suite)) or []
     longest: dict[str, int] = {}
     if not problems:
         warnings += _overlaps(loaded, suite, answering.system_prompt(settings.eval.system_prompt))

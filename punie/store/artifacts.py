@@ -35,6 +35,7 @@ _NEAREST_LIMIT = 200
 """Artifacts that are compared to explain a miss."""
 _TEMPORARY = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
 _RESUMABLE = "resumable"
+_HOST = f".{socket.gethostname()}"
 _SPACE = "free some space: punie store gc, or another store.dir"
 _FOLDER = "choose a folder that can be written: store.dir=FOLDER"
 _REMEDIES = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _FOLDER, errno.EACCES: _FOLDER}
@@ -91,9 +92,9 @@ class Store:
     ) -> tuple[Artifact, bool]:
         """The artifact of this material, built if it is not there.
 
-        The key is the hash of the material. ``build`` writes the artifact's files into the empty folder it is
-        given, and returns what is recorded under ``info``. The folder of an interrupted ``resumable`` build is
-        given to the next one as it is.
+        The key is the hash of the material. ``build`` writes the artifact's files into the empty folder it
+        is given, and returns what is recorded under ``info``. The folder of an interrupted ``resumable``
+        build is given to the next one as it is.
 
         Returns:
             The artifact, and whether it was there already.
@@ -243,7 +244,7 @@ class Store:
                 continue
             if (name["stage"], name["key"]) == (stage, key):
                 shutil.rmtree(path, ignore_errors=True)
-            elif name["suffix"].endswith(_host()):
+            elif name["suffix"].endswith(_HOST):
                 with contextlib.suppress(OSError), self._lock(name["stage"], name["key"], wait=False):
                     shutil.rmtree(path)
 
@@ -260,11 +261,7 @@ class Store:
 
 def _unique() -> str:
     """The suffix of a temporary folder: unique, and with the name of the host."""
-    return uuid.uuid4().hex[:8] + _host()
-
-
-def _host() -> str:
-    return f".{socket.gethostname()}"
+    return uuid.uuid4().hex[:8] + _HOST
 
 
 def _written(path: Path) -> float:
