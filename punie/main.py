@@ -130,7 +130,7 @@ def _require_gate(options: EvalConfig, scores: Scores) -> None:
 def _show(config: Config, results: Results, path: Path, overrides: list[str]) -> None:
     from punie.results.config import phase_record
     from punie.results.decisions import decide
-    from punie.results.pages.documents import terminal
+    from punie.results.pages.tables import terminal
 
     phase = phase_record(config.phase)
     try:

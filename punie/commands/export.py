@@ -10,14 +10,15 @@ import dataclasses
 import shlex
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from punie.results import finished
+from punie.results.run import CONFIG, Run
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
-    from punie.config.schema import Config
+    from punie.results.records import ArtifactFiles
     from punie.store.artifacts import Artifact, Store
 
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export; what the run dropped after its evaluation is built again first, if that is asked for."""
+    """Export; a model that is gone is first built again, if that is asked for."""
     from punie.results.pages.card import model_card
     from punie.store.artifacts import Store
     from punie.util.files import write_text
@@ -40,44 +41,34 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PunieError("The folder to export to is not empty.", where=out, next_step="name a new folder")
-    source = finished.read(arguments.run)
-    results, config = source.results, source.config
-    if "quantize" not in results["artifacts"]:
+    source = Run(arguments.run).require_finished()
+    recorded = source.results.artifacts.get("quantize")
+    if recorded is None:
         raise PunieError(
-            f"The run scored the {results['target']} model; it has no quantized one to export.",
+            f"The run scored the {source.results.target} model; it has no quantized one to export.",
             where=arguments.run,
             next_step="run it with eval.target=quantized",
         )
-    recorded = results["artifacts"]["quantize"]
     store = Store(arguments.store or source.store)
-    artifact = store.find("quantize", recorded["key"])
+    artifact = store.find("quantize", recorded.key)
     if artifact is None and not arguments.rebuild:
-        raise _missing(arguments, store, results["artifacts"])
-    artifact = artifact or _rebuilt(config, store, recorded["key"])
+        raise _missing(arguments, store, source.results.artifacts)
+    artifact = artifact or _rebuilt(source, store, recorded.key)
     published = {name: entry["sha256"] for name, entry in artifact.manifest["files"].items()}
-    if published != recorded["files"]:
+    if published != recorded.files:
+        names = published | recorded.files
         raise PunieError(
             "The model in the store is not the one that was scored.",
             where=artifact.path,
-            found=_differing(published, recorded["files"]),
+            found=", ".join(sorted(n for n in names if published.get(n) != recorded.files.get(n))),
             next_step="run the same config again, and export that run",
         )
+    card = model_card(source, folder=out.name, quantize=artifact.info, files=published)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         for name in published:
             shutil.copyfile(artifact.file(name), scratch / name)
-        with finished.as_written(arguments.run):
-            card = model_card(
-                name=config.name,
-                folder=out.name,
-                model=config.model.name,
-                repo=config.model.repo,
-                data=config.data.name,
-                results=results,
-                quantize=artifact.info,
-                files=published,
-            )
         write_text(scratch / "README.md", card)
         scratch.chmod(0o755)
         scratch.replace(out)
@@ -89,9 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _missing(arguments: argparse.Namespace, store: Store, named: dict[str, Any]) -> PunieError:
-    """The error for a model that is gone: what else is, and the command that builds it again."""
-    gone = [stage for stage in ("train", "quantize") if not store.find(stage, named[stage]["key"])]
+def _missing(arguments: argparse.Namespace, store: Store, named: Mapping[str, ArtifactFiles]) -> PunieError:
+    """The error for a model that is gone: what else is gone, and the command that builds it again."""
+    stages = [stage for stage in ("train", "quantize") if stage in named]
+    gone = [stage for stage in stages if not store.find(stage, named[stage].key)]
     again = "fuses and quantizes" if gone == ["quantize"] else "trains, fuses and quantizes"
     command = shlex.join(["punie", "export", str(arguments.run), str(arguments.out), "--rebuild"])
     if arguments.store:
@@ -99,20 +91,21 @@ def _missing(arguments: argparse.Namespace, store: Store, named: dict[str, Any])
     return PunieError(
         "The run's model is not in the store.",
         where=store.root,
-        found="no " + " and no ".join(f"{stage}/{named[stage]['key']}" for stage in gone),
+        found="no " + " and no ".join(f"{stage}/{named[stage].key}" for stage in gone),
         next_step=f"{command} {again} again; or name another store: --store DIR",
     )
 
 
-def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
+def _rebuilt(source: Run, store: Store, key: str) -> Artifact:
     """The run's model, built again.
 
     Raises:
-        PunieError: What it was made from has changed since, so that it cannot come out the same.
+        PunieError: Its inputs have changed since, so that it would not be the same model.
     """
     from punie.run import pipeline
     from punie.util.progress import Reporter
 
+    config = source.config.typed(source.folder / CONFIG)
     config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
     plan = pipeline.plan(config, store)
     step = next(step for step in plan.steps if step.stage.name == "quantize")
@@ -126,7 +119,3 @@ def _rebuilt(config: Config, store: Store, key: str) -> Artifact:
     pipeline.run(plan, config, store, Reporter(), wanted=("quantize",))
     assert step.artifact is not None  # noqa: S101 - it was wanted
     return step.artifact
-
-
-def _differing(found: dict[str, str], expected: dict[str, str]) -> str:
-    return ", ".join(sorted(n for n in found | expected if found.get(n) != expected.get(n)))

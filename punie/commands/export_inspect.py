@@ -1,8 +1,8 @@
-"""Write a finished run's answers and scores as a log for Inspect, with what the scores belong to.
+"""Write a finished run's responses and scores as a log for Inspect, with the digests they belong to.
 
 punie export-inspect outputs/runs/NAME/ID logs/run.eval      then: inspect view --log-dir logs
 
-Inspect comes with the extra: pip install 'punie[inspect]'. It lists .eval files; a .json is for programs.
+Inspect comes with the extra: pip install 'punie[inspect]'. It lists .eval files; .json is for programs.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from punie.results import finished
+from punie.results.run import Run, unfinished
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _SUFFIXES = (".eval", ".json")
-_SAMPLING = ("temperature", "top_p", "top_k", "seed", "max_tokens", "stop", "repeats")
-"""What Inspect has a field for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,24 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the log, whole or not at all."""
-    from punie.results.reading import read_records
-
     out: Path = arguments.out
     if out.suffix not in _SUFFIXES:
         expected = " or ".join(_SUFFIXES)
-        raise PunieError("A log of Inspect has another ending.", where=out, expected=expected)
+        raise PunieError("This is not a file name of an Inspect log.", where=out, expected=expected)
     if out.exists():
         raise PunieError("The file is there already.", where=out, next_step="name a new file")
-    source = finished.read(arguments.run)
-    provenance = finished.read_object(arguments.run, "provenance.json")
-    records = read_records(source.samples)
+    source = Run(arguments.run).require_finished()
+    samples = source.samples
     inspect_log = _inspect_log()
-    with finished.as_written(arguments.run):
-        header = _header(source, provenance, records)
     try:
-        log = inspect_log.build(records, **header)
-    except ValueError as error:  # Inspect's classes check the types of what they are given
-        raise finished.unfinished(arguments.run, " ".join(str(error).split())) from error
+        log = inspect_log.build(source)
+    except ValueError as error:  # Inspect checks the values it is given, such as times
+        raise unfinished(source.folder, " ".join(str(error).split())) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
@@ -57,14 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         (scratch / out.name).replace(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    missing = sum(record["missing"] is not None for record in records)
-    print(f"{out}  {len(records)} answers" + (f", {missing} of them missing" if missing else ""))
+    missing = sum(not sample.answered for sample in samples)
+    print(f"{out}  {len(samples)} responses" + (f", {missing} of them missing" if missing else ""))
     print(f"next: inspect view --log-dir {out.parent}")
     return 0
 
 
 def _inspect_log() -> ModuleType:
-    """What builds the log; it needs the extra."""
+    """The module that builds the log; it needs the extra."""
     try:
         from punie.results.pages import inspect_log
     except ModuleNotFoundError as error:
@@ -77,35 +70,3 @@ def _inspect_log() -> ModuleType:
             next_step="pip install 'punie[inspect]', best in a virtual environment of its own",
         ) from None
     return inspect_log
-
-
-def _header(
-    source: finished.Finished, provenance: dict[str, Any], records: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Everything of the log but its samples."""
-    results, config = source.results, source.config
-    weights = {name: value for name, value in results["identity"]["weights"].items() if name != "tensors"}
-    doubts = finished.doubts(source, records)
-    identity = {**results["identity"], "weights": weights, "unverified": "; ".join(doubts) or None}
-    return {
-        "name": config.name,
-        "model": f"punie/{config.model.name}/{results['target']}",
-        "started": source.status["started"],
-        "ended": source.status["ended"],
-        "sampling": {name: results["sampling"][name] for name in _SAMPLING},
-        "suite": results["identity"]["suite"]["name"],
-        "packages": {name: version for name, version in provenance["packages"].items() if version},
-        "tags": ["identity: unverified"] if doubts else [],
-        "allow_missing": config.eval.allow_missing,
-        "metadata": {
-            "identity": identity,
-            "sampling": results["sampling"],
-            "target": results["target"],
-            "backend": results["generation"]["backend"],
-            "phase": config.phase.id if config.phase else None,
-            "verdict": results["verdict"]["summary"],
-            "artifacts": {name: artifact["key"] for name, artifact in results["artifacts"].items()},
-            "machine": provenance["machine"],
-            "blas": provenance["blas"],
-        },
-    }

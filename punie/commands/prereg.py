@@ -1,16 +1,15 @@
-"""Register a phase before it runs: a results document with hypothesis, criteria, and the digests of both.
+"""Register a phase before it runs: a results document with hypothesis and criteria, and a JSON record of it.
 
-punie prereg +phase=43a                        writes docs/research/phase43a-<digest of the config>.md
+punie prereg +phase=43a                        writes docs/research/phase43a-<digest of the config>.{md,json}
 punie prereg -m +phase=46 model=tiny seed=0,1  a sweep: all of its jobs in one document
 
-Several values, or a phase that is a sweep, are a sweep without -m, too. Commit the document, run, then fill
-it in: punie record RUN.
+Several values, or a phase that is a sweep, are a sweep without -m, too. Commit both files, so that git has
+their date; run; then fill the document in: punie record RUN.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,81 +21,66 @@ if TYPE_CHECKING:
     from punie.config.schema import Config
 
 FOLDER = Path("docs/research")
-"""Where the documents are, unless a user says otherwise."""
+"""The default folder of the documents."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "overrides", nargs="*", help="as for python -m punie: +phase=NAME, GROUP=OPTION, key=value"
-    )
+    words = "as for python -m punie: +phase=NAME, GROUP=OPTION, key=value"
+    parser.add_argument("overrides", nargs="*", help=words)
     parser.add_argument("-m", "--multirun", action="store_true", help="the sweep over these overrides")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=FOLDER,
-        metavar="DIR",
-        help="folder of the document (default: %(default)s)",
-    )
+    words = "folder of the document (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the document; 1 if there is one already."""
-    from punie.evals.suite import load_suite
-    from punie.results.registration import Registration, compose_document
-    from punie.run.capture import capture, now
-    from punie.stages.inputs import suite_path
+    """Write the document and its record; 1 if they are there already."""
+    from punie.results import files
+    from punie.results.config import phase_record
+    from punie.results.registration import Registration, compose, document_path, jobs_of
+    from punie.run.capture import git, now
     from punie.stages.registered import fields, inputs
-    from punie.store.keys import SHORT
     from punie.util.files import write_text
 
-    jobs = _jobs(arguments.overrides, arguments.multirun)
-    configs = [each for each, _ in jobs]
-    config = configs[0]
-    if config.phase is None:
+    configs, values = _jobs(arguments.overrides, arguments.multirun)
+    given, phase = shlex.join(arguments.overrides) or "no overrides", phase_record(configs[0].phase)
+    if phase is None or any(each.phase != configs[0].phase for each in configs):
         raise PunieError(
-            "There is no phase to register.",
-            found=shlex.join(arguments.overrides) or "no overrides",
-            expected="a phase, whose criteria are decided before the run",
+            "A document is about one phase." if phase else "There is no phase to register.",
+            found=given,
+            expected="one phase, whose criteria are decided before the run",
             next_step="punie prereg +phase=43a",
         )
-    if any(each.phase != config.phase for each in configs):
+    path = document_path(arguments.out, configs[0].name, [fields(each) for each in configs])
+    record = path.with_suffix(".json")
+    if path.exists() or record.exists():
         raise PunieError(
-            "One document is of one phase.",
-            found=shlex.join(arguments.overrides),
-            next_step="register each phase by itself",
-        )
-    first, *_ = every = [fields(each) for each in configs]
-    registration = Registration(
-        registered=now(),
-        git=capture(argv=[], overrides=[], config_digest="")["git"],
-        phase=dataclasses.asdict(config.phase),
-        config=first,
-        inputs=inputs(config),
-        jobs=[{k: v for k, v in each.items() if first.get(k) != v} for each in every] if every[1:] else [],
-    )
-    name = f"{config.name.replace('/', '-')}-{registration.digests['config'][:SHORT]}.md"
-    path: Path = arguments.out / name
-    if path.exists():
-        raise PunieError(
-            "This config is registered already; what was registered is never overwritten.",
+            "This config is registered already; a registration is never overwritten.",
             where=path,
             next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
         )
-    swept = ["-m"] if every[1:] or arguments.multirun else []
-    command = shlex.join(["python", "-m", "punie", *swept, *arguments.overrides])
-    prompts = [(sample.id, sample.category) for sample in load_suite(suite_path(config.eval.suite))]
-    places = [place for _, place in jobs] if every[1:] else []
-    document = compose_document(registration, command=command, prompts=prompts, places=places, path=path)
+    decided = [{**fields(each), **inputs(each)} for each in configs]
+    swept = ["-m"] if configs[1:] or arguments.multirun else []
+    registration = Registration(
+        version=Registration.VERSION,
+        registered=now(),
+        git=git(),
+        command=shlex.join(["python", "-m", "punie", *swept, *arguments.overrides]),
+        phase=phase,
+        fields=decided[0],
+        jobs=jobs_of(decided, values),
+    )
+    text = compose(registration, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, document.text)
-    print(f"{path}\nnext: commit it, then {command}")
+    files.write(record, registration)
+    write_text(path, text)
+    print(f"{path}\nnext: commit it and {record.name}, then {registration.command}")
     print(f"then: punie record RUN {shlex.quote(str(path))}")
     return 0
 
 
-def _jobs(overrides: Sequence[str], multirun: bool) -> list[tuple[Config, Mapping[str, str]]]:
-    """The config of the run; or those of a sweep, as it will be planned, each with its place on the axes."""
+def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[Mapping[str, str]]]:
+    """The config of the run, or of each job of a sweep; and its values of the swept overrides."""
     from punie.config import resolve
     from punie.config.compose import compose, quote_phases
     from punie.sweep import preview
@@ -105,6 +89,6 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> list[tuple[Config, Mappin
     if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
         config = resolve(compose(overrides))
         if not (config.phase and config.phase.sweep):
-            return [(config, {})]
+            return [config], [{}]
     plan = preview.plan(overrides)
-    return [(job.typed(), plan.values(job)) for job in plan.jobs]
+    return [job.typed() for job in plan.jobs], [plan.values(job) for job in plan.jobs]

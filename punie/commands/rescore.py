@@ -1,29 +1,25 @@
-"""Apply today's parser, sandbox and scorers to a run's recorded answers; no model is needed or loaded.
+"""Apply the current parser, sandbox and scorers to a run's recorded responses; no model is loaded.
 
 punie rescore outputs/runs/NAME/ID
 punie rescore outputs/runs/NAME/ID --out rescored.jsonl
 
-The run directory stays as it is. The exit code is 0 when every score and what became of every answer are
-the same, and 1 when something changed (or when the run cannot be read).
+The run directory is not changed. The exit code is 0 if every score and every response class is the same, and
+1 if something changed (or if the run cannot be read).
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import operator
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
-from punie.evals.scores import SCORERS
-from punie.results import finished
+from punie.evals.scores import heading
+from punie.results.run import Run, require_responses
 from punie.util.errors import PunieError
 from punie.util.printable import printable
 
-Record = Mapping[str, Any]
+if TYPE_CHECKING:
+    from punie.results.records import Sample, Scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,83 +29,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the scores old and new, and each answer that is scored otherwise; 1 if there is one."""
+    """Print old and new scores, and each response whose score changed; 1 if there is one."""
     from punie.evals.sandbox import Sandbox
-    from punie.results.answers import rescored, summary
-    from punie.util.files import write_lines
+    from punie.results import files
+    from punie.results.scoring import rescored, summary
 
     if arguments.out and arguments.out.exists():
         raise PunieError("The file is there already.", where=arguments.out, next_step="name a new file")
-    source = finished.read(arguments.run)
-    before = finished.read_answers(source)
+    source = Run(arguments.run).require_finished()
+    before = require_responses(source)
     with Sandbox() as sandbox:
         after = list(rescored(before, sandbox))
     changes = [words for old, new in zip(before, after, strict=True) if (words := _change(old, new))]
-    allow = source.config.eval.allow_missing
-    with finished.as_written(arguments.run):
-        print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)))
-        print(f"\n{_identity(source, before)}")
-    for words in changes:
-        print(f"  {printable(words)}")
-    print(f"{len(changes)} of {len(after)} answers are scored otherwise")
+    allow = bool(source.config.value("eval.allow_missing"))
+    print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")
+    results = source.results
+    lines = [
+        f"weights {results.identity.weights.whole} ({results.target}); "
+        f"temperature {results.sampling.temperature:g}, seed {results.sampling.seed}",
+        *(f"identity: unverified ({reason})" for reason in source.doubts()),
+        *(f"  {words}" for words in changes),
+        f"{len(changes)} of {len(after)} responses are scored differently",
+    ]
+    print("\n".join(map(printable, lines)))
     if arguments.out:
-        write_lines(arguments.out, after)
+        files.write_samples(arguments.out, after)
     return 1 if changes else 0
 
 
-def _change(old: Record, new: Record) -> str | None:
-    """What differs between an answer's scores then and now, in a line; None if nothing does."""
-    if old["missing"] is not None:
-        return None
-    both = [name for name in new["scores"] if name in old["scores"]]  # a scorer may be new since then
-    pairs = {name: (old["scores"][name]["value"], new["scores"][name]["value"]) for name in both}
-    words = [f"{name} {was:g} → {now:g}" for name, (was, now) in pairs.items() if was != now]
-    if words or old["taxonomy"] != new["taxonomy"]:
-        words.append(_arrow(old["taxonomy"], new["taxonomy"]))
-        return f"{old['id']}, repeat {old['repeat']}: {', '.join(words)}"
+def _change(old: Sample, new: Sample) -> str | None:
+    """What differs between a response's old and new scores, in a line; None if nothing does."""
+    both = [name for name in new.scores if name in old.scores]  # a scorer may be newer than the run
+    pairs = {name: (old.scores[name].value, new.scores[name].value) for name in both}
+    words = [f"{heading(name)} {was:g} → {now:g}" for name, (was, now) in pairs.items() if was != now]
+    if words or old.taxonomy != new.taxonomy:
+        words.append(_arrow(old.taxonomy, new.taxonomy))
+        return f"{old.id}, repeat {old.repeat}: {', '.join(words)}"
     return None
 
 
-def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The score table, old → new wherever a mean has moved."""
+def _table(before: Scores, after: Scores) -> str:
+    """The score table, old → new where a figure changed."""
+    from punie.results.pages.tables import in_text, score_table
 
-    shown = [score for score in SCORERS if score in after]
-
-    def row(name: str, *path: str) -> list[str]:
-        old, new = (
-            {score: functools.reduce(operator.getitem, path, of[score]) for score in shown if score in of}
-            for of in (before, after)
-        )
-        was = (_share(old[score]["mean"]) if score in old else "–" for score in shown)
-        means = map(_arrow, was, (_share(new[score]["mean"]) for score in shown))
-        return [printable(name), str(new["strict"]["n"]), *means]
-
-    rows = [row(name, "categories", name) for name in after["strict"]["categories"]]
-    headers = ["category", "n", *shown]
-    return tabulate(
-        [*rows, row("overall", "overall")],
-        headers,
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=["left", *["right"] * (len(headers) - 1)],
-    )
-
-
-def _identity(source: finished.Finished, records: list[dict[str, Any]]) -> str:
-    """What the scores belong to."""
-    results = source.results
-    sampling, weights = results["sampling"], results["identity"]["weights"]["whole"]
-    lines = [
-        f"weights {weights} ({results['target']}); temperature {sampling['temperature']:g}, "
-        f"seed {sampling['seed']}",
-        *(f"identity: unverified ({reason})" for reason in finished.doubts(source, records)),
+    old_headers, old_rows = score_table(before)
+    headers, rows = score_table(after)
+    old = {(row[0], name): value for row in old_rows for name, value in zip(old_headers, row, strict=True)}
+    cells = [
+        [_arrow(old.get((row[0], name), "–"), value) for name, value in zip(headers, row, strict=True)]
+        for row in rows
     ]
-    return "\n".join(map(printable, lines))
+    return in_text((headers, cells))
 
 
 def _arrow(old: str, new: str) -> str:
     return old if old == new else f"{old} → {new}"
-
-
-def _share(mean: float | None) -> str:
-    return "–" if mean is None else f"{mean:.3f}"

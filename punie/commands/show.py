@@ -7,7 +7,6 @@ punie show outputs/runs/NAME/ID --json | jq .identity.weights.whole
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.results import finished
-from punie.results.finished import Finished
-from punie.util.printable import printable_value
+from punie.results.records import Provenance
+from punie.results.run import Run
+from punie.util.printable import printable
+
+_SURROUNDINGS = {"packages", "python", "machine", "blas", "git", "environment"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,106 +30,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the run left on record."""
-    source = finished.read(arguments.run)
-    provenance = finished.read_object(arguments.run, "provenance.json")
-    with finished.as_written(arguments.run):
-        about = _about(source, provenance, tensors=arguments.tensors)
-        # JSON's own escapes leave nothing that a terminal would obey; in text, punie's do.
-        shown = json.dumps(about, indent=1) if arguments.json else _words(source, printable_value(about))
-    print(shown)
+    source = Run(arguments.run).require_finished()
+    print(_json(source, arguments.tensors) if arguments.json else _text(source, arguments.tensors))
     return 0
 
 
-def _about(source: Finished, provenance: Mapping[str, Any], *, tensors: bool) -> dict[str, Any]:
-    """What is shown, as JSON values: results.json without its bulk, beside the run's own facts."""
-    results = source.results
-    evaluations = {results["target"]: results, **results.get("targets", {})}
-    identities = {name: _identity(each["identity"], tensors) for name, each in evaluations.items()}
-    return {
+def _json(source: Run, tensors: bool) -> str:
+    """results.json without its bulk, and the run's name, status and provenance."""
+    results, phase = source.results, source.config.phase
+    bulk = {} if tensors else {"weights": {"tensors"}}
+    about = {
         "run": str(source.folder),
         "name": source.config.name,
-        "phase": source.config.phase.id if source.config.phase else None,
-        "model": source.config.model.name,
-        **{name: source.status.get(name) for name in ("status", "started", "ended")},
-        **{
-            name: results[name]
-            for name in ("target", "scores", "sampling", "generation", "verdict", "lock", "paired")
-            if name in results
-        },
-        "identity": identities.pop(results["target"]),
-        "targets": identities,
-        "artifacts": {name: artifact["key"] for name, artifact in results["artifacts"].items()},
-        "provenance": {
-            name: provenance.get(name)
-            for name in ("packages", "python", "machine", "blas", "git", "environment")
-        },
+        "phase": phase.id if phase else None,
+        "model": source.config.value("model.name"),
+        **source.status.model_dump(include={"status", "started", "ended"}),
+        **results.model_dump(mode="json", exclude={"version", "answers", "identity", "targets", "artifacts"}),
+        "identity": results.identity.model_dump(exclude=bulk),
+        "targets": {name: each.identity.model_dump(exclude=bulk) for name, each in results.targets.items()},
+        "artifacts": {name: artifact.key for name, artifact in results.artifacts.items()},
+        "provenance": source.provenance.model_dump(mode="json", include=_SURROUNDINGS),
     }
+    return json.dumps(about, indent=1)  # ASCII: control characters are escaped
 
 
-def _identity(identity: Mapping[str, Any], tensors: bool) -> dict[str, Any]:
-    weights = {name: value for name, value in identity["weights"].items() if tensors or name != "tensors"}
-    return {**identity, "weights": weights}
-
-
-def _words(source: Finished, about: Mapping[str, Any]) -> str:
+def _text(source: Run, tensors: bool) -> str:
     """The same for a terminal."""
-    from punie.results.pages.documents import terminal
+    from punie.results.pages.tables import digests, terminal
 
-    baseline = source.config.phase.baseline if source.config.phase else None
-    results = {"paired": [], "targets": {}, **about}
+    results, status, phase = source.results, source.status, source.config.phase
     facts = {
-        "run": about["run"],
-        "name": about["name"],
-        "phase": about["phase"] or "none",
-        "status": f"{about['status']}, {about['started']} to {about['ended']}",
-        "model": f"{about['model']}, {about['target']}, answering through {about['generation']['backend']}",
+        "run": source.folder,
+        "name": source.config.name,
+        "phase": phase.id if phase else None,
+        "status": f"{status.status}, {status.started} to {status.ended}",
+        "model": f"{source.config.value('model.name')}, {results.target}, by {results.generation.backend}",
     }
-    parts = [
-        _rows(facts),
-        terminal(results, dataclasses.asdict(baseline) if baseline else None),
-        "sampling\n" + _rows(about["sampling"]),
-    ]
-    for target, identity in [(about["target"], about["identity"]), *about["targets"].items()]:
-        parts.append(f"identity of {target}\n{_rows(_digests(identity))}")
-    parts.append("artifacts\n" + _rows(about["artifacts"]))
-    parts.append("provenance\n" + _rows(_surroundings(about["provenance"])))
+    parts = [_rows(facts), terminal(results, phase.baseline if phase else None)]
+    parts.append("sampling\n" + _rows(results.sampling.model_dump()))
+    for name, each in {results.target: results, **results.targets}.items():
+        doubt = {"unverified": each.identity.unverified} if each.identity.unverified else {}
+        parts.append(
+            f"identity of {printable(name)}\n" + _rows(doubt | digests(each.identity, tensors=tensors))
+        )
+    parts.append("artifacts\n" + _rows({name: each.key for name, each in results.artifacts.items()}))
+    parts.append("provenance\n" + _rows(_surroundings(source.provenance)))
     return "\n\n".join(parts)
 
 
-def _digests(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity's digests, by what they are of."""
-    weights, suite = identity["weights"], identity["suite"]
-    unverified = {"unverified": identity["unverified"]} if identity["unverified"] else {}
+def _surroundings(provenance: Provenance) -> dict[str, Any]:
+    machine, git = provenance.machine, provenance.git
     return {
-        **unverified,
-        "weights, whole": weights["whole"],
-        **(weights["files"] or {}),
-        "tokenizer": identity["tokenizer"],
-        "chat template": identity["chat_template"],
-        f"suite {suite['name']}": suite["sha256"],
-        "prompts": identity["prompts"],
-        **(weights.get("tensors") or {}),
-    }
-
-
-def _surroundings(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    machine, git = provenance["machine"], provenance["git"]
-    return {
-        **(provenance["packages"] or {}),
-        "python": provenance["python"],
-        "device": f"{machine['device']}, {machine['chip']}, {machine['system']}",
-        "BLAS": provenance["blas"],
-        **({"commit": git["commit"] + (", with changes" if git["dirty"] else "")} if git else {}),
-        **(provenance["environment"] or {}),
+        **provenance.packages,
+        "python": provenance.python,
+        "device": f"{machine.device}, {machine.chip}, {machine.system}" if machine else None,
+        "BLAS": provenance.blas,
+        **({"commit": f"{git.commit}{', with changes' if git.dirty else ''}"} if git else {}),
+        **provenance.environment,
     }
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    rows = [[f"  {name}", _plain(value)] for name, value in values.items()]
+    rows = [[f"  {printable(name)}", _plain(value)] for name, value in values.items()]
     return tabulate(rows, tablefmt="plain", disable_numparse=True, preserve_whitespace=True)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+        value = ", ".join(map(str, value)) or None
+    return "none" if value is None else printable(str(value))

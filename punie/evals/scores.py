@@ -32,3 +32,11 @@ ALWAYS = ("keyword", "strict")
 METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper", "lock")
 """The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
 format lock, the exact probability that a response opens one."""
+
+HEADINGS = {"keyword": "keyword match", "strict": "execution"}
+"""What a score is called in headings and sentences; any other goes by its name."""
+
+
+def heading(score: str) -> str:
+    """A score's name for people."""
+    return HEADINGS.get(score, score)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +19,9 @@ from punie.results.files import problem, unreadable
 from punie.results.records import Phase
 from punie.store.keys import digest
 from punie.util.plain import require_plain_yaml
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
 
 SEED, SAMPLING_SEED, TEMPERATURE = "lora.seed", "eval.seed", "eval.temperature"
 """The training seed, the seed of sampling, the temperature: each has one definition, here."""
@@ -101,6 +104,24 @@ class RunConfig:
     def name(self) -> str:
         """The run's name."""
         return str(self.values.get("name", ""))
+
+    def typed(self, path: Path) -> Config:
+        """The config as checked, typed objects, to run it again; ``path`` is for errors.
+
+        Raises:
+            PunieError: It is no config of this version.
+        """
+        from omegaconf import DictConfig, OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        from punie.config import resolve
+        from punie.config.schema import Config
+
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(Config), dict(self.values))
+        except (ValueError, TypeError, AssertionError, OmegaConfBaseException) as error:
+            raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
+        return resolve(cast(DictConfig, merged))
 
     @cached_property
     def sha256(self) -> str:

@@ -38,7 +38,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> dict
     """
     from punie.results import files
     from punie.results.config import phase_record
-    from punie.results.pages import documents
+    from punie.results.pages import report
     from punie.results.pairs import pairs
     from punie.results.records import Evaluation, Results
     from punie.results.run import METRICS, RESULTS, SAMPLES
@@ -66,7 +66,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> dict
             "artifacts": {name: _files(artifact) for name, artifact in inputs.items()},
         }
     )
-    facts = documents.Facts(
+    facts = report.Facts(
         name=settings.name,
         model=settings.model.name,
         data=settings.data.name,
@@ -86,8 +86,8 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> dict
     if "train" in inputs:
         shutil.copyfile(inputs["train"].file(METRICS), out / METRICS)
     files.write(out / RESULTS, results)
-    write_text(out / "report.md", documents.markdown(facts))
-    write_text(out / "report.html", documents.html(facts))
+    write_text(out / "report.md", report.markdown(facts))
+    write_text(out / "report.html", report.html(facts))
     return {"verdict": results.verdict.summary}
 
 

@@ -1,4 +1,4 @@
-"""report.html in headless Chromium: it opens quickly, its filters work, and a model's words stay words."""
+"""report.html in headless Chromium: it opens quickly, its filters work, and text of a model stays text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from punie.results.pages import documents
+from punie.results.pages import report
+from punie.results.records import Sample
 from tests.facts import HOSTILE, SHOWN, call, facts, records
 
 from .conftest import focused, press
@@ -24,16 +25,16 @@ ANSWERS = [
     ("text_tools", RIGHT), ("text_tools", OTHER), ("text_tools", "No."),
     ("lsp", RIGHT), ("lsp", None), ("git", HOSTILE), ("git", "wide" * 250_000),
 ]  # fmt: skip
-Open = Callable[[list[dict[str, Any]]], "Chrome"]
+Open = Callable[[list[Sample]], "Chrome"]
 
 
 @pytest.fixture
 def show(chrome: Chrome, tmp_path: Path) -> Iterator[Open]:
     """Opens the report of some answers; in the end the console must be empty."""
 
-    def show(samples: list[dict[str, Any]], anchor: str = "") -> Chrome:
+    def show(samples: list[Sample], anchor: str = "") -> Chrome:
         path = tmp_path / "report.html"
-        path.write_text(documents.html(facts(samples)), "utf-8")
+        path.write_text(report.html(facts(samples)), "utf-8")
         chrome.get(path.as_uri() + anchor)
         return chrome
 
@@ -42,13 +43,13 @@ def show(chrome: Chrome, tmp_path: Path) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="module")
-def samples() -> list[dict[str, Any]]:
+def samples() -> list[Sample]:
     return records(ANSWERS)
 
 
 def shown(chrome: Chrome) -> list[int]:
     """Which answers can be seen."""
-    script = "return [...document.querySelectorAll('details.answer')].map((a) => a.checkVisibility())"
+    script = "return [...document.querySelectorAll('details.response')].map((a) => a.checkVisibility())"
     return [index for index, visible in enumerate(chrome.execute_script(script)) if visible]
 
 
@@ -64,19 +65,19 @@ def counted(chrome: Chrome) -> str:
     return chrome.find_element("css selector", "#filter output").text
 
 
-def test_a_report_renders(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_a_report_renders(show: Open, samples: list[Sample]) -> None:
     """It has its title, its headings and its picture, and is no wider than the window."""
     chrome = show(samples)
-    assert chrome.title == "x: none: 1 of 7 answers are missing"
+    assert chrome.title == "x: none: 1 of 7 responses are missing"
     headings = [each.text for each in chrome.find_elements("css selector", "h1, h2")]
     assert headings == [
-        "x: A phase & its <title>", "Scores", "What happened", "Answers", "Identity", "Settings",
+        "x: A phase & its <title>", "Scores", "Response classes", "Responses", "Identity", "Settings",
     ]  # fmt: skip
     assert chrome.find_element("css selector", "svg[role=img]").size["height"] > 100
     assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_filters_leave_what_they_say(show: Open, samples: list[Sample]) -> None:
     """Category, kind, score and text each narrow what is shown; clearing them shows everything again."""
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -86,7 +87,7 @@ def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) 
     assert shown(chrome) == [0, 1, 2]
     choose(chrome, "score", "differ")
     assert shown(chrome) == [1]
-    assert counted(chrome) == "1 of 7 answers"
+    assert counted(chrome) == "1 of 7 responses"
     field(chrome, "text").send_keys("nowhere")
     assert shown(chrome) == []
     chrome.find_element("css selector", "#filter [type=reset]").click()
@@ -105,13 +106,13 @@ def test_filters_leave_what_they_say(show: Open, samples: list[dict[str, Any]]) 
     assert opened == ["wrong arguments"]
 
 
-def test_the_keyboard_is_enough(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_the_keyboard_is_enough(show: Open, samples: list[Sample]) -> None:
     """Tab reaches every filter and every answer in order, arrows choose, Enter opens an answer."""
     from selenium.webdriver.common.keys import Keys
 
     chrome = show(samples)
     press(chrome, Keys.TAB)
-    assert focused(chrome) == "#answers"
+    assert focused(chrome) == "#responses"
     press(chrome, Keys.ENTER, Keys.TAB)
     assert focused(chrome) == "category"
     press(chrome, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
@@ -122,10 +123,10 @@ def test_the_keyboard_is_enough(show: Open, samples: list[dict[str, Any]]) -> No
         visited.append(focused(chrome))
     assert visited == ["kind", "score", "text", "BUTTON", "open", "close", "SUMMARY"]
     press(chrome, Keys.ENTER)
-    assert chrome.execute_script("return document.querySelectorAll('details.answer')[3].open")
+    assert chrome.execute_script("return document.querySelectorAll('details.response')[3].open")
 
 
-def test_a_link_opens_its_answer(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_a_link_opens_its_answer(show: Open, samples: list[Sample]) -> None:
     """The example of a kind of failure leads to that answer, open, though a filter had hidden it."""
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -138,42 +139,42 @@ def test_a_link_opens_its_answer(show: Open, samples: list[dict[str, Any]]) -> N
     assert [each.text for each in opened] == ["text_tools-1"]
 
 
-def test_hostile_output_is_text(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_hostile_output_is_text(show: Open, samples: list[Sample]) -> None:
     """No script of an answer runs, no element comes of one, and all that it wrote can be read."""
     chrome = show(samples)
     field(chrome, "open").click()
-    blocks = chrome.find_elements("css selector", "details.answer")[5].find_elements("tag name", "pre")
+    blocks = chrome.find_elements("css selector", "details.response")[5].find_elements("tag name", "pre")
     assert blocks[1].get_property("textContent") == SHOWN
     made = "return [typeof hacked, document.images.length, document.scripts.length]"
     assert chrome.execute_script(made) == ["undefined", 0, 1]
     assert len(chrome.find_elements("css selector", "main > section, body > footer")) == 6
 
 
-def test_a_long_line_does_not_widen_the_page(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_a_long_line_does_not_widen_the_page(show: Open, samples: list[Sample]) -> None:
     """A million characters without a break stand, all of them, in a box that scrolls."""
     chrome = show(samples)
     field(chrome, "open").click()
-    block = chrome.find_elements("css selector", "details.answer")[6].find_elements("tag name", "pre")[1]
+    block = chrome.find_elements("css selector", "details.response")[6].find_elements("tag name", "pre")[1]
     assert len(str(block.get_property("textContent"))) == 1_000_000
     assert block.size["height"] < 600
     assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_without_scripts_everything_can_be_read(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_without_scripts_everything_can_be_read(show: Open, samples: list[Sample]) -> None:
     """Filters that would not work are not shown; the answers are, and open."""
     chrome = show(samples[:1])
     try:
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
         chrome.refresh()
         assert not chrome.find_element("id", "filter").is_displayed()
-        answer = chrome.find_element("css selector", "details.answer")
+        answer = chrome.find_element("css selector", "details.response")
         answer.find_element("tag name", "summary").click()
         assert answer.find_elements("tag name", "pre")[1].text == RIGHT
     finally:
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_paper_holds_every_answer(show: Open, samples: list[dict[str, Any]]) -> None:
+def test_paper_holds_every_answer(show: Open, samples: list[Sample]) -> None:
     """Printed, closed answers are open, filters are gone, and the ground is white, also in the dark."""
     chrome = show(samples[:3])
     dark = {"name": "prefers-color-scheme", "value": "dark"}
@@ -183,7 +184,9 @@ def test_paper_holds_every_answer(show: Open, samples: list[dict[str, Any]]) -> 
         assert chrome.execute_script(ground) == "rgb(20, 23, 28)"
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [dark]})
         assert chrome.execute_script(ground) == "rgb(255, 255, 255)"
-        seen = "return [...document.querySelectorAll('.answer pre')].map((block) => block.checkVisibility())"
+        seen = (
+            "return [...document.querySelectorAll('.response pre')].map((block) => block.checkVisibility())"
+        )
         assert chrome.execute_script(seen) == [True] * 6
         assert not chrome.find_element("id", "filter").is_displayed()
     finally:
@@ -196,7 +199,7 @@ def test_a_thousand_answers_open_quickly(show: Open) -> None:
 
     kinds = [RIGHT, OTHER, "No.", call("print(1)\n" * 40)]
     many = records(("lsp", kinds[index % 4]) for index in range(1000))
-    text = documents.html(facts(many))
+    text = report.html(facts(many))
     size = len(text.encode()) / 1e6
     clock = time.perf_counter()
     chrome = show(many)
@@ -211,6 +214,6 @@ def test_a_thousand_answers_open_quickly(show: Open) -> None:
         end="",
     )
     print(f"filtered in {filtered:.2f} s")
-    assert counted(chrome) == "250 of 1000 answers"
+    assert counted(chrome) == "250 of 1000 responses"
     assert size < 5
     assert loaded < 2

@@ -1,4 +1,4 @@
-"""What reads a finished run: a real one, without the libraries that made it."""
+"""Commands that read a finished run, without the libraries that made it."""
 
 from __future__ import annotations
 

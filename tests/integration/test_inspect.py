@@ -35,7 +35,7 @@ def export(run: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def twice(inspect_log: Any, world: World) -> Path:
-    """A real run with two answers to each prompt, at temperature 0.7."""
+    """A real run with two responses to each prompt, at temperature 0.7."""
     return world.run("eval.repeats=2", "eval.temperature=0.7")
 
 
@@ -43,7 +43,7 @@ def twice(inspect_log: Any, world: World) -> Path:
 def test_inspect_reads_what_the_run_recorded(
     suffix: str, twice: Path, tmp_path: Path, inspect_log: Any
 ) -> None:
-    """Every answer of a real run is there with prompt, output, both scores, their reasons, and tokens."""
+    """Every response of a real run is there with prompt, output, both scores, their reasons, and tokens."""
     log = inspect_log.read_eval_log(str(export(twice, tmp_path / f"run.{suffix}")))
     rows = [json.loads(line) for line in (twice / "samples.jsonl").open(encoding="utf-8")]
     assert len(rows) == 54
@@ -103,8 +103,8 @@ def test_the_header_binds_scores_to_what_gave_them(twice: Path, tmp_path: Path, 
             assert score.metrics[category].value == each["mean"]
 
 
-def test_missing_answers_are_errors_in_place(tmp_path: Path, inspect_log: Any) -> None:
-    """A missing answer is a sample with its error and no score; then there is no overall score either."""
+def test_missing_responses_are_errors_in_place(tmp_path: Path, inspect_log: Any) -> None:
+    """A missing response is a sample with its error and no score; then there is no overall score either."""
     run = make_run(tmp_path / "run", records([RIGHT, None, "I see.", RIGHT]))
     log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
     (missing,) = [sample for sample in log.samples if sample.error]
@@ -112,13 +112,13 @@ def test_missing_answers_are_errors_in_place(tmp_path: Path, inspect_log: Any) -
     assert missing.error.message == "the server closed the connection"
     assert not missing.scores
     assert log.status == "error"
-    assert "1 of 4 answers are missing" in log.error.message
+    assert "1 of 4 responses are missing" in log.error.message
     assert (log.results.total_samples, log.results.completed_samples) == (4, 3)
     assert ["mean" in score.metrics for score in log.results.scores] == [False, False]
 
 
-def test_missing_answers_that_are_allowed_leave_a_score(tmp_path: Path, inspect_log: Any) -> None:
-    """With ``eval.allow_missing`` the mean is over the answers that are there."""
+def test_missing_responses_that_are_allowed_leave_a_score(tmp_path: Path, inspect_log: Any) -> None:
+    """With ``eval.allow_missing`` the mean is over the responses that are there."""
     rows = records([RIGHT, None, "I see.", RIGHT])
     run = make_run(tmp_path / "run", rows, ["eval.allow_missing=true"])
     log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
@@ -126,8 +126,8 @@ def test_missing_answers_that_are_allowed_leave_a_score(tmp_path: Path, inspect_
     assert log.results.scores[0].metrics["mean"].value == pytest.approx(1 / 3)
 
 
-def test_nothing_but_missing_answers_is_a_log_too(tmp_path: Path, inspect_log: Any) -> None:
-    """A record without any answer is exported as errors, without scores."""
+def test_nothing_but_missing_responses_is_a_log_too(tmp_path: Path, inspect_log: Any) -> None:
+    """A record without any response is exported as errors, without scores."""
     run = make_run(tmp_path / "run", records())
     write_records(run, records([None, None, None, None]))
     log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
@@ -166,8 +166,8 @@ def test_hostile_text_stays_text(tmp_path: Path, inspect_log: Any) -> None:
         assert "\x1b" not in log.samples[1].error.traceback_ansi
 
 
-def test_edited_answers_are_marked(tmp_path: Path, inspect_log: Any) -> None:
-    """Answers that are not as the run wrote them make the log's identity unverified, in its tags too."""
+def test_edited_responses_are_marked(tmp_path: Path, inspect_log: Any) -> None:
+    """Responses that are not as the run wrote them make the log's identity unverified, in its tags too."""
     run = make_run(tmp_path / "run", records())
     write_records(run, records([RIGHT, RIGHT, RIGHT, RIGHT]))
     log = inspect_log.read_eval_log(str(export(run, tmp_path / "run.eval")))
@@ -176,13 +176,13 @@ def test_edited_answers_are_marked(tmp_path: Path, inspect_log: Any) -> None:
 
 
 @pytest.mark.parametrize("sampling", [None, {}, {**SAMPLING, "temperature": "hot"}])
-def test_results_of_another_type_are_an_error_for_people(
+def test_results_of_another_type_are_named(
     sampling: Any, tmp_path: Path, inspect_log: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sampling parameters that are not there, or not numbers, end in a message and leave no file."""
     run = make_run(tmp_path / "run", records(), sampling=sampling)
     assert main(["export-inspect", str(run), str(tmp_path / "run.eval")]) == 1
-    assert "not the directory of a finished run" in capsys.readouterr().err
+    assert "results.json cannot be read" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -13,7 +13,7 @@ from tests.conftest import World, punie, read_json
 
 
 def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
-    """The same config in an empty store gives every digest again, and the environment's change is told."""
+    """The same config in an empty store gives every digest again; another environment is a warning."""
     run = tmp_path / "run"
     shutil.copytree(world.first, run)
     provenance = read_json(run / "provenance.json")
@@ -45,7 +45,7 @@ def test_an_interrupted_reproduction_goes_on(world: World, tmp_path: Path) -> No
     assert not list(tmp_path.glob("again/report/*"))
     done = punie(*command, cwd=world.cwd)
     assert done.code == 0, done.out + done.err
-    assert "what is there was built by this reproduction, begun 20" in done.out
+    assert "everything there was built by this reproduction, begun 20" in done.out
     assert "✓ base       reused" in done.err
     assert "✓ evaluate   done" in done.err
     assert "Reproduced: every digest is equal." in done.out
@@ -75,7 +75,7 @@ def test_copies_prove_nothing(world: World, tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_come_out_equal(world: World, tmp_path: Path) -> None:
-    """Adapters other than those recorded, and other answers, are named; the exit code is 1."""
+    """Adapters other than those recorded, and other responses, are named; the exit code is 1."""
     run = tmp_path / "run"
     shutil.copytree(world.first, run)
     results = read_json(run / "results.json")
@@ -86,7 +86,7 @@ def test_a_run_that_does_not_come_out_equal(world: World, tmp_path: Path) -> Non
     assert done.code == 1, done.err
     rows = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line}
     assert rows["train"] == ["different", "adapters.safetensors"]
-    assert rows["evaluate"] == ["different", "answers"]
+    assert rows["evaluate"] == ["different", "responses"]
     assert rows["quantize"] == ["equal", "–"]
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_run(world: World, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     done = punie("reproduce", str(tmp_path / "half"), cwd=world.cwd)
     assert done.code == 2
-    assert "results.json: No such file or directory" in done.err
+    assert "it has no results.json" in done.err
     assert "Traceback" not in done.err
 
 
@@ -116,10 +116,11 @@ def test_a_real_run_is_summarized(world: World) -> None:
     """A summary's score and failures of a run are those of its own results.json."""
     done = punie("summarize", str(world.first), "--format", "json", cwd=world.cwd)
     assert (done.code, done.err) == (0, "")
-    found, scores = json.loads(done.out), read_json(world.first / "results.json")["scores"]
+    found, results = json.loads(done.out), read_json(world.first / "results.json")
+    scores = results["scores"]
     (run,) = found["runs"]
     assert run["scores"]["keyword"] == scores["keyword"]["overall"]["mean"]
     assert run["scores"]["strict"] == scores["strict"]["overall"]["mean"]
-    assert run["scores"]["wrapper"] == scores["wrapper_rate"]["mean"]
+    assert run["scores"]["wrapper"] == results["wrapper_rate"]["mean"]
     rows = {row[0]: row[1].split()[0] for row in found["tables"]["taxonomy"]["rows"]}
-    assert rows == {name: str(entry["count"]) for name, entry in scores["taxonomy"].items()}
+    assert rows == {name: str(entry["count"]) for name, entry in results["taxonomy"].items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.malformed.jsonl_files import ITEM, RECORD, ROW
 from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS, whole_model
-from tests.malformed.run_files import RESULTS, STATUS, config, finished_run, plan
+from tests.malformed.run_files import STATUS, config, finished_run, plan
 
 
 def _lines(value: dict[str, Any]) -> bytes:
@@ -44,7 +44,7 @@ def _job(**fields: Any) -> bytes:
 
 def _run(config_yaml: bytes) -> dict[str, bytes]:
     return {
-        "results.json": json.dumps(RESULTS).encode(),
+        "results.json": json.dumps(finished_run()["results.json"]).encode(),
         "status.json": json.dumps(STATUS).encode(),
         "samples.jsonl": _lines(RECORD),
         "config.yaml": config_yaml,
@@ -80,8 +80,8 @@ FOUND: tuple[tuple[str, str, Any], ...] = (
     ("suites", "an unknown field fills the screen", _lines({**ITEM, "x" * 30_000: 1})),
     ("suites", "a million unknown fields", _lines({**ITEM, **{f"f{n}": n for n in range(20_000)}})),
     ("suites", "half of a surrogate pair", _lines({**ITEM, "prompt": "\ud800"})),
-    ("recorded answers", "a score of 2", _lines({**RECORD, "scores": _SCORES})),
-    ("recorded answers", "the stack ends within a value", _lines({**RECORD, "x": json.loads(_DEEP)})),
+    ("recorded responses", "a score of 2", _lines({**RECORD, "scores": _SCORES})),
+    ("recorded responses", "the stack ends within a value", _lines({**RECORD, "x": json.loads(_DEEP)})),
     ("grids of sweeps", "a step of 0", ["seed=range(1,5,0)"]),
     ("grids of sweeps", "a range of no numbers", ["eval.temperature=range(nan,1)"]),
     ("grids of sweeps", "a range that never ends", ["eval.temperature=range(0,1,1e-300)"]),

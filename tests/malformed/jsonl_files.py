@@ -1,4 +1,4 @@
-"""Surfaces: files of JSON lines that people write or hand on: training data, suites, recorded answers."""
+"""Surfaces: files of JSON lines that people write or hand on: training data, suites, recorded responses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from punie.results.answers import summary
-
 from punie.data.load import load_rows
 from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.results.reading import read_records
+from punie.results.files import read_samples
+from punie.results.scoring import summary
 from punie.util.paths import resource
 from tests.malformed.mutation import as_json, damaged, nearly
 from tests.malformed.surface import Surface
@@ -102,9 +101,9 @@ def _suite(content: bytes, folder: Path) -> None:
 def _records(content: bytes, folder: Path) -> None:
     path = folder / "samples.jsonl"
     path.write_bytes(content)
-    records = read_records(path)
-    if any(record["missing"] is None for record in records):
-        summary(records)
+    samples = read_samples(path)
+    if any(sample.answered for sample in samples):
+        summary(samples)
 
 
 SURFACES = (
@@ -113,5 +112,5 @@ SURFACES = (
     ),
     Surface("data check", jsonl(ROW, "data/code_mode/train.jsonl", "data/code_mode/valid.jsonl"), _check, 2),
     Surface("suites", jsonl(ITEM, "data/suites/core27.jsonl", "data/suites/wide270.jsonl"), _suite, 6),
-    Surface("recorded answers", jsonl(RECORD), _records, 6),
+    Surface("recorded responses", jsonl(RECORD), _records, 6),
 )

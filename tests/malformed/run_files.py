@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import importlib
 import io
@@ -22,11 +23,11 @@ from punie.__main__ import parser
 from punie.commands import reproduce
 from punie.config.compose import compose
 from punie.config.presets import presets
-from punie.results.finished import read as read_finished
-from punie.results.finished import read_answers, read_object
-from punie.results.registration import Registration, compose_document
-from punie.results.registration import read as read_registration
-from punie.results.run import read_status
+from punie.results import files
+from punie.results import registration as registrations
+from punie.results.records import Git, Phase
+from punie.results.registration import Job, Registration
+from punie.results.run import Run, read_status, require_responses
 from punie.results.summary.collect import collect
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
@@ -41,15 +42,6 @@ from tests.unit.commands.runs import make_run
 
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
 KEY = artifact_key(MATERIAL)
-RESULTS: dict[str, Any] = {
-    "schema": 2, "target": "quantized", "answers": "a" * 64, "verdict": None,
-    "scores": {"strict": {"overall": {"mean": 1.0}}, "keyword": {"overall": {"mean": 1.0}}},
-    "sampling": {"temperature": 0.7}, "generation": {"samples": 1},
-    "identity": {"suite": {"name": "core27", "sha256": "c" * 64}, "unverified": None},
-    "artifacts": {"base": {"key": "b" * 64, "files": {}}, "evaluate": {"key": "e" * 64, "files": {}}},
-    "lock": {"temperatures": [0.0, 0.7], "at": {"temperature": 0.7}, "prompts": {"git-01": {"total": [1.0,
-    0.5]}}},
-}  # fmt: skip
 STATUS: dict[str, Any] = {"schema": 1, "status": "finished", "error": None, "stages": [], "store": "store"}
 
 
@@ -124,25 +116,23 @@ def manifest(rng: random.Random) -> bytes:
 
 
 @functools.cache
-def registration() -> str:
-    """A document as it is registered."""
-    phase = OmegaConf.to_container(OmegaConf.structured(presets()["45"].phase))
+def registration() -> tuple[dict[str, Any], bytes]:
+    """A record as it is registered, and its document."""
     made = Registration(
-        registered="2026-01-02T03:04:05+00:00", git={"commit": "c" * 40,
-        "dirty": False}, phase=phase,  # ty: ignore
-        config={"lora.seed": 0}, inputs={"data": {"train.jsonl": "1"}}, jobs=[{"lora.seed": 1}],
+        version=1, registered="2026-01-02T03:04:05+00:00", git=Git(commit="c" * 40, dirty=False),
+        command="run it", phase=Phase.model_validate(dataclasses.asdict(presets()["45"].phase)),
+        fields={"lora.seed": 0, "data": {"train.jsonl": "1"}},
+        jobs=[Job(values="", differs={"lora.seed": 1})],
     )  # fmt: skip
-    return compose_document(made, command="run it", prompts=[("a", "lsp")], path=Path("doc.md")).text
+    return files.plain(made), registrations.compose(made, Path("doc.md")).encode()
 
 
-def document(rng: random.Random) -> bytes:
-    """A registered document: its data nearly right, or its text damaged."""
-    text = registration()
+def document(rng: random.Random) -> dict[str, bytes]:
+    """A registered document and its record, one of them wrong."""
+    record, text = registration()
     if rng.random() < 0.5:
-        return damaged(rng, text.encode())
-    head, _, rest = text.partition("```json\n")
-    data, _, tail = rest.partition("\n```")
-    return f"{head}```json\n{nearly(rng, json.loads(data), 3)}\n```{tail}".encode("utf-8", "replace")
+        return {"doc.md": damaged(rng, text), "doc.json": json.dumps(record).encode()}
+    return {"doc.md": text, "doc.json": corrupted(rng, record)}
 
 
 @functools.cache
@@ -191,13 +181,13 @@ def _finished(files: dict[str, bytes], folder: Path) -> None:
     write(files, place)
     refusal: PunieError | None = None
     readers: tuple[Callable[[], object], ...] = (
-        lambda: read_answers(read_finished(place)),
+        lambda: require_responses(Run(place).require_finished()),
         lambda: [run.name for run in collect([place]).runs],
-        lambda: read_object(place, "results.json"),
         lambda: _command("show", str(place)),
         lambda: _command("diff", str(place), str(place)),
         lambda: _command("rescore", str(place)),
-        lambda: reproduce._environment(reproduce._read(place)[2]),
+        lambda: reproduce._environment(Run(place).provenance),
+        lambda: Run(place).metrics,
     )
     for reader in readers:
         try:
@@ -254,18 +244,20 @@ def _manifest(content: bytes, folder: Path) -> None:
     store.unreadable()
 
 
-def _document(content: bytes, folder: Path) -> None:
-    path = folder / "doc.md"
-    path.write_bytes(content)
-    read_registration(path).with_run("r1", "words").encode("utf-8")
+def _document(content: dict[str, bytes], folder: Path) -> None:
+    write(content, folder / "docs")
+    found = registrations.read(folder / "docs" / "doc.md")
+    found.with_parts({"r1": "words"}).encode("utf-8")
+    registrations.nearest_job(found.registration, {"lora.seed": 2, "data": {"train.jsonl": "2"}})
+    registrations.phase_changes(found.registration, found.registration.phase)
 
 
 def _yaml(content: bytes, folder: Path) -> None:
     """A run's config.yaml: the one YAML file that punie itself reads."""
-    write({"config.yaml": content, "results.json": json.dumps(RESULTS).encode(),
-           "status.json": json.dumps(STATUS).encode()}, folder / "run")  # fmt: skip
-    found = read_finished(folder / "run")
-    OmegaConf.to_container(OmegaConf.structured(found.config))
+    made = {name: json.dumps(value).encode() for name, value in finished_run().items()}
+    write({**made, "config.yaml": content}, folder / "run")
+    found = Run(folder / "run").require_finished()
+    OmegaConf.to_container(OmegaConf.structured(found.config.typed(folder / "run" / "config.yaml")))
 
 
 SURFACES = (

@@ -28,8 +28,10 @@ from punie.config.compose import compose, refuse_code
 from punie.evals.endpoint import Endpoint
 from punie.formats.prompts import format_prompt
 from punie.model import load, resolve
-from punie.results import config, finished
-from punie.results.pages import documents as reports
+from punie.results import config
+from punie.results.pages import report as reports
+from punie.results.records import Phase, Sample
+from punie.results.run import Run
 from punie.results.summary import documents
 from punie.results.summary.summary import summarize
 from punie.util.errors import PunieError
@@ -180,14 +182,14 @@ def test_a_config_cannot_read_the_environment(name: str, monkeypatch: pytest.Mon
 def test_a_run_from_elsewhere_cannot_read_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A config.yaml that asks for a variable is refused by what reads finished runs, such as export."""
+    """A config.yaml that asks for a variable is text when it is shown, and refused when it is run again."""
     monkeypatch.setenv("PLANTED", SECRET)
-    run = make_run(tmp_path / "run", records())
-    assert finished.read(run).config.name == "tiny"
-    path = run / "config.yaml"
+    path = make_run(tmp_path / "run", records()) / "config.yaml"
     path.write_text(path.read_text().replace("name: tiny\n", "name: ${oc.env:PLANTED}\n", 1))
+    config = Run(path.parent).require_finished().config
+    assert config.name == "${oc.env:PLANTED}"
     with pytest.raises(PunieError, match="environment variable PLANTED") as caught:
-        finished.read(run)
+        config.typed(path)
     assert SECRET not in str(caught.value)
 
 
@@ -390,7 +392,7 @@ def test_yaml_is_read_as_data(tmp_path: Path, marker: Path) -> None:
     planted = f"name: !!python/object/apply:pathlib.Path.touch [{marker}]\n"
     (run / "config.yaml").write_text(planted)
     with pytest.raises(PunieError, match=r"config\.yaml"):
-        finished.read(run)
+        Run(run).require_finished()
     assert "could not determine a constructor" in repr(summarize([run]))
     assert not marker.exists()
 
@@ -513,19 +515,14 @@ class Page(HTMLParser):
 
 def report_page(words: str) -> str:
     """report.html of a run whose names, prompts and answers are these words; categories are a fixed set."""
-    samples = samples_of([("git", words), ("lsp", words)])
-    for row in samples:
-        row |= {"id": words + row["id"], "prompt": words}
+    samples = [
+        Sample.model_validate({**row.plain(), "id": words + row.id, "prompt": words})
+        for row in samples_of([("git", words), ("lsp", words)])
+    ]
     made = dataclasses.replace(
         facts(samples),
         **dict.fromkeys(("name", "model", "data", "suite"), words),
-        phase={
-            **dict.fromkeys(("id", "title", "hypothesis"), words),
-            "baseline": None,
-            "criteria": [],
-            "references": [words],
-            "score": "strict",
-        },
+        phase=Phase(id=words, title=words, hypothesis=words, references=[words], score="strict"),
         settings={words: words, "lora.save_every": 40},
     )
     return reports.html(made)
@@ -545,7 +542,7 @@ def summary_page(words: str, folder: Path) -> str:
             model={"name": f"{words}{number}"},
         )
         (run / "report.html").write_text("a report")
-    return documents.render(summarize([folder]), "html", start=folder)
+    return documents.render(summarize([folder], start=folder), "html", start=folder)
 
 
 @pytest.mark.parametrize("kind", ["report", "summary"])

@@ -1,4 +1,4 @@
-"""Pictures, as SVG that stands inside an HTML page: the same bytes for the same figures, light or dark."""
+"""Plots as SVG elements for HTML pages: the same bytes for the same figures, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
+from punie.evals.scores import heading
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from punie.results.records import Baseline, Lock, LockCurve, Metric, Score
+
 _GREY, _BLUE, _AMBER, _RED = "#808080", "#3567b5", "#b8860b", "#b3402a"
 _PROPERTIES = {_GREY: "--muted", _BLUE: "--accent", _AMBER: "--amber", _RED: "--bad"}
-"""The page's custom property for each colour, which itself can be read on white and on black."""
+"""The page's custom property for each colour; the colours are legible on white and on black."""
 _COLOURED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _STYLE: dict[Any, Any] = dict.fromkeys(_COLOURED, _GREY) | {
     "svg.hashsalt": "punie",
@@ -27,13 +31,12 @@ _STYLE: dict[Any, Any] = dict.fromkeys(_COLOURED, _GREY) | {
     "axes.prop_cycle": f"cycler(color={[_BLUE, _AMBER, _RED, _GREY]})",
     "legend.frameon": False,
 }
-"""The salt makes identifiers the same every time."""
+"""The salt makes identifiers reproducible."""
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_TRUNCATIONS = {"top_p": ("top-p", 1.0), "top_k": ("top-k", 0), "min_p": ("min-p", 0.0)}
 
 
 class Picture:
-    """An SVG in the making: ``axes`` to draw on, and then its ``text``."""
+    """An SVG being drawn: ``axes`` to draw on, and its ``text`` afterwards."""
 
     axes: Axes
     text: str = ""
@@ -43,13 +46,13 @@ class Picture:
 def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Picture]:
     """Draw on the axes it yields; afterwards ``text`` is an ``<svg>`` element.
 
-    Colours become custom properties of the page where it has them, and identifiers that nothing refers to
-    are left out, so that several pictures can stand on one page.
+    Colours become the page's custom properties, and unused identifiers are removed, so that several pictures
+    can stand on one page.
 
     Args:
-        label: What the picture shows, for who cannot see it.
-        height: In inches, as ``width``: their ratio and the size of the text in it count.
-        width: The page makes it as wide as there is room.
+        label: What the picture shows, for screen readers.
+        height: Inches.
+        width: Inches; the page scales the picture to the room it has.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -61,13 +64,13 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
         made.axes = figure.add_subplot(facecolor="none")
         yield made
         page = io.StringIO()
-        with warnings.catch_warnings():  # it draws no glyphs, so none can be missing
+        with warnings.catch_warnings():  # text stays text, so no glyph is needed
             warnings.filterwarnings("ignore", "Glyph .* missing")
             FigureCanvasSVG(figure).print_svg(page, metadata=_METADATA)
     _, _, text = page.getvalue().partition("<svg")
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
-    # Namespaces are of no use inside HTML, and a size in points would keep it from shrinking.
+    # HTML needs no namespaces, and a size in points would keep the picture from shrinking.
     attributes = f'role="img" aria-label={quoteattr(label)}'
     text = re.sub(r'[^>]*?(viewBox="[^"]*")[^>]*', lambda tag: f" {attributes} {tag[1]}", text, count=1)
     for colour, name in _PROPERTIES.items():
@@ -76,52 +79,38 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
 
 
 def standalone(svg: str) -> str:
-    """The same picture as a file of its own, with the colours that it has where no page gives others.
-
-    Args:
-        svg: An ``<svg>`` element of this module.
-    """
+    """An ``<svg>`` element of this module as a file of its own, with the default colours."""
     colours = re.sub(r"var\(--[\w-]+, (#[0-9a-f]{6})\)", r"\1", svg)
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return colours.replace("<svg", f'<svg {names} width="{width}pt" height="{height}pt"', 1) + "\n"
 
 
-def category_scores(scores: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
-    """Both scores of every category and overall, strict with its 95 % interval, against the baseline.
-
-    Args:
-        scores: ``scores`` of results.json.
-        baseline: ``overall`` and ``categories`` as published; None if there are none.
-
-    Returns:
-        An ``<svg>`` element.
-    """
-    published = (baseline or {}).get("categories", {}) | {"overall": (baseline or {}).get("overall")}
+def category_scores(scores: Mapping[str, Score], baseline: Baseline | None) -> str:
+    """An ``<svg>``: execution with its 95 % interval and keyword match by category, against the baseline."""
+    published = {} if baseline is None else {**baseline.categories, "overall": baseline.overall}
     strict, keyword = (
-        {**scores[name]["categories"], "overall": scores[name]["overall"]} for name in ("strict", "keyword")
+        {**scores[name].categories, "overall": scores[name].overall} for name in ("strict", "keyword")
     )
-    names = [name for name, each in strict.items() if each["mean"] is not None]
+    found = [(name, e.mean, *e.interval) for name, e in strict.items() if e.mean is not None and e.interval]
+    names = [name for name, *_ in found]
     with picture("Scores by category", height=0.9 + 0.42 * len(names)) as made:
         axes, rows = made.axes, range(len(names))
-        means = [strict[name]["mean"] for name in names]
-        reach = [
-            [abs(strict[name]["interval"][end] - mean) for name, mean in zip(names, means, strict=True)]
-            for end in (0, 1)
-        ]
         axes.errorbar(
-            means, [row + 0.13 for row in rows], xerr=reach,
-            fmt="o", color=_BLUE, capsize=3, label="strict, 95 % interval", zorder=3,
+            [mean for _, mean, *_ in found],
+            [row + 0.13 for row in rows],
+            xerr=[[mean - low for _, mean, low, _ in found], [high - mean for _, mean, _, high in found]],
+            fmt="o", color=_BLUE, capsize=3, label=f"{heading('strict')}, 95 % interval", zorder=3,
         )  # fmt: skip
         axes.plot(
-            [keyword[name]["mean"] for name in names], [row - 0.17 for row in rows],
-            "D", color=_AMBER, markerfacecolor="none", label="keyword", zorder=3,
+            [keyword[name].mean for name in names], [row - 0.17 for row in rows],
+            "D", color=_AMBER, markerfacecolor="none", label=heading("keyword"), zorder=3,
         )  # fmt: skip
-        known = [(published[name], row) for row, name in enumerate(names) if published.get(name) is not None]
+        known = [(value, row) for row, name in enumerate(names) if (value := published.get(name)) is not None]
         if known:
             x, y = zip(*known, strict=True)
             axes.plot(x, y, "|", color=_GREY, markersize=16, markeredgewidth=2.5, label="baseline")
-        if names[-1] == "overall":
+        if names[-1:] == ["overall"]:
             axes.axhline(len(names) - 1.5, color=_GREY, linewidth=0.8)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5), yticks=rows, yticklabels=names)
         axes.grid(axis="x", color=_GREY, alpha=0.25, linewidth=0.8)
@@ -130,36 +119,34 @@ def category_scores(scores: Mapping[str, Any], baseline: Mapping[str, Any] | Non
     return made.text
 
 
-def loss_curves(
-    metrics: Sequence[Mapping[str, Any]], checkpoints: Sequence[int], selected: int
-) -> str | None:
-    """Training and validation loss over iterations, the checkpoints, and the one that was selected.
+def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected: int) -> str | None:
+    """An ``<svg>``: training and validation loss by iteration. None with fewer than two points.
 
     Args:
-        metrics: train.jsonl.
+        metrics: Of the training.
         checkpoints: Iterations at which one was saved.
         selected: The iteration whose weights are the adapter.
-
-    Returns:
-        An ``<svg>`` element; None where there are not two points to draw a line between.
     """
-    points = [record for record in metrics if record.get("loss") is not None]
+    points = [(each.kind, each.iter, each.loss) for each in metrics if each.loss is not None]
     if len(points) < 2:
         return None
     with picture("Training and validation loss by iteration", height=3.2) as made:
         axes = made.axes
         for kind, name, style in (("train", "training", "-"), ("valid", "validation", "o--")):
-            line = [(record["iter"], record["loss"]) for record in points if record["kind"] == kind]
+            line = [(at, loss) for found, at, loss in points if found == kind]
             axes.plot(
-                [it for it, _ in line], [loss for _, loss in line],
-                style, linewidth=1.8, markersize=4.5, label=name,
-            )  # fmt: skip
+                *zip(*line, strict=True) if line else ([], []),
+                style,
+                linewidth=1.8,
+                markersize=4.5,
+                label=name,
+            )
         axes.axvline(selected, color=_GREY, linestyle=":", label=f"selected: iteration {selected}", zorder=0)
         axes.plot(
             checkpoints, [0.0] * len(checkpoints), "^",
             color=_GREY, transform=axes.get_xaxis_transform(), clip_on=False, label="checkpoint",
         )  # fmt: skip
-        losses = [record["loss"] for record in points]
+        losses = [loss for *_, loss in points]
         if min(losses) > 0 and max(losses) > 10 * min(losses):
             from matplotlib.ticker import LogLocator, NullLocator
 
@@ -175,24 +162,15 @@ def loss_curves(
     return made.text
 
 
-def lock_curves(lock: Mapping[str, Any]) -> str:
-    """The exact format lock over temperatures, with the sampled rate and its 95 % interval.
-
-    Args:
-        lock: ``lock`` of results.json.
-
-    Returns:
-        An ``<svg>`` element.
-    """
+def lock_curves(lock: Lock) -> str:
+    """An ``<svg>``: the exact format lock by temperature, and the sampled rate with its 95 % interval."""
     with picture("Format lock by temperature", height=3.2) as made:
         axes = made.axes
-        for curve in lock["curves"]:
-            axes.plot(lock["temperatures"], curve["total"], label=truncation_name(curve), linewidth=1.8)
-        here, sampled = lock["at"]["temperature"], lock["at"]["sampled"]
-        low, high = sampled["interval"]
-        rate = sampled["rate"]
+        for curve in lock.curves:
+            axes.plot(lock.temperatures, curve.total, label=truncation_name(curve), linewidth=1.8)
+        rate, (low, high) = lock.at.sampled.rate, lock.at.sampled.interval
         axes.errorbar(
-            [here], [rate], [[rate - low], [high - rate]],
+            [lock.at.temperature], [rate], [[rate - low], [high - rate]],
             fmt="o", color=_RED, capsize=3, label="sampled, 95 % interval",
         )  # fmt: skip
         axes.set(xlabel="temperature", ylabel="probability", ylim=(-0.03, 1.03))
@@ -210,18 +188,15 @@ def heatmap(
     row_label: str,
     column_label: str,
 ) -> str:
-    """Scores over two axes, each with its text; a place without a score is left open.
+    """An ``<svg>``: scores over two axes, each cell with its text; a cell without a score has no colour.
 
     Args:
         values: From 0.0 to 1.0, (rows, columns); None where there is none.
-        texts: What stands in each place, (rows, columns).
+        texts: Text of each cell, (rows, columns).
         rows: Names of the rows, from the top.
         columns: Names of the columns.
-        row_label: What the rows are.
-        column_label: What the columns are.
-
-    Returns:
-        An ``<svg>`` element, of paths and text alone.
+        row_label: Label of the rows' axis.
+        column_label: Label of the columns' axis.
     """
     import numpy as np
 
@@ -243,12 +218,12 @@ def heatmap(
     return made.text
 
 
-def truncation_name(curve: Mapping[str, Any]) -> str:
-    """What a curve's sampler keeps, in words."""
-    words = [f"{name} {curve[key]:g}" for key, (name, off) in _TRUNCATIONS.items() if curve[key] != off]
-    return ", ".join(words) or "every token"
+def truncation_name(curve: LockCurve) -> str:
+    """The tokens that a curve's sampler keeps, in words."""
+    given = (("top-p", curve.top_p, 1.0), ("top-k", curve.top_k, 0), ("min-p", curve.min_p, 0.0))
+    return ", ".join(f"{name} {value:g}" for name, value, off in given if value != off) or "every token"
 
 
 def _legend(axes: Axes) -> None:
-    """Above the picture, where no data can be."""
+    """Draw the legend above the data."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.3, columnspacing=1.4)

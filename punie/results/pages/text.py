@@ -1,4 +1,4 @@
-"""Text that others wrote, as a document can hold it: nothing hidden, nothing that acts."""
+"""Values as text in a document; text of a model with hidden characters shown and markup inert."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from itertools import groupby
 from markupsafe import Markup, escape
 
 _UNUSUAL = re.compile(r"[^\n\t -~]+")
-"""Where to look at single characters; most text has none of these."""
-_MEANS_SOMETHING = re.compile(r"[\\`*_\[\]<>&~|#$]|://|www\.")
+"""Runs of characters to look at one by one; most text has none."""
+_MARKUP = re.compile(r"[\\`*_\[\]<>&~|#$]|://|www\.")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories without a shape of their own: control and format characters (escape sequences, changes of
-direction, joiners), halves of surrogate pairs, separators of lines and paragraphs."""
+"""Unicode categories without a glyph: control and format characters (escape sequences, changes of direction,
+joiners), halves of surrogate pairs, separators of lines and paragraphs."""
+
+
+def share(value: float | None) -> str:
+    """A figure from 0 to 1 with three digits; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def visible(text: str) -> str:
-    """A text whose hidden characters are shown as symbols; line feeds and tabs stay what they are.
+    """A text whose hidden characters are shown as symbols; line feeds and tabs are kept.
 
-    ESC becomes ␛, what has no symbol of its own its number, such as ⟨U+202E⟩. What comes out can be encoded.
+    ESC becomes ␛, a character without a symbol its number: ⟨U+202E⟩. The result can be encoded.
     """
     return _shown(text, "", "")
 
 
 def visible_html(text: str) -> Markup:
-    """The same for HTML, escaped; the symbols stand in ``<i>``, so that ␛ itself looks different."""
+    """The same for HTML, escaped. Symbols stand in ``<i>``, so that a ␛ in the text looks different."""
     return Markup(_shown(str(escape(text)), "<i>", "</i>"))  # noqa: S704 - escaped on this very line
 
 
 def cell(value: object) -> str:
-    """A value as it can stand in a Markdown table: on one line, without ending its cell."""
+    """A value for a cell of a Markdown table: on one line, bars escaped."""
     return " ".join(str(value).splitlines()).replace("|", "\\|")
 
 
@@ -48,12 +53,9 @@ def code(text: str) -> str:
 
 
 def inline(value: object) -> str:
-    """Words of a model, or around them, for a line or a cell of Markdown: shown, and never obeyed.
-
-    What means something to Markdown, HTML or a terminal stands in a code span that it cannot close.
-    """
+    """Text of a model for a line or a cell of Markdown; markup stands in a code span that it cannot close."""
     text = visible(" ".join(str(value).split()))
-    return cell(code(text)) if _MEANS_SOMETHING.search(text) else text
+    return cell(code(text)) if _MARKUP.search(text) else text
 
 
 def _longest_run(text: str) -> int:

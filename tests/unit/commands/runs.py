@@ -1,20 +1,24 @@
-"""A finished run's folder made by hand: two prompts, two repeats, one answer missing if wanted."""
+"""A finished run's folder made by hand: two prompts, two repeats, one response missing if wanted."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from punie.results.answers import asked, scored, summary
 
-from punie.config.compose import compose
+from punie.config.compose import compose, quote_phases
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
+from punie.results import files
+from punie.results.records import Machine, Provenance, Results
+from punie.results.records import Sample as Record
+from punie.results.run import samples_digest
+from punie.results.scoring import asked, scored, summary
 from punie.run.directory import RunDirectory
-from punie.store.keys import digest
 
 GIT = Sample("git-01", "git", "What has changed?", (Expectation("git_status"),))
 LSP = Sample("lsp-01", "lsp", "Where is main?", (Expectation("goto_definition", {"file": "src/app.py"}),))
@@ -26,10 +30,23 @@ SAMPLING = {
     "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.05, "seed": 3,
     "repeats": 2, "max_tokens": 96, "stop": ["<think>"],
 }  # fmt: skip
+IDENTITY = {
+    "unverified": None,
+    "weights": {
+        "whole": "b" * 64,
+        "files": {"model.safetensors": "c" * 64},
+        "tensors": {"layers.0.weight": "d" * 64},
+    },
+    "model": "e" * 64,
+    "tokenizer": "f" * 64,
+    "chat_template": "1" * 64,
+    "suite": {"name": "core27", "sha256": "2" * 64},
+    "prompts": "3" * 64,
+}
 
 
 def records(outputs: Sequence[str | None] = (RIGHT, "git_status()", "I see.", RIGHT)) -> list[dict[str, Any]]:
-    """The answers to both prompts, two each; None is a missing one."""
+    """Lines of samples.jsonl: the responses to both prompts, two each; None is a missing one."""
     found = []
     with Sandbox() as sandbox:
         for index, output in enumerate(outputs):
@@ -42,6 +59,12 @@ def records(outputs: Sequence[str | None] = (RIGHT, "git_status()", "I see.", RI
             row |= {"finish_reason": "stop", "seconds": 0.5}
             found.append(row | scored(sample, output, truncated=False, sandbox=sandbox))
     return found
+
+
+@functools.cache
+def config(*overrides: str) -> str:
+    """A resolved config.yaml."""
+    return OmegaConf.to_yaml(compose(quote_phases(overrides)), resolve=True)
 
 
 def write_records(run: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -59,38 +82,40 @@ def make_run(
         overrides: Of the config.
         changes: Fields of results.json.
     """
-    folder.mkdir()
+    folder.mkdir(parents=True)
     directory = RunDirectory(folder)
-    directory.begin(OmegaConf.to_yaml(compose(list(overrides)), resolve=True), {}, store="store")
-    machine = {"device": "cpu", "chip": "a chip", "system": "a system"}
-    provenance = {"packages": {"mlx": "0.32.4"}, "python": "3.11.7", "machine": machine, "git": None}
-    directory.finish("finished", {**provenance, "blas": "a BLAS", "environment": {}}, [])
-    weights = {
-        "whole": "b" * 64,
-        "files": {"model.safetensors": "c" * 64},
-        "tensors": {"layers.0.weight": "d" * 64},
-    }
-    results = {
-        "schema": 2,
-        "scores": summary(rows),
-        "target": "quantized",
-        "sampling": SAMPLING,
-        "identity": {
-            "unverified": None,
-            "weights": weights,
-            "model": "e" * 64,
-            "tokenizer": "f" * 64,
-            "chat_template": "1" * 64,
-            "suite": {"name": "core27", "sha256": "2" * 64},
-            "prompts": "3" * 64,
-        },
-        "generation": {"backend": "mlx", "samples": len(rows), "tokens": 12, "seconds": 2.0},
-        "answers": digest("answers", [{**row, "seconds": None} for row in rows]),
-        "targets": {},
-        "paired": [],
-        "verdict": {"summary": "no phase, no criteria", "passed": None, "criteria": [], "outcome": None},
-        "artifacts": {"evaluate": {"key": "4" * 64, "files": {}}},
-    }
-    (folder / "results.json").write_text(json.dumps(results | changes))
+    machine = Machine(device="cpu", chip="a chip", system="a system")
+    provenance = Provenance(
+        version=1, packages={"mlx": "0.32.4"}, python="3.11.7", machine=machine, blas="a BLAS"
+    )
+    directory.begin(config(*overrides), provenance, store="store")
+    directory.finish("finished", provenance, [])
+    samples = [Record.model_validate(row) for row in rows]
+    results = Results.model_validate(
+        {
+            **dict(summary(samples)),
+            "schema": Results.VERSION,
+            "target": "quantized",
+            "sampling": SAMPLING,
+            "identity": IDENTITY,
+            "generation": {"backend": "mlx", "samples": len(rows), "tokens": 12, "seconds": 2.0},
+            "answers": samples_digest(samples),
+            "verdict": {"summary": "", "passed": None, "criteria": [], "outcome": None},
+            "artifacts": {"evaluate": {"key": "4" * 64, "files": {}}},
+        }
+    )
+    (folder / "results.json").write_text(json.dumps(files.plain(results) | changes))
     write_records(folder, rows)
     return folder
+
+
+def amend(path: Path, **fields: Any) -> None:
+    """Set fields of a JSON file; dots in a name stand for double underscores."""
+    values = json.loads(path.read_text())
+    for name, value in fields.items():
+        *parents, last = name.split("__")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    path.write_text(json.dumps(values))

@@ -40,7 +40,7 @@ def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "run.eval").read_text() == "mine"
 
 
-def test_broken_answers_are_named_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_records_are_named_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A samples.jsonl that is of another version is refused with file and line."""
     run = make_run(tmp_path / "run", records())
     write_records(run, [{"id": "git-01", "output": "x"}])

@@ -1,4 +1,4 @@
-"""``punie rescore``: today's scores of yesterday's answers."""
+"""``punie rescore``: the current scorers applied to recorded responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_nothing_changes_when_nothing_changed(tmp_path: Path, capsys: pytest.Cap
     before = snapshot(run)
     assert main(["rescore", str(run)]) == 0
     out = capsys.readouterr().out
-    assert "0 of 4 answers are scored otherwise" in out
+    assert "0 of 4 responses are scored differently" in out
     assert "→" not in out
     assert "b" * 64 in out
     assert "unverified" not in out
@@ -30,7 +30,7 @@ def test_nothing_changes_when_nothing_changed(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_changed_is_named_old_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An answer that older scorers judged otherwise is named with id and repeat; the exit code is 1."""
+    """A response that older scorers judged otherwise is named with id and repeat; the exit code is 1."""
     old = records()
     old[0]["scores"]["strict"] = {"value": 0.0, "reason": "wrong tool"}
     old[0]["taxonomy"] = "wrong tool"
@@ -38,22 +38,22 @@ def test_what_changed_is_named_old_and_new(tmp_path: Path, capsys: pytest.Captur
     before = snapshot(run)
     assert main(["rescore", str(run), "--out", str(tmp_path / "new.jsonl")]) == 1
     out = capsys.readouterr().out
-    assert "git-01, repeat 0: strict 0 → 1, wrong tool → correct" in out
-    assert "1 of 4 answers are scored otherwise" in out
+    assert "git-01, repeat 0: execution 0 → 1, wrong tool → correct" in out
+    assert "1 of 4 responses are scored differently" in out
     assert "0.000 → 0.250" in out
     assert [json.loads(line) for line in (tmp_path / "new.jsonl").open()] == records()
     assert snapshot(run) == before
 
 
-def test_a_missing_answer_stays_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing answer is neither scored nor changed, and no overall score is made up without it."""
+def test_a_missing_response_stays_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing response is neither scored nor changed, and no overall score is made up without it."""
     run = make_run(tmp_path / "run", records([RIGHT, None, "I see.", RIGHT]))
     assert main(["rescore", str(run)]) == 0
     (overall,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("overall")]
-    assert overall.split() == ["overall", "3", "–", "–"]
+    assert overall.split() == ["overall", "3", "–", "–", "–", "–"]
 
 
-def test_edited_answers_are_not_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edited_responses_are_not_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An output that was edited after the run makes the identity of its scores unverified."""
     run = make_run(tmp_path / "run", records())
     rows = records()
@@ -64,7 +64,7 @@ def test_edited_answers_are_not_the_models(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_escapes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Control sequences in ids, categories and the record of what became of an answer are printed escaped."""
+    """Control sequences in ids, categories and response classes are printed escaped."""
     rows = records()
     for row in rows:
         row["id"] += "\x1b[2J"
@@ -82,20 +82,20 @@ def test_escapes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.Captur
     [
         ("{not json", "not JSON"),
         ("[1]", "not a JSON object"),
-        ("{}", "no 'id'"),
+        ("{}", "id: Field required; and"),
         ("", "empty"),
         ("{\x1b", "not JSON"),
         ('{"a":' * 100_000, "not JSON"),
-        ({"output": None}, "'output' is None"),
-        ({"scores": {"keyword": {"value": 1.0}}}, "'scores' is"),
-        ({"scores": []}, "'scores' is"),
-        ({"seconds": 10**400}, "'seconds' is"),
-        ({"seconds": float("nan")}, "'seconds' is nan"),
-        ({"logprobs": [float("-inf")]}, "'logprobs' is"),
-        ({"expect": [{"tool": 1}]}, "'expect' is"),
-        ({"match": "some"}, "'match' is some"),
-        ({"repeat": True}, "'repeat' is True"),
-        ({"missing": 3}, "'missing' is 3"),
+        ({"output": None}, "a response without output"),
+        ({"scores": {"keyword": {"value": 1.0}}}, "scores.keyword.reason"),
+        ({"scores": []}, "scores: "),
+        ({"seconds": 10**400}, "seconds: "),
+        ({"seconds": float("nan")}, "seconds: "),
+        ({"logprobs": [float("-inf")]}, "logprobs.0: "),
+        ({"expect": [{"tool": 1}]}, "expect.0.tool: "),
+        ({"match": "some"}, "found some"),
+        ({"repeat": True}, "repeat: "),
+        ({"missing": 3}, "missing: "),
         ({"output": "\ud83d"}, "half of a surrogate pair"),
         ({}, "also on line 1"),
     ],
@@ -130,7 +130,7 @@ def test_an_old_format_does_not_flood_the_terminal(
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_no_records_are_an_error_for_people(
+def test_no_records_are_named(
     content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A samples.jsonl that is empty or gone is said."""
@@ -142,10 +142,10 @@ def test_no_records_are_an_error_for_people(
     assert "samples.jsonl" in capsys.readouterr().err
 
 
-def test_nothing_but_missing_answers_has_no_scores(
+def test_nothing_but_missing_responses_has_no_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where every answer is missing, that is said with the first reason."""
+    """Where every response is missing, that is said with the first reason."""
     run = make_run(tmp_path / "run", records())
     write_records(run, records([None, None]))
     assert main(["rescore", str(run)]) == 1
@@ -162,7 +162,7 @@ def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_hostile_code_is_only_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Code in a recorded answer runs in the sandbox alone: it touches no file, and rescoring goes on."""
+    """Code in a recorded response runs in the sandbox alone: it touches no file, and rescoring goes on."""
     marker = tmp_path / "marker"
     hostile = RIGHT.replace("print(git_status())", f"open({str(marker)!r}, 'w').write('x')\nwhile True: pass")
     run = make_run(tmp_path / "run", records())

@@ -18,7 +18,7 @@ from punie.formats.prompts import format_prompt
 from punie.formats.tools import TOOLS, Tool
 from punie.model import format_lock, load
 from punie.model.generate import Sampling
-from punie.results import answers
+from punie.results import scoring
 from punie.stages.answering import texts
 from punie.util.paths import resource
 
@@ -111,7 +111,7 @@ def test_the_calls_in_a_response_are_scored(
     text: str, taxonomy: str, calls: list[Call], chosen: Format, sandbox: Sandbox
 ) -> None:
     """Where there is no code, the calls that are written are judged, and nothing runs."""
-    found: dict[str, Any] = answers.scored(SAMPLE, text, truncated=True, sandbox=sandbox)
+    found: dict[str, Any] = scoring.scored(SAMPLE, text, truncated=True, sandbox=sandbox)
     assert found["taxonomy"] == taxonomy
     assert found["scores"]["strict"]["value"] == float(taxonomy == "correct")
     assert [Call(**each) for each in found["calls"]] == calls

@@ -1,180 +1,152 @@
-"""The registered document: what it holds, what it notices, and what it never touches."""
+"""The registration and its document: what they hold, and what recording never touches."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import json
+import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from punie.config.presets import presets
-from punie.results.registration import PENDING, Document, Ran, Registration, changes, compose_document, parse
+from punie.results import files
+from punie.results.records import Phase
+from punie.results.registration import (
+    BEGIN,
+    END,
+    Change,
+    Document,
+    Job,
+    Registration,
+    compose,
+    nearest_job,
+    phase_changes,
+    read,
+)
 from punie.util.errors import PunieError
 
-PATH = Path("doc.md")
+PHASE = Phase.model_validate(asdict(presets()["43b"].phase))
+FIELDS = {"lora.seed": 0, "data.path": "here", "model.repo": "a/b", "data": {"train.jsonl": "1"}}
 
 
 def registration(**fields: Any) -> Registration:
-    return replace(
-        Registration(
-            registered="2026-01-02T03:04:05+00:00",
-            git={"commit": "c" * 40, "dirty": False},
-            phase=asdict(presets()["43b"].phase),
-            config={"lora.seed": 0, "data.path": "here", "model.repo": "a/b"},
-            inputs={"data": {"train.jsonl": "1", "valid.jsonl": "2"}},
-        ),
-        **fields,
-    )
+    jobs = [Job(values="", differs={})]
+    given = {"registered": "2026-01-02T03:04:05+00:00", "git": None, "command": "run it", "phase": PHASE}
+    return Registration.model_validate({"schema": 1, **given, "fields": FIELDS, "jobs": jobs} | fields)
 
 
-def document(**fields: Any) -> Document:
-    prompts = [("a|b", "lsp"), ("c", "git")]
-    return compose_document(registration(**fields), command="run it", prompts=prompts, path=PATH)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A registered document."""
+    path = tmp_path / "doc.md"
+    path.write_text(compose(registration(), path), newline="")
+    files.write(path.with_suffix(".json"), registration())
+    return path
 
 
-def changed(given: Registration, **found: Any) -> dict[str, tuple[Any, Any]]:
-    run = Ran(**{"phase": given.phase, "config": given.config, "inputs": given.inputs} | found)
-    return {c.key: (c.registered, c.found) for c in changes(given, run)}
+def recorded(document: Document, **parts: str) -> Document:
+    document.path.write_text(document.with_parts(parts), newline="")
+    return read(document.path)
 
 
-def test_what_is_written_reads_back() -> None:
-    """The registration is in the document as data, whole, with digests that hold."""
-    written = document()
-    assert written.registration == registration()
-    assert written.edited == ()
-    assert list(written.runs) == [PENDING]
-    assert f"`{registration().digests['config']}`" in written.text
+def changes(**fields: Any) -> list[Change]:
+    return nearest_job(registration(), {**FIELDS, **fields})[1]
 
 
-def test_the_document_shows_what_was_decided() -> None:
-    """Hypothesis, criteria, outcomes and every prompt of the suite can be read before the run."""
-    text = document().text
-    phase = presets()["43b"].phase
-    assert phase.hypothesis in text
-    assert "| overall | >= 0.8 |" in text
-    assert "| overall | 0.5 | 0.8 | undecided | – |" in text
-    assert "| a\\|b | lsp | | | |" in text
-    assert "| overall | 2 | | | 0.824 | |" in text
+def test_what_is_written_reads_back(path: Path) -> None:
+    """The record holds the registration; the document shows hypothesis, criteria, outcomes and command."""
+    found = read(path)
+    assert (found.registration, found.committed) == (registration(), False)
+    shown = [PHASE.hypothesis, "| overall | >= | 0.8 |", "| undecided | overall | 0.5 | 0.8 | – |", "run it"]
+    assert [words for words in shown if words not in found.text] == []
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_people_keep_every_byte(line_end: str) -> None:
-    """Recording a run changes its own part alone, whatever the editor's line ends, and once is enough."""
+def test_people_keep_every_byte(path: Path, line_end: str) -> None:
+    """Recording changes the results alone, whatever the editor's line ends; runs stand side by side."""
     words = "# found | nothing \x85 \u2028\t```\nan open fence  \n<!-- a comment -->"
-    text = document().text.replace("To be written by people", words).replace("\n", line_end)
-    once = parse(text, PATH).with_run("r1", "words")
-    start, end = parse(text, PATH).runs[PENDING]
-    assert once.startswith(text[:start])
-    assert once.endswith(text[end:])
-    assert parse(once, PATH).with_run("r1", "words") == once
-    assert parse(once, PATH).edited == ()
+    text = path.read_text().replace("To be written by people", words).replace("\n", line_end)
+    path.write_text(text, newline="")
+    one = recorded(read(path), r1="one\n")
+    assert one.text.startswith(text.partition(END)[0])
+    assert one.text.endswith(END + text.partition(END)[2])
+    assert one.with_parts({"r1": "one\n"}) == one.text
+    two = recorded(one, r2="two\n")
+    assert recorded(two, r1="other\n").text == two.text.replace("one\n", "other\n")
 
 
-def test_runs_stand_side_by_side() -> None:
-    """A second run comes after the first, and a run recorded again takes its own place."""
-    two = parse(document().with_run("r1", "one"), PATH).with_run("r2", "two")
-    note = two.replace("<!-- punie:run r2 -->", "a note between the two\n<!-- punie:run r2 -->")
-    again = parse(note, PATH).with_run("r1", "other")
-    assert list(parse(again, PATH).runs) == ["r1", "r2"]
-    assert again == note.replace("\none\n", "\nother\n")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "found"),
-    [
-        ("<!-- punie:summary -->", "<!-- punie:sumary -->", "<!-- punie:sumary -->"),
-        ("<!-- punie:end summary -->\n", "", "<!-- punie:results -->"),
-        ("<!-- punie:end run -->\n", "", "<!-- punie:end results -->"),
-        ("<!-- punie:end content -->", "", "the end of the document"),
-        ("To be written", "<!-- punie:summary -->\n", "<!-- punie:summary -->"),
-    ],
-)
-def test_damaged_markers_are_named(old: str, new: str, found: str) -> None:
-    """A marker that is misspelled, gone or there twice is an error with its line and what belongs there."""
-    text = document().text
-    assert text.count(old) == 1
-    with pytest.raises(PunieError) as caught:
-        parse(text.replace(old, new), PATH)
-    assert caught.value.found == found
-    assert str(caught.value.where).startswith("doc.md:")
-    assert str(caught.value.expected).startswith("<!-- punie:")
-
-
-def test_a_run_twice_is_refused() -> None:
-    """Two parts of one run cannot both be kept up to date."""
-    once = document().with_run("r1", "one")
-    doubled = once.replace("<!-- punie:end results -->", "<!-- punie:run r1 -->\n<!-- punie:end run -->\n\\g")
+@pytest.mark.parametrize(("old", "new"), [(BEGIN, ""), (END, ""), (END, END + "\n" + END), (END, "x" + END)])
+def test_damaged_markers_are_named(path: Path, old: str, new: str) -> None:
+    """A marker that is gone, there twice or not on its own line is an error, and nothing is written."""
+    path.write_text(path.read_text().replace(old, new))
     with pytest.raises(PunieError, match="markers are damaged"):
-        parse(doubled.replace("\\g", "<!-- punie:end results -->"), PATH)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [('"phase": {', '"phase": ['), ('"schema": 1', '"schema": 2'), ('"jobs": []', '"jobs": 3')],
-)
-def test_damaged_content_is_an_error_for_people(old: str, new: str) -> None:
-    """Content that is no JSON, of another schema or of another shape is told as such."""
-    with pytest.raises(PunieError, match="registered content cannot be read"):
-        parse(document().text.replace(old, new), PATH)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "part"),
-    [
-        ("| overall | >= 0.8 |", "| overall | >= 0.3 |", "text"),
-        ('"op": ">=",\n    "value": 0.8', '"op": ">=",\n    "value": 0.3', "phase"),
-        ('"lora.seed": 0', '"lora.seed": 1', "config"),
-        ('"train.jsonl": "1"', '"train.jsonl": "3"', "inputs"),
-    ],
-)
-def test_an_edited_registration_is_noticed(old: str, new: str, part: str) -> None:
-    """What people see and what is compared are both held by a digest."""
-    text = document().text
-    assert text.count(old) == 1
-    assert parse(text.replace(old, new), PATH).edited == (part,)
+        read(path)
 
 
 def test_a_phase_cannot_forge_a_marker() -> None:
-    """A phase whose title is a line of the document's own structure is refused before anything is written."""
-    phase = asdict(presets()["43b"].phase) | {"hypothesis": "<!-- punie:summary -->"}
+    """A phase with a marker in its text is refused before anything is written."""
+    phase = PHASE.model_copy(update={"hypothesis": BEGIN})
     with pytest.raises(PunieError, match="markers are damaged"):
-        document(phase=phase)
+        compose(registration(phase=phase), Path("doc.md"))
+
+
+@pytest.mark.parametrize("change", [{"phase": []}, {"schema": 2}, {"jobs": []}, {"registered": None}])
+def test_a_damaged_record_is_named(path: Path, change: dict[str, Any]) -> None:
+    """A record that is not JSON, of a newer schema or of another shape is named."""
+    record = path.with_suffix(".json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    with pytest.raises(PunieError, match=r"doc\.json"):
+        read(path)
+    record.write_text("{")
+    with pytest.raises(PunieError, match=r"doc\.json cannot be read"):
+        read(path)
+
+
+def test_git_has_the_date(path: Path) -> None:
+    """A committed record has the commit's date; once it is edited, it counts as not committed."""
+
+    def git(*words: str) -> None:
+        author = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        subprocess.run(["git", "-C", str(path.parent), *author, *words], check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "Register", "--date=2026-02-03T04:05:06+01:00")
+    assert (read(path).registered, read(path).committed) == ("2026-02-03T03:05:06+00:00", True)
+    files.write(path.with_suffix(".json"), registration(command="run another"))
+    assert (read(path).registered, read(path).committed) == ("2026-01-02T03:04:05+00:00", False)
 
 
 def test_changes_are_named() -> None:
     """A criterion is named by its metric, an outcome by its number, a field by its dotted name."""
-    given = registration()
-    phase = {
-        **given.phase,
-        "criteria": [{"metric": "overall", "op": ">=", "value": 0.3}],
-        "outcomes": [{**given.phase["outcomes"][0], "at_least": 0.7}, *given.phase["outcomes"][1:]],
-    }
-    found = changed(given, phase=phase, config={**given.config, "lora.seed": 7})
-    assert found == {
-        "phase.criteria.overall": (">= 0.8", ">= 0.3"),
-        "phase.outcomes.1.at_least": (0.8, 0.7),
-        "lora.seed": (0, 7),
-    }
-    assert changed(given) == {}
+    milder = PHASE.criteria[0].model_copy(update={"value": 0.3})
+    other = PHASE.outcomes[0].model_copy(update={"at_least": 0.7})
+    phase = PHASE.model_copy(update={"criteria": [milder], "outcomes": [other, *PHASE.outcomes[1:]]})
+    assert phase_changes(registration(), phase) == [
+        ("phase.criteria.overall >=", 0.8, 0.3),
+        ("phase.outcomes.1.at_least", 0.8, 0.7),
+    ]
+    assert phase_changes(registration(), PHASE) == []
+    assert changes(**{"lora.seed": 7}) == [("lora.seed", 0, 7)]
 
 
 def test_content_decides_before_place() -> None:
-    """The same bytes elsewhere are no change, others at the same place are; unknown ones go by place."""
-    given = registration()
-    moved = {**given.config, "data.path": "there"}
-    assert changed(given, config=moved) == {}
-    assert changed(given, inputs={"data": {"train.jsonl": "9", "valid.jsonl": "2"}}) == {
-        "data.train.jsonl": ("1", "9")
-    }
-    assert changed(given, config=moved, inputs={}) == {"data.path": ("here", "there")}
-    assert changed(given, config={**given.config, "model.repo": "c/d"}) == {"model.repo": ("a/b", "c/d")}
+    """The same bytes elsewhere are no change, other bytes are; where a digest is unknown the place counts."""
+    moved = {"data.path": "there"}
+    assert changes(**moved) == []
+    assert changes(data={"train.jsonl": "9"}) == [("data.train.jsonl", "1", "9")]
+    assert changes(**{"model.repo": "c/d"}, model={"a": "1"}) == [("model.repo", "a/b", "c/d")]
+    without = {name: value for name, value in FIELDS.items() if name != "data"}
+    assert nearest_job(registration(), {**without, **moved})[1] == [("data.path", "here", "there")]
 
 
 def test_a_job_is_held_against_its_own_config() -> None:
     """A sweep's job is compared with the registered job that it is nearest to."""
-    given = registration(jobs=[{}, {"lora.seed": 1}, {"lora.seed": 2, "data.path": "there"}])
-    assert changed(given, config={**given.config, "lora.seed": 1}) == {}
-    assert changed(given, config={**given.config, "lora.seed": 3}) == {"lora.seed": (0, 3)}
-    other = {**given.config, "lora.seed": 2, "data.path": "there"}
-    assert changed(given, config=other, inputs={"data": {"train.jsonl": "8"}}) == {}
+    differs = [{}, {"lora.seed": 1}, {"lora.seed": 2, "data": {"train.jsonl": "8"}}]
+    given = registration(jobs=[Job(values=str(each), differs=each) for each in differs])
+    assert nearest_job(given, {**FIELDS, "lora.seed": 1}) == (1, [])
+    assert nearest_job(given, {**FIELDS, "lora.seed": 3}) == (0, [("lora.seed", 0, 3)])
+    other = {**FIELDS, "lora.seed": 2, "data.path": "there", "data": {"train.jsonl": "8"}}
+    assert nearest_job(given, other) == (2, [])

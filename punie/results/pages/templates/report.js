@@ -1,43 +1,43 @@
 "use strict";
 
-// Filters the answers, and opens the one that the address names. Without it every answer can still be read.
+// Filters the responses, and opens the one that the address names. Without it every response can still be read.
 (() => {
   const form = document.getElementById("filter");
-  const answers = [...document.querySelectorAll("details.answer")];
-  const texts = new Map(); // an answer's text in lower case, once it was searched
-  const found = (answer, words) => {
-    if (!texts.has(answer)) texts.set(answer, answer.textContent.toLowerCase());
-    return texts.get(answer).includes(words);
+  const responses = [...document.querySelectorAll("details.response")];
+  const texts = new Map(); // a response's text in lower case, once it was searched
+  const found = (response, words) => {
+    if (!texts.has(response)) texts.set(response, response.textContent.toLowerCase());
+    return texts.get(response).includes(words);
   };
 
   const filter = () => {
     const chosen = [...form.querySelectorAll("select")].filter((select) => select.value);
     const words = form.elements.text.value.trim().toLowerCase();
     let count = 0;
-    for (const answer of answers) {
-      answer.hidden =
-        !chosen.every((select) => answer.dataset[select.name].split(",").includes(select.value)) ||
-        (words !== "" && !found(answer, words));
-      count += !answer.hidden;
+    for (const response of responses) {
+      response.hidden =
+        !chosen.every((select) => response.dataset[select.name].split(",").includes(select.value)) ||
+        (words !== "" && !found(response, words));
+      count += !response.hidden;
     }
-    form.querySelector("output").value = `${count} of ${answers.length} answers`;
+    form.querySelector("output").value = `${count} of ${responses.length} responses`;
   };
 
   const openNamed = () => {
     const body = document.getElementById(location.hash.slice(1));
-    const answer = body && body.closest("details.answer");
-    if (!answer) return;
-    if (answer.hidden) {
+    const response = body && body.closest("details.response");
+    if (!response) return;
+    if (response.hidden) {
       form.reset();
       filter();
     }
-    answer.open = true;
-    answer.scrollIntoView();
-    answer.querySelector("summary").focus({ preventScroll: true });
+    response.open = true;
+    response.scrollIntoView();
+    response.querySelector("summary").focus({ preventScroll: true });
   };
 
   const setAll = (open) => () => {
-    for (const answer of answers) if (!answer.hidden) answer.open = open;
+    for (const response of responses) if (!response.hidden) response.open = open;
   };
 
   form.addEventListener("input", filter);

@@ -1,4 +1,4 @@
-"""report.html as text: what is in it, what is not, and what a model's words cannot do to it."""
+"""report.html as text: what is in it, what is not, and what text of a model cannot do to it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 
-from punie.results.pages import documents, plots
+from punie.results.pages import plots, report, tables
+from punie.results.pages.responses import MARKS
+from punie.results.records import Baseline, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, call, facts, records
 
 RIGHT = call('print(read_file("src/app.py").content)')
 ANSWERS = [("text_tools", RIGHT), ("text_tools", "No."), ("lsp", None), ("git", HOSTILE)]
 METRICS = [
-    {"kind": "valid", "iter": 0, "loss": 4.0},
-    {"kind": "train", "iter": 50, "loss": 0.5},
-    {"kind": "select", "iter": 50, "score": 1.0},
-    {"kind": "valid", "iter": 100, "loss": 0.1},
+    Metric(kind="valid", iter=0, loss=4.0),
+    Metric(kind="train", iter=50, loss=0.5),
+    Metric(kind="score", iter=50),
+    Metric(kind="valid", iter=100, loss=0.1),
 ]
 
 
@@ -57,27 +58,27 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def samples() -> list[dict[str, Any]]:
+def samples() -> list[Sample]:
     return records(ANSWERS)
 
 
-def trained(samples: list[dict[str, Any]]) -> documents.Facts:
+def trained(samples: list[Sample]) -> report.Facts:
     settings = {"lora.save_every": 40}
     return dataclasses.replace(facts(samples), metrics=METRICS, info={"train": TRAINED}, settings=settings)
 
 
-def test_a_page_is_whole_and_its_links_lead_somewhere(samples: list[dict[str, Any]]) -> None:
+def test_a_page_is_whole_and_its_links_lead_somewhere(samples: list[Sample]) -> None:
     """Every element is closed, no id stands twice, every link within the page has its target."""
-    page = Page(documents.html(trained(samples)))
+    page = Page(report.html(trained(samples)))
     assert page.open == []
     assert len(page.ids()) == len(set(page.ids()))
     links = [href for tag in page.all("a") if (href := tag["href"]) is not None]
     assert [link for link in links if not link.startswith("#") or link[1:] not in page.ids()] == []
 
 
-def test_nothing_is_loaded_and_only_the_own_script_runs(samples: list[dict[str, Any]]) -> None:
+def test_nothing_is_loaded_and_only_the_own_script_runs(samples: list[Sample]) -> None:
     """The policy allows no more than the page's one script, by its digest; no element names an address."""
-    page = Page(documents.html(trained(samples)))
+    page = Page(report.html(trained(samples)))
     policy = next(tag["content"] for tag in page.all("meta") if "http-equiv" in tag)
     digest = base64.b64encode(hashlib.sha256(page.texts["script"][0].encode()).digest()).decode()
     assert len(page.all("script")) == 1
@@ -89,9 +90,9 @@ def test_nothing_is_loaded_and_only_the_own_script_runs(samples: list[dict[str, 
     assert [tag for tag, attributes in page.tags if "src" in attributes or tag in {"link", "img"}] == []
 
 
-def test_hostile_output_is_text(samples: list[dict[str, Any]]) -> None:
+def test_hostile_output_is_text(samples: list[Sample]) -> None:
     """Tags, escape sequences, changes of direction and control characters of an answer are all seen."""
-    text = documents.html(facts(samples))
+    text = report.html(facts(samples))
     page = Page(text)
     assert page.texts["pre"][-1].removeprefix("\n") == SHOWN
     assert page.all("img") == []
@@ -99,47 +100,47 @@ def test_hostile_output_is_text(samples: list[dict[str, Any]]) -> None:
     assert text.encode()
 
 
-def test_hostile_output_stays_in_its_block_of_markdown(samples: list[dict[str, Any]]) -> None:
+def test_hostile_output_stays_in_its_block_of_markdown(samples: list[Sample]) -> None:
     """report.md shows the same symbols, in a fence that the answer's own back quotes do not end."""
-    text = documents.markdown(facts(samples))
+    text = report.markdown(facts(samples))
     assert f"```\n{SHOWN}\n```\n" in text
     closing = records([("lsp", "```\n# mine\n````")])
-    assert "`````\n```\n# mine\n````\n`````\n" in documents.markdown(facts(closing))
+    assert "`````\n```\n# mine\n````\n`````\n" in report.markdown(facts(closing))
 
 
 def test_a_long_line_is_shown_in_full() -> None:
     """A line of a million characters is on the page, all of it, once."""
-    text = documents.html(facts(records([("lsp", "x" * 1_000_000)])))
+    text = report.html(facts(records([("lsp", "x" * 1_000_000)])))
     assert len(text) < 1_100_000
     assert Page(text).texts["pre"][-1] == "\n" + "x" * 1_000_000
 
 
-def test_a_missing_answer_is_shown_as_missing(samples: list[dict[str, Any]]) -> None:
+def test_a_missing_response_is_shown_as_missing(samples: list[Sample]) -> None:
     """It has its reason, no scores, and the overall score says why it is none."""
-    text = documents.html(facts(samples))
+    text = report.html(facts(samples))
     page = Page(text)
     shown = page.texts["details"][2]
     assert "missing" in shown
     assert "the server <b>timed out</b>" in shown
-    assert "strict" not in shown
+    assert "Execution" not in shown
     assert page.all("details")[2]["data-score"] == ""
-    assert "none: 1 of 4 answers are missing" in text
-    assert "No answer: the server <b>timed out</b>" in documents.markdown(facts(samples))
+    assert "none: 1 of 4 responses are missing" in text
+    assert "No response: the server <b>timed out</b>" in report.markdown(facts(samples))
 
 
-def test_an_answer_has_its_calls_and_both_scores_with_reasons(samples: list[dict[str, Any]]) -> None:
+def test_a_response_has_its_calls_and_both_scores_with_reasons(samples: list[Sample]) -> None:
     """The calls that were made, those that were wanted, and why each score is what it is."""
-    shown = Page(documents.html(facts(samples))).texts["details"][0]
+    shown = Page(report.html(facts(samples))).texts["details"][0]
     for words in ("read_file(path='src/app.py')", "1.000: wrapper, names read_file", "1.000: correct"):
         assert words in shown
-    text = documents.markdown(facts(samples))
+    text = report.markdown(facts(samples))
     assert "- calls: `read_file(path='src/app.py')`\n- expected: `read_file(path='src/app.py')`\n" in text
-    assert "- strict 0.000: no call\n" in text
+    assert "- execution 0.000: no call\n" in text
 
 
-def test_answers_can_be_found_by_what_holds_of_them(samples: list[dict[str, Any]]) -> None:
+def test_responses_can_be_filtered(samples: list[Sample]) -> None:
     """Each carries its category, its kind and its marks; the filters offer what occurs, and all marks."""
-    page = Page(documents.html(facts(samples)))
+    page = Page(report.html(facts(samples)))
     found = [(tag["data-category"], tag["data-kind"], tag["data-score"]) for tag in page.all("details")]
     assert found[0] == ("text_tools", "correct", "strict-1,keyword-1")
     assert found[1] == ("text_tools", "no call", "strict-0,keyword-0")
@@ -147,24 +148,24 @@ def test_answers_can_be_found_by_what_holds_of_them(samples: list[dict[str, Any]
     offered = [tag["value"] for tag in page.all("option")]
     assert offered == [
         "", "text_tools", "lsp", "git", "", "correct", "no call", "missing",
-        "", *documents.MARKS,
+        "", *MARKS,
     ]  # fmt: skip
 
 
-def test_sections_are_there_only_with_something_to_show(samples: list[dict[str, Any]]) -> None:
+def test_sections_are_there_only_with_something_to_show(samples: list[Sample]) -> None:
     """Without a training, a lock or other targets the page has no section and no picture of them."""
-    plain, full = Page(documents.html(facts(samples))), Page(documents.html(trained(samples)))
+    plain, full = Page(report.html(facts(samples))), Page(report.html(trained(samples)))
     assert len(plain.all("svg")) == 1
     assert len(full.all("svg")) == 2
     assert {"training", "lock", "targets", "fidelity"} & set(plain.ids()) == set()
     assert "training" in full.ids()
     one_point = dataclasses.replace(trained(samples), metrics=METRICS[:1])
-    assert len(Page(documents.html(one_point)).all("svg")) == 1
+    assert len(Page(report.html(one_point)).all("svg")) == 1
 
 
-def test_a_picture_has_a_label_and_the_same_bytes_each_time(samples: list[dict[str, Any]]) -> None:
+def test_a_picture_has_a_label_and_the_same_bytes_each_time(samples: list[Sample]) -> None:
     """Drawn twice it is the same; it names the selected checkpoint, and takes the page's colours."""
-    scores = facts(samples).results["scores"]
+    scores = facts(samples).results.scores
     assert plots.category_scores(scores, None) == plots.category_scores(scores, None)
     drawn = plots.loss_curves(METRICS, [40, 80, 100], 80)
     assert drawn == plots.loss_curves(METRICS, [40, 80, 100], 80)
@@ -173,19 +174,33 @@ def test_a_picture_has_a_label_and_the_same_bytes_each_time(samples: list[dict[s
     assert "selected: iteration 80" in drawn
     assert "var(--accent, #3567b5)" in drawn
     assert "baseline" not in plots.category_scores(scores, None)
-    assert "baseline" in plots.category_scores(scores, {"overall": 0.8, "categories": {"git": 1.0}})
+    assert "baseline" in plots.category_scores(scores, Baseline(overall=0.8, categories={"git": 1.0}))
 
 
-def test_checkpoints_are_those_that_were_saved(samples: list[dict[str, Any]]) -> None:
+def test_checkpoints_are_those_that_were_saved(samples: list[Sample]) -> None:
     """One every so often, and one in the end, which is not there twice."""
-    assert "Checkpoints at 40, 80, 100." in documents.markdown(trained(samples))
+    assert "Checkpoints at 40, 80, 100." in report.markdown(trained(samples))
     even = dataclasses.replace(trained(samples), settings={"lora.save_every": 50})
-    assert "Checkpoints at 50, 100." in documents.markdown(even)
+    assert "Checkpoints at 50, 100." in report.markdown(even)
 
 
-def test_scores_have_their_intervals(samples: list[dict[str, Any]]) -> None:
+def test_scores_have_their_intervals(samples: list[Sample]) -> None:
     """The table has strict's interval and keyword's standard error, and none where answers are missing."""
-    headers, rows = documents.score_table(facts(samples).results, None)
-    assert headers == ["category", "n", "keyword", "stderr", "strict", "95 % interval"]
+    headers, rows = tables.score_table(facts(samples).results)
+    assert headers == ["category", "n", "keyword match", "stderr", "execution", "95 % interval"]
     assert rows[0] == ["text_tools", "2", "0.500", "0.500", "0.500", "0.09 to 0.91"]
     assert rows[-1] == ["overall", "3", "–", "–", "–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("published", "ending"),
+    [(0.9, "excludes it"), (0.5, "includes it"), (0.8, "excluding it needs 7 prompts")],
+)
+def test_a_published_score_stands_beside_what_the_prompts_can_tell(published: float, ending: str) -> None:
+    """The baseline is inside the interval or outside; inside, the prompts that would exclude it are given."""
+    found = facts(records([("git", RIGHT), ("git", "No.")] * 3))
+    assert found.phase is not None
+    phase = found.phase.model_copy(update={"baseline": Baseline(source="33b", overall=published)})
+    words = tables.baseline_sentence(found.results, phase)
+    assert (words or "").endswith(ending)
+    assert tables.baseline_sentence(found.results, None) is None

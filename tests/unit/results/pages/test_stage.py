@@ -1,110 +1,68 @@
-"""The report stage: it takes any answer, and records what can be had again."""
+"""The report stage: it takes any response, and records what can be had again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from punie.results import files
+from punie.results.records import Evaluation
+from punie.results.scoring import summary
 from punie.run.directory import RunDirectory
 from punie.stages.report import STAGE
+from punie.stages.slices import Named, Report, Targets
 from punie.store.artifacts import Artifact, Store
-from punie.util.files import write_json, write_lines
+from punie.util.files import write_lines
 from punie.util.progress import Reporter
+from tests.facts import TRAINED
+from tests.unit.results import made
 
-_SCORE = {"mean": 0.5, "n": 1, "interval": [0.1, 0.9], "stderr": None}
-_SCORES = {"overall": _SCORE, "categories": {"lsp": _SCORE}}
-_RESULTS = {
-    "scores": {
-        "strict": _SCORES,
-        "keyword": _SCORES,
-        "taxonomy": {"wro|ng": {"count": 1, "example": "a|b"}},
-        "missing": {"count": 0, "reasons": {}},
-    },
-    "target": "adapter",
-    "sampling": {"temperature": 0.7, "seed": 0, "repeats": 1},
-    "identity": {
-        "suite": {"name": "core", "sha256": "0"},
-        "unverified": None,
-        "weights": {"whole": "0", "files": {}, "tensors": {}},
-        "model": "0",
-        "tokenizer": "0",
-        "chat_template": "0",
-        "prompts": "0",
-    },
-    "generation": {"samples": 1, "seconds": 1.5},
-}
-_TRAINED = {
-    "iters": 1,
-    "updates": 1,
-    "selected_iter": 1,
-    "first_valid_loss": 1.0,
-    "valid_loss": 1.0,
-    "train_loss": 1.0,
-    "supervised_tokens": 1,
-    "tokens": 1,
-    "padding_share": 0.0,
-    "trainable": 1,
-    "parameters": 1,
-}
+RESPONSE = made.sample("a|b", 0.0, "one\u2028two\u2029three\x85four", taxonomy="wro|ng")
+SAMPLE = RESPONSE.plain()
+FOUND = made.results(
+    0.0, scores=summary([RESPONSE]).scores, taxonomy={"wro|ng": {"count": 1, "example": "a|b"}}
+)
+
+
+def evaluation(samples: Sequence[dict[str, Any]] = (SAMPLE,)) -> Any:
+    """Writes an evaluation's files."""
+
+    def write(out: Path) -> None:
+        write_lines(out / "samples.jsonl", list(samples))
+        files.write(out / "results.json", files.parse(files.plain(FOUND), Evaluation, out))
+
+    return write
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Artifact]:
-    """A training and an evaluation whose one answer holds what some take for the end of a line."""
-    answer = "one\u2028two\u2029three\x85four"
-    score = {"value": 0.0, "reason": "-"}
-    sample = {
-        "id": "a|b",
-        "repeat": 0,
-        "category": "lsp",
-        "expect": [{"tool": "hover", "arguments": {}}],
-        "match": "any",
-        "missing": None,
-        "calls": [],
-        "taxonomy": "wro|ng",
-        "prompt": "p",
-        "output": answer,
-        "scores": {"keyword": score, "strict": score},
-    }
+    """A training and an evaluation whose one response holds what some take for the end of a line."""
 
     def train(out: Path) -> dict[str, Any]:
         (out / "adapters.safetensors").write_bytes(b"weights")
-        write_lines(
-            out / "train.jsonl", [{"kind": "train", "iter": 1, "loss": 1.0, "tokens_per_second": 7.0}]
-        )
-        return _TRAINED
-
-    def evaluate(out: Path) -> None:
-        write_lines(out / "samples.jsonl", [sample])
-        write_json(out / "results.json", _RESULTS)
+        write_lines(out / "train.jsonl", [{"kind": "train", "iter": 1, "loss": 1.0}])
+        return TRAINED
 
     store = Store(tmp_path / "store")
     material = {"settings": {"eval.stop": "a|b"}}
     return {
         "train": store.get_or_build("train", {"s": "train", **material}, train)[0],
-        "evaluate": store.get_or_build("evaluate", {"s": "evaluate", **material}, evaluate)[0],
+        "evaluate": store.get_or_build("evaluate", {"s": "evaluate", **material}, evaluation())[0],
     }
 
 
 def report(inputs: dict[str, Artifact], out: Path, targets: Sequence[str] = ()) -> dict[str, Any]:
-    settings = SimpleNamespace(
-        name="x",
-        phase=None,
-        model=SimpleNamespace(name="m"),
-        data=SimpleNamespace(name="d"),
-        eval=SimpleNamespace(suite="core", target="adapter", targets=list(targets)),
-    )
+    settings = Report("x", None, Named("m"), Named("d"), Targets("core", "quantized", list(targets)))
     out.mkdir()
     STAGE.run(settings, inputs, out, Reporter())
     return json.loads((out / "results.json").read_text("utf-8"))
 
 
-def test_any_answer_can_be_reported(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+def test_any_response_can_be_reported(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     """Separators of lines that JSON does not escape are shown; a bar ends no cell of a table."""
     report(inputs, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
@@ -123,7 +81,7 @@ def test_the_digests_are_of_bytes_that_come_out_again(inputs: dict[str, Artifact
 
 
 def test_a_run_directory_needs_no_training(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """The report brings the training's stream along; where nothing was trained there is none."""
+    """The report brings the training's metrics along; where nothing was trained there are none."""
 
     def build(given: dict[str, Artifact]) -> Artifact:
         def run(out: Path) -> None:
@@ -140,34 +98,14 @@ def test_a_run_directory_needs_no_training(inputs: dict[str, Artifact], tmp_path
         assert (folder / "report.html").exists()
 
 
-def test_the_settings_are_those_of_the_target_that_counts(
-    inputs: dict[str, Artifact], tmp_path: Path
-) -> None:
-    """Where other targets are evaluated too, theirs do not stand for the run's own."""
-    other = Store(tmp_path / "other").get_or_build(
-        "evaluate",
-        {"s": "evaluate", "settings": {"eval.stop": "theirs"}},
-        lambda out: write_json(out / "results.json", _RESULTS),
-    )[0]
-    report({**inputs, "evaluate:base": other}, tmp_path / "out")
-    text = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "| eval.stop | a\\|b |" in text
-    assert "theirs" not in text
-
-
-def test_answers_that_never_came_are_not_compared(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """Where a server gave no answer at all, the report says that the targets are not compared."""
-
-    def evaluate(out: Path) -> None:
-        sample = json.loads(inputs["evaluate"].file("samples.jsonl").read_text("utf-8"))
-        write_lines(out / "samples.jsonl", [{**sample, "missing": "the server is gone"}])
-        write_json(out / "results.json", _RESULTS)
-
+def test_targets_that_cannot_be_compared(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """Without a response of a target nothing is compared, and its settings do not stand for the run's own."""
+    missing = {**SAMPLE, "missing": "the server is gone"}
+    material = {"s": "base", "settings": {"eval.stop": "theirs"}}
     store = Store(tmp_path / "store")
-    material = {"s": "base", "settings": {"eval.target": "base"}}
-    inputs["evaluate:base"] = store.get_or_build("evaluate", material, evaluate)[0]
-    results = report(inputs, tmp_path / "out", targets=["base", "adapter"])
-    assert results["paired"] == []
+    inputs["evaluate:base"] = store.get_or_build("evaluate", material, evaluation([missing]))[0]
+    assert report(inputs, tmp_path / "out", targets=["base", "quantized"])["paired"] == []
     for page in ("report.md", "report.html"):
         text = (tmp_path / "out" / page).read_text("utf-8")
-        assert "base is not compared: no prompt has an answer from both targets" in text
+        assert "base is not compared: no prompt has a response from both targets" in text
+        assert "theirs" not in text
