@@ -40,7 +40,7 @@ _IMPORTS = (
     "punie.evals.serve",
     "punie.main",
     "punie.run.pipeline",
-    "punie.results.pages.documents",
+    "punie.results.pages.report",
     "punie.stages.serving",
     "punie.stages.training",
     "punie.sweep.sweeper",

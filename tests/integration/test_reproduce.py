@@ -13,7 +13,7 @@ from tests.conftest import World, punie, read_json
 
 
 def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
-    """The same config in an empty store gives every digest again; a change of the environment is a warning."""
+    """The same config in an empty store gives every digest again; another environment is a warning."""
     run = tmp_path / "run"
     shutil.copytree(world.first, run)
     provenance = read_json(run / "provenance.json")
