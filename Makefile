@@ -57,7 +57,7 @@ docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, doc
 	@$(BIN)/python docs/reference.py
 	@$(BIN)/python docs/tree.py
 
-walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (15 minutes)
+walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (10 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay

@@ -1,4 +1,4 @@
-"""Evaluation beside mlx_lm.server; how exact, order-free and safe it is: the figures of docs/evaluation.md.
+"""Evaluation beside mlx_lm.server; how exact, order-free and safe it is: figures of docs/benchmarks.md.
 
     python benchmarks/evaluate.py                    everything on the fine-tuned tiny model (20 minutes)
     python benchmarks/evaluate.py speed lock         some of it
@@ -38,12 +38,12 @@ from punie.model import blas
 
 blas.activate()
 
-from punie.evals.endpoint import Endpoint, Missing, Request  # noqa: E402
+from punie.evals.endpoint import Endpoint  # noqa: E402
+from punie.evals.replies import Reply, Request  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
-from punie.formats.spellings import SPELLINGS  # noqa: E402
-from punie.formats.tools import system_prompt, wrap  # noqa: E402
+from punie.formats.code_mode import FORMAT, system_prompt, wrap  # noqa: E402
 from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
 from punie.results import scoring as record  # noqa: E402
 from punie.results.pages.plots import lock_curves, standalone  # noqa: E402
@@ -104,16 +104,17 @@ def speed(
         server = running.enter_context(serve(folder, log=work / "server.log", float32=True))
         endpoint = running.enter_context(Endpoint(server.url, loaded.tokenizer, token_ids=False))
         ours(loaded, asked[:8], sampling)
-        endpoint.answer_all(theirs[:8], sampling, stop=(), done=lambda _: None)
+        for each in theirs[:8]:
+            endpoint.answer(each, sampling)
         a, b, tokens = [], [], []
         for _ in range(runs):
             clock = time.perf_counter()
             answers = ours(loaded, asked, sampling)
             a.append(time.perf_counter() - clock)
             clock = time.perf_counter()
-            replies = endpoint.answer_all(theirs, sampling, stop=(), done=lambda _: None)
+            replies = [endpoint.answer(each, sampling) for each in theirs]
             b.append(time.perf_counter() - clock)
-            counts = [reply.completion_tokens or 0 for reply in replies if not isinstance(reply, Missing)]
+            counts = [reply.completion_tokens or 0 for reply in replies if isinstance(reply, Reply)]
             if len(counts) < len(asked):
                 raise SystemExit(f"{len(asked) - len(counts)} answers are missing")
             tokens.append((sum(len(x.tokens) for x in answers), sum(counts)))
@@ -137,7 +138,7 @@ def order(folder: Path) -> Iterator[Row]:
 
 def lock(folder: Path, samples: int, runs: int, seed: int) -> Iterator[Row]:
     loaded = load.load(folder, float32=True)
-    branches = format_lock.branches(loaded.tokenizer, SPELLINGS)
+    branches = format_lock.branches(loaded.tokenizer, FORMAT.spellings)
     prompts = [request.prompt for request in requests(loaded, 1, 1)]
     temperature, length = 1.2, 1 + max(len(branch.tokens) for branch in branches)
     sampling = generate.Sampling(temperature, seed=seed)
@@ -152,7 +153,7 @@ def lock(folder: Path, samples: int, runs: int, seed: int) -> Iterator[Row]:
     for index, (prompt, locked) in enumerate(zip(prompts, exact, strict=True)):
         asked = [generate.Request(f"{index}#{n}", prompt, length) for n in range(samples)]
         texts = [answer.text for answer in ours(loaded, asked, sampling, 256)]
-        opened.append(sum(any(t.startswith(s) for s in SPELLINGS.values()) for t in texts) / samples)
+        opened.append(sum(any(t.startswith(s) for s in FORMAT.spellings.values()) for t in texts) / samples)
         low, high = wilson(opened[-1], samples, Z99)
         inside += bool(low <= locked.total[0] <= high)
         variance = locked.total[0] * (1 - locked.total[0]) / samples

@@ -19,7 +19,7 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parents[1]
 HANDED_TO = "PUNIE_BENCHMARK_ROWS"
 """Environment variable with the file that rows are appended to, as JSON lines; ``make bench`` sets it."""
-HEADERS = ("", "punie", "peer", "ratio", "min to max", "rounds", "aim", "")
+HEADERS = ("", "punie", "peer", "ratio (min–max; rounds)", "aim")
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ class Row:
     def cells(self) -> list[str]:
         """The row of a table under ``HEADERS``."""
         unit, ratio, figure = f" {self.unit}" if self.unit else "", self.ratio, self.figure
+        rounds = max(len(self.ours), len(self.peer))
+        spread = f"({number(figure.low)}–{number(figure.high)}; n={rounds})"
+        verdict = {True: "held", False: "**missed**", None: ""}[self.holds]
         return [
             self.what,
             f"{number(statistics.median(self.ours))}{unit}",
             f"{number(statistics.median(self.peer))}{unit}" if self.peer else "",
-            number(ratio.median) if ratio else "",
-            "" if figure.low == figure.high else f"{number(figure.low)} to {number(figure.high)}",
-            str(max(len(self.ours), len(self.peer))),
-            self.aim,
-            {True: "held", False: "**missed**", None: ""}[self.holds],
+            " ".join([*([number(ratio.median)] if ratio else []), *([spread] if rounds > 1 else [])]),
+            ", ".join(filter(None, [self.aim, verdict])),
         ]
 
 

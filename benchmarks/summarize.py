@@ -19,6 +19,27 @@ import yaml
 from figures import Row, report, run
 
 from punie.config.compose import compose
+from punie.results import files
+from punie.results.records import (
+    ArtifactFiles,
+    Call,
+    Generation,
+    Identity,
+    Lock,
+    LockAt,
+    Margin,
+    Named,
+    PromptLock,
+    Results,
+    Sample,
+    Sampled,
+    Sampling,
+    Scored,
+    Status,
+    Verdict,
+    Weights,
+)
+from punie.results.scoring import summary
 
 CLAIMS = {1_000: 5, 10_000: 60}
 """Seconds, by number of runs."""
@@ -52,46 +73,72 @@ def generate(folder: Path, count: int) -> None:
         run = folder / f"{number:05d}"
         run.mkdir()
         (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        (run / "status.json").write_text(json.dumps({"schema": 1, "status": "finished", "stages": []}))
-        (run / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (run / "results.json").write_text(json.dumps(results(number, rows, TEMPERATURES[place])))
+        files.write(run / "status.json", Status(version=Status.VERSION, status="finished"))
+        files.write_samples(run / "samples.jsonl", rows)
+        files.write(run / "results.json", results(number, rows, TEMPERATURES[place]))
 
 
-def record(item: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """An answer as samples.jsonl holds it."""
+def record(item: dict[str, Any], rng: random.Random) -> Sample:
+    """A response as samples.jsonl holds it."""
     value = float(rng.random() < 0.6)
-    return {
+    call = Call(tool="read_file", arguments={"path": "src/app.py"})
+    return Sample(
         **{key: item[key] for key in ("id", "category", "prompt")},
-        "repeat": 0,
-        "missing": None,
-        "output": "<tool_call> " * 16,
-        "tokens": [rng.randrange(1024) for _ in range(TOKENS)],
-        "logprobs": [round(-rng.random(), 5) for _ in range(TOKENS)],
-        "wrapper": True,
-        "calls": [{"tool": "read_file", "arguments": {"path": "src/app.py"}}],
-        "scores": {name: {"value": value, "reason": "as drawn"} for name in ("keyword", "strict")},
-        "taxonomy": "correct" if value else "wrong tool",
-    }
+        repeat=0,
+        prompt_sha256="0" * 64,
+        prompt_tokens=100,
+        expect=[call],
+        match="any",
+        missing=None,
+        output="<tool_call> " * 16,
+        tokens=[rng.randrange(1024) for _ in range(TOKENS)],
+        logprobs=[round(-rng.random(), 5) for _ in range(TOKENS)],
+        finish_reason="stop",
+        wrapper=True,
+        calls=[call],
+        scores={name: Scored(value=value, reason="as sampled") for name in ("keyword", "strict")},
+        taxonomy="correct" if value else "wrong tool",
+    )
 
 
-def results(number: int, rows: list[dict[str, Any]], temperature: float) -> dict[str, Any]:
-    """A results.json, its format lock included."""
-    mean = sum(row["scores"]["strict"]["value"] for row in rows) / len(rows)
+def results(number: int, samples: list[Sample], temperature: float) -> Results:
+    """A run's results, the format lock included."""
     grid = sorted({round(0.1 * step, 1) for step in range(16)} | {temperature})
     curve = [0.123456789] * len(grid)
-    return {
-        "schema": 2,
-        "scores": {"strict": {"overall": {"mean": mean}}},
-        "identity": {"suite": {"name": "core27", "sha256": "0" * 64}, "unverified": None},
-        "generation": {"samples": len(rows)},
-        "lock": {
-            "temperatures": grid,
-            "at": {"temperature": temperature},
-            "prompts": {row["id"]: {"margin": 1.0, "strict": curve, "total": curve} for row in rows},
+    prompt = PromptLock(margin=1.0, strict=curve, total=curve)
+    sampled = Sampled(rate=1.0, n=len(samples), interval=(0.8, 1.0))
+    digest = "0" * 64
+    return Results(
+        **dict(summary(samples)),
+        version=Results.VERSION,
+        target="quantized",
+        sampling=Sampling(
+            temperature=temperature, top_p=1.0, top_k=0, min_p=0.0, seed=0, repeats=1, max_tokens=96, stop=[]
+        ),
+        identity=Identity(
+            unverified=None,
+            weights=Weights(whole=digest),
+            model=digest,
+            tokenizer=digest,
+            chat_template=digest,
+            suite=Named(name="core27", sha256=digest),
+            prompts=digest,
+        ),
+        generation=Generation(backend="mlx", samples=len(samples), tokens=1, seconds=1.0),
+        answers=digest,
+        lock=Lock(
+            temperatures=grid,
+            curves=[],
+            prompts={sample.id: prompt for sample in samples},
+            margin=Margin(value=1.0, prompt=samples[0].id),
+            at=LockAt(temperature=temperature, strict=0.1, total=0.1, sampled=sampled),
+        ),
+        verdict=Verdict(summary="no phase", passed=None, criteria=[], outcome=None),
+        artifacts={
+            "base": ArtifactFiles(key=digest, files={}),
+            "evaluate": ArtifactFiles(key=f"{number:064d}", files={}),
         },
-        "artifacts": {"base": {"key": "0" * 64}, "evaluate": {"key": f"{number:064d}"}},
-        "answers": "0" * 64,
-    }
+    )
 
 
 def measure(counts: list[int], rounds: int) -> Iterator[Row]:

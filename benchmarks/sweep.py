@@ -31,7 +31,7 @@ from figures import Row, punie, report, run, shown
 from tabulate import tabulate
 
 from punie.evals.serve import serve
-from punie.formats import tools as registry
+from punie.formats.code_mode import system_prompt
 from punie.util.paths import resource
 
 WAIT = 0.3
@@ -123,7 +123,7 @@ def shell_loop(scratch: Path, jobs: list[tuple[int, float]], iters: int) -> tupl
 def ask(url: str, prompts: list[dict[str, Any]], temperature: float) -> None:
     """Put every prompt to a server, one after the other."""
     for item in prompts:
-        system = {"role": "system", "content": registry.system_prompt()}
+        system = {"role": "system", "content": system_prompt()}
         body = {
             "messages": [system, {"role": "user", "content": item["prompt"]}],
             "temperature": temperature,

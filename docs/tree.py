@@ -1,4 +1,4 @@
-"""Write the tree of docs/architecture.md: every file of punie/ with the first line of its docstring.
+"""Write the tree of docs/architecture.md: every file of punie/, with the first line of its docstring.
 
 python docs/tree.py     as make docs does
 """
@@ -20,6 +20,8 @@ ROOMS = (
 )  # fmt: skip
 """From the top down, as pyproject.toml layers them."""
 _COLUMN = 30
+_WORDS = 8
+"""A longer line ends with its first clause."""
 
 
 def tree() -> str:
@@ -47,7 +49,9 @@ def _folder(folder: Path, depth: int) -> Iterator[str]:
 
 def _first_line(path: Path) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-    return docstring.partition("\n")[0].rstrip(".")
+    line = docstring.partition("\n")[0].rstrip(".")
+    clauses = re.split(r"[;:.] | → ", line)
+    return clauses[0] if len(line.split()) > _WORDS and len(clauses[0].split()) > 3 else line
 
 
 if __name__ == "__main__":

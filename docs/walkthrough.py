@@ -1,6 +1,6 @@
 """Make docs/walkthrough.md and its pictures again, by running every command in it on the embedded model.
 
-python docs/walkthrough.py                   about a quarter of an hour on two cores: six trainings
+python docs/walkthrough.py                   about ten minutes on two cores: five trainings
 python docs/walkthrough.py --folder DIR      keeps what it ran in DIR, and goes on from what is there
 python docs/walkthrough.py --quick           short trainings, printed and not written: to work on the text
 

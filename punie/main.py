@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
     from punie.results.records import ArtifactFiles, Results, Scores, StageStatus
     from punie.run.pipeline import Plan
+    from punie.train.callbacks import Callback
     from punie.util.progress import Reporter
 
 log = logging.getLogger(__name__)
 
 
-def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None:
+def task(
+    composed: DictConfig, reporter: Reporter | None = None, callbacks: Sequence[Callback] = ()
+) -> float | None:
     """Run the pipeline and show its result.
 
     Args:
         composed: The config.
         reporter: Told of the progress; a run with one of its own shows no result. None: the terminal.
+        callbacks: Told of the run's events; one that raises is switched off.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -45,6 +50,7 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
     from punie.run.directory import RunDirectory
     from punie.store.artifacts import Store
     from punie.store.keys import digest
+    from punie.train.callbacks import Callbacks
     from punie.util.progress import Reporter
 
     config = resolve(composed)
@@ -57,10 +63,12 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
         overrides=list(job.overrides.task),
         config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
     )
-    plan = pipeline.Plan()
+    plan, told = pipeline.Plan(), Callbacks(callbacks)
     status, error = "failed", None
     try:
         directory.begin(resolved, provenance, store=config.store.dir)
+        plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
+        told.each(lambda each: each.run_started(name=config.name, folder=directory.path, config=plain))
         if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
             reporter.line(
                 f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
@@ -70,7 +78,9 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
         store = Store(Path(config.store.dir))
         plan = pipeline.plan(config, store)
         directory.uses(step.key for step in plan.steps if step.key)
-        pipeline.run(plan, config, store, reporter, began=lambda step: directory.at(step.stage.name))
+        pipeline.run(
+            plan, config, store, reporter, began=lambda step: directory.at(step.stage.name), callbacks=told
+        )
         directory.collect(plan.artifacts())
         status = "finished"
     except KeyboardInterrupt:
@@ -93,6 +103,8 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
             if status == "finished":
                 raise
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
+        finally:
+            told.each(lambda each: each.run_ended(status=status, folder=directory.path))
     results = Run(directory.path).results
     if shown:
         _show(config, results, directory.path, list(job.overrides.task))

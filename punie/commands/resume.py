@@ -22,11 +22,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from punie.config.resolvers import RUN_ID
-    from punie.sweep.plan import read
+    from punie.results.sweep import SweepPlan
     from punie.util.errors import PunieError
 
     folder = arguments.folder.absolute()
-    plan = read(folder)
+    plan = SweepPlan.read(folder)
     try:
         os.chdir(plan.cwd)
     except OSError as error:

@@ -1,13 +1,13 @@
-"""Collate runs and sweeps: a table for each question, and what the scores decide.
+"""Summarize runs and sweeps: a table for each question, and what the scores show.
 
-punie summarize outputs/sweeps/NAME/ID                        seeds by temperatures, and the verdict
+punie summarize outputs/sweeps/NAME/ID                        seeds by temperatures, and conclusions
 punie summarize outputs/runs outputs/sweeps --where model.name=tiny
 punie summarize DIR --by lora.rank,temperature --metric keyword
 punie summarize DIR --format html --out summary.html          a page with a heatmap and links to the runs
 
 Axes are the config fields that differ among the runs; a field may be given by its last part where that is
-clear. Prompts are what intervals count: repeats and seeds make none narrower. Runs that failed, or cannot
-be read, are shown as such; the exit code is 1 if one could not be read.
+unambiguous. Intervals count prompts: repeats and seeds make none narrower. Runs that failed, or cannot be
+read, are shown as such; the exit code is 1 if one cannot be read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         choices=METRICS,
-        help="default: the score that the runs' phase speaks of, or strict",
+        help="default: the score that the runs' phase is about, or strict",
     )
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs; may be repeated"

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from punie.evals.scores import SCORERS
+from punie.train.methods import METHODS
 
 SCHEMA_NAME = "punie_schema"
 _UNSET = object()
@@ -97,6 +98,9 @@ class Schedule:
 class LoraConfig:
     """Fine-tuning, under mlx-lm's names."""
 
+    method: str = option(
+        "Training method: what the loss is computed from.", "sft", choices=tuple(METHODS), omit_if="sft"
+    )
     fine_tune_type: str = option(
         "LoRA, DoRA, or full training of the last layers.", "lora", choices=("lora", "dora", "full")
     )

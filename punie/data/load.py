@@ -1,4 +1,4 @@
-"""Chat-format training rows from a JSONL file: all of them, or every problem that stands in the way."""
+"""Training examples in chat format, from a JSONL file: all of them, or every problem of the file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from punie.formats.prompts import Message
 from punie.util import jsonl
 from punie.util.errors import DataError
+from punie.util.plain import is_text
 
 ROLES = ("system", "user", "assistant", "tool")
 """The roles a message may have."""
@@ -31,7 +32,7 @@ def load_rows(path: Path) -> list[Row]:
     """Read a JSONL file of conversations in one pass.
 
     Args:
-        path: A file with one ``{"messages": [...]}`` a line.
+        path: A file with one ``{"messages": [...]}`` per line.
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
@@ -41,61 +42,45 @@ def load_rows(path: Path) -> list[Row]:
         path,
         check_messages,
         kind="The training data",
-        expected="a JSONL file of conversations, one a line",
+        expected="a JSONL file of conversations, one per line",
         next_step=NEXT_STEP,
     )
     return [Row(tuple(line.value["messages"]), line.number) for line in lines]
 
 
 def check_messages(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
-    """Every problem in the shape of one row; none means that :class:`Row` can hold it.
+    """Every problem in the shape of one example; none means that :class:`Row` can hold it.
 
     Args:
         row: The JSON object of a line.
         where: File and line, for the messages.
     """
-    messages = row.get("messages")
+
+    def problem(what: str, found: object, expected: str | None = None) -> DataError:
+        return DataError(what, where=where, found=jsonl.excerpt(found), expected=expected)
+
+    messages, shape = row.get("messages"), '{"messages": [{"role": …, "content": …}, …]}'
+    if "messages" not in row:
+        yield problem("The row has no 'messages'.", f"the fields {', '.join(row) or '(none)'}", shape)
+        return
     if not isinstance(messages, list) or not messages:
-        found = (
-            jsonl.excerpt(messages)
-            if "messages" in row
-            else f"the fields {jsonl.excerpt(', '.join(row)) or '(none)'}"
-        )
-        what = "'messages' is not a list of turns." if "messages" in row else "The row has no 'messages'."
-        yield DataError(
-            what, where=where, found=found, expected='{"messages": [{"role": …, "content": …}, …]}'
-        )
+        yield problem("'messages' is not a list of turns.", messages, shape)
         return
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
-            found = jsonl.excerpt(message)
-            yield DataError(f"Turn {number} is not an object.", where=where, found=found)
+            yield problem(f"Turn {number} is not an object.", message)
             continue
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            what = (
-                f"Turn {number} has an unknown role." if "role" in message else f"Turn {number} has no role."
-            )
-            yield DataError(
-                what, where=where, found=jsonl.excerpt(role), expected=f"one of {', '.join(ROLES)}"
-            )
+            fault = "an unknown role" if "role" in message else "no role"
+            yield problem(f"Turn {number} has {fault}.", role, f"one of {', '.join(ROLES)}")
         if not isinstance(content, str):
-            what = f"The content of turn {number} is {'not text' if 'content' in message else 'missing'}."
-            yield DataError(what, where=where, found=jsonl.excerpt(content), expected="a string")
-        elif not content.isascii() and not _encodable(content):
+            fault = "not text" if "content" in message else "missing"
+            yield problem(f"The content of turn {number} is {fault}.", content, "a string")
+        elif not content.isascii() and not is_text(content):
             what = f"The content of turn {number} is not valid text."
-            yield DataError(
-                what, where=where, found="half of a surrogate pair", expected="complete characters"
-            )
+            yield problem(what, "half of a surrogate pair", "complete characters")
     last = messages[-1]
     if isinstance(last, dict) and last.get("role") in ROLES and last["role"] != "assistant":
         what = "The last turn is not the assistant's, so there is nothing to learn."
-        yield DataError(what, where=where, found=f"role {last['role']}", expected="role assistant")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        yield problem(what, f"role {last['role']}", "role assistant")

@@ -1,4 +1,4 @@
-"""Rows that say again, or nearly, what other rows or a suite's prompts say."""
+"""Examples whose request equals, or nearly equals, that of other examples or of a suite's prompts."""
 
 from __future__ import annotations
 
@@ -18,44 +18,43 @@ KINDS = ("same conversation", "same request", "similar request")
 
 @dataclass(frozen=True)
 class Request:
-    """What overlaps are found by."""
+    """The request of an example or of a suite's item."""
 
     source: str
     """Name of the file or the suite."""
     place: str
-    """The row, as file and line, or the suite's item."""
+    """The example, as file and line, or the suite's item."""
     text: str
-    """The first user turn, normalised."""
+    """The first user turn, normalized."""
     conversation: int | None = None
-    """A hash of the whole row; None for a suite's item."""
+    """A hash of the whole example; None for a suite's item."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """A row, or a suite's item, and an earlier row that it repeats."""
+    """An example, or a suite's item, and an earlier example that it repeats."""
 
     kind: str
     """One of ``KINDS``."""
     later: Request
-    """The row of the later file, or the item that the data gives away."""
+    """The later example, or the item."""
     earlier: Request
-    """The row it repeats."""
+    """The example that it repeats."""
     similarity: float
-    """Estimated share of common text, from 0.0 to 1.0."""
+    """Estimated Jaccard index of the texts, from 0.0 to 1.0."""
 
     @property
     def relation(self) -> str:
-        """The file, or the two files or the file and the suite."""
-        sources = (self.earlier.source, self.later.source)
-        return " – ".join(dict.fromkeys(sources))
+        """The file, the two files, or the file and the suite."""
+        return " – ".join(dict.fromkeys((self.earlier.source, self.later.source)))
 
 
 def find_overlaps(requests: Sequence[Request]) -> list[Overlap]:
-    """For each request and each source of earlier ones, its strongest overlap, if there is any.
+    """The strongest overlap of each request with each source of earlier ones, if there is any.
 
     Args:
-        requests: Those of the rows in order, training data first, and then the suites' items, which are
-            compared with the rows and not with each other.
+        requests: Those of the examples in order, training data first, and then those of the suites' items,
+            which are compared with the examples and not with each other.
     """
     best: dict[tuple[int, str], tuple[int, float, int]] = {}
     for kind, later, earlier, similarity in (*_exact(requests), *_similar(requests)):
@@ -68,7 +67,7 @@ def find_overlaps(requests: Sequence[Request]) -> list[Overlap]:
 
 
 def _exact(requests: Sequence[Request]) -> Iterator[tuple[int, int, int, float]]:
-    """Kind, later and earlier index, and similarity of what is the same."""
+    """Kind, later index, earlier index and similarity of equal requests."""
     first: dict[object, dict[str, int]] = defaultdict(dict)  # conversation or text → source → index
     for index, request in enumerate(requests):
         for kind, value in enumerate((request.conversation, request.text)):
@@ -79,18 +78,16 @@ def _exact(requests: Sequence[Request]) -> Iterator[tuple[int, int, int, float]]
 
 
 def _similar(requests: Sequence[Request]) -> Iterator[tuple[int, int, int, float]]:
-    """Kind, later and earlier index, and similarity of what is nearly the same."""
+    """Kind, later index, earlier index and similarity of nearly equal requests."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, request in enumerate(requests):
         members[request.text].append(index)
     if not members:
         return
-    firsts = [indices[0] for indices in members.values()]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(each.source for each in requests))}
-    sources = np.array([numbers[requests[first].source] for first in firsts])
+    indices = list(members.values())
+    _, sources = np.unique([requests[each[0]].source for each in indices], return_inverse=True)
     similarities, twins = nearest(np.stack([signature(text) for text in members]), sources)
-    everyone = list(members.values())
     for text, source in np.argwhere(similarities >= SIMILAR):
-        earlier = firsts[twins[text, source]]
+        earlier = indices[twins[text, source]][0]
         if requests[earlier].conversation is not None:
-            yield from ((2, later, earlier, float(similarities[text, source])) for later in everyone[text])
+            yield from ((2, later, earlier, float(similarities[text, source])) for later in indices[text])

@@ -16,7 +16,8 @@ from punie.embedded.corpus import Corpus
 from punie.embedded.phrasings import draw_task
 from punie.embedded.specs import Spec
 from punie.embedded.values import Values, draws
-from punie.formats.tools import TOOLS, wrap
+from punie.formats.code_mode import wrap
+from punie.formats.tools import TOOLS
 from punie.model import blas
 from punie.util.files import write_json
 from punie.util.progress import Bar

@@ -8,7 +8,8 @@ from itertools import cycle
 from punie.embedded.code import outcome, step
 from punie.embedded.phrasings import Split, Task, asked, draw_task, expand, form_of, framed, lines
 from punie.embedded.values import Values
-from punie.formats.tools import TOOLS, wrap
+from punie.formats.code_mode import wrap
+from punie.formats.tools import TOOLS
 
 Message = dict[str, str]
 """``{"role": ..., "content": ...}``"""

@@ -11,7 +11,7 @@ from punie.embedded.code import call, chain
 from punie.embedded.conversations import Conversations, Message, exchange
 from punie.embedded.phrasings import Task, asked, framed, lines
 from punie.embedded.values import Values, draws
-from punie.formats.tools import system_prompt, wrap
+from punie.formats.code_mode import system_prompt, wrap
 
 MIX = {"single": 0.64, "several": 0.14, "multi_turn": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.04}
 """Share of each kind of conversation."""

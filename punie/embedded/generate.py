@@ -11,7 +11,8 @@ from punie.embedded.code import chain, condition, loop
 from punie.embedded.conversations import Conversations, Message, exchange
 from punie.embedded.phrasings import Split, asked, draw_task, framed, lines
 from punie.embedded.values import Values, draws
-from punie.formats.tools import TOOLS, system_prompt, wrap
+from punie.formats.code_mode import system_prompt, wrap
+from punie.formats.tools import TOOLS
 from punie.util.errors import DataError
 from punie.util.files import write_lines
 

@@ -10,7 +10,13 @@ from pathlib import Path
 Drawn = tuple[str, dict[str, object]]
 """A piece of a request and the arguments it stands for; the key ``""`` is the tool's first parameter."""
 
-_SHARED = {"query": "symbol", "old_name": "symbol", "new_name": "symbol", "cwd": "folder"}
+_FILES = {"component": ("component_folders", "component_stems"), "module_file": ("module_folders",)}
+"""Slots of files: the pools of their folders and names."""
+_SHARED = {
+    **dict.fromkeys(("query", "old_name", "new_name"), "symbol"),
+    **dict.fromkeys(_FILES, "file"),
+    "cwd": "folder",
+}
 """Slots filled by a method of another name."""
 _NAMED = ("symbol", "query", "old_name", "new_name", "import_stmt", "pattern", "content", "cwd")
 """Slots that are the parameter of their name."""
@@ -57,7 +63,8 @@ class Values:
 
     def draw(self, slot: str) -> Drawn:
         """A value for a slot, as text and as the arguments it stands for."""
-        value = getattr(self, _SHARED.get(slot, slot))()
+        method = getattr(self, _SHARED.get(slot, slot))
+        value = method(*_FILES.get(slot, ()))
         if isinstance(value, tuple):
             return value
         if slot not in _NAMED:
@@ -77,14 +84,6 @@ class Values:
     def file(self, folders: str = "folders", stems: str = "stems") -> str:
         """A Python file."""
         return f"{self.rng.choice(POOLS[folders])}/{self.word(stems)}.py"
-
-    def component(self) -> str:
-        """The file of a component."""
-        return self.file("component_folders", "component_stems")
-
-    def module_file(self) -> str:
-        """The file of a module."""
-        return self.file("module_folders")
 
     def document(self) -> str:
         """A Python file or, one time in four, a text file."""

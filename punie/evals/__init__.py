@@ -1,1 +1,1 @@
-"""Suites, parsing, scoring and the sandbox the model's code runs in."""
+"""Suites, scorers, the sandbox for a model's code, and the client of a server."""

@@ -1,8 +1,8 @@
-"""A client for an OpenAI-compatible endpoint: a request ends in a reply or is missing, and is never a zero.
+"""A client for an OpenAI-compatible completions endpoint: a request ends in a reply or is missing.
 
-The prompt goes to /v1/completions as rendered text: the chat route would parse the answer and drop what it
-cannot parse. Requests go one after another: in a server that batches them, which ones meet would decide the
-last bits of the logits.
+The prompt is sent to /v1/completions as rendered text, because the chat route parses the response and drops
+what it cannot parse. Requests are sent one after another: in a server that batches them, the last bits of the
+logits would depend on which requests meet.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from netrc import NetrcParseError
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx2
 
@@ -30,209 +31,150 @@ MAX_REPLY = 16 * 2**20
 ATTEMPTS = 4
 """How often a request is sent before it counts as missing."""
 GONE = 3
-"""Attempts in a row that found nobody, after which the server counts as gone."""
+"""Attempts in a row without a connection or a reply, after which no more are made."""
 _BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
-"""Seconds before the second attempt, doubled for each one after it, and the most there is."""
+"""Seconds before the second attempt, doubled for each one after it, and their maximum."""
 _CONNECT = 10.0
-"""Seconds in which a server must take a connection."""
+"""Seconds within which a server must accept a connection."""
 
 
-@dataclass(frozen=True)
-class Missing:
-    """An answer that could not be had: it has no score, which is not a score of zero."""
-
-    id: str
-    """The request's."""
-    reason: str
-    """What went wrong at the last attempt, in words."""
-    attempts: int
-    """How often it was asked for; 0 if the server was gone by then."""
-
-
+@dataclass
 class Endpoint:
-    """An endpoint and the way to it. Use it as a context manager: entering it makes sure that it answers.
+    """A connection to an endpoint. Use it as a context manager: entering it checks that the server answers.
 
-    Nothing is ever asked of another host than the one in the URL: redirects are not followed, and for a
-    loopback address the environment's proxies are passed by. A name and password for it come from ~/.netrc.
-
-    Args:
-        url: Of the server, with or without ``/v1``. Any host will do, for the user has named it.
-        tokenizer: Of the model that the server is expected to hold.
-        model: Name to ask for; None sends none, and mlx_lm.server then serves what it was started with,
-            its adapter included.
-        token_ids: Ask for token ids in mlx_lm.server's way (``"logprobs": true``), which some others refuse.
-        attempts: How often a request is sent, unchanged, before it counts as missing.
-        timeout: Seconds that a reply may take.
-        sleep: Waits between attempts.
+    No other host than the one in the URL is contacted: redirects are not followed, and the proxies of the
+    environment are not used for a loopback address. User and password come from ~/.netrc.
 
     Raises:
         ConfigError: The URL is not one of a server, or ~/.netrc cannot be read.
     """
 
-    def __init__(
-        self,
-        url: str,
-        tokenizer: Tokenizer,
-        *,
-        model: str | None = None,
-        token_ids: bool = True,
-        attempts: int = ATTEMPTS,
-        timeout: float = 600.0,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._base = checked_url(url)
-        self.tokenizer = tokenizer
-        self._model = model
-        self._token_ids = token_ids
-        self._attempts = attempts
-        self._timeout = timeout
-        self._sleep = sleep
-        self._unheard = 0  # attempts in a row that found nobody
+    url: str
+    """Of the server, with or without ``/v1``. Any host is allowed, because the user named it."""
+    tokenizer: Tokenizer
+    """Of the model that the server should hold."""
+    model: str | None = None
+    """Model name to send. Without one mlx_lm.server uses what it was started with, its adapter included."""
+    token_ids: bool = True
+    """Request token ids in mlx_lm.server's way (``"logprobs": true``), which some other servers refuse."""
+    attempts: int = ATTEMPTS
+    """How often a request is sent, unchanged, before it counts as missing."""
+    timeout: float = 600.0
+    """Seconds that a reply may take."""
+    sleep: Callable[[float], None] = time.sleep
+    """Waits between attempts."""
+    _unheard: int = field(default=0, init=False)
+    """Attempts in a row that did not reach the server."""
+
+    def __post_init__(self) -> None:
+        base = checked_url(self.url)
         self._client = httpx2.Client(
-            timeout=httpx2.Timeout(timeout, connect=_CONNECT),
-            headers={"accept-encoding": "identity"},  # what is read is as long as what was sent
+            base_url=base,
+            timeout=httpx2.Timeout(self.timeout, connect=_CONNECT),
+            headers={"accept-encoding": "identity"},  # so that MAX_REPLY limits what is held in memory
             follow_redirects=False,
-            trust_env=not _is_loopback(self._base.host),
+            trust_env=not _is_loopback(base.host),
             auth=_credentials(),
         )
 
     def __enter__(self) -> Self:
-        """Make sure that somebody answers.
+        """Check that the server answers.
 
         Raises:
-            PunieError: Nobody does.
+            PunieError: It does not.
         """
-        try:
-            self._reach()
-        except BaseException:
-            self._client.close()
-            raise
-        return self
+        reason = ""
+        for attempt in range(self.attempts):
+            self._wait(attempt)
+            try:
+                with self._client.stream("GET", "health", timeout=_CONNECT):
+                    return self  # with any status: not every server has this route
+            except httpx2.RequestError as error:
+                reason = _in_words(error)
+        self._client.close()
+        raise PunieError(
+            "The server does not answer.",
+            where=f"eval.server.url={self._client.base_url}",
+            found=reason,
+            next_step="start it, or leave eval.server.url out so that mlx_lm.server is started here",
+        )
 
     def __exit__(self, *exception: object) -> None:
         self._client.close()
 
-    def answer_all(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        stop: Sequence[str],
-        done: Callable[[int], None],
-    ) -> list[Reply | Missing]:
-        """Ask for every answer, in order; what cannot be had is in its place as missing.
+    def answer(self, request: Request, sampling: Sampling, *, stop: Sequence[str] = ()) -> Reply | str:
+        """Get one response: the same bytes are sent until there is a usable reply.
 
         Args:
-            requests: The prompts with their limits.
-            sampling: How to draw.
-            stop: Texts that end an answer.
-            done: Called with the number of requests that are over.
-        """
-        outcomes = []
-        for request in requests:
-            outcomes.append(self.answer(request, sampling, stop=stop))
-            done(len(outcomes))
-        return outcomes
+            request: The prompt and its limit.
+            sampling: How to sample.
+            stop: Texts that end a response.
 
-    def answer(self, request: Request, sampling: Sampling, *, stop: Sequence[str] = ()) -> Reply | Missing:
-        """Ask for one answer, each time with the same bytes, until there is a usable reply."""
-        body = json.dumps(self._payload(request, sampling, stop)).encode()
-        reason = "the server is gone"
-        attempts = 0
-        for wait in self._waits():
-            if self._unheard >= GONE:
-                break
-            self._sleep(wait)
+        Returns:
+            The reply, or why it is missing. A missing response has no score, which is not a score of zero.
+        """
+        body = self._body(request, sampling, stop)
+        reason, attempts = "the server is gone", 0
+        while attempts < self.attempts and self._unheard < GONE:
+            self._wait(attempts)
             attempts += 1
             began = time.perf_counter()
             try:
                 reply = self._exchange(body)
                 self._unheard = 0
                 seconds = round(time.perf_counter() - began, 4)
-                return read(
-                    reply,
-                    request,
-                    self.tokenizer,
-                    stop=stop,
-                    model=self._model,
-                    seconds=seconds,
-                    attempts=attempts,
-                )
+                return read(reply, request, self.tokenizer, stop=stop, model=self.model, seconds=seconds)
             except Fault as fault:
                 self._unheard, reason = 0, str(fault)
             except httpx2.RequestError as error:
-                nobody = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException)
-                self._unheard = self._unheard + 1 if nobody else 0
+                unheard = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException)
+                self._unheard = self._unheard + 1 if unheard else 0
                 reason = _in_words(error)
-        return Missing(request.id, reason, attempts)
+        return reason
 
-    def _waits(self) -> Iterator[float]:
-        """Seconds to wait before each attempt."""
-        yield 0.0
-        for exponent in range(self._attempts - 1):
-            yield min(_BACKOFF * 2**exponent, _LONGEST_BACKOFF)
+    def _wait(self, attempts: int) -> None:
+        """Wait before the next attempt."""
+        self.sleep(min(_BACKOFF * 2 ** (attempts - 1), _LONGEST_BACKOFF) if attempts else 0.0)
 
-    def _reach(self) -> None:
-        reason = ""
-        for wait in self._waits():
-            self._sleep(wait)
-            try:
-                with self._client.stream("GET", f"{self._base}health", timeout=_CONNECT):
-                    return  # whatever it says: not every server has this route
-            except httpx2.RequestError as error:
-                reason = _in_words(error)
-        raise PunieError(
-            "The server does not answer.",
-            where=f"eval.server.url={self._base}",
-            found=reason,
-            next_step="start it, or leave eval.server.url out to have mlx_lm.server started here",
-        )
-
-    def _payload(self, request: Request, sampling: Sampling, stop: Sequence[str]) -> dict[str, Any]:
-        payload: dict[str, Any] = {
+    def _body(self, request: Request, sampling: Sampling, stop: Sequence[str]) -> bytes:
+        # At temperature 0 nothing is sampled, and a seed would only keep mlx_lm.server from its batched path,
+        # which is also the one that this process generates with.
+        seed = request_seed(sampling.seed, request.id) if sampling.temperature > 0 else None
+        payload = {
             "prompt": request.prompt,
             "max_tokens": request.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
+            **asdict(sampling),
+            "seed": seed,
             "stop": list(stop) or None,
             "stream": False,
+            "logprobs": self.token_ids or None,
+            "model": self.model,
         }
-        if sampling.temperature > 0:
-            # Nothing is drawn at 0, where a seed would only take mlx_lm.server off its batched path, which
-            # is the one that this process generates by, too.
-            payload["seed"] = request_seed(sampling.seed, request.id)
-        if self._token_ids:
-            payload["logprobs"] = True
-        if self._model is not None:
-            payload["model"] = self._model
-        return payload
+        return json.dumps({key: value for key, value in payload.items() if value is not None}).encode()
 
     def _exchange(self, body: bytes) -> object:
         """Send a request; returns what the reply's JSON says.
 
         Raises:
-            RequestError: There is no whole reply.
+            RequestError: There is no complete reply.
             Fault: The reply is too long or too slow, or is not JSON.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         reply = bytearray()
         headers = {"content-type": "application/json"}
-        url = f"{self._base}v1/completions"
-        with self._client.stream("POST", url, content=body, headers=headers) as response:
+        with self._client.stream("POST", "v1/completions", content=body, headers=headers) as response:
             for chunk in response.iter_raw():
                 reply += chunk
                 if len(reply) > MAX_REPLY:
                     raise Fault(f"the reply is longer than {MAX_REPLY:,} bytes")
                 if time.monotonic() > deadline:
-                    raise Fault(f"the reply takes longer than {self._timeout:g} s")
+                    raise Fault(f"the reply takes longer than {self.timeout:g} s")
         shown = excerpt(reply[:1000].decode(errors="replace"))
         if response.status_code != 200:
             raise Fault(f"status {response.status_code}: {shown}")
         try:
             parsed = json.loads(reply)
-            # What is not finite or not Unicode could not be written to the record.
+            # Numbers that are not finite and text that is not Unicode cannot be written to the record.
             json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             kind = response.headers.get("content-type", "no content type")
@@ -241,9 +183,9 @@ class Endpoint:
 
 
 def request_seed(seed: int, request_id: str) -> int:
-    """The seed of one request: its draws depend on the evaluation's seed and its id, not on its place.
+    """The seed of one request, made from the evaluation's seed and the request's id.
 
-    It has 31 bits, which every server's integer type holds.
+    It has 31 bits, which fit into every server's integer type.
     """
     digest = hashlib.sha256(f"{seed}/{request_id}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -259,30 +201,31 @@ def checked_url(url: str) -> httpx2.URL:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise _bad_url(url, str(error)) from None
-    if parsed.scheme not in ("http", "https"):
-        raise _bad_url(url, f"the scheme '{parsed.scheme}'")
-    if not parsed.host:
-        raise _bad_url(url, "no host")
-    if parsed.port is not None and not 0 < parsed.port < 2**16:
-        raise _bad_url(url, f"the port {parsed.port}")
-    if parsed.query or parsed.fragment:
-        raise _bad_url(url, "a query or a fragment")
-    if parsed.userinfo:
-        raise _bad_url(f"{parsed.scheme}://...@{parsed.host}", "a user or password; put it into ~/.netrc")
+    faults = {
+        f"the scheme '{parsed.scheme}'": parsed.scheme not in ("http", "https"),
+        "no host": not parsed.host,
+        f"the port {parsed.port}": parsed.port is not None and not 0 < parsed.port < 2**16,
+        "a query or a fragment": parsed.query or parsed.fragment,
+        "a user or password; put it into ~/.netrc": parsed.userinfo,
+    }
+    for found, wrong in faults.items():
+        if wrong:
+            raise _bad_url(url, found)
     return parsed.copy_with(path=parsed.path.rstrip("/").removesuffix("/v1").rstrip("/") + "/")
 
 
 def _bad_url(url: str, found: str) -> ConfigError:
+    shown = re.sub("//.*@", "//...@", url)  # a password is not shown
     return ConfigError(
         "The server's URL cannot be used.",
-        where=f"eval.server.url={url}",
+        where=f"eval.server.url={shown}",
         found=found,
         expected="http://host:port, or https",
     )
 
 
 def _credentials() -> httpx2.Auth | None:
-    """Names and passwords by host from ~/.netrc, for a URL has none: it is written into the run's files."""
+    """Users and passwords by host from ~/.netrc; not from the URL, which is written into the run's files."""
     try:
         return httpx2.NetRCAuth()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Where a model's code runs: an interpreter of its own with stub tools, no files, no network and limits.
+"""The sandbox that runs a model's code: a separate interpreter with stub tools, limits, no files, no network.
 
-The interpreter is pydantic-monty, in a worker process that can be lost without harm. Clock, sleep and
-random numbers are fixed, so that the same code has the same outcome every time.
+The interpreter is pydantic-monty, in a worker process that can crash without harm. Clock, sleep and random
+numbers are fixed, so that the same code has the same outcome every time.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from punie.evals.stubs import Call, Recorder
 Outcome = Literal["ok", "syntax error", "unknown tool", "wrong arguments", "runtime error", "limit hit"]
 
 GRACE = 0.5
-"""Seconds that the worker has to stop by itself at its time limit before it is killed."""
+"""Seconds that the worker has to stop at its time limit before it is killed."""
 MAX_KEPT = 20_000
-"""Most that is kept of a call's arguments, in characters and list items together; the rest is cut off."""
+"""Limit of what is recorded of a call's arguments, in characters and list items together."""
 MAX_DEPTH = 10
-"""Deepest nesting kept of an argument."""
+"""Limit of the nesting that is recorded of an argument."""
 MAX_ERROR = 500
-"""Longest error message kept, in characters."""
+"""Longest error message that is recorded, in characters."""
 _CLOCK = datetime(2025, 1, 1)
 
 
@@ -45,36 +45,34 @@ class Limits:
     """What a piece of code may use."""
 
     duration: float = 1.0
-    """Longest run, in seconds, calls included."""
+    """Longest run, in seconds, tool calls included."""
     memory: int = 32 * 2**20
     """Largest heap, in bytes."""
     recursion: int = 200
     """Deepest nesting of function calls."""
     calls: int = 200
-    """Most calls of tools; the first look-up of a tool's name counts as one, too."""
+    """Most tool calls; the first look-up of a tool's name counts as one, too."""
     output: int = 100_000
     """Longest printed output, in bytes."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What became of a piece of code."""
+    """The result of running a piece of code."""
 
     calls: tuple[Call, ...]
     """The calls that were made until it ended, with arguments that JSON can hold."""
     outcome: Outcome
-    """How it ended. ``wrong arguments``: a tool refused what it was called with."""
+    """How it ended. ``wrong arguments``: a tool refused the arguments of a call."""
     error: str = ""
     """The last error's message; empty for ``ok``."""
 
 
 class Sandbox:
-    """A worker that runs pieces of code one after another, each in a fresh session (about 1 ms).
+    """A worker that runs pieces of code one after another, each in a new session (about 1 ms).
 
-    Use it as a context manager and keep it for a whole evaluation: the worker starts once.
-
-    Args:
-        limits: What each piece may use.
+    Use it as a context manager, and one for a whole evaluation: the worker starts once. ``limits`` are those
+    of each piece.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -91,7 +89,7 @@ class Sandbox:
         self._pool.__exit__(*exception)
 
     def run(self, code: str) -> Execution:
-        """Run a piece of code; whatever it does ends in an outcome within its limits."""
+        """Run a piece of code. Whatever it does, it ends within its limits."""
         recorder = Recorder()
         refusals: list[str] = []
         tools = {name: _bridge(stub, refusals) for name, stub in recorder.functions().items()}
@@ -103,7 +101,8 @@ class Sandbox:
 
     def _feed(self, code: str, tools: dict[str, Callable[..., Any]]) -> tuple[Outcome, str]:
         limits = self.limits
-        session = self._pool.checkout(
+        deadline = time.monotonic() + limits.duration + GRACE
+        with self._pool.checkout(
             limits={
                 "max_feed_duration_secs": limits.duration,
                 "max_memory": limits.memory,
@@ -111,13 +110,11 @@ class Sandbox:
                 "max_suspensions": limits.calls,
             },
             os_policy={"datetime": _CLOCK, "sleep": "zero", "random_start": {"seed": 0}},
-        )
-        deadline = time.monotonic() + limits.duration + GRACE
-        with session as fresh:
+        ) as session:
             printed = CollectString(max_bytes=limits.output)
-            state = fresh.feed_start(code, external_lookup=tools, print_callback=printed)
-            # The worker's own clock stands still while an argument crosses over, so a loop of calls with
-            # large ones needs this second look.
+            state = session.feed_start(code, external_lookup=tools, print_callback=printed)
+            # The worker's clock stands still while an argument is copied to this process, so a loop of calls
+            # with large arguments needs a second limit.
             while not isinstance(state, MontyComplete):
                 if time.monotonic() > deadline:
                     return "limit hit", "the calls took too long"
@@ -126,14 +123,12 @@ class Sandbox:
 
 
 def _bridge(stub: Callable[..., Any], refusals: list[str]) -> Callable[..., Any]:
-    """The stub as the sandbox sees it: arguments and result cross the border as plain values."""
+    """The stub as the sandbox sees it: arguments and result are copied as plain values."""
 
     def call(*args: object, **kwargs: object) -> Any:
-        kept = _Kept()
+        plain = _Plain()
         try:
-            result = stub(
-                *map(kept.plain, args), **{name: kept.plain(value) for name, value in kwargs.items()}
-            )
+            result = stub(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
         except TypeError as error:
             refusals.append(str(error))
             raise
@@ -142,14 +137,14 @@ def _bridge(stub: Callable[..., Any], refusals: list[str]) -> Callable[..., Any]
     return call
 
 
-class _Kept:
-    """What is kept of one call's arguments: a list that holds itself many times over stays small."""
+class _Plain:
+    """Makes the arguments of one call plain, within one limit: a list that holds itself stays small."""
 
     def __init__(self) -> None:
         self.room = MAX_KEPT
 
-    def plain(self, value: object, depth: int = 0) -> object:
-        """The value itself where JSON can hold it and there is room; a description of it otherwise."""
+    def __call__(self, value: object, depth: int = 0) -> object:
+        """The value if JSON can hold it and there is room; a part or a description of it otherwise."""
         self.room -= 1
         if isinstance(value, str):
             kept = value[: max(self.room, 0)]
@@ -160,26 +155,24 @@ class _Kept:
         if isinstance(value, int) and value.bit_length() <= 64:
             return value
         if isinstance(value, list | tuple) and depth < MAX_DEPTH:
-            items = [self.plain(each, depth + 1) for each in value if self.room > 0]
+            items = [self(each, depth + 1) for each in value if self.room > 0]
             return items if len(items) == len(value) else [*items, "…"]
         return f"<{type(value).__name__}>"
 
 
 def _classify(raised: MontyError, code: str, refusals: list[str]) -> Outcome:
-    error = raised.exception()
     if isinstance(raised, MontySyntaxError):
         return "syntax error"
-    if isinstance(raised, MontyCrashedError) or isinstance(
-        error, TimeoutError | MemoryError | RecursionError
-    ):
+    if isinstance(raised, MontyCrashedError):
         return "limit hit"
-    if isinstance(error, RuntimeError) and str(error).startswith("suspension limit"):
-        return "limit hit"
-    if isinstance(error, TypeError) and str(error) in refusals:
-        return "wrong arguments"
-    missing = (
-        re.fullmatch(r"name '(\w+)' is not defined", str(error)) if isinstance(error, NameError) else None
-    )
-    if missing and not hasattr(builtins, missing[1]) and re.search(rf"\b{missing[1]}\s*\(", code):
-        return "unknown tool"
+    match raised.exception():
+        case TimeoutError() | MemoryError() | RecursionError():
+            return "limit hit"
+        case RuntimeError() as error if str(error).startswith("suspension limit"):
+            return "limit hit"
+        case TypeError() as error if str(error) in refusals:
+            return "wrong arguments"
+        case NameError() as error if missing := re.fullmatch(r"name '(\w+)' is not defined", str(error)):
+            called = re.search(rf"\b{missing[1]}\s*\(", code)
+            return "unknown tool" if called and not hasattr(builtins, missing[1]) else "runtime error"
     return "runtime error"

@@ -1,25 +1,22 @@
-"""What an answer is worth: the published keyword rule, and the strict one that asks what really happened.
+"""The published keyword score and the strict score of a response.
 
-Both are pure: a sample, its completion and what the sandbox made of it go in, a score comes out.
+Both are pure functions of a sample, its completion and what the sandbox made of the completion's code.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from punie.evals.stubs import Call
 from punie.evals.suite import Expectation, Sample
-from punie.formats.code_mode import Completion
-from punie.formats.tools import EXECUTE_CODE, TOOLS
+from punie.formats import Call, Completion
+from punie.formats.tools import TOOLS
 
-if TYPE_CHECKING:
-    from punie.evals.sandbox import (
-        Execution,  # at run time it would load the interpreter, which no score needs
-    )
+if TYPE_CHECKING:  # at run time this would load the interpreter, which no score needs
+    from punie.evals.sandbox import Execution
 
 Failure = Literal[
     "correct",
@@ -35,16 +32,16 @@ Failure = Literal[
     "limit hit",
 ]
 TAXONOMY: tuple[Failure, ...] = get_args(Failure)
-"""What can become of an answer.
+"""What can become of a response.
 
-no call: no tool is called, in the wrapper or outside. direct call: a tool is called by its name, but not
-through the wrapper and ``execute_code``. malformed wrapper, truncated: the wrapper cannot be read, the
-second because the token limit cut it off. The others are about the code inside the wrapper.
+no call: no tool is called. malformed wrapper, truncated: a tool-call block cannot be read, the second because
+the token limit cut it off. Where calls are made by code: direct call, a tool is called by its name instead of
+by the code; syntax error, runtime error, limit hit: how the code ended.
 """
 
 MAX_OTHER_TOOLS = 2
-"""Most tools that code may call beside the expected ones. A look around is fine; calling every tool with
-the same file, so that one of them is right, is not an answer."""
+"""Most tools that a response may call besides the expected ones, so that calling every tool with the same
+file does not count as correct."""
 
 _DIRECT = re.compile(rf"\b(?:{'|'.join(TOOLS)})\s*\(")
 _PATHS = ("path", "file", "cwd")
@@ -52,7 +49,7 @@ _PATHS = ("path", "file", "cwd")
 
 @dataclass(frozen=True)
 class Score:
-    """One score of one answer."""
+    """One score of one response."""
 
     value: float
     """From 0.0 to 1.0."""
@@ -61,35 +58,35 @@ class Score:
 
 
 def keyword(sample: Sample, completion: Completion, _: Execution | None = None) -> Score:
-    """The published rule, which reads names in the raw text and never looks whether anything was called.
+    """The published rule, which looks for names in the raw text and never checks whether anything was called.
 
-    The literal ``<tool_call>`` and any expected tool's name: 1.0; a name without the literal: 0.5; the
-    literal without a name: 0.1; neither: 0.0. For several tools that are all expected: the fraction of
-    names found, 0.1 more for the literal, at most 1.0.
+    The mark of a tool-call block and the name of any expected tool: 1.0; a name without the mark: 0.5; the
+    mark without a name: 0.1; neither: 0.0. If several tools are expected together: the fraction of names
+    found, plus 0.1 for the mark, at most 1.0.
     """
     names = {each.tool for each in sample.expect}
     found = sorted(name for name in names if name in completion.text)
-    wrapper = completion.has_wrapper
+    marked = completion.has_block
     if sample.match == "all" and len(names) > 1:
-        value = min(1.0, len(found) / len(names) + 0.1 * wrapper)
+        value = min(1.0, len(found) / len(names) + 0.1 * marked)
     elif found:
-        value = 1.0 if wrapper else 0.5
+        value = 1.0 if marked else 0.5
     else:
-        value = 0.1 if wrapper else 0.0
+        value = 0.1 if marked else 0.0
     named = ", ".join(found) or "no expected tool"
-    return Score(value, f"{'wrapper' if wrapper else 'no wrapper'}, names {named}")
+    return Score(value, f"{'wrapper' if marked else 'no wrapper'}, names {named}")
 
 
 def strict(sample: Sample, completion: Completion, execution: Execution | None) -> Score:
-    """1.0 if the wrapper can be read, its code ran and the expected calls were really made; else 0.0.
+    """1.0 if the response can be read, its code ran and the expected calls were really made; else 0.0.
 
-    Arguments are compared by type and value (1 is neither True nor "1"), paths after normalisation
+    Arguments are compared by type and value (1 is neither True nor "1"), paths after normalization
     ("./src/" is "src"); only the arguments that the suite lists are compared.
 
     Args:
         sample: The suite's item.
-        completion: The parsed answer.
-        execution: What the sandbox made of ``completion.code``; None where that is None.
+        completion: The parsed response.
+        execution: What the sandbox made of ``completion.code``; None if that is None.
 
     Raises:
         ValueError: There is code, but no execution of it.
@@ -99,38 +96,53 @@ def strict(sample: Sample, completion: Completion, execution: Execution | None) 
 
 
 def taxonomy(sample: Sample, completion: Completion, execution: Execution | None) -> Failure:
-    """What became of an answer, by the same judgement as :func:`strict`, whose arguments it takes."""
+    """What became of a response. Arguments and judgement are those of :func:`strict`."""
     return _judge(sample, completion, execution)[0]
 
 
+def calls_made(completion: Completion, execution: Execution | None) -> Sequence[Call]:
+    """The calls of a response: those that its code made, or those that it writes where there is no code."""
+    if completion.code_tool is not None:
+        return execution.calls if execution else ()
+    return completion.calls
+
+
 def _judge(sample: Sample, completion: Completion, execution: Execution | None) -> tuple[Failure, str]:
+    code_tool = completion.code_tool
     for block in completion.blocks:
-        if block.name in TOOLS:
-            return "direct call", f"{block.name} called without {EXECUTE_CODE}"
+        if code_tool is not None and block.name in TOOLS:
+            return "direct call", f"{block.name} called without {code_tool}"
         if block.problem:
             return ("truncated", "") if block.problem == "truncated" else ("malformed wrapper", "")
-        if block.name != EXECUTE_CODE:
-            return "unknown tool", f"the only tool is {EXECUTE_CODE}"
+        if code_tool is not None and block.name != code_tool:
+            return "unknown tool", f"the only tool is {code_tool}"
+        if code_tool is None and block.name not in TOOLS:
+            return "unknown tool", f"there is no tool {block.name}"
     if not completion.blocks:
         if completion.unfinished_thought:
             return "truncated", "the thought never ends"
-        direct = _DIRECT.search(completion.before)
+        direct = _DIRECT.search(completion.before) if code_tool is not None else None
         return ("direct call", direct[0] + "…)") if direct else ("no call", "")
-    if execution is None:
-        raise ValueError("the completion has code, but its execution is missing")
-    if execution.outcome != "ok":
-        return execution.outcome, execution.error
-    return _compare(sample, execution.calls)
+    if code_tool is not None:
+        if execution is None:
+            raise ValueError("the completion has code, but its execution is missing")
+        if execution.outcome != "ok":
+            return execution.outcome, execution.error
+        return _compare(sample, execution.calls)
+    try:
+        return _compare(sample, [Call(c.tool, TOOLS[c.tool].bind(**c.arguments)) for c in completion.calls])
+    except TypeError as error:
+        return "wrong arguments", str(error)
 
 
-def _compare(sample: Sample, calls: tuple[Call, ...]) -> tuple[Failure, str]:
+def _compare(sample: Sample, calls: Sequence[Call]) -> tuple[Failure, str]:
     if not calls:
         return "no call", "the code calls no tool"
     wanted = {each.tool for each in sample.expect}
     called = {call.tool for call in calls}
     missing = [each for each in sample.expect if not any(_matches(each, call) for call in calls)]
     if missing and (sample.match == "all" or len(missing) == len(sample.expect)):
-        # Of several that would do, the one whose tool was called tells most about what went wrong.
+        # If any of several calls is enough, one whose tool was called says most about the failure.
         absent = [each.tool for each in missing if each.tool not in called]
         if absent and (sample.match == "all" or len(absent) == len(missing)):
             return "wrong tool", f"{_names(called)} instead of {_names(absent)}"

@@ -1,4 +1,4 @@
-"""The scores of an answer: the one table of them. By name, so that neither a config nor a plan loads one."""
+"""The table of scores. Functions are given by name, so that neither a config nor a plan imports them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scorer:
-    """One way of saying what an answer is worth."""
+    """One way to score a response."""
 
     function: str
-    """``module:function``. Pure: the sample, its completion and what the sandbox made of that (None where
-    there is no code) go in, a ``punie.evals.scorers.Score`` comes out."""
+    """``module:function``: a pure function from a sample, its completion and the completion's execution (None
+    where there is no code) to a ``punie.evals.scorers.Score``."""
     binary: bool
-    """Its values are 0.0 and 1.0 alone: a mean is a share, and has Wilson's interval."""
+    """Its only values are 0.0 and 1.0, so that a mean is a share and has Wilson's interval."""
 
 
 SCORERS = {
     "keyword": Scorer("punie.evals.scorers:keyword", binary=False),
     "strict": Scorer("punie.evals.scorers:strict", binary=True),
 }
-"""Adding a score is one file and one line here; its name is then in the key of ``evaluate``. Who changes how
-one is computed raises the version of that stage."""
+"""A new score is one file and one line here; its name is then in the key of ``evaluate``. A change of how a
+score is computed needs a new version of that stage."""
 
 ROUNDING = 1e-9
-"""Means nearer to each other than this are the same: they may be sums of the same shares in another order."""
+"""Means closer than this are equal: they may be sums of the same values in another order."""
 
 ALWAYS = ("keyword", "strict")
-"""Those that every record has. A record from before another one came lacks it, and is read all the same."""
+"""The scores that every record has. A record that is older than another score lacks that score."""
 
 METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper", "lock")
-"""What a summary can be of: the scores, the default first; the share of answers with a wrapper; the exact
-probability of opening one."""
+"""The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
+format lock, the exact probability that a response opens one."""
 
 HEADINGS = {"keyword": "keyword match", "strict": "execution"}
 """What a score is called in headings and sentences; any other goes by its name."""

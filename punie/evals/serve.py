@@ -1,4 +1,4 @@
-"""mlx_lm.server with a given model, on a free loopback port, for as long as a block of code runs."""
+"""mlx_lm.server with a given model, on a free loopback port, while a block of code runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import httpx2
 from punie.util.errors import PunieError
 
 _LOOK = 0.1
-"""Seconds between looks at a server that starts."""
+"""Seconds between checks of a server that starts."""
 _GRACE = 5.0
-"""Seconds that a server is given to end before it is killed."""
+"""Seconds that a server has to end before it is killed."""
 _LAST_LINES = 12
 """Lines of the log that a message shows."""
 
@@ -30,14 +30,14 @@ class Server:
     """A server that was started here."""
 
     url: str
-    """Where it listens: http://127.0.0.1 and a port."""
+    """http://127.0.0.1 and a port."""
     log: Path
-    """What it printed."""
+    """File of what it printed."""
     process: subprocess.Popen[bytes]
-    """Its process, the leader of a session of its own."""
+    """Its process, the leader of its own session."""
 
     def ended(self) -> PunieError | None:
-        """Why it is gone, if it is: nobody but ``serve`` should end it."""
+        """An error if it has ended: only ``serve`` should end it."""
         code = self.process.poll()
         return None if code is None else _failure("The server ended by itself", f"exit code {code}", self.log)
 
@@ -53,19 +53,19 @@ def serve(
     threads: int | None = None,
     timeout: float = 600.0,
 ) -> Generator[Server]:
-    """Run mlx_lm.server; it and whatever it started are gone when the block is left, however it is left.
+    """Run mlx_lm.server. It and its children are ended when the block is left, however it is left.
 
-    It fetches nothing from a hub, runs no code from the model's folder, and ends with this process.
+    It downloads nothing, runs no code from the model's folder, and ends with this process.
 
     Args:
         model: The folder to serve.
         log: File for what the server prints; an old one is replaced.
-        adapter: Folder of an adapter to put onto the model.
+        adapter: Folder of an adapter for the model.
         float32: Dequantize and compute in float32, as ``load.load`` does. On a CPU a mixture of experts that
-            is not quantized needs it: MLX has no other product for it there.
+            is not quantized needs it, because MLX has no other matrix product for it there.
         blas: Use punie's BLAS.
-        threads: Threads of a product on the CPU; None decides by the model's size.
-        timeout: Seconds until it must have loaded the model and generated a token.
+        threads: Threads of a matrix product on the CPU; None decides by the model's size.
+        timeout: Seconds within which it must have loaded the model and generated a token.
 
     Raises:
         PunieError: It ended, cannot load the model or generate with it, or was not ready in time.
@@ -73,17 +73,12 @@ def serve(
     port = _free_port()
     options = ["--parent", str(os.getpid()), "--host", "127.0.0.1", "--port", str(port)]
     options += ["--model", str(model.absolute())]
-    if adapter is not None:
-        options += ["--adapter-path", str(adapter.absolute())]
-    if float32:
-        options.append("--float32")
-    if not blas:
-        options.append("--no-blas")
-    if threads is not None:
-        options += ["--threads", str(threads)]
+    options += [] if adapter is None else ["--adapter-path", str(adapter.absolute())]
+    options += [] if threads is None else ["--threads", str(threads)]
+    options += ["--float32"] * float32 + ["--no-blas"] * (not blas)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # -P: modules come from where they are installed, whatever lies in the working folder.
+            # -P: modules are imported from where they are installed, not from the working folder.
             [sys.executable, "-P", "-m", "punie.model.server_main", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -102,8 +97,8 @@ def serve(
 def _wait(server: Server, timeout: float) -> None:
     """Wait for a first token.
 
-    /health says that all is well from the first moment, before the model is loaded, and 503 once loading has
-    failed; /v1/models breaks off where there is no hub cache. So the sign of readiness is a completion.
+    /health is 200 before the model is loaded, and /v1/models fails where there is no hub cache, so only a
+    completion shows that the server is ready.
     """
     deadline = time.monotonic() + timeout
     payload = {"prompt": "a", "max_tokens": 1, "temperature": 0.0}
@@ -123,7 +118,7 @@ def _wait(server: Server, timeout: float) -> None:
 
 
 def _failure(what: str, found: str, log: Path) -> PunieError:
-    """An error that shows what the server said last, its own error messages first."""
+    """An error that shows the server's last error message and the end of its log."""
     lines = log.read_text(errors="replace").splitlines()
     errors = [line for line in lines if " - ERROR - " in line]
     shown = [*errors[-1:], *lines[-_LAST_LINES:]]
@@ -136,9 +131,9 @@ def _failure(what: str, found: str, log: Path) -> PunieError:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server's process group: ask the server, then kill what is left."""
+    """Terminate the server's process group, then kill what is left of it."""
     for request in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             os.killpg(process.pid, request)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)

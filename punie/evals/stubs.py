@@ -1,134 +1,46 @@
-"""Stand-ins for the tools: they record what was called and answer with a small, plausible result.
+"""Stubs of the tools: they record what was called and return a small, plausible result.
 
-Results are flat frozen dataclasses whose fields are plain values, so that a sandbox can copy them across
-its border and code such as ``result.success`` or ``len(result.errors)`` works.
+Results are flat frozen dataclasses whose fields are plain values, so that a sandbox can copy them across its
+border and code such as ``result.success`` or ``len(result.errors)`` works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+import copy
+from collections.abc import Callable
+from dataclasses import field, fields, make_dataclass
 from typing import Any
 
+from punie.formats import Call
 from punie.formats.tools import TOOLS, Tool
 
-
-@dataclass(frozen=True)
-class FileContent:
-    """A file that was read."""
-
-    path: str
-    content: str = "import logging\n\nlog = logging.getLogger(__name__)\n"
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class EditResult:
-    """A file that was written or changed."""
-
-    file: str = ""
-    changes: int = 1
-    success: bool = True
+_FIELDS: dict[str, dict[str, Any]] = {
+    "FileContent": {"path": "", "content": "import logging\n\nlog = logging.getLogger(__name__)\n"},
+    "EditResult": {"file": "", "changes": 1},
+    "CommandResult": {"command": "", "stdout": "done\n", "stderr": "", "returncode": 0},
+    "CheckResult": {"errors": []},
+    "TestResult": {"passed": 3, "failed": 0, "errors": []},
+    "Locations": {"locations": ["src/app.py:12", "src/core.py:48"]},
+    "HoverInfo": {"symbol": "", "text": "(name: str) -> None"},
+    "SymbolList": {"symbols": ["App", "create_app", "main"]},
+    "GitStatus": {"files": ["src/app.py"]},
+    "GitDiff": {"diff": "--- a/src/app.py\n+++ b/src/app.py\n@@ -1 +1 @@\n-old\n+new\n"},
+    "GitLog": {"commits": ["3f2a91c Add the router", "b07d4e8 First commit"]},
+}
+"""Values of a result by its type; every one has ``success``, too. A field that is named as an argument of the
+tool holds that argument."""
 
 
-@dataclass(frozen=True)
-class CommandResult:
-    """A program that has ended."""
-
-    command: str
-    stdout: str = "done\n"
-    stderr: str = ""
-    returncode: int = 0
-    success: bool = True
+def _result(name: str, values: dict[str, Any]) -> type[Any]:
+    typed = [
+        (key, type(value), field(default_factory=lambda value=value: copy.copy(value)))
+        for key, value in (values | {"success": True}).items()
+    ]
+    return make_dataclass(name, typed, frozen=True)
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What a checker found: nothing."""
-
-    errors: list[str] = field(default_factory=list)
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class TestResult:
-    """What a test run came to."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    passed: int = 3
-    failed: int = 0
-    errors: list[str] = field(default_factory=list)
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Places in source files, each as ``file:line``."""
-
-    locations: list[str] = field(default_factory=lambda: ["src/app.py:12", "src/core.py:48"])
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class HoverInfo:
-    """What an editor shows over a symbol."""
-
-    symbol: str
-    text: str = "(name: str) -> None"
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class SymbolList:
-    """Names of classes and functions."""
-
-    symbols: list[str] = field(default_factory=lambda: ["App", "create_app", "main"])
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class GitStatus:
-    """Files that differ from the last commit."""
-
-    files: list[str] = field(default_factory=lambda: ["src/app.py"])
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class GitDiff:
-    """Changes as a unified diff."""
-
-    diff: str = "--- a/src/app.py\n+++ b/src/app.py\n@@ -1 +1 @@\n-old\n+new\n"
-    success: bool = True
-
-
-@dataclass(frozen=True)
-class GitLog:
-    """Commits, newest first, each as ``hash subject``."""
-
-    commits: list[str] = field(default_factory=lambda: ["3f2a91c Add the router", "b07d4e8 First commit"])
-    success: bool = True
-
-
-RESULTS: dict[str, type[Any]] = {
-    each.__name__: each
-    for each in (
-        FileContent, EditResult, CommandResult, CheckResult, TestResult, Locations,
-        HoverInfo, SymbolList, GitStatus, GitDiff, GitLog,
-    )
-}  # fmt: skip
-"""Result types by the name that the registry gives them."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a tool."""
-
-    tool: str
-    """The tool's name."""
-    arguments: Mapping[str, object]
-    """By parameter name, defaults filled in."""
+RESULTS: dict[str, type[Any]] = {name: _result(name, values) for name, values in _FIELDS.items()}
+"""Result types by the name that a tool's declaration gives them."""
 
 
 class Recorder:
@@ -136,7 +48,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        """In the order they were made."""
+        """In the order they were made, with default arguments filled in."""
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """One stub per tool, by name; each raises TypeError for arguments its signature does not take."""

@@ -1,4 +1,4 @@
-"""Suites: the prompts of an evaluation and the calls each one asks for, as JSON lines."""
+"""Suites: JSON lines with the prompts of an evaluation and the calls that each one asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from punie.formats.tools import CATEGORIES, TOOLS, Parameter
+from punie.formats.tools import CATEGORIES, TOOLS
 from punie.util import jsonl
 from punie.util.errors import DataError
 from punie.util.plain import is_text
@@ -31,22 +31,22 @@ class Sample:
     id: str
     """Unique in its suite."""
     category: str
-    """One of the registry's categories; scores are averaged by it."""
+    """One of the known categories; scores are averaged by it."""
     prompt: str
     """The user's turn."""
     expect: tuple[Expectation, ...]
-    """The calls asked for; at least one."""
+    """The expected calls; at least one."""
     match: Literal["any", "all"] = "any"
-    """Whether one of the expected calls is enough, or all of them are needed."""
+    """Whether one of the expected calls is enough, or all are needed."""
     max_tokens: int | None = None
-    """Longest answer, in tokens; None leaves it to ``eval.max_tokens``."""
+    """Longest response, in tokens; None means ``eval.max_tokens``."""
 
 
 def load_suite(path: Path) -> list[Sample]:
     """The samples of a suite, in the order of its file.
 
     Args:
-        path: A JSONL file, one item a line, with the fields of :class:`Sample`.
+        path: A JSONL file, one item per line, with the fields of :class:`Sample`.
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
@@ -64,8 +64,7 @@ def load_suite(path: Path) -> list[Sample]:
 
 
 def _build(item: Mapping[str, Any]) -> Sample:
-    expect = tuple(Expectation(each["tool"], each.get("arguments", {})) for each in item["expect"])
-    values: dict[str, Any] = {**item, "expect": expect}
+    values: dict[str, Any] = {**item, "expect": tuple(Expectation(**each) for each in item["expect"])}
     return Sample(**values)
 
 
@@ -98,28 +97,27 @@ def _check_expectation(each: object, where: str) -> Iterator[DataError]:
         found = jsonl.excerpt(each)
         yield DataError("An expected call names no tool.", where=where, found=found, expected='{"tool": …}')
         return
-    each = cast("dict[str, Any]", each)
-    yield from _unknown(each, ("tool", "arguments"), "field of an expected call", where)
-    arguments = each.get("arguments", {})
+    call = cast("dict[str, Any]", each)
+    yield from _unknown(call, ("tool", "arguments"), "field of an expected call", where)
+    tool, arguments = TOOLS.get(call["tool"]), call.get("arguments", {})
     if not isinstance(arguments, dict):
-        yield _wrong("arguments", each, "an object of argument names and values", where)
-    elif each["tool"] not in TOOLS:
-        yield from _unknown([each["tool"]], TOOLS, "tool", where)
+        yield _wrong("arguments", call, "an object of argument names and values", where)
+    elif tool is None:
+        yield from _unknown([call["tool"]], TOOLS, "tool", where)
     else:
-        tool = TOOLS[each["tool"]]
-        parameters = {parameter.name: parameter for parameter in tool.parameters}
-        yield from _unknown(arguments, parameters, f"argument of {tool.signature}", where)
-        for name in arguments.keys() & parameters:
-            if not _has_type(arguments[name], parameters[name]):
+        types = {parameter.name: parameter.type for parameter in tool.parameters}
+        yield from _unknown(arguments, types, f"argument of {tool.signature}", where)
+        for name in arguments.keys() & types.keys():
+            if not _has_type(arguments[name], types[name]):
                 what = f"The argument '{name}' of {tool.name} has the wrong type."
                 found = jsonl.excerpt(arguments[name])
-                yield DataError(what, where=where, found=found, expected=parameters[name].type)
+                yield DataError(what, where=where, found=found, expected=types[name])
 
 
-def _has_type(value: object, parameter: Parameter) -> bool:
-    if parameter.type == "list[str]":
+def _has_type(value: object, expected: str) -> bool:
+    if expected == "list[str]":
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return type(value).__name__ == parameter.type
+    return type(value).__name__ == expected
 
 
 def _unknown(names: Collection[str], known: Collection[str], kind: str, where: str) -> Iterator[DataError]:

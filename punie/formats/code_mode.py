@@ -1,14 +1,14 @@
-"""From a model's raw output to the calls it made: the output is data, and this is all that reads it.
+"""code_mode: the model calls one tool, ``execute_code``, and the Python code in it calls the others.
 
-Accepted spellings of the wrapper, with any white space between the tags or none:
+Two spellings of a tool-call block are read, with any white space between the tags or none:
 
     <tool_call><function=execute_code><parameter=code>…</parameter></function></tool_call>
     <tool_call>{"name": "execute_code", "arguments": {"code": "…"}}</tool_call>
 
-A block may hold several calls. A call of any other function is kept as it is: a tool that was called
-natively instead of in code (a *direct call* in spirit: the right idea, outside the one real tool).
+A block may hold several calls. A call of any other function is kept as it is: a tool that was called directly
+instead of in code.
 
-The text is cut at each opening tag, and every pattern is either anchored by ``match`` or begins with a
+The text is split at each opening tag, and every pattern is either anchored by ``match`` or begins with a
 literal, so the time is linear in the text whatever a model writes.
 """
 
@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
-from punie.formats.tools import EXECUTE_CODE
+from punie.formats import Block, Call, Completion, Format
+from punie.formats.tools import TOOLS, Tool
 
-Problem = Literal["malformed", "truncated"]
+EXECUTE_CODE: Final = "execute_code"
+"""The only tool that a model calls in a tool-call block."""
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-# Code may hold the text "<tool_call>" too: beyond the first, only one that structure follows opens a block.
+# Code may hold the text "<tool_call>" too: after the first, only one that structure follows opens a block.
 _OPENING = re.compile(rf"{OPEN}(?=\s*(?:<function=|\{{))")
 _FUNCTION = re.compile(r"\s*<function=([\w.-]{1,100})>")
 _FUNCTION_END = re.compile(r"\s*</function>")
@@ -37,85 +38,52 @@ _JSON_START = re.compile(r"\s*(?=\{)")
 _DECODER = json.JSONDecoder()
 
 
-@dataclass(frozen=True)
-class Block:
-    """One call made through the wrapper, or one wrapper that could not be read."""
-
-    name: str | None = None
-    """The function called; None where the block did not say."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Its arguments: text from the XML spelling, any JSON value from the other."""
-    problem: Problem | None = None
-    """Why the block cannot be read; None when it can."""
-
-    @property
-    def code(self) -> str | None:
-        """The Python code, when this is a readable call of ``execute_code``."""
-        return self.arguments["code"] if self.name == EXECUTE_CODE and self.problem is None else None
+def render(call: Call) -> str:
+    """The canonical tool-call block of a call."""
+    parameters = "".join(
+        f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in call.arguments.items()
+    )
+    return f"{OPEN}\n<function={call.tool}>\n{parameters}</function>\n{CLOSE}"
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A model's output, taken apart."""
+def wrap(code: str) -> str:
+    """The canonical tool-call block around a piece of Python: what training teaches."""
+    return render(Call(EXECUTE_CODE, {"code": code}))
 
-    text: str
-    """The raw output, unchanged."""
-    blocks: tuple[Block, ...]
-    """The calls, in order; one block for each wrapper that could not be read."""
-    before: str
-    """The answer's text ahead of the first block, thoughts left out; all of it if there is no block."""
-    after: str
-    """The text behind the last block."""
-    unfinished_thought: bool
-    """The text opens ``<think>`` and never closes it: there is no answer yet."""
 
-    @property
-    def has_wrapper(self) -> bool:
-        """Whether the literal ``<tool_call>`` occurs anywhere: all that the published rule asks."""
-        return OPEN in self.text
+def system_prompt(tools: Collection[Tool] = TOOLS.values()) -> str:
+    """The system prompt of the training data and of the suites.
 
-    @property
-    def problem(self) -> Problem | None:
-        """The first block's problem that has one."""
-        return next((block.problem for block in self.blocks if block.problem), None)
-
-    @property
-    def code(self) -> str | None:
-        """The program to run: the blocks' code in order, or None unless every block is readable code."""
-        codes = [block.code for block in self.blocks]
-        return "\n".join(code for code in codes if code is not None) if codes and None not in codes else None
+    It is part of every training example, so it is short: the model learns the tools in training, not from it.
+    """
+    return f"You are Punie. Your {EXECUTE_CODE} runs Python with {len(tools)} tools."
 
 
 def parse(text: str, *, truncated: bool = False) -> Completion:
-    """Take a model's output apart. Never raises; linear in the length of the text.
-
-    Args:
-        text: The raw output, special tokens included.
-        truncated: Generation ended at the token limit. A block that was never closed is then
-            ``truncated``, otherwise ``malformed``.
-    """
+    """Parse a response, as :class:`punie.formats.Parse` describes."""
     start, unfinished = _skip_thoughts(text)
     first = text.find(OPEN, start)
-    if first < 0:
-        return Completion(text, _bare_function(text[start:]), text[start:], "", unfinished)
-    openings = [first, *(match.start() for match in _OPENING.finditer(text, first + 1))]
-    blocks: list[Block] = []
-    after = ""
-    for opening, following in zip(openings, [*openings[1:], len(text)], strict=True):
+    before = text[start:first] if first >= 0 else text[start:]
+    blocks = _bare_function(before) if first < 0 else []
+    openings = [first, *(match.start() for match in _OPENING.finditer(text, first + 1))] if first >= 0 else []
+    for opening, following in zip(openings, [*openings[1:], len(text)], strict=False):
         segment = text[opening + len(OPEN) : following]
-        calls, end = _read_block(segment)
-        if calls is None:
-            unclosed = truncated and following == len(text) and CLOSE not in segment
-            calls = [Block(problem="truncated" if unclosed else "malformed")]
-        blocks += calls
-        after = segment[end:]
-    return Completion(text, tuple(blocks), text[start:first], after, unfinished)
+        unclosed = truncated and following == len(text) and CLOSE not in segment
+        blocks += _read_block(segment) or [Block(problem="truncated" if unclosed else "malformed")]
+    return Completion(
+        text,
+        tuple(blocks),
+        before,
+        unfinished_thought=unfinished,
+        has_block=OPEN in text,
+        code_tool=EXECUTE_CODE,
+    )
 
 
 def _skip_thoughts(text: str) -> tuple[int, bool]:
-    """Where the answer starts behind a ``<think>`` preamble, and whether the thought never ends.
+    """Where the response starts after a ``<think>`` preamble, and whether the thought never ends.
 
-    A prompt may open the thought itself, so a lone ``</think>`` ahead of the first wrapper counts too.
+    A prompt may open the thought itself, so a lone ``</think>`` before the first block counts too.
     """
     opened = text[:100].lstrip().startswith("<think>")
     close = text.find("</think>")
@@ -124,25 +92,24 @@ def _skip_thoughts(text: str) -> tuple[int, bool]:
     return (len(text), True) if opened and close < 0 else (0, False)
 
 
-def _bare_function(answer: str) -> tuple[Block, ...]:
-    """A ``<function=…>`` without any wrapper around it, as one unreadable block."""
-    position = answer.find("<function=")
-    match = _FUNCTION.match(answer, position) if position >= 0 else None
-    return (Block(match[1], problem="malformed"),) if match else ()
+def _bare_function(text: str) -> list[Block]:
+    """A ``<function=…>`` outside of any block, as one unreadable block."""
+    position = text.find("<function=")
+    match = _FUNCTION.match(text, position) if position >= 0 else None
+    return [Block(match[1], problem="malformed")] if match else []
 
 
-def _read_block(segment: str) -> tuple[list[Block] | None, int]:
-    """The calls between ``<tool_call>`` and its end, or None where they cannot be read; where it ends."""
+def _read_block(segment: str) -> list[Block]:
+    """The calls between ``<tool_call>`` and its end; empty if they cannot be read."""
     calls: list[Block] = []
     position = 0
-    while not (end := _BLOCK_END.match(segment, position)):
+    while not _BLOCK_END.match(segment, position):
         json_start = _JSON_START.match(segment, position)
         call, position = _read_json(segment, json_start.end()) if json_start else _read_xml(segment, position)
         if call is None or (call.name == EXECUTE_CODE and not _is_code(call.arguments)):
-            close = segment.find(CLOSE)
-            return None, close + len(CLOSE) if close >= 0 else len(segment)
+            return []
         calls.append(call)
-    return calls or None, end.end()
+    return calls
 
 
 def _is_code(arguments: Mapping[str, Any]) -> bool:
@@ -150,7 +117,7 @@ def _is_code(arguments: Mapping[str, Any]) -> bool:
 
 
 def _read_xml(segment: str, position: int) -> tuple[Block | None, int]:
-    """One ``<function=…>…</function>`` and the position behind it; None where there is none."""
+    """One ``<function=…>…</function>`` and the position after it; None where there is none."""
     function = _FUNCTION.match(segment, position)
     if function is None:
         return None, position
@@ -167,7 +134,7 @@ def _read_xml(segment: str, position: int) -> tuple[Block | None, int]:
 
 
 def _read_json(segment: str, position: int) -> tuple[Block | None, int]:
-    """One ``{"name": …, "arguments": {…}}`` and the position behind it; None where there is none."""
+    """One ``{"name": …, "arguments": {…}}`` and the position after it; None where there is none."""
     try:
         value, end = _DECODER.raw_decode(segment, position)
         json.dumps(value, ensure_ascii=False).encode()
@@ -178,3 +145,26 @@ def _read_json(segment: str, position: int) -> tuple[Block | None, int]:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None, end
     return Block(name, arguments), end
+
+
+_XML = wrap("").partition("\n\n")[0]
+_JSON = f'{OPEN}\n{{"name": "{EXECUTE_CODE}"'
+
+
+FORMAT = Format(
+    parse=parse,
+    render=render,
+    # Any white space may stand between the tags: the probability of what is not listed adds to the lock, so
+    # the sum over these is a lower bound.
+    spellings={
+        "canonical": _XML,
+        "no line breaks": _XML.replace("\n", ""),
+        "JSON": _JSON,
+        "JSON, no line break": _JSON.replace("\n", ""),
+        "after a line break": f"\n{_XML}",
+        "after an empty thought": f"<think>\n\n</think>\n\n{_XML}",
+    },
+    system_prompt=system_prompt,
+    single_tokens=(OPEN, CLOSE),
+    code_tool=EXECUTE_CODE,
+)

@@ -1,15 +1,15 @@
-"""The one way from chat messages to tokens, for training and for evaluation alike.
+"""The one way from chat messages to tokens, for training and for evaluation.
 
 Shape letters: T = tokens of one conversation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-Message = Mapping[str, Any]
-"""``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
+from punie.formats import Message, chosen
+from punie.formats.tools import Tool
 
 
 class ChatTokenizer(Protocol):
@@ -20,34 +20,44 @@ class ChatTokenizer(Protocol):
 
 
 def format_prompt(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    tokenizer: ChatTokenizer,
+    messages: Sequence[Message],
+    *,
+    tools: Collection[Tool] = (),
+    add_generation_prompt: bool = True,
 ) -> list[int]:
     """Token ids of a conversation as the model's own chat template renders it, (T,).
 
     Args:
         tokenizer: The model's tokenizer; its chat template decides everything.
         messages: The conversation so far.
+        tools: What may be called; the format decides how the template is told.
         add_generation_prompt: End with the opening of an assistant turn.
     """
-    tokens = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
+    turns, options = chosen().template_input(messages, tools)
+    return list(
+        tokenizer.apply_chat_template(
+            turns, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False, **options
+        )
     )
-    return list(tokens)
 
 
-def render_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> str:
-    """The text whose tokens ``format_prompt`` gives, for whoever tokenizes by himself."""
-    return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+def render_prompt(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], *, tools: Collection[Tool] = ()
+) -> str:
+    """The text whose tokens ``format_prompt`` gives, for callers that tokenize themselves."""
+    turns, options = chosen().template_input(messages, tools)
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **options)
 
 
 def format_example(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[list[int], int]:
-    """Token ids of a training row, (T,), and the number of them that belong to the prompt.
+    """Token ids of a training example, (T,), and the number of them that belong to the prompt.
 
-    The prompt is everything before the last assistant turn, rendered exactly as evaluation renders it.
+    The prompt is everything before the last assistant turn, rendered exactly as in evaluation.
 
     Raises:
         ValueError: The conversation does not end with an assistant turn, or the template renders the
-            prompt differently with and without the answer, so that the two cannot be told apart.
+            prompt differently with and without the response, so that the two cannot be separated.
     """
     if not messages or messages[-1].get("role") != "assistant":
         raise ValueError("the last message is not the assistant's")
@@ -58,7 +68,7 @@ def format_example(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tup
 def format_turns(
     tokenizer: ChatTokenizer, messages: Sequence[Message]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a training row, (T,), and the half-open range of every assistant turn in it.
+    """Token ids of a training example, (T,), and the half-open range of every assistant turn in it.
 
     Raises:
         ValueError: As for ``format_example``, of any of the turns.

@@ -1,21 +1,13 @@
-"""The 26 tools of the embedded world: the one place where they are listed.
-
-System prompts, training data, suites, stubs and documentation are generated from here. The model itself
-has a single real tool, ``execute_code``: inside the code it writes, these tools are Python functions.
-"""
+"""Tools as data, and the 26 embedded ones, from which training data, suites, stubs and documents are made."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
-EXECUTE_CODE: Final = "execute_code"
-"""The only tool a model calls through its wrapper."""
-
-# One declaration a tool, in Python's own syntax, by family.
+# One declaration per tool, in Python syntax, by family.
 _DECLARED = {
     "text_tools": """
 def read_file(path: str) -> FileContent: "Read a text file."
@@ -58,14 +50,7 @@ def validate_route_pattern(file: str) -> CheckResult: "Check route patterns for 
 }
 
 
-class _Required(Enum):
-    REQUIRED = "required"
-
-    def __repr__(self) -> str:
-        return "REQUIRED"
-
-
-REQUIRED: Final = _Required.REQUIRED
+REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
 
 
@@ -86,67 +71,58 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Tool:
-    """A Python function the model may call inside its code."""
+    """A function that the model may call."""
 
     name: str
     """As it is spelled in a call."""
-    family: str
-    """The group it belongs to; also the suite category of the prompts that ask for it."""
-    parameters: tuple[Parameter, ...]
-    """In the order of positional arguments."""
-    returns: str
-    """Name of its result type in ``punie.evals.stubs``."""
     description: str
-    """What it does, in one line."""
+    """What it does."""
+    parameters: tuple[Parameter, ...] = ()
+    """In the order of positional arguments."""
+    family: str = ""
+    """The group it belongs to; also the suite category of the prompts that ask for it."""
+    returns: str = ""
+    """Name of its result type in ``punie.evals.stubs``."""
 
     @property
     def signature(self) -> str:
         """The tool as Python would declare it: ``read_file(path: str) -> FileContent``."""
-        return f"{self.name}({', '.join(map(str, self.parameters))}) -> {self.returns}"
+        result = f" -> {self.returns}" if self.returns else ""
+        return f"{self.name}({', '.join(map(str, self.parameters))}){result}"
 
-    def bind(self, *args: object, **kwargs: object) -> dict[str, Any]:
+    def bind(self, /, *args: object, **kwargs: object) -> dict[str, Any]:
         """The arguments of a call by parameter name, defaults filled in.
 
         Raises:
             TypeError: An argument is missing, unknown, given twice or one too many.
         """
-        declared = inspect.Signature(
-            [
-                inspect.Parameter(
-                    each.name,
-                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=inspect.Parameter.empty if each.default is REQUIRED else each.default,
-                )
-                for each in self.parameters
-            ]
-        )
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        declared = [inspect.Parameter(each.name, either, default=each.default) for each in self.parameters]
         try:
-            bound = declared.bind(*args, **kwargs)
+            bound = inspect.Signature(declared).bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}; the tool is {self.signature}") from None
         bound.apply_defaults()
         return {name: list(v) if isinstance(v, list) else v for name, v in bound.arguments.items()}
 
 
-def _read(family: str, source: str) -> list[Tool]:
-    return [_tool(family, node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-
-
-def _tool(family: str, node: ast.FunctionDef) -> Tool:
+def _declared(family: str, node: ast.FunctionDef) -> Tool:
     names, values = node.args.args, [ast.literal_eval(value) for value in node.args.defaults]
-    defaults = [REQUIRED] * (len(names) - len(values)) + values
     parameters = tuple(
         Parameter(each.arg, ast.unparse(each.annotation or ast.Name("str")), default)
-        for each, default in zip(names, defaults, strict=True)
+        for each, default in zip(names, [REQUIRED] * (len(names) - len(values)) + values, strict=True)
     )
     returns = ast.unparse(node.returns) if node.returns else ""
-    return Tool(node.name, family, parameters, returns, ast.get_docstring(node) or "")
+    return Tool(node.name, ast.get_docstring(node) or "", parameters, family, returns)
 
 
 TOOLS: Final[dict[str, Tool]] = {
-    tool.name: tool for family, source in _DECLARED.items() for tool in _read(family, source)
+    node.name: _declared(family, node)
+    for family, source in _DECLARED.items()
+    for node in ast.parse(source).body
+    if isinstance(node, ast.FunctionDef)
 }
-"""Every tool by name, in the order they are declared."""
+"""Every embedded tool by name, in the order they are declared."""
 
 FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     family: tuple(name for name, tool in TOOLS.items() if tool.family == family) for family in _DECLARED
@@ -154,21 +130,4 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
 """The tools' names by family."""
 
 CATEGORIES: Final[tuple[str, ...]] = (*FAMILIES, "multi_tool")
-"""What a suite's items are grouped by: one category a family, and one for prompts that need several."""
-
-
-def wrap(code: str) -> str:
-    """The canonical wrapper around a piece of Python: what training teaches and scorers accept."""
-    return (
-        f"<tool_call>\n<function={EXECUTE_CODE}>\n<parameter=code>\n{code}\n</parameter>\n"
-        "</function>\n</tool_call>"
-    )
-
-
-def system_prompt() -> str:
-    """The system prompt of the training data and of the suites.
-
-    It stays short because it is part of every training row: it does not list the tools, whose names and
-    arguments a model is to know from its training.
-    """
-    return f"You are Punie. Your {EXECUTE_CODE} runs Python with {len(TOOLS)} tools."
+"""The categories of suite items: one for each family, and one for prompts that need several tools."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 _VIEWS = {
     "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
@@ -59,3 +61,32 @@ def intermediate_bytes(layer: nn.Module, *, tokens: int, width: int, dtype: mx.D
         if node["type"] == "primitive" and node["name"] not in _VIEWS
         for _, shape, kind in node["outputs"]
     )
+
+
+@contextlib.contextmanager
+def wired_memory() -> Generator[None]:
+    """Let the block use the GPU memory that the device recommends; no effect where it recommends none."""
+    before = maybe_set_recommended_wired_limit()
+    try:
+        yield
+    finally:
+        if before is not None:
+            mx.set_wired_limit(before)
+
+
+@contextlib.contextmanager
+def gradient_checkpointing(model: nn.Module, enabled: bool) -> Generator[None]:
+    """Recompute the layers' activations in the backward pass while the block runs.
+
+    mlx-lm replaces ``__call__`` of the layers' class and never puts it back; this does.
+    """
+    from mlx_lm.tuner.trainer import grad_checkpoint
+
+    kind = type(model.layers[0])
+    call = kind.__call__
+    if enabled:
+        grad_checkpoint(model.layers[0])
+    try:
+        yield
+    finally:
+        kind.__call__ = call

@@ -1,9 +1,8 @@
-"""The probability that an answer opens the wrapper, exactly: one forward pass, every temperature.
+"""The exact probability that a response opens a tool-call block, at every temperature, by one forward pass.
 
 log P_T(y) = Σᵢ [zᵢ(yᵢ)/T − logsumexp(zᵢ/T)] for the tokens y of a spelling, whose logits z do not depend on
-the temperature T. Truncation (top-p, min-p, top-k) does not either, as the sampler applies it at T = 1: a
-token outside the kept set has probability 0. Several spellings are different texts, none of them the
-beginning of another, so their probabilities add up.
+the temperature T. Nor does truncation (top-p, min-p, top-k), which the sampler applies at T = 1: a token
+outside the kept set has probability 0. No spelling is the beginning of another, so probabilities add up.
 
 Shapes: V the vocabulary, K temperatures.
 """
@@ -34,7 +33,7 @@ class Branch:
     tokens: Tokens
     """All but the last."""
     last: Tokens
-    """Every token that completes the text; most of them also begin what follows it."""
+    """Every token that completes the text; most of them also begin the text after it."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +43,27 @@ class Lock:
     curves: dict[str, np.ndarray]
     """Spelling to its probability, (K,), float64."""
     margin: float
-    """Smallest distance, in logits, from a token of the first spelling to the likeliest other one; below 0
-    greedy decoding leaves the wrapper there."""
+    """Smallest difference, in logits, of a token of the first spelling and the most likely other token. If it
+    is below 0, greedy decoding departs from the spelling."""
 
     @property
     def total(self) -> np.ndarray:
-        """Probability of any of the spellings, (K,): a lower bound for the wrapper's."""
+        """Probability of any of the spellings, (K,)."""
         return np.sum(list(self.curves.values()), axis=0)
 
 
 def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
     """The spellings as a model writes them.
 
-    The last piece of a text often merges with what follows (``>`` and a line break are one token in some
-    vocabularies), so every token that begins with that piece counts as the end of the spelling.
+    The end of a text often merges with what follows (``>`` and a line break are one token in some
+    vocabularies), so every token that begins with the text of the last token completes the spelling.
 
     Args:
         tokenizer: mlx-lm's tokenizer wrapper.
-        spellings: Name to text.
+        spellings: Name to text, as a format has them.
 
     Raises:
-        ValueError: One text is the beginning of another, so that their probabilities could not be added.
+        ValueError: One text is the beginning of another, so that their probabilities do not add up.
     """
     texts = list(spellings.values())
     for text in texts:
@@ -76,7 +75,7 @@ def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
     for name, text in spellings.items():
         tokens = tokenizer.encode(text, add_special_tokens=False)
         rest = pieces[tokens[-1]]
-        # A piece that is no text by itself (half a character) begins every other, and tells nothing.
+        # The text of half a character is empty, and so the beginning of every token.
         last = tuple(token for token in ids if pieces[token].startswith(rest)) if rest else (tokens[-1],)
         found.append(Branch(name, tuple(tokens[:-1]), last))
     return found
@@ -96,9 +95,9 @@ def format_lock(
     Args:
         model: The model, in evaluation mode.
         spellings: As :func:`branches` gives them.
-        prompts: Token ids, each up to where the answer begins.
+        prompts: Token ids, each up to where the response begins.
         temperatures: The grid, K of them; at 0 a probability is 0 or 1.
-        samplings: What to truncate by: one curve for each. Their own temperature and seed do not matter.
+        samplings: Truncations, with one curve for each. Their own temperature and seed are not used.
         done: Called with the number of finished prompts.
 
     Returns:
@@ -119,7 +118,7 @@ def format_lock(
 def _logits(
     model: nn.Module, prompt: Sequence[int], spellings: Sequence[Branch], shared: list[Any]
 ) -> dict[Tokens, mx.array]:
-    """By the tokens written so far, the logits of the next one, (V,), float32."""
+    """By the tokens generated so far, the logits of the next one, (V,), float32."""
     cache = read(model, prompt[:-1], after=shared)
     rows = [[prompt[-1], *branch.tokens] for branch in spellings]
     longest = max(map(len, rows))
@@ -134,7 +133,7 @@ def _logits(
 
 
 def _repeated(state: Any, times: int) -> Any:
-    """A leaf of a cache's state for so many rows; what is no array, such as an offset, is shared."""
+    """A leaf of a cache's state for several rows; a leaf that is no array, such as an offset, is shared."""
     return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
 
 
@@ -165,15 +164,14 @@ def _curves(
 
 
 def _norms(kept: mx.array, temperatures: np.ndarray) -> np.ndarray:
-    """What the probabilities of a row divide by, as a logarithm, (K, rows): it depends on the row alone, so
-    that a row which several spellings share is summed up once."""
+    """The logarithm of the normalization of each row, (K, rows): once for a row that spellings share."""
     if len(temperatures) == 0:
         return np.empty((0, len(kept)))
     if mx.default_device() != mx.cpu:
         return np.array(
             mx.stack([mx.logsumexp(kept / t, axis=-1) for t in temperatures.tolist()]), dtype=np.float64
         )
-    z = np.array(kept)  # on a CPU numpy's exp takes a fifteenth of the time that mlx's takes
+    z = np.array(kept)  # on a CPU numpy's exp is 15 times faster than mlx's
     top = z.max(axis=-1, keepdims=True)
     z -= top
     scaled, ones = np.empty_like(z), np.ones(z.shape[-1], dtype=z.dtype)
@@ -185,7 +183,7 @@ def _norms(kept: mx.array, temperatures: np.ndarray) -> np.ndarray:
 
 
 def _margin(logits: Mapping[Tokens, mx.array], branch: Branch) -> float:
-    """The smallest distance along a spelling, in logits."""
+    """The smallest difference along a spelling, in logits."""
     smallest = math.inf
     for position, wanted in enumerate([*((token,) for token in branch.tokens), branch.last]):
         z = np.array(logits[branch.tokens[:position]])

@@ -63,35 +63,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a model's config.json.
 
     Raises:
-        PunieError: It is missing, or not a JSON object.
+        PunieError: It is missing, cannot be read, or is not a JSON object.
     """
-    try:
-        return _read_object(folder / "config.json")
-    except FileNotFoundError:
-        raise PunieError(
-            "The model folder has no config.json.",
-            where=folder,
-            next_step="give a model folder in mlx-lm's format",
-        ) from None
+    return _read_object(folder / "config.json")
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Read one of a model's files as a JSON object.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        PunieError: It cannot be read, or holds another value.
-    """
+    found: object = "it is not a JSON object"
     try:
         value = parse_json(path.read_bytes())
         if isinstance(value, dict):
             return value
-        error: Exception = ValueError("it is not a JSON object")
     except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as caught:
-        error = caught
-    raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=error)
+        raise PunieError(
+            f"The model folder has no {path.name}.",
+            where=path.parent,
+            next_step="give a model folder in mlx-lm's format",
+        ) from None
+    except (OSError, ValueError) as error:
+        found = error
+    raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=found)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -171,8 +162,7 @@ def _missing_shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = _read_object(index).get("weight_map")
-        names = set(filter(_is_file_name, files.values())) if isinstance(files, dict) else set()
-        if not isinstance(files, dict) or len(names) < len({str(name) for name in files.values()}):
+        if not isinstance(files, dict) or not all(map(_is_file_name, files.values())):
             raise PunieError(
                 "The model's shard index cannot be read.",
                 where=index,
@@ -180,7 +170,7 @@ def _missing_shards(folder: Path) -> list[str]:
                 expected="the name of a file for each tensor",
                 next_step="fetch or copy the model again",
             )
-        return sorted(name for name in names if not (folder / name).exists())
+        return sorted(name for name in set(files.values()) if not (folder / name).exists())
     return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,7 +63,7 @@ class RunConfig:
             raise unreadable(path, _KIND, "no mapping")
         found = cls(values)
         try:
-            float(found.temperature), int(found.seed), found.phase
+            float(found.temperature), int(found.seed), found.phase, found.sha256
         except ValidationError as error:
             raise unreadable(path, _KIND, f"phase.{problem(error)}") from None
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -75,9 +75,7 @@ class RunConfig:
         node: Any = self.values
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
-        if node is None and (known := find_field(key)) is not None:
-            return known.about.get("omit_if")
-        return node
+        return _omitted(key) if node is None else node
 
     def comparable(self, key: str) -> Any:
         """A field's value as something that can be compared and hashed."""
@@ -125,7 +123,7 @@ class RunConfig:
             raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
         return resolve(cast(DictConfig, merged))
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the whole config."""
         return digest("config", self.values)
@@ -134,3 +132,10 @@ class RunConfig:
 def phase_record(phase: PhaseConfig | None) -> Phase | None:
     """A composed phase as results hold it."""
     return None if phase is None else Phase.model_validate(dataclasses.asdict(phase))
+
+
+@cache
+def _omitted(key: str) -> Any:
+    """The value that a field stands for in a run that is older than the field."""
+    known = find_field(key)
+    return None if known is None else known.about.get("omit_if")

@@ -1,29 +1,35 @@
-"""What differs between two runs, or what would: by axis, and by stage with the first one that diverges."""
+"""Compares two runs or configs: what differs, by axis, and the first stage that diverges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from punie.config.fields import Known, find_field
+from punie.results.config import RunConfig
+from punie.results.records import Provenance
+from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run
+from punie.results.sweep import PlannedJob, SweepPlan
+from punie.store.artifacts import Store
 from punie.store.keys import differences
 
 CHAIN = ("base", "train", "quantize", "evaluate")
 """The stages that decide a score, in order. Preflight only checks, and the report only shows."""
 AXES = ("identity", "data", "code", "environment", "neutral")
-"""Config that decides the result; content of data and suite; punie; what it ran on; names and the like."""
+"""Config that decides the result; content of data and suite; punie; where it ran; names and the like."""
 _TIMED = ("evaluate",)
 """Stages whose files hold times, so that the same key need not give the same bytes."""
-_SURROUNDINGS = ("git", "packages", "python", "machine", "environment", "blas")
+_SURROUNDINGS = {"git", "packages", "python", "machine", "environment", "blas"}
 SOURCES = {
     "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
     "data": ("data.path",),
     "suite": ("eval.suite",),
     "select_suite": ("lora.select_suite",),
 }
-"""By input, the fields that say where it is. Its content decides, and where that is not known, as of a model
-that is not on this machine, the place has to."""
+"""By input, the fields that say where it is. They count only where its digest is not known on both sides, as
+for a model that is not on this machine."""
 _READER = {"model": "base", "data": "train", "suite": "evaluate", "select_suite": "train"}
 """By input, the stage whose material has its digest."""
 _STAGE_OF = {place: _READER[name] for name, places in SOURCES.items() for place in places}
@@ -34,87 +40,135 @@ class Side:
     """One of the two: a run, or a config that could be run."""
 
     name: str
-    config: Mapping[str, Any]
-    """The resolved config as plain values."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """The run's folder, or the overrides."""
+    config: RunConfig = field(default_factory=RunConfig)
+    provenance: Provenance | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     """By stage, the key of its artifact."""
     materials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By stage, what its key is made of; not for artifacts that the store no longer has."""
+    """By stage, the inputs of its key; not for artifacts that the store no longer has."""
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By stage, the sha256 of each of its files."""
+
+    @classmethod
+    def of_run(cls, folder: Path, root: Path | None, planned: Side | None = None) -> Side:
+        """A run's directory, with what the store has of it; a run that failed has fewer stages.
+
+        Args:
+            folder: The run's.
+            root: The store; None for the run's own.
+            planned: What a sweep's plan has for it.
+
+        Raises:
+            DataError: A file of the run cannot be read.
+        """
+        run = Run(folder)
+        named = run.results.artifacts if (folder / RESULTS).exists() else {}
+        keys = {**(planned.keys if planned else {})}
+        keys |= {row.stage: row.key for row in run.status.stages}
+        keys |= {stage: artifact.key for stage, artifact in named.items()}  # those not needed, too
+        materials = {
+            stage: material
+            for stage, material in (planned.materials if planned else {}).items()
+            if planned and planned.keys[stage] == keys[stage]
+        }
+        store = Store(root or run.store)
+        for stage in keys.keys() & set(CHAIN) - materials.keys():
+            if artifact := store.find(stage, keys[stage]):
+                materials[stage] = artifact.manifest["material"]
+        return cls(
+            name=str(folder),
+            config=planned.config if planned else run.config,
+            provenance=run.provenance if (folder / PROVENANCE).exists() else None,
+            keys={stage: keys[stage] for stage in CHAIN if stage in keys},
+            materials=materials,
+            files={stage: artifact.files for stage, artifact in named.items()},
+        )
+
+    @classmethod
+    def of_job(cls, plan: SweepPlan, job: PlannedJob, folder: Path, root: Path | None) -> Side:
+        """A job of a sweep, also one that never ran: the plan has its config and keys."""
+        keys, materials = {}, {}
+        for part in plan.parts_of(job):
+            # The first evaluation is that of the target whose score counts.
+            if part.stage in CHAIN and part.material is not None and part.stage not in keys:
+                keys[part.stage], materials[part.stage] = part.key, part.material
+        place = folder / job.folder
+        planned = cls(str(place), job.config, keys=keys, materials=materials)
+        return cls.of_run(place, root, planned) if (place / CONFIG).exists() else planned
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value that is not the same."""
+    """One value that differs."""
 
     key: str
     a: Any
     b: Any
+    jobs: int = field(default=1, compare=False)
+    """Pairs of jobs that have the difference, where sweeps are compared."""
 
 
 @dataclass(frozen=True)
 class StageChange:
-    """One stage whose artifact is not the same."""
+    """One stage whose artifact differs."""
 
     stage: str
     state: Literal["key", "bytes", "only a", "only b"]
     """Another key, the same key with other bytes, or a stage that one side does not have."""
     changes: tuple[Change, ...] = ()
-    """What went into the key, beyond the stages before it; for bytes the files, with their digests."""
+    """The inputs of the key that differ, but for the stages before it; for bytes the files."""
     upstream: tuple[str, ...] = ()
     """The stages before it that differ."""
+    jobs: int = field(default=1, compare=False)
+    """As for a change."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """All that differs between two sides."""
+    """All that differs between two sides, or between two sweeps."""
 
     axes: Mapping[str, tuple[Change, ...]]
     stages: tuple[StageChange, ...]
     """In running order; the first is where the two diverge."""
-
-    @property
-    def same(self) -> bool:
-        """Nothing that decides the result differs."""
-        return not (self.axes["identity"] or self.axes["data"] or self.stages)
+    same: bool
+    """Nothing that decides the result differs."""
 
 
 def compare(a: Side, b: Side) -> Difference:
-    """Everything that differs, and nothing that does not."""
+    """Everything that differs between two runs or configs."""
     rows: dict[str, list[Change]] = {axis: [] for axis in AXES}
-    for change in _changes(a.config, b.config):
+    for change in _changes(a.config.values, b.config.values):
         if (axis := _config_axis(change, a, b)) is not None:
             rows[axis].append(change)
     for change in _contents(a, b):
         rows["data" if change.key.split(".")[0] in ("data", "suite") else "identity"].append(change)
-    known = [name for name in _SURROUNDINGS if name in a.provenance and name in b.provenance]
-    for change in _changes(
-        {name: a.provenance[name] for name in known}, {name: b.provenance[name] for name in known}
-    ):
+    for change in _surroundings(a.provenance, b.provenance):
         code = change.key.split(".")[0] == "git" or change.key == "packages.punie"
         rows["code" if code else "environment"].append(change)
-    stages = tuple(s for stage in CHAIN if (s := _stage(stage, a, b)) is not None)
+    stages = tuple(found for stage in CHAIN if (found := _stage(stage, a, b)) is not None)
     for stage in stages:
         rows["code"] += [
             Change(f"{stage.stage}.{c.key}", c.a, c.b) for c in stage.changes if c.key == "version"
         ]
-    return Difference({axis: tuple(changes) for axis, changes in rows.items()}, stages)
+    same = not (rows["identity"] or rows["data"] or stages)
+    return Difference({axis: tuple(changes) for axis, changes in rows.items()}, stages, same)
 
 
-def _changes(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
-    """The dotted names at which two nested values differ; a group that one side lacks is one change."""
-    for name in dict.fromkeys([*a, *b]):
-        before, after = a.get(name), b.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _changes(before, after, f"{prefix}{name}.")
-        elif before != after:
-            yield Change(f"{prefix}{name}", before, after)
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Change]:
+    return [Change(name.replace("/", "."), was, is_) for name, was, is_ in differences(a, b)]
+
+
+def _surroundings(a: Provenance | None, b: Provenance | None) -> list[Change]:
+    """Where the two ran, as far as both recorded it."""
+    if a is None or b is None:
+        return []
+    known = _SURROUNDINGS & a.model_fields_set & b.model_fields_set
+    return _changes(a.model_dump(include=known), b.model_dump(include=known))
 
 
 def _config_axis(change: Change, a: Side, b: Side) -> str | None:
-    """The axis of a config field; None for a field that only one side knows, at the value it always had."""
+    """The axis of a config field; None for a field that is newer than one run, at the value it stands for."""
     if change.key.split(".")[0] == "phase":
         return "neutral"  # it decides the verdict and no score
     source = _STAGE_OF.get(change.key)
@@ -146,9 +200,8 @@ def _contents(a: Side, b: Side) -> Iterator[Change]:
     seen = set()
     for stage in CHAIN:
         if stage in a.materials and stage in b.materials:
-            for change in _changes(
-                a.materials[stage].get("contents", {}), b.materials[stage].get("contents", {})
-            ):
+            contents = (side.materials[stage].get("contents", {}) for side in (a, b))
+            for change in _changes(*contents):
                 if change.key not in seen:
                     seen.add(change.key)
                     yield change

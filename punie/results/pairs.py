@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from punie.results.comparison import NothingToCompareError, compare
-from punie.results.power import reach
+from punie.results.power import detectable
 from punie.results.records import Pair, Sample
 
 
@@ -39,7 +39,7 @@ def pairs(before: str, after: str, a: Sequence[Sample], b: Sequence[Sample]) -> 
             mcnemar=test.mcnemar,
             up=[key for key, change in test.differences.items() if change > 0],
             down=[key for key, change in test.differences.items() if change < 0],
-            detectable=reach(test)[0],
+            detectable=detectable(test)[0],
         )
         for score, test in found.paired.items()
     ]

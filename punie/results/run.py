@@ -84,8 +84,12 @@ def read_status(folder: Path) -> Status:
     Raises:
         DataError: status.json is damaged.
     """
-    path = folder / STATUS
-    return files.read(path, Status) if path.exists() else Status(version=Status.VERSION)
+    try:
+        return files.read(folder / STATUS, Status)
+    except DataError:
+        if (folder / STATUS).exists():
+            raise
+        return Status(version=Status.VERSION)  # a sweep may delete it between the two
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

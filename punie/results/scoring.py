@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from punie.evals.scorers import TAXONOMY, taxonomy
+from punie import formats
+from punie.evals.scorers import TAXONOMY, calls_made, taxonomy
 from punie.evals.scores import SCORERS
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
-from punie.formats import spellings
-from punie.formats.code_mode import parse
 from punie.results.records import Estimate, Missing, Sample, Score, Scores, Tally
 from punie.results.statistics import clustered_stderr, wilson
 
@@ -45,16 +44,17 @@ def scored(item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dic
         truncated: It ended at the token limit.
         sandbox: Where its code runs.
     """
-    completion = parse(output, truncated=truncated)
+    form = formats.chosen()
+    completion = form.parse(output, truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {
         name: resolve_name(scorer.function)(item, completion, execution) for name, scorer in SCORERS.items()
     }
     return {
-        "wrapper": completion.has_wrapper,
-        "opening": spellings.opening(output),
+        "wrapper": completion.has_block,
+        "opening": form.opening(output),
         "blocks": [{"name": block.name, "problem": block.problem} for block in completion.blocks],
-        "calls": [dataclasses.asdict(call) for call in execution.calls] if execution else [],
+        "calls": [dataclasses.asdict(call) for call in calls_made(completion, execution)],
         "execution": execution.outcome if execution else None,
         "scores": {name: dataclasses.asdict(score) for name, score in scores.items()},
         "taxonomy": taxonomy(item, completion, execution),

@@ -17,6 +17,8 @@ from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop, lease
 from punie.store.slots import slot
+from punie.train.callbacks import Callbacks
+from punie.train.callbacks.metrics_file import NAME
 from punie.util import interrupts
 from punie.util.errors import Problems, PunieError, each_problem
 
@@ -34,6 +36,7 @@ def run(
     *,
     wanted: Collection[str] = SHOWN,
     began: Callable[[Step], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
 
@@ -44,6 +47,7 @@ def run(
         reporter: Told of each stage.
         wanted: Names of the stages the run is for.
         began: Told when a stage begins to be built.
+        callbacks: Told of each stage that has ended, and of the records of a training.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
@@ -57,7 +61,7 @@ def run(
         for step in plan.steps:
             steps[step.name] = step
             if step.needed or step.artifact is not None:
-                _complete(step, config, steps, store, reporter, leases, began)
+                _complete(step, config, steps, store, reporter, leases, began, callbacks)
             if step.stage is preflight.STAGE:
                 _require_memory(plan, config, step, reporter)
     if set(SHOWN) <= set(wanted):
@@ -150,12 +154,14 @@ def _complete(
     reporter: Reporter,
     leases: contextlib.ExitStack | None = None,
     began: Callable[[Step], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Make sure that the step has its artifact, and tell what happened."""
     from punie.model import blas  # what only a run needs is imported here: plan must be quick
     from punie.util.processes import run_alone
 
     interrupts.check()
+    told = callbacks or Callbacks()
     name, clock = step.name, time.monotonic()
     if step.material is None:
         resolve_key(step, steps, store)
@@ -184,7 +190,8 @@ def _complete(
         def build(out: Path) -> Mapping[str, Any]:
             arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
             places = _device_jobs(config) if step.stage.computes else None
-            with slot(store, places) as waited:  # innermost: whoever has a place waits for nothing else
+            # The slot is innermost: whoever has a place waits for nothing else.
+            with told.following(out / NAME), slot(store, places) as waited:
                 info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
             return {**info, "waited_seconds": round(waited, 3)} if places else info
 
@@ -198,6 +205,8 @@ def _complete(
     reporter.line(
         f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green"
     )
+    artifact, seconds, reused = step.artifact, step.seconds, step.reused
+    told.each(lambda each: each.stage_ended(stage=name, folder=artifact.path, seconds=seconds, reused=reused))
 
 
 def _device_jobs(config: Config) -> int | None:

@@ -1,4 +1,4 @@
-"""A suite put to a model: its prompts as requests, and the answers as scored raw records."""
+"""From a suite to requests for a model, and from its responses to scored raw records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie import formats
 from punie.formats.prompts import format_prompt, render_prompt
+from punie.formats.tools import TOOLS
 from punie.store.keys import digest
 from punie.util.errors import DataError, Problems
 
@@ -20,21 +22,24 @@ if TYPE_CHECKING:
 def requests(
     loaded: Any, suite: Sequence[Sample], *, system: str, repeats: int, max_tokens: int
 ) -> list[Request]:
-    """What a model is asked: every prompt of a suite, its repeats side by side.
+    """The requests of an evaluation: every prompt of a suite, its repeats side by side.
 
     Args:
         loaded: ``load.Loaded``.
         suite: The prompts.
         system: System prompt; empty for none.
         repeats: Samples of each prompt.
-        max_tokens: Longest answer of an item that sets no limit.
+        max_tokens: Longest response to an item that sets no limit.
 
     Raises:
         Problems: Prompts that do not fit the model's context.
     """
     from punie.model.generate import Request
 
-    prompts = {each.id: format_prompt(loaded.tokenizer, _messages(system, each)) for each in suite}
+    prompts = {
+        each.id: format_prompt(loaded.tokenizer, _messages(system, each), tools=TOOLS.values())
+        for each in suite
+    }
     found = [
         Request(f"{sample.id}#{repeat}", prompts[sample.id], sample.max_tokens or max_tokens)
         for sample in suite
@@ -46,7 +51,9 @@ def requests(
 
 def texts(tokenizer: Any, suite: Sequence[Sample], *, system: str) -> dict[str, str]:
     """By sample id, the prompt as the chat template renders it."""
-    return {sample.id: render_prompt(tokenizer, _messages(system, sample)) for sample in suite}
+    return {
+        each.id: render_prompt(tokenizer, _messages(system, each), tools=TOOLS.values()) for each in suite
+    }
 
 
 def samples(
@@ -87,21 +94,18 @@ def samples(
 
 
 def system_prompt(given: str | None) -> str:
-    """The evaluation's system prompt: ``eval.system_prompt``, else the one code_mode is trained with."""
-    from punie.formats import tools as registry
-
-    return registry.system_prompt() if given is None else given
+    """The system prompt of the evaluation: ``eval.system_prompt``, else the format's own."""
+    return formats.chosen().system_prompt(TOOLS.values()) if given is None else given
 
 
 def strict_score(loaded: Any, path: Path) -> float:
-    """The mean strict score of a model on a suite, greedy, with the system prompt of code_mode."""
+    """The mean strict score of a model on a suite, greedy, with the format's system prompt."""
     from punie.evals.suite import load_suite
-    from punie.formats import tools as registry
     from punie.model.generate import Sampling, generate
     from punie.results.scoring import summary
 
-    suite = load_suite(path)
-    asked = requests(loaded, suite, system=registry.system_prompt(), repeats=1, max_tokens=256)
+    suite, system = load_suite(path), formats.chosen().system_prompt(TOOLS.values())
+    asked = requests(loaded, suite, system=system, repeats=1, max_tokens=256)
     answers = generate(
         loaded.model,
         loaded.tokenizer,
@@ -123,7 +127,7 @@ def _messages(system: str, sample: Sample) -> list[dict[str, str]]:
 
 
 def _count(answer: Answer | Reply) -> int | None:
-    """Tokens of an answer; None where a server says neither which nor how many."""
+    """Tokens of a response; None if a server gives neither their ids nor their number."""
     return len(answer.tokens) if answer.tokens is not None else getattr(answer, "completion_tokens", None)
 
 
@@ -131,7 +135,7 @@ def _require_context(found: Sequence[Request], config: Mapping[str, Any]) -> Non
     limit = config.get("max_position_embeddings")
     problems = [
         DataError(
-            "The prompt and its answer do not fit the model's context.",
+            "The prompt and its response do not fit into the model's context.",
             where=f"suite item {request.id.rpartition('#')[0]}",
             found=f"{len(request.prompt)} + {request.max_tokens} tokens",
             expected=f"at most {limit}",

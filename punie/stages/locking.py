@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from punie.formats.spellings import CANONICAL, SPELLINGS
+from punie import formats
 from punie.results.records import Lock, LockAt, LockCurve, Margin, PromptLock, Sample, Sampled
 from punie.results.statistics import wilson
 
@@ -44,13 +44,15 @@ def lock(
     from punie.model.format_lock import branches, format_lock
     from punie.model.generate import Sampling
 
+    spellings = formats.chosen().spellings
+    canonical = next(iter(spellings))
     grid = sorted({*temperatures, sampling.temperature})
     own = replace(sampling, temperature=1.0, seed=0)
     plain = Sampling(1.0)
     wanted = list(dict.fromkeys([plain, *(replace(plain, top_p=value) for value in top_p), own]))
     found = format_lock(
         loaded.model,
-        branches(loaded.tokenizer, SPELLINGS),
+        branches(loaded.tokenizer, spellings),
         list(prompts.values()),
         temperatures=grid,
         samplings=wanted,
@@ -69,16 +71,16 @@ def lock(
                 top_k=each.top_k,
                 min_p=each.min_p,
                 own=each == own,
-                strict=_mean([lock.curves[CANONICAL] for lock in by_prompt]),
+                strict=_mean([lock.curves[canonical] for lock in by_prompt]),
                 total=_mean([lock.total for lock in by_prompt]),
-                branches={name: _mean([lock.curves[name] for lock in by_prompt]) for name in SPELLINGS},
+                branches={name: _mean([lock.curves[name] for lock in by_prompt]) for name in spellings},
             )
             for each, by_prompt in zip(wanted, found, strict=True)
         ],
         prompts={
             name: PromptLock(
                 margin=round(lock.margin, 4),
-                strict=_plain(lock.curves[CANONICAL]),
+                strict=_plain(lock.curves[canonical]),
                 total=_plain(lock.total),
             )
             for name, lock in locks.items()
@@ -86,7 +88,7 @@ def lock(
         margin=Margin(value=round(locks[weakest].margin, 4), prompt=weakest),
         at=LockAt(
             temperature=sampling.temperature,
-            strict=_mean([lock.curves[CANONICAL] for lock in locks.values()])[here],
+            strict=_mean([lock.curves[canonical] for lock in locks.values()])[here],
             total=_mean([lock.total for lock in locks.values()])[here],
             sampled=Sampled(rate=rate, n=len(opened), interval=wilson(rate, len(prompts))),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from punie.config.schema import Config
@@ -171,17 +171,13 @@ def _smaller_training(config: Config, row: int, limit: int) -> str | None:
 
 def _smaller_batch(config: Config, answers: int, prompt: int, limit: int) -> str | None:
     """The largest batch that fits."""
-    for size in _halves(min(config.eval.batch_size, answers)):
+    size = min(config.eval.batch_size, answers)
+    while size > 1:
+        size //= 2
         smaller = dataclasses.replace(config, eval=dataclasses.replace(config.eval, batch_size=size))
         if evaluation(smaller, answers, prompt) <= limit:
             return f"eval.batch_size={size}"
     return None
-
-
-def _halves(number: int) -> Iterator[int]:
-    while number > 1:
-        number //= 2
-        yield number
 
 
 def _dimensions(config: Config) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie import formats
 from punie.config.schema import Config, ModelConfig
 from punie.model import resolve
 from punie.model.device import device_kind
@@ -29,8 +30,8 @@ from punie.util.printable import in_bytes
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
-SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
-"""A Qwen-style model must have these as single tokens, or the wrapper cannot be locked in."""
+SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
+"""A Qwen-style model must have these as single tokens, and those of the tool-call format."""
 
 
 def contents(settings: Preflight) -> dict[str, Any]:
@@ -254,7 +255,8 @@ def _rendering(settings: Preflight, suite: list[Any], longest: dict[str, int]) -
     except PunieError as error:
         return [error]
     problems: list[PunieError] = []
-    split = [text for text in SINGLE_TOKENS if len(loaded.encode(text, add_special_tokens=False)) != 1]
+    whole = (*SINGLE_TOKENS, *formats.chosen().single_tokens)
+    split = [text for text in whole if len(loaded.encode(text, add_special_tokens=False)) != 1]
     if split:
         problems.append(
             PunieError(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.evals.endpoint import Endpoint, Missing, Request
+from punie.evals.endpoint import Endpoint
 from punie.evals.probe import PROBE_TOKENS, probe
-from punie.evals.replies import Reply
+from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server, serve
 from punie.util.errors import PunieError
 
@@ -80,16 +80,18 @@ def answer(
             Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
         )
         prompts = {each.id: (text.prompt, each.prompt) for each, text in zip(asked, requests, strict=True)}
-        verdicts = [probe(endpoint, *prompts[each.id], each.tokens, each.logprobs) for each in probed]
-        outcomes = endpoint.answer_all(requests, sampling, stop=stop, done=done)
+        differences = [probe(endpoint, *prompts[each.id], each.tokens, each.logprobs) for each in probed]
+        answers: list[Reply | str] = []
+        for request in requests:
+            answers.append(endpoint.answer(request, sampling, stop=stop))
+            done(len(answers))
         ended = server.ended() if server is not None else None
-    answers = [each.reason if isinstance(each, Missing) else each for each in outcomes]
     if all(isinstance(each, str) for each in answers):
         raise ended or PunieError(
             "Not one answer arrived.", where=url, found=answers[0], next_step="see what the server says"
         )
-    doubts = dict.fromkeys(doubt for each in outcomes if isinstance(each, Reply) for doubt in each.doubts)
-    reasons = [*dict.fromkeys(each.reason for each in verdicts if not each.verified), *doubts]
+    doubts = dict.fromkeys(doubt for each in answers if isinstance(each, Reply) for doubt in each.doubts)
+    reasons = [*dict.fromkeys(each for each in differences if each), *doubts]
     return answers, "; ".join(reasons) or None
 
 

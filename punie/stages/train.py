@@ -1,9 +1,8 @@
-"""train: fine-tune on the data → adapter, checkpoints, metrics stream. A killed training goes on."""
+"""train: fine-tune the base on the data. A killed training continues from its last checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from punie.model import estimate, resolve
 from punie.stages import tokens
 from punie.stages.contract import Inputs, Stage
-from punie.stages.inputs import base_folder, data_digests, suite_digest, suite_path
+from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
 from punie.stages.slices import Train
+from punie.train.callbacks import Record
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
@@ -29,57 +29,48 @@ def contents(settings: Train) -> dict[str, Any]:
 def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Write the adapter in mlx-lm's format, ``train.jsonl`` and ``checkpoints/``.
 
-    ``out`` may hold the checkpoints of a killed run of this very training; it goes on from there.
+    ``out`` may hold the checkpoints of a killed run of the same training.
     """
     from punie.model import load
     from punie.model.device import device_kind
     from punie.stages import training
 
-    folder = base_folder(settings.model)
+    lora, folder = settings.lora, base_folder(settings.model)
     tokenizer = load.tokenizer(folder)
     digests = resolve.tokenizer_contents(folder)
-    splits = {
-        split: tokens.tokenized(settings, split, tokenizer, digests)
-        for split in ("train.jsonl", "valid.jsonl")
-    }
+    train, valid = (
+        str(tokens.tokenized(settings, split, tokenizer, digests).file(tokens.FILE)) for split in SPLITS
+    )
     job = training.Job(
         out=str(out),
         base=str(folder),
         base_key=inputs["base"].key,
-        train=str(splits["train.jsonl"].file(tokens.FILE)),
-        valid=str(splits["valid.jsonl"].file(tokens.FILE)),
-        identity=out.name,  # holds the key, which holds all that the training is a function of
+        train=train,
+        valid=valid,
         lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
         parent=os.getpid(),
-        lora=_recipe(settings.lora),
-        select_suite=str(suite_path(settings.lora.select_suite))
-        if settings.lora.select == "best_eval"
-        else None,
+        lora=dataclasses.asdict(lora),
+        select_suite=str(suite_path(lora.select_suite)) if lora.select == "best_eval" else None,
         float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
         blas=settings.runtime.blas,
         threads=settings.runtime.threads,
     )
-    with reporter.bar("training", settings.lora.iters, "iterations") as bar:
-        latest = {"train": "", "valid": ""}
+    with reporter.bar("training", lora.iters, "iterations") as bar:
+        latest: dict[str, str] = {}
 
-        def report(record: dict[str, Any]) -> None:
+        def report(record: Record) -> None:
             kind = record.get("kind")
-            if kind in latest:
-                latest[kind] = f"{kind} loss {record['loss']:.3f}"
-                if kind == "train":
-                    latest[kind] += f"  {record['tokens_per_second']:.0f} tokens/s"
-            bar(record["iter"], "  ".join(note for note in latest.values() if note))
+            if kind in ("train", "valid"):
+                speed = f"  {record['tokens_per_second']:.0f} tokens/s" if kind == "train" else ""
+                latest[kind] = f"{kind} loss {record['loss']:.3f}{speed}"
+            bar(record["iter"], "  ".join(latest[kind] for kind in sorted(latest)))
 
-        trained = training.launch(job, report) if settings.lora.workers > 1 else training.work(job, report)
+        trained = training.launch(job, report) if lora.workers > 1 else training.work(job, report)
     if trained["resumed_from"]:
-        reporter.line(f"  went on from the checkpoint at iteration {trained['resumed_from']}")
+        reporter.line(f"  resumed from the checkpoint at iteration {trained['resumed_from']}")
     for warning in trained["warnings"]:
         reporter.line(f"  note: {warning}", style="yellow")
     return trained
-
-
-def _recipe(lora: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(lora)))
 
 
 def disk(settings: Train, parameters: int) -> int:

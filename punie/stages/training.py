@@ -1,6 +1,6 @@
 """One training as a job that a process can be given whole: alone, or as one of several workers.
 
-``python -m punie.stages.training JOB.json`` is what ``mlx.launch`` starts on every worker.
+``mlx.launch`` starts ``python -m punie.stages.training JOB.json`` on every worker.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import random
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from punie.train import callbacks
 from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.processes import end_with
 
-JOB, RESULT, OUTPUT = "job.json", "result.json", "workers.log"
-_POLL = 0.2
-"""Seconds between looks at the metrics stream of the workers."""
+if TYPE_CHECKING:
+    import mlx.core as mx
 
-Report = Callable[[dict[str, Any]], None]
+JOB, RESULT, OUTPUT = "job.json", "result.json", "workers.log"
+Report = Callable[[callbacks.Record], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training needs, as plain values."""
+    """All that a training needs, as JSON values."""
 
     out: str
+    """Folder of the artifact that is being built; its name holds the key, the digest of all that matters."""
     base: str
     """Folder of the base model."""
     base_key: str
     train: str
-    """Tokenized rows."""
+    """File of tokenized rows."""
     valid: str
-    identity: str
     lock: str
-    """Held by who writes into ``out``: an orphan of a killed run may not have ended yet."""
+    """Lock of the process that writes into ``out``; one left over from a killed run may still hold it."""
     parent: int
     """The run's own process; workers on this machine end with it."""
     lora: dict[str, Any]
@@ -53,44 +53,42 @@ class Job:
     threads: int | None
 
 
-def work(job: Job, report: Report, group: Any = None) -> dict[str, Any]:
-    """Train in this process; returns ``train.Trained`` as plain values."""
+def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> dict[str, Any]:
+    """Train in this process; returns ``loop.Trained`` as plain values."""
     from filelock import FileLock
 
     from punie.model import load
-    from punie.train import adapter
-    from punie.train import loop as train
-    from punie.train.batches import load_rows
+    from punie.stages.answering import strict_score
+    from punie.train import adapter, loop, methods
 
-    lora = job.lora
+    lora, suite, out = job.lora, job.select_suite, Path(job.out)
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
-    description = adapter.attach(
-        loaded.model,
-        **{k: lora[k] for k in ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")},
-    )
-    recipe = train.Recipe(**{field.name: lora[field.name] for field in dataclasses.fields(train.Recipe)})
+    names = ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")
+    description = adapter.attach(loaded.model, **{name: lora[name] for name in names})
+    method = methods.build(lora["method"], loaded, lora)
     writes = group is None or group.rank() == 0
     with FileLock(job.lock) if writes else contextlib.nullcontext():
-        trained = train.train(
-            loaded.model,
-            load_rows(Path(job.train), "train.jsonl"),
-            load_rows(Path(job.valid), "valid.jsonl"),
-            recipe,
-            out=Path(job.out),
+        trained = loop.Training(
+            model=loaded.model,
+            method=method,
+            rows=method.load(Path(job.train), "train.jsonl"),
+            valid=method.load(Path(job.valid), "valid.jsonl"),
+            recipe=loop.Recipe(**{field.name: lora[field.name] for field in dataclasses.fields(loop.Recipe)}),
+            out=out,
             description={**description, "base_key": job.base_key},
-            identity=job.identity,
+            identity=out.name,
             report=report,
-            score=_scorer(loaded, Path(job.select_suite)) if job.select_suite else None,
+            score=(lambda: strict_score(loaded, Path(suite))) if suite else None,
             group=group,
-        )
+        ).run()
     return dataclasses.asdict(trained)
 
 
 def launch(job: Job, report: Report) -> dict[str, Any]:
-    """Train with ``lora.workers`` processes under ``mlx.launch``, its ring backend joining them.
+    """Train with ``lora.workers`` processes under ``mlx.launch`` and its ring backend.
 
     Raises:
-        PunieError: A worker failed; its output is shown.
+        PunieError: A worker failed; the end of its output is shown.
     """
     out, lora = Path(job.out), job.lora
     write_json(out / JOB, dataclasses.asdict(job))
@@ -104,7 +102,7 @@ def launch(job: Job, report: Report) -> dict[str, Any]:
     with (out / OUTPUT).open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _follow(process, out / "train.jsonl", report)
+            callbacks.follow(out / "train.jsonl", lambda: process.poll() is not None, report)
         finally:
             process.terminate()
             process.wait()
@@ -119,33 +117,6 @@ def launch(job: Job, report: Report) -> dict[str, Any]:
     for name in (JOB, RESULT, OUTPUT):
         (out / name).unlink()
     return trained
-
-
-def _follow(process: subprocess.Popen[bytes], stream: Path, report: Report) -> None:
-    """Report the workers' metrics as they are written, until they end."""
-    position = 0
-    while True:
-        ended = process.poll() is not None
-        if stream.exists():
-            with stream.open() as lines:
-                if stream.stat().st_size < position:  # a resumed training cut it back
-                    position = 0
-                lines.seek(position)
-                for line in lines:
-                    if line.endswith("\n"):
-                        position += len(line)
-                        with contextlib.suppress(ValueError):  # the cut went through this line
-                            report(json.loads(line))
-        if ended:
-            return
-        time.sleep(_POLL)
-
-
-def _scorer(loaded: Any, suite: Path) -> Callable[[], float]:
-    """Scores the model as it stands at the time of the call."""
-    from punie.stages.answering import strict_score
-
-    return lambda: strict_score(loaded, suite)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The content-addressed store: ``<root>/<stage>/<key>/`` holds one immutable artifact.
 
-An artifact is complete and verified, or it is not there. It is written into a temporary folder on the
-same filesystem, its files are flushed to disk, its manifest is written last, and the folder is renamed
-into place. Who builds a key holds that key's lock, an OS file lock that vanishes with its process.
+An artifact is complete and verified, or it is not there. It is written into a temporary folder on the same
+filesystem, its files are flushed to disk, its manifest is written last, and the folder is renamed. A build
+holds the lock of its key, an OS file lock that is released when its process ends.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.store import manifest
-from punie.store.keys import SHORT, artifact_key, differences, file_digest
+from punie.store.artifact import Artifact, Miss, verified
+from punie.store.keys import artifact_key, differences
 from punie.store.manifest import MANIFEST
 from punie.util import files
 from punie.util.errors import StoreError
@@ -32,114 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "Artifact", "Miss", "Store"]
 
 _NEAREST_LIMIT = 200
-_LEFTOVER = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
+"""Artifacts that are compared to explain a miss."""
+_TEMPORARY = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
 _RESUMABLE = "resumable"
-_verified: set[Path] = set()
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One published artifact.
-
-    Attributes:
-        path: Its folder.
-        manifest: ``stage``, ``key``, ``material`` (what the key is made of), ``files`` (name to sha256
-            and size in bytes), ``created`` (UTC), ``seconds`` it took, ``info`` from the stage.
-    """
-
-    path: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def stage(self) -> str:
-        """The stage that made it."""
-        return self.manifest["stage"]
-
-    @property
-    def key(self) -> str:
-        """Its key, 64 hex digits."""
-        return self.manifest["key"]
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """What the stage recorded about it."""
-        return self.manifest["info"]
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk, without the manifest."""
-        return sum(entry["size"] for entry in self.manifest["files"].values())
-
-    def file(self, name: str) -> Path:
-        """Path of one of its files, verified once in this process.
-
-        Raises:
-            StoreError: The artifact has no such file, or its bytes are not those that were published.
-        """
-        if name not in self.manifest["files"]:
-            raise StoreError(f"The {self.stage} artifact has no file {name}.", where=self.path)
-        self.verify_once()
-        return self.path / name
-
-    def verify_once(self) -> None:
-        """Check every digest, the first time this process uses the artifact.
-
-        Raises:
-            StoreError: A file is missing or changed.
-        """
-        if self.path in _verified:
-            return
-        if damage := self.damage(digests=True):
-            raise StoreError(
-                f"The {self.stage} artifact is damaged: {damage}.",
-                where=self.path,
-                next_step="run again: it is set aside and rebuilt; punie store verify checks the rest",
-            )
-
-    def damage(self, *, digests: bool) -> str | None:
-        """What is wrong with it, or None.
-
-        Args:
-            digests: Read every byte; otherwise only names and sizes are compared. What was read and
-                found whole is not read again by this process's :meth:`verify_once`.
-        """
-        if artifact_key(self.manifest["material"]) != self.key or self.path.name != self.key:
-            return "its key is not that of its material"
-        for name, entry in self.manifest["files"].items():
-            path = self.path / name
-            try:
-                size = path.stat().st_size
-                if size != entry["size"]:
-                    return f"{name} has {size} bytes instead of {entry['size']}"
-                if digests and file_digest(path) != entry["sha256"]:
-                    return f"{name} does not have the bytes that were published"
-            except OSError as error:
-                return f"{name}: {error.strerror}"
-        if digests:
-            _verified.add(self.path)
-        return None
-
-
-@dataclass(frozen=True)
-class Miss:
-    """Why a key is not in the store."""
-
-    changes: tuple[tuple[str, Any, Any], ...]
-    """Field, old and new value, against the nearest artifact of the stage."""
-    nearest: Artifact | None
-
-    def __str__(self) -> str:
-        if self.nearest is None:
-            return "nothing built yet"
-        if not self.changes:
-            return "what was built is damaged"
-        own = [change for change in self.changes if not change[0].startswith("upstream/")]
-        if not own:  # what changed is further up
-            names = [name.removeprefix("upstream/") for name, *_ in self.changes]
-            return f"{', '.join(names)} changed"
-        shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in own[:3]]
-        more = len(own) - len(shown)
-        return ", ".join(shown) + (f" and {more} more" if more else "")
+_SPACE = "free some space: punie store gc, or another store.dir"
+_FOLDER = "choose a folder that can be written: store.dir=FOLDER"
+_REMEDIES = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _FOLDER, errno.EACCES: _FOLDER}
 
 
 class Store:
@@ -153,7 +51,7 @@ class Store:
         self.root = Path(root).absolute()
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The whole artifact of a key, checked by name and size, or None. Changes nothing."""
+        """The artifact of a key if names and sizes of its files are right, or None. Changes nothing."""
         artifact = self._read(self.root / stage / key)
         return None if artifact is None or artifact.damage(digests=False) else artifact
 
@@ -164,7 +62,7 @@ class Store:
                 yield artifact
 
     def unreadable(self, stage: str | None = None) -> list[Path]:
-        """Folders that are named by a key and have no manifest that can be read."""
+        """Folders that are named by a key and have no readable manifest."""
         return [
             path
             for path in self._folders(stage)
@@ -172,11 +70,9 @@ class Store:
         ]
 
     def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
-        """What differs from the nearest artifact of the stage, for a key that is not there."""
-        best: Miss = Miss((), None)
-        for count, artifact in enumerate(self.artifacts(stage)):
-            if count == _NEAREST_LIMIT:
-                break
+        """The difference to the nearest artifact of the stage, for a key that is not there."""
+        best = Miss((), None)
+        for _, artifact in zip(range(_NEAREST_LIMIT), self.artifacts(stage), strict=False):
             changes = tuple(differences(artifact.manifest["material"], material))
             if best.nearest is None or len(changes) < len(best.changes):
                 best = Miss(changes, artifact)
@@ -194,10 +90,10 @@ class Store:
 
         Args:
             stage: The stage's name.
-            material: All that decides the result; its hash is the key.
+            material: The inputs that decide the result; their hash is the key.
             build: Writes the artifact's files into the empty folder it is given, and returns what is
-                to be recorded under ``info``.
-            resumable: The folder of an interrupted build is kept, and given to the next one as it is.
+                recorded under ``info``.
+            resumable: Keep the folder of an interrupted build, and give it to the next build as it is.
 
         Returns:
             The artifact, and whether it was there already.
@@ -242,22 +138,22 @@ class Store:
         artifact = self._read(target)
         if artifact is None:
             raise StoreError("An artifact vanished right after it was published.", where=target)
-        _verified.add(target)
+        verified.add(target)
         return artifact, False
 
     def set_aside(self, damaged: Artifact | Path) -> Path | None:
         """Move a damaged artifact, or its folder, out of the way, so that it is rebuilt.
 
         Returns:
-            Where it went; None if it was gone already.
+            Its new path; None if it was gone already.
         """
         path = damaged.path if isinstance(damaged, Artifact) else damaged
-        stage, key = path.parent.name, path.name  # its manifest may claim to be another's
+        stage, key = path.parent.name, path.name  # not from its manifest, which may be another's
         with self.writing(), self._lock(stage, key):
             return self._set_aside(stage, key, "damaged")
 
     def remove(self, artifact: Artifact) -> None:
-        """Delete an artifact; half of it is never seen, since it is renamed away first."""
+        """Delete an artifact. It is renamed first, so that no reader sees half of it."""
         stage, key = artifact.path.parent.name, artifact.path.name
         with self.writing(), self._lock(stage, key):
             gone = self._set_aside(stage, key, "removed")
@@ -268,46 +164,62 @@ class Store:
         """Folders that no artifact uses: of killed builds, damaged ones set aside, half-deleted ones.
 
         Args:
-            older_than_seconds: A build that can be resumed counts from this age on, since it was last
-                written to; the others are of no use at any age.
+            older_than_seconds: Leave out a resumable build that was written to more recently than this.
             stage: Only this stage's.
         """
-        found = []
-        for place in (".building", ".damaged", ".removed"):
-            for path in self._children(self.root / place):
-                name = _LEFTOVER.fullmatch(path.name)
-                if name is None or stage not in (None, name["stage"]):
-                    continue
-                if name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds:
-                    found.append(path)
-        return found
+        return [
+            path
+            for path, name in self._temporary(".building", ".damaged", ".removed")
+            if stage in (None, name["stage"])
+            and (name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds)
+        ]
 
     def sweep(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
-        """Delete the :meth:`leftovers` whose lock is free; returns what was deleted."""
-        swept = []
-        for path in self.leftovers(older_than_seconds, stage):
-            name = _LEFTOVER.fullmatch(path.name)
-            assert name is not None  # noqa: S101 - leftovers have such names
+        """Delete the :meth:`leftovers` whose lock is free; returns the deleted ones."""
+        swept, leftovers = [], self.leftovers(older_than_seconds, stage)
+        for path, name in self._temporary(".building", ".damaged", ".removed"):
+            if path not in leftovers:
+                continue
             with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
-                if path.exists():  # else its build was resumed and published meanwhile
+                if path.exists():  # else its build was resumed and published in the meantime
                     shutil.rmtree(path)
                     swept.append(path)
         return swept
 
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Turn a full or read-only filesystem into a StoreError with the next step."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _REMEDIES:  # not about the store
+                raise
+            raise StoreError(
+                f"The store cannot be written: {error.strerror}.",
+                where=error.filename or self.root,
+                next_step=_REMEDIES[error.errno],
+            ) from error
+
     def _folders(self, stage: str | None) -> Iterator[Path]:
-        """The folders of a stage, or of each, newest first within a stage."""
+        """The folders of a stage, or of all stages, newest first within a stage."""
         stages = sorted(p for p in self._children(self.root) if p.name[0] != ".")
         for folder in [self.root / stage] if stage else stages:
             yield from sorted(self._children(folder), key=_written, reverse=True)
+
+    def _temporary(self, *places: str) -> Iterator[tuple[Path, re.Match[str]]]:
+        """Folders of builds and deletions, each with the stage, key and suffix in its name."""
+        for path in (path for place in places for path in self._children(self.root / place)):
+            if name := _TEMPORARY.fullmatch(path.name):
+                yield path, name
 
     def _read(self, path: Path) -> Artifact | None:
         found = manifest.read(path)
         return None if found is None else Artifact(path, found)
 
     def _whole(self, stage: str, key: str) -> Artifact | None:
-        """The artifact of a key, every byte of it checked once in this process; None where one is wrong."""
+        """The artifact of a key, with every digest checked once in this process; None if one is wrong."""
         artifact = self.find(stage, key)
-        if artifact is None or (artifact.path not in _verified and artifact.damage(digests=True)):
+        if artifact is None or (artifact.path not in verified and artifact.damage(digests=True)):
             return None
         return artifact
 
@@ -325,22 +237,19 @@ class Store:
         return FileLock(folder / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
 
     def _sweep_dead(self, stage: str, key: str) -> None:
-        """Delete what killed processes left, of this key, whose lock is held here, and of any other.
+        """Delete what killed processes left: of this key, whose lock is held here, and of any other.
 
-        Of other keys only what this host left: where locks do not reach another host, its build may be
-        running. A folder that cannot be deleted now is no hindrance; the next build tries again.
+        Folders of other keys only if this host made them: locks may not reach another host, where the build
+        may be running. A folder that cannot be deleted stays for the next build.
         """
-        for path in [*self._children(self.root / ".building"), *self._children(self.root / ".removed")]:
-            name = _LEFTOVER.fullmatch(path.name)
-            if name is None or name["suffix"] == _RESUMABLE:
+        for path, name in self._temporary(".building", ".removed"):
+            if name["suffix"] == _RESUMABLE:
                 continue
             if (name["stage"], name["key"]) == (stage, key):
                 shutil.rmtree(path, ignore_errors=True)
-                continue
-            if not name["suffix"].endswith(_host()):
-                continue
-            with contextlib.suppress(OSError), self._lock(name["stage"], name["key"], wait=False):
-                shutil.rmtree(path)
+            elif name["suffix"].endswith(_host()):
+                with contextlib.suppress(OSError), self._lock(name["stage"], name["key"], wait=False):
+                    shutil.rmtree(path)
 
     def _set_aside(self, stage: str, key: str, why: str) -> Path | None:
         path = self.root / stage / key
@@ -349,33 +258,12 @@ class Store:
         target = self.root / f".{why}" / f"{stage}-{key}-{_unique()}"
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
-        _verified.discard(path)
+        verified.discard(path)
         return target
-
-    @contextlib.contextmanager
-    def writing(self) -> Generator[None]:
-        """Turns a refusal of the filesystem into an error for people."""
-        try:
-            yield
-        except OSError as error:
-            remedies = {
-                "ENOSPC": "free some space: punie store gc, or another store.dir",
-                "EDQUOT": "free some space: punie store gc, or another store.dir",
-                "EROFS": "choose a folder that can be written: store.dir=FOLDER",
-                "EACCES": "choose a folder that can be written: store.dir=FOLDER",
-            }
-            name = errno.errorcode.get(error.errno or 0, "")
-            if name not in remedies:  # of something that was read, and says so itself
-                raise
-            raise StoreError(
-                f"The store cannot be written: {error.strerror}.",
-                where=error.filename or self.root,
-                next_step=remedies[name],
-            ) from error
 
 
 def _unique() -> str:
-    """The end of a temporary folder's name: of no other, and telling the host."""
+    """The suffix of a temporary folder: unique, and with the name of the host."""
     return uuid.uuid4().hex[:8] + _host()
 
 
@@ -394,14 +282,3 @@ def _written(path: Path) -> float:
 def _last_written(folder: Path) -> float:
     """When anything in a folder was last written to."""
     return max(_written(path) for path in (folder, *folder.rglob("*")))
-
-
-def _field(name: str) -> str:
-    _, _, rest = name.partition("/")
-    return rest.replace("/", ".") if rest else name
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str) and len(value) == 64:
-        return value[:SHORT]
-    return "unset" if value is None else str(value)

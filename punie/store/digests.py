@@ -1,7 +1,8 @@
-"""What a folder of inputs contains, by digest, without reading gigabytes twice."""
+"""Digests of input files, without reading gigabytes twice."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -17,17 +18,17 @@ from punie.util.files import write_json
 log = logging.getLogger(__name__)
 
 _REMEMBER_FROM = 32 * 2**20
-"""Smaller files are quicker to hash than to look up; bytes."""
+"""Size in bytes from which digests are remembered."""
 _SETTLED = 2.0
-"""A file changed less than this many seconds ago could change again within its timestamp."""
+"""Seconds after a change during which another change may not alter the timestamp."""
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 def content_digests(files: Iterable[Path]) -> dict[str, str]:
     """File name to sha256 of its bytes, for files of one folder.
 
-    A file of the hub's cache on this machine is a link to a blob that is named by its sha256, which is taken
-    at its word; any other large file is hashed once and remembered by path, size, inode and time.
+    A file in the Hugging Face cache of this machine links to a blob named by its sha256, which is trusted.
+    Any other large file is hashed once, and its digest is remembered by path, size, inode and time.
 
     Raises:
         OSError: A file cannot be read.
@@ -53,7 +54,7 @@ def _digest(path: Path, memory: _Memory) -> str:
 
 
 def _is_of_hub(real: Path) -> bool:
-    """Whether the hub's own client keeps it; a folder that looks like its cache may be anybody's."""
+    """Whether a file is in the cache of the hub's client; a similar folder elsewhere is not trusted."""
     from huggingface_hub import constants
 
     return real.parent.name == "blobs" and real.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
@@ -66,12 +67,9 @@ class _Memory:
         self.path = Path(platformdirs.user_cache_dir("punie")) / "digests.json"
         self.changed = False
         self.known: dict[str, str] = {}
-        try:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             loaded = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError):
-            loaded = {}
-        if isinstance(loaded, dict):
-            self.known = {k: v for k, v in loaded.items() if isinstance(v, str)}
+            self.known = {path: digest for path, digest in loaded.items() if isinstance(digest, str)}
 
     def save(self) -> None:
         if not self.changed:

@@ -1,20 +1,20 @@
-"""Digests and keys: what an artifact was made from, in one hash.
+"""Digests and keys: the inputs of an artifact in one hash.
 
 A key is the sha256 of canonical JSON (sorted keys, no spaces, UTF-8) over a tagged object, so that two
-objects of different kinds can never share one.
+objects of different kinds never have the same key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SCHEMA = "punie/1"
 SHORT = 12
-"""Characters of a key that are shown to people."""
+"""Characters of a key that are shown."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -22,7 +22,7 @@ def canonical_json(value: object) -> bytes:
 
     Raises:
         ValueError: A float is not finite.
-        TypeError: Something in it is not JSON.
+        TypeError: It contains a value that JSON does not have.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
@@ -49,17 +49,15 @@ def artifact_key(material: Mapping[str, Any]) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The dotted names at which two materials differ, with the old and the new value (None: absent)."""
-    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
-    names = sorted(before.keys() | after.keys())
-    return [
-        (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
-    ]
+    """The names at which two nested mappings differ, sorted, with the old and the new value (None: absent).
 
-
-def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
+    Names of nested fields are joined by a slash; a group that one of the two lacks is one difference.
+    """
+    found: list[tuple[str, Any, Any]] = []
+    for name in sorted(old.keys() | new.keys(), key=str):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += [(f"{name}/{rest}", was, is_) for rest, was, is_ in differences(before, after)]
+        elif before != after:
+            found.append((str(name), before, after))
+    return found

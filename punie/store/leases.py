@@ -1,7 +1,7 @@
-"""Who is using an artifact, so that nobody deletes it under them.
+"""Keeps an artifact that is in use from being deleted.
 
-A lease is a shared lock of the operating system on a file beside the store's own locks; it vanishes with
-its process. An artifact is dropped only under the exclusive lock, that is, when no lease is left.
+A lease is a shared OS lock on a file beside the store's own locks; it is released when its process ends. An
+artifact is dropped under the exclusive lock only, that is, when no lease is left.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _UNWRITABLE = (errno.EROFS, errno.EACCES)
 
 @contextlib.contextmanager
 def lease(store: Store, stage: str, key: str) -> Generator[None]:
-    """Keep a key's artifact, there or yet to be built, from being dropped while the block runs.
+    """Keep the artifact of a key, built or not yet, from being dropped while the block runs.
 
-    A store that cannot be written is used without: nothing can be dropped from it here.
+    A store that cannot be written needs no lease: nothing can be dropped from it here.
 
     Raises:
-        StoreError: There is no space for it.
+        StoreError: The disk is full.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -39,12 +39,12 @@ def lease(store: Store, stage: str, key: str) -> Generator[None]:
 
 
 def drop(store: Store, artifact: Artifact) -> bool:
-    """Delete an artifact that nobody uses; returns whether it was deleted."""
+    """Delete an artifact if nobody uses it; returns whether it was deleted."""
     with store.writing(), _file(store, artifact.path.parent.name, artifact.path.name).open("wb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False  # the last of its users drops it
+            return False  # its last user will drop it
         store.remove(artifact)
         return True
 

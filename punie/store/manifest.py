@@ -1,6 +1,6 @@
-"""What an artifact says of itself: what it was made from, and every file with its digest.
+"""The manifest of an artifact: what it was made from, and every file with its digest.
 
-A manifest is sealed by a digest of its own, so that a word that changed on the disk is found, too.
+A manifest contains a digest of itself, so that a change to it is detected, too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from punie.util.files import flush
 MANIFEST = "manifest.json"
 _SCHEMA = 2
 _UNSEALED = 1
-"""Schema of manifests that were written before they were sealed."""
+"""Schema of manifests without a digest of their own."""
 
 
 def write(folder: Path, values: Mapping[str, Any]) -> None:
-    """Seal a folder: flush its files to disk, and write down what they are.
+    """Flush the files of a complete artifact to disk, and write its manifest.
 
     Args:
-        folder: Of an artifact that is complete.
-        values: The manifest but for its ``files``.
+        folder: The artifact's folder.
+        values: The manifest without its ``files``.
     """
     path = folder / MANIFEST
-    path.unlink(missing_ok=True)  # of a build that was killed when it was about to be published
+    path.unlink(missing_ok=True)  # of a build that was killed before it was published
     text = json.dumps({"schema": _SCHEMA, **values, "files": _inventory(folder)}, allow_nan=False)
-    manifest = json.loads(text)  # what will be read: names are strings, tuples are lists
+    manifest = json.loads(text)  # as it will be read: names are strings, tuples are lists
     manifest["digest"] = digest("manifest", manifest)
     with path.open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1, ensure_ascii=False)
@@ -42,7 +42,7 @@ def write(folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest of an artifact's folder; None if it is not there, or not as it was written."""
+    """The manifest in a folder; None if it is missing, or not as it was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         return manifest if _is_manifest(manifest) and _is_sealed(manifest) else None
@@ -51,7 +51,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush to disk which files a folder holds."""
+    """Flush a folder's list of files to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -70,10 +70,10 @@ def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_manifest(value: Any) -> bool:
-    """Whether a value has the shape of a manifest.
+    """Whether a value has the fields and types of a manifest.
 
     Raises:
-        ValueError: Its date is none.
+        ValueError: ``created`` is not a date.
     """
     types = {"stage": str, "key": str, "material": dict, "files": dict, "created": str, "info": dict}
     return (
@@ -86,7 +86,7 @@ def _is_manifest(value: Any) -> bool:
 
 
 def _is_file(name: str, entry: Any) -> bool:
-    """Whether an entry is of a file below the folder, with its digest and its size."""
+    """Whether an entry names a file below the folder, with digest and size."""
     path = PurePosixPath(name)
     inside = not path.is_absolute() and ".." not in path.parts
     typed = isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
@@ -94,10 +94,10 @@ def _is_file(name: str, entry: Any) -> bool:
 
 
 def _is_sealed(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest is as it was written; those of the first schema could not tell.
+    """Whether a manifest has the digest it was written with; those of the first schema have none.
 
     Raises:
-        ValueError: It holds what cannot have been written, such as a number that is none.
+        ValueError: It contains a value that is never written, such as NaN.
     """
     unsealed = {name: value for name, value in manifest.items() if name != "digest"}
     found = digest("manifest", unsealed)

@@ -1,4 +1,4 @@
-"""Which artifacts runs still speak of: those, and all that they were made from, are not to be deleted."""
+"""The artifacts that runs refer to: those, and all that they were made from, must not be deleted."""
 
 from __future__ import annotations
 
@@ -10,34 +10,30 @@ from pathlib import Path
 from punie.store.artifacts import Artifact
 
 _RECORDS = {"status.json", "results.json", "plan.json"}
-"""What a run or a sweep keeps keys in."""
+"""Files of a run or a sweep that contain keys."""
 MARKS = {".locks", ".building", "manifest.json"}
-"""Any of them makes a folder a store's. Its artifacts hold results, but are no runs, and keep nothing."""
+"""A folder with any of these belongs to a store. Its artifacts hold results too, but are not runs."""
 _KEY = re.compile(rb'"([0-9a-f]{64})"')
 
 
 def mentioned(folder: Path) -> set[str]:
     """Every key in the records of the runs and sweeps below a folder.
 
-    Whatever looks like a key counts as one, so that a record of another version, or a damaged one, keeps
-    what it names.
+    Everything that looks like a key counts, so that a damaged record, or one of another version, counts too.
 
     Raises:
-        OSError: A record is there and cannot be read.
+        OSError: A record cannot be read.
     """
     return {key.decode() for record in _records(folder) for key in _KEY.findall(record.read_bytes())}
 
 
 def reachable(artifacts: Iterable[Artifact], keys: set[str]) -> set[str]:
-    """These keys, and those of all that their artifacts were made from."""
+    """These keys, and the keys of all artifacts upstream of theirs."""
     upstream = {a.key: set((a.manifest["material"].get("upstream") or {}).values()) for a in artifacts}
     found: set[str] = set()
-    todo = list(keys)
-    while todo:
-        key = todo.pop()
-        if key not in found:
-            found.add(key)
-            todo += upstream.get(key, ())
+    while keys:
+        found |= keys
+        keys = {key for each in keys for key in upstream.get(each, ())} - found
     return found
 
 

@@ -1,4 +1,4 @@
-"""A sweep on its way: wave by wave over any launcher; no job's end is the end of the others."""
+"""Runs a sweep wave by wave over any launcher; a job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from punie.results import files
+from punie.results.records import Status
+from punie.results.run import STATUS, read_status
+from punie.results.sweep import PlannedJob, SweepFacts, SweepPlan
 from punie.run.capture import now
 from punie.sweep import summary
-from punie.sweep.job import GATE, STATUS, STOP, SweepInterrupted, end, is_running, read_status
-from punie.sweep.plan import Job, SweepPlan, shown
+from punie.sweep.job import GATE, STOP, SweepInterrupted, end, is_running
+from punie.sweep.plan import shown
 from punie.sweep.shared import prepared
 from punie.sweep.watch import watching
 from punie.util.errors import PunieError
-from punie.util.files import sweep, write_json
+from punie.util.files import sweep
 from punie.util.interrupts import check, heeded
 from punie.util.progress import Reporter
 
@@ -56,11 +59,11 @@ class Campaign:
         self.plan, self.folder = plan, folder
         self._launch = launch
         self._reporter = Reporter()
-        self._failed: dict[str, Job] = {}
+        self._failed: dict[str, PlannedJob] = {}
         """Keys of stages that failed in this sweep, each with the job it failed in."""
 
     def run(self) -> None:
-        """Launch what is not finished, and sum up whatever happens.
+        """Launch what is not finished, and write the summary whatever happens.
 
         Raises:
             SweepEnded: Jobs failed, or the sweep was interrupted.
@@ -84,22 +87,21 @@ class Campaign:
             end(
                 self.folder / job.folder, "interrupted" if interrupted else "killed", "stopped with its sweep"
             )
-        result = summary.collect(self.plan, self.folder)
-        states = {row["status"] for row in result["jobs"]}
-        status = "interrupted" if interrupted else "finished" if states <= {"finished"} else "failed"
-        found = summary.write(self.folder, result | {"status": status})
-        self._record(status, began)
-        print(summary.terminal(result, self.folder, found))
+        facts = summary.collect(self.plan, self.folder, interrupted=interrupted)
+        found = summary.write(self.folder, facts)
+        self._record(facts.status, began)
+        print(summary.terminal(facts, self.folder, found))
         if broken is not None:
             raise broken
-        self._judge(status, result)
+        self._require_success(facts)
 
     def _record(self, status: str, began: str) -> None:
         ended = None if status == "running" else now()
-        write_json(self.folder / STATUS, {"schema": 1, "status": status, "started": began, "ended": ended})
+        record = Status(version=Status.VERSION, status=status, started=began, ended=ended)
+        files.write(self.folder / STATUS, record)
 
     def _clear(self) -> None:
-        """Forget how jobs ended that are to be run again; some may still be running elsewhere."""
+        """Delete the status of jobs that are to be run again; some may still be running elsewhere."""
         (self.folder / STOP).unlink(missing_ok=True)
         sweep(self.folder)
         for job in self.plan.jobs:
@@ -110,13 +112,13 @@ class Campaign:
                 (self.folder / job.folder / STATUS).unlink(missing_ok=True)
         self._record("running", now())
 
-    def _status(self, job: Job) -> str:
-        return read_status(self.folder / job.folder)["status"]
+    def _status(self, job: PlannedJob) -> str:
+        return read_status(self.folder / job.folder).status
 
-    def _in(self, *states: str, jobs: Sequence[Job] | None = None) -> list[Job]:
+    def _in(self, *states: str, jobs: Sequence[PlannedJob] | None = None) -> list[PlannedJob]:
         return [job for job in (self.plan.jobs if jobs is None else jobs) if self._status(job) in states]
 
-    def _run_wave(self, jobs: Sequence[Job]) -> None:
+    def _run_wave(self, jobs: Sequence[PlannedJob]) -> None:
         ready = []
         for job in self._in("planned", jobs=jobs):
             if (key := next((key for key in job.stages if key in self._failed), None)) is not None:
@@ -131,7 +133,7 @@ class Campaign:
             ready = self._in("planned", jobs=ready)
         self._note_failures(jobs)
 
-    def _run(self, jobs: Sequence[Job]) -> None:
+    def _run(self, jobs: Sequence[PlannedJob]) -> None:
         """Launch jobs together; those that a launcher lost run again, each alone."""
         suspects = self._attempt(jobs)
         for job in suspects:
@@ -139,9 +141,9 @@ class Campaign:
                 (self.folder / job.folder / STATUS).unlink()
                 self._attempt([job])
             if self._status(job) in ("planned", "running"):
-                end(self.folder / job.folder, "killed", "its process ended without a word")
+                end(self.folder / job.folder, "killed", "its process ended without a status")
 
-    def _attempt(self, jobs: Sequence[Job]) -> list[Job]:
+    def _attempt(self, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
         """Launch jobs together; returns those that began and did not end.
 
         A launcher may give up while others of its jobs are still running, elsewhere: those are waited for.
@@ -160,44 +162,40 @@ class Campaign:
             raise PunieError(
                 "The launcher cannot start jobs.",
                 where=self.folder,
-                found=f"{type(cause).__name__}: {cause}" if cause else "it returned, and no job has a record",
-                next_step=f"punie resume {shown(self.folder)} once that is mended; if it is in the command "
-                "itself, give that again, mended: what is finished is reused",
+                found=f"{type(cause).__name__}: {cause}" if cause else "it returned, and no job has a status",
+                next_step=f"fix the launcher, then: punie resume {shown(self.folder)}; or give a corrected "
+                "command: what is finished is reused",
             ) from cause
         return self._in("running", jobs=jobs)
 
-    def _wait_for(self, jobs: Sequence[Job]) -> None:
+    def _wait_for(self, jobs: Sequence[PlannedJob]) -> None:
         """Let jobs end that are still running, here or on another host."""
         while any(is_running(self.folder / job.folder) for job in jobs):
             check()
             time.sleep(_EVERY)
 
-    def _note_failures(self, jobs: Sequence[Job]) -> None:
+    def _note_failures(self, jobs: Sequence[PlannedJob]) -> None:
         """Remember which stages failed, for the jobs that need them."""
         for job in self._in("failed", "killed", jobs=jobs):
-            at = read_status(self.folder / job.folder).get("at")
+            at = read_status(self.folder / job.folder).at
             for part in self.plan.parts_of(job):
                 if part.stage == at and part.computes:
                     self._failed[part.key] = job
 
-    def _judge(self, status: str, result: dict[str, Any]) -> None:
-        """End well, or say how it ended and what to do now."""
-        left = sum(row["status"] != "finished" for row in result["jobs"])
-        resume = f"punie resume {shown(self.folder)}"
-        if status == "interrupted":
-            raise SweepEnded(
-                f"The sweep was interrupted; {left} of {len(self.plan.jobs)} jobs are left.",
-                INTERRUPTED,
-                next_step=resume,
-            )
+    def _require_success(self, facts: SweepFacts) -> None:
+        """Raise how the sweep ended, with the next step, unless it ended well."""
+        count, resume = len(facts.jobs), f"punie resume {shown(self.folder)}"
+        left = sum(job.status != "finished" for job in facts.jobs)
+        if facts.status == "interrupted":
+            what = f"The sweep was interrupted; {left} of {count} jobs are left."
+            raise SweepEnded(what, INTERRUPTED, next_step=resume)
         if left:
-            raise SweepEnded(f"{left} of {len(self.plan.jobs)} jobs did not finish.", 1, next_step=resume)
-        gated = sum(row["exit_code"] == GATE for row in result["jobs"])
-        if gated:
-            raise SweepEnded(f"{gated} of {len(self.plan.jobs)} jobs are below eval.fail_under.", GATE)
+            raise SweepEnded(f"{left} of {count} jobs did not finish.", 1, next_step=resume)
+        if gated := sum(job.exit_code == GATE for job in facts.jobs):
+            raise SweepEnded(f"{gated} of {count} jobs are below eval.fail_under.", GATE)
 
 
-def launch_overrides(job: Job, folder: Path) -> list[str]:
+def launch_overrides(job: PlannedJob, folder: Path) -> list[str]:
     """A job's overrides, with the folder that the plan gives it."""
     quoted = QuotedString(str(folder), Quote.single).with_quotes()
     return [*job.overrides, f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={job.folder}"]

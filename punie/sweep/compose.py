@@ -19,13 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
 from punie.config.compose import CONFIG_NAME, parse, translate
+from punie.results.sweep import LONG, brief, varied
 from punie.util.errors import ConfigError, Problems, PunieError, each_problem
 from punie.util.jsonl import excerpt
 
 MAX_JOBS = 10_000
 """Most jobs of a sweep; range(0, 1e9) is a slip of the finger."""
-LONG = 100
-"""Characters of a job's overrides that are shown."""
 _SHOWN = 10
 
 
@@ -144,11 +143,6 @@ def compose_all(
     return found
 
 
-def brief(overrides: Sequence[str], width: int = LONG) -> str:
-    """A job's overrides in a line of bounded length."""
-    return excerpt(" ".join(overrides), width) or "(no overrides)"
-
-
 class _Composer:
     """Composes many jobs: what is not a plain value once for each combination, the values on a copy of that.
 
@@ -193,20 +187,10 @@ class _Composer:
         return self._parsed[line]
 
 
-def axes(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The keys of overrides whose values differ among jobs, in the command line's order."""
-    values: dict[str, set[str]] = {}
-    for overrides in jobs:
-        for override in overrides:
-            key, _, value = override.partition("=")
-            values.setdefault(key, set()).add(value)
-    return [key for key, found in values.items() if len(found) > 1]
-
-
 def _named(problem: PunieError, first: int, count: int, jobs: Sequence[Sequence[str]]) -> PunieError:
     """The problem with the first of the jobs that have it, by its place on the axes."""
-    varied = axes(jobs)
-    place = [line for line in jobs[first] if line.partition("=")[0] in varied]
+    keys = varied(jobs)
+    place = [line for line in jobs[first] if line.partition("=")[0] in keys]
     where = f"job {first}: {brief(place or jobs[first])}" + (f" (and {count - 1} more)" if count > 1 else "")
     return ConfigError(
         problem.what,
@@ -215,19 +199,3 @@ def _named(problem: PunieError, first: int, count: int, jobs: Sequence[Sequence[
         expected=problem.expected,
         next_step=problem.next_step,
     )
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The dotted keys at which two resolved configs differ, each with the old and the new value."""
-    before, after = _flat(old), _flat(new)
-    pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in sorted(before | after)]
-    return [f"{key} {excerpt(a)} → {excerpt(b)}" for key, a, b in pairs if a != b]
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping) or not node:
-        return {prefix: node}
-    found: dict[str, Any] = {}
-    for name, value in node.items():
-        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    return found

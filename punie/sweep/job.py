@@ -1,7 +1,7 @@
-"""One job of a sweep: run it, and leave a record of how it ended, whatever happens.
+"""Runs one job of a sweep and records how it ended, whatever happens.
 
-Nothing that a job raises gets out of it, but the interruption of the sweep itself: an exception could be
-one that cannot be pickled, and the launchers stop at a ``SystemExit``. What happened is in the job's folder.
+A job raises nothing but the interruption of the sweep itself: an exception may not be picklable, and the
+launchers stop at a ``SystemExit``. What happened is recorded in the job's folder.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from punie.main import task
+from punie.results import files
+from punie.results.config import RunConfig
+from punie.results.run import STATUS, read_status
 from punie.run.capture import now
-from punie.store.keys import SHORT, digest
-from punie.sweep.compose import differences
+from punie.store.keys import SHORT
 from punie.util.errors import ConfigError, PunieError
-from punie.util.files import write_json, write_text
+from punie.util.files import write_text
 from punie.util.interrupts import check
-from punie.util.plain import parse_json
 from punie.util.progress import Reporter
 
-STATUS = "status.json"
 TRACEBACK = "traceback.txt"
 PROGRESS = "progress.log"
 LOCK = ".lock"
@@ -39,11 +39,11 @@ _FOLDER = re.compile(rf"\d+-(?P<id>[0-9a-f]{{{SHORT}}})")
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """The sweep was told to stop; a plain KeyboardInterrupt is the job's own."""
+    """The sweep is to stop; a plain KeyboardInterrupt concerns the job alone."""
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Run one composed job, in the folder in which the sweep was started: workers of Ray's have another.
+    """Run one composed job, in the folder in which the sweep was started; Ray's workers start elsewhere.
 
     Returns:
         Its score; None if it has none.
@@ -61,7 +61,7 @@ def run_job(composed: DictConfig) -> float | None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process has the job; its lock tells, on any host that shares the folder."""
+    """Whether a process runs the job, on any host that shares the folder, by the job's lock."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -73,7 +73,7 @@ def is_running(folder: Path) -> bool:
 
 def _run(composed: DictConfig, folder: Path) -> float | None:
     check()
-    if read_status(folder)["status"] not in ("planned", "running"):
+    if read_status(folder).status not in ("planned", "running"):
         return None  # it was launched a second time, and has ended meanwhile
     sweep = folder.parent.parent
     if (sweep / STOP).exists():
@@ -92,32 +92,9 @@ def _run(composed: DictConfig, folder: Path) -> float | None:
         interrupted = isinstance(error, KeyboardInterrupt)
         message = str(error) if isinstance(error, PunieError) else f"{type(error).__name__}: {error}"
         end(folder, "interrupted" if interrupted else "failed", message, getattr(error, "exit_code", 1))
-        if bool(OmegaConf.select(composed, "sweep.fail_fast")) and read_status(folder)["status"] == "failed":
+        if bool(OmegaConf.select(composed, "sweep.fail_fast")) and read_status(folder).status == "failed":
             (sweep / STOP).touch()
         return None
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """What a job's folder says of it; ``{"status": "planned"}`` before it starts.
-
-    Raises:
-        PunieError: It is not what a job writes.
-    """
-    path = folder / STATUS
-    try:
-        record = parse_json(path.read_bytes())
-        if not (isinstance(record, dict) and isinstance(record.get("status"), str)):
-            raise ValueError("no JSON object with a status")
-    except FileNotFoundError:
-        return {"status": "planned"}
-    except ValueError as error:
-        raise PunieError(
-            "A job's status cannot be read.",
-            where=path,
-            found=error,
-            next_step="delete the file, and resume the sweep: what is finished is reused",
-        ) from None
-    return record
 
 
 def headline(error: str) -> str:
@@ -127,7 +104,7 @@ def headline(error: str) -> str:
 
 
 def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
-    """Complete a job's record; what the run itself wrote of its end stays.
+    """Complete a job's status; what the run itself wrote of its end stays.
 
     Args:
         folder: The job's; made if it is not there.
@@ -136,11 +113,11 @@ def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
         exit_code: What a single run would have ended with; 3 for a finished one below its gate.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = read_status(folder)
-    if record["status"] in ("planned", "running"):
-        record |= {"status": status, "ended": now()}
-    record |= {"error": record.get("error") or error, "exit_code": exit_code}
-    write_json(folder / STATUS, {"schema": 1, **record})
+    found = read_status(folder)
+    changes = {"error": found.error or error, "exit_code": exit_code}
+    if found.status in ("planned", "running"):
+        changes |= {"status": status, "ended": now()}
+    files.write(folder / STATUS, found.model_copy(update=changes))
 
 
 def _require_planned(composed: DictConfig, folder: Path) -> None:
@@ -151,15 +128,16 @@ def _require_planned(composed: DictConfig, folder: Path) -> None:
     """
     name = _FOLDER.fullmatch(folder.name)
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    if name is None or digest("config", plain)[:SHORT] == name["id"]:
+    config = RunConfig(plain)
+    if name is None or config.sha256[:SHORT] == name["id"]:
         return
-    from punie.sweep.plan import read
+    from punie.sweep.plan import config_changes, read
 
     planned = read(folder.parent.parent).by_folder[folder.name]
     raise ConfigError(
         "The job's config is not the planned one.",
         where=folder,
-        found="; ".join(differences(planned.config, plain)[:5]) or "another digest",
-        expected="the config in plan.json: nothing changes while a sweep runs",
+        found="; ".join(config_changes(planned.config, config)[:5]) or "another digest",
+        expected="the config in plan.json, which does not change while a sweep runs",
         next_step=f"undo the change, then: punie resume {folder.parent.parent}",
     )

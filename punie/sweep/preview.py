@@ -9,10 +9,10 @@ from typing import Any
 from tabulate import tabulate
 
 from punie.config.compose import multirun
+from punie.results.sweep import SweepPlan
 from punie.stages import STAGES
 from punie.store.keys import SHORT
-from punie.sweep.parts import Part
-from punie.sweep.plan import SweepPlan, make
+from punie.sweep.plan import make
 from punie.util.printable import in_bytes
 
 _SHOWN = 30
@@ -109,7 +109,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def _stage(plan: SweepPlan, name: str) -> dict[str, Any] | None:
-    parts: list[Part] = [part for part in plan.parts.values() if part.stage == name]
+    parts = [part for part in plan.parts.values() if part.stage == name]
     if not parts:
         return None
     missing = [part for part in parts if part.missing]

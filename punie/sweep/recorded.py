@@ -39,7 +39,7 @@ def section(
         otherwise = found.changes or found.early if found else changes
         state = read_status(folder / job.folder).status
         rows.append([place, plan.label(job), state, *scores, "no" if otherwise else "yes"])
-        jobs.append(Job(RunConfig({**job.config, "phase": phase}), job.overrides, results))
+        jobs.append(Job(RunConfig({**job.config.values, "phase": phase}), job.overrides, results))
     rows += [["–", job.values or "the registered config", "not run", *"–––"] for job in left_out.values()]
     headers = ["job", "values", "state", "keyword match", "execution", "as registered"]
     return render("sweep", name=name, outcome=concluded(jobs), jobs=(headers, rows))

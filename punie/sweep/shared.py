@@ -1,4 +1,4 @@
-"""What the jobs of a sweep have in common: checks made once, and models that nobody drops too early."""
+"""Work that the jobs of a sweep share: checks made once, and quantized models kept until the last job."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
+from punie.results.run import read_status
+from punie.results.sweep import PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.store.artifacts import Store
 from punie.store.leases import drop, lease
-from punie.sweep.job import headline, read_status
-from punie.sweep.plan import Job, SweepPlan
+from punie.sweep.job import headline
 from punie.util.errors import PunieError
 from punie.util.progress import Reporter
 
 CHECKS = ("preflight", "base")
-"""Stages that are quick and that every job begins with: on several workers all would wait for the first."""
+"""Quick stages that every job begins with: on several workers, all would wait for the first."""
 
 
 @contextlib.contextmanager
@@ -43,16 +44,16 @@ def prepared(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[Non
         yield
 
 
-def _check(job: Job, reporter: Reporter) -> None:
+def _check(job: PlannedJob, reporter: Reporter) -> None:
     config = job.typed()
     store = Store(Path(config.store.dir))
     try:
         pipeline.run(pipeline.plan(config, store), config, store, reporter, wanted=CHECKS)
-    except PunieError as error:  # the job will tell so itself, and the others go on
+    except PunieError as error:  # the job will fail with it, and the others go on
         reporter.line(f"✗ {Path(job.folder).name} cannot run: {headline(str(error))}", style="red")
 
 
-def _lease(job: Job, users: list[Job], folder: Path, leases: contextlib.ExitStack) -> None:
+def _lease(job: PlannedJob, users: list[PlannedJob], folder: Path, leases: contextlib.ExitStack) -> None:
     config = job.typed()
     store = Store(Path(config.store.dir))
     key = next(step.key for step in pipeline.plan(config, store).steps if step.stage.name == "quantize")
@@ -68,9 +69,9 @@ def _lease(job: Job, users: list[Job], folder: Path, leases: contextlib.ExitStac
     leases.enter_context(lease(store, "quantize", key))
 
 
-def _drops(job: Job) -> bool:
-    return job.config["quantize"]["keep"] == "until_evaluated"
+def _drops(job: PlannedJob) -> bool:
+    return job.config.value("quantize.keep") == "until_evaluated"
 
 
-def _finished(job: Job, folder: Path) -> bool:
-    return read_status(folder / job.folder)["status"] == "finished"
+def _finished(job: PlannedJob, folder: Path) -> bool:
+    return read_status(folder / job.folder).status == "finished"

@@ -1,27 +1,30 @@
-"""Slurm's own word on jobs that are gone, for clusters that keep no accounts.
+"""What punie uses of submitit beyond its public interface: its watcher of Slurm jobs.
 
-submitit learns from ``sacct`` that a job ended without a result: cancelled, or killed. Without accounting
-storage ``sacct`` knows nothing, and a sweep would wait for such a job for ever; ``squeue`` knows it as well.
+submitit asks ``sacct`` whether a job was cancelled or killed. Without accounting storage it has no answer
+and a sweep would wait for ever, so ``squeue`` is asked instead. The tests marked ``slurm`` fail when submitit
+changes.
 """
 
 from __future__ import annotations
 
 import subprocess
 
-from hydra.plugins.launcher import Launcher
-
 _EVERY = 60
-"""Longest time between two questions, in seconds; it begins with two."""
+"""Longest time between two queries, in seconds; the first are two seconds apart."""
 
 
-def watch(launcher: Launcher) -> None:
-    """Let submitit ask ``squeue`` if the launcher is its one for Slurm and ``sacct`` has no answers."""
-    if getattr(launcher, "_EXECUTOR", None) != "slurm" or _has_accounts():
+def watch(launcher: str) -> None:
+    """Make submitit ask ``squeue`` where ``sacct`` has no answers.
+
+    Args:
+        launcher: The class that Hydra instantiates; nothing changes unless it is submitit's for Slurm.
+    """
+    if not launcher.endswith(".SlurmLauncher") or _has_accounts():
         return
     from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
     class QueueWatcher(SlurmInfoWatcher):
-        """The states of this user's jobs; one that Slurm has already forgotten has ended."""
+        """Reads the states of this user's jobs; a job that Slurm no longer lists has ended."""
 
         def _make_command(self) -> list[str] | None:
             if not self._registered - self._finished:
@@ -40,4 +43,4 @@ def _has_accounts() -> bool:
     try:
         return subprocess.run(["sacct", "--noheader"], capture_output=True).returncode == 0
     except OSError:
-        return True  # no Slurm at all: submitit tells so better
+        return True  # no Slurm at all: submitit's own error is better

@@ -1,8 +1,7 @@
-"""What became of a sweep: its facts in ``sweep.json``, and the tables that end it."""
+"""Writes how a sweep ended: sweep.json, the summary of its runs, and the tables on the terminal."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,66 +9,59 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.results.outcome import concluded, in_words
+from punie.results import files
+from punie.results.outcome import Job, concluded, in_words
+from punie.results.records import Results
+from punie.results.run import Run
 from punie.results.summary import documents
 from punie.results.summary.summary import Summary
+from punie.results.sweep import FACTS, JobFacts, PlannedJob, SweepFacts, SweepPlan, brief
 from punie.store.keys import digest
-from punie.sweep.compose import brief
-from punie.sweep.job import TRACEBACK, headline, read_status
-from punie.sweep.plan import Job, SweepPlan, shown
+from punie.sweep.job import TRACEBACK, headline
+from punie.sweep.plan import shown
 from punie.util.errors import PunieError
-from punie.util.files import write_json
 from punie.util.printable import folded, printable
 
-FACTS = "sweep.json"
-"""Every job's end, and the digest of what was measured."""
 LONGEST = 14
-"""Sentences of a verdict that a terminal is shown."""
+"""Conclusions that a terminal is shown."""
 log = logging.getLogger(__name__)
 
 
-def collect(plan: SweepPlan, folder: Path) -> dict[str, Any]:
-    """Read every job's folder.
-
-    Returns:
-        ``jobs``, a row each; ``outcome`` of the phase, None without one; ``digest`` over all that was
-        measured, which is the same however often the sweep was interrupted.
-    """
-    rows, results = [], {}
-    for job in plan.jobs:
-        row, result = _row(plan, job, folder)
-        rows.append(row)
-        results[job.number] = result
-    found = concluded([(job.config, job.overrides, results[job.number]) for job in plan.jobs])
-    measured = [[row["axes"], row["result"]] for row in rows]
-    return {
-        "schema": 1,
-        "name": plan.name,
-        "command": ["python", "-m", "punie", "-m", *plan.arguments],
-        "axes": [axis.lstrip("+") for axis in plan.axes],
-        "duplicates": plan.duplicates,
-        "jobs": rows,
-        "outcome": found,
-        "digest": digest("sweep", [measured, found]),
+def collect(plan: SweepPlan, folder: Path, *, interrupted: bool = False) -> SweepFacts:
+    """Read how every job of a sweep ended."""
+    runs = {job.number: Run(folder / job.folder) for job in plan.jobs}
+    results = {
+        number: run.results if run.status.status == "finished" else None for number, run in runs.items()
     }
+    jobs = [_facts(plan, job, runs[job.number], results[job.number]) for job in plan.jobs]
+    outcome = concluded([Job(job.config, job.overrides, results[job.number]) for job in plan.jobs])
+    measured = [[job.axes, job.result] for job in jobs]
+    finished = all(job.status == "finished" for job in jobs)
+    return SweepFacts(
+        version=SweepFacts.VERSION,
+        name=plan.name,
+        command=["python", "-m", "punie", "-m", *plan.arguments],
+        axes=[axis.lstrip("+") for axis in plan.axes],
+        duplicates=plan.duplicates,
+        jobs=jobs,
+        outcome=outcome,
+        digest=digest("sweep", [measured, outcome and outcome.model_dump(mode="json")]),
+        status="interrupted" if interrupted else "finished" if finished else "failed",
+    )
 
 
-def write(folder: Path, facts: Mapping[str, Any]) -> Summary | None:
-    """Write sweep.json, and summary.{json,md,csv,html} of its runs.
-
-    Args:
-        folder: The sweep's.
-        facts: As :func:`collect` gives them, and the ``status``.
+def write(folder: Path, facts: SweepFacts) -> Summary | None:
+    """Write sweep.json, and summary.{json,md,csv,html} of the sweep's runs.
 
     Returns:
-        What the runs show; None if not one of them can be read.
+        The summary; None if none of the runs can be read.
     """
-    write_json(folder / FACTS, facts)
-    notes = [f"Sweep {facts['name']}: {facts['status']}."]
-    for row in facts["jobs"]:
-        if row["error"]:
-            where = f" ({row['traceback']})" if row["traceback"] else ""
-            notes.append(f"Job {row['number']:03d}, {row['status']}: {headline(row['error'])}{where}")
+    files.write(folder / FACTS, facts)
+    notes = [f"Sweep {facts.name}: {facts.status}."]
+    for job in facts.jobs:
+        if job.error:
+            where = f" ({job.traceback})" if job.traceback else ""
+            notes.append(f"Job {job.number:03d}, {job.status}: {headline(job.error)}{where}")
     try:
         return documents.write(folder, sweep=facts, notes=notes)
     except PunieError as error:
@@ -77,72 +69,67 @@ def write(folder: Path, facts: Mapping[str, Any]) -> Summary | None:
         return None
 
 
-def terminal(summary: Mapping[str, Any], folder: Path, found: Summary | None = None) -> str:
-    """What ends a sweep: the tables of jobs and of failures, the outcome, and the verdict of its runs."""
-    headers, rows = _table(summary)
-    blocks = [tabulate(rows, headers, tablefmt="simple", disable_numparse=True)]
-    troubles = [row for row in summary["jobs"] if row["error"]]
-    if troubles:
-        cells = [[f"{row['number']:03d}", row["status"], headline(row["error"])] for row in troubles]
-        paths = [shown(folder / row["traceback"]) for row in troubles if row["traceback"]]
+def terminal(facts: SweepFacts, folder: Path, found: Summary | None = None) -> str:
+    """The text that ends a sweep: tables of jobs and of failures, the conclusions, and the outcome."""
+    blocks = [_table(facts)]
+    if failed := [job for job in facts.jobs if job.error]:
+        cells = [[f"{job.number:03d}", job.status, headline(job.error or "")] for job in failed]
+        paths = [shown(folder / job.traceback) for job in failed if job.traceback]
         table = tabulate(cells, ["job", "", "what"], tablefmt="simple", disable_numparse=True)
         blocks.append("\n".join([table, *(["tracebacks:", *paths] if paths else [])]))
     place = f"sweep directory: {shown(folder)}"
     if found is not None:
-        more = len(found.verdict) - LONGEST
-        said = [folded(printable(each)) for each in found.verdict[:LONGEST]]
-        blocks.append("\n".join([*said, *([f"… and {more} more sentences"] if more > 0 else [])]))
+        more = len(found.conclusions) - LONGEST
+        lines = [folded(printable(each)) for each in found.conclusions[:LONGEST]]
+        blocks.append("\n".join([*lines, *([f"… and {more} more"] if more > 0 else [])]))
         place += f"\nnext: open {shown(folder)}/summary.html, or: punie summarize {shown(folder)}"
     blocks.append(place)
-    if summary["outcome"]:
-        blocks.append("\n".join(in_words(summary["outcome"])))
+    if facts.outcome:
+        blocks.append("\n".join(in_words(facts.outcome)))
     return "\n" + "\n\n".join(blocks)
 
 
-def _row(plan: SweepPlan, job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    place = folder / job.folder
-    status = read_status(place)
-    result = None
-    if status["status"] == "finished":
-        result = json.loads((place / "results.json").read_text("utf-8"))
-    phase = job.config["phase"]
-    score = phase["score"] if phase else "keyword"
-    return {
-        "number": job.number,
-        "id": job.id,
-        "folder": job.folder,
-        "overrides": list(job.overrides),
-        "axes": plan.values(job),
-        "status": status["status"],
-        "exit_code": status.get("exit_code", 0),
-        "score": result and result["scores"][score]["overall"]["mean"],
-        "strict": result and result["scores"]["strict"]["overall"]["mean"],
-        "seconds": round(sum(stage["seconds"] for stage in status.get("stages", ())), 3),
-        "built": [stage["stage"] for stage in status.get("stages", ()) if not stage["reused"]],
-        "error": status.get("error"),
-        "traceback": f"{job.folder}/{TRACEBACK}" if (place / TRACEBACK).is_file() else None,
-        "result": result and digest("result", _measured(result)),
-    }, result
+def _facts(plan: SweepPlan, job: PlannedJob, run: Run, results: Results | None) -> JobFacts:
+    status, phase = run.status, job.config.phase
+    return JobFacts(
+        number=job.number,
+        id=job.id,
+        folder=job.folder,
+        overrides=job.overrides,
+        axes=plan.values(job),
+        status=status.status,
+        exit_code=status.exit_code,
+        score=results.find(phase.score if phase else "keyword") if results else None,
+        strict=results.find("strict") if results else None,
+        seconds=round(sum(stage.seconds for stage in status.stages), 3),
+        built=[stage.stage for stage in status.stages if not stage.reused],
+        error=status.error,
+        traceback=f"{job.folder}/{TRACEBACK}" if (run.folder / TRACEBACK).is_file() else None,
+        result=digest("result", _measured(results)) if results else None,
+    )
 
 
-def _measured(result: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(results: Results) -> Mapping[str, Any]:
     """What the same config gives again, digest for digest: everything but times."""
+    parts = {"scores", "wrapper_rate", "taxonomy", "missing", "sampling", "identity", "answers"}
     return {
-        **{name: result[name] for name in ("scores", "sampling", "identity", "answers")},
+        **results.model_dump(mode="json", include=parts),
         "artifacts": {
-            stage: [entry["key"], {f: sha for f, sha in entry["files"].items() if f.endswith(".safetensors")}]
-            for stage, entry in result["artifacts"].items()
+            stage: [
+                made.key,
+                {name: sha for name, sha in made.files.items() if name.endswith(".safetensors")},
+            ]
+            for stage, made in results.artifacts.items()
         },
     }
 
 
-def _table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    axes = summary["axes"]
-    headers = ["job", *(axes or ["overrides"]), "state", "score", "strict", "seconds"]
+def _table(facts: SweepFacts) -> str:
     rows = []
-    for row in summary["jobs"]:
-        place = [brief([row["axes"].get(axis, "")], 40) for axis in axes] or [brief(row["overrides"], 60)]
-        figures = ["–" if row[name] is None else f"{row[name]:.3f}" for name in ("score", "strict")]
-        state = "below the gate" if row["status"] == "finished" and row["exit_code"] else row["status"]
-        rows.append([f"{row['number']:03d}", *place, state, *figures, f"{row['seconds']:.1f}"])
-    return headers, rows
+    for job in facts.jobs:
+        values = [brief([job.axes.get(axis, "")], 40) for axis in facts.axes] or [brief(job.overrides, 60)]
+        figures = ["–" if value is None else f"{value:.3f}" for value in (job.score, job.strict)]
+        state = "below the gate" if job.status == "finished" and job.exit_code else job.status
+        rows.append([f"{job.number:03d}", *values, state, *figures, f"{job.seconds:.1f}"])
+    headers = ["job", *(facts.axes or ["overrides"]), "state", "score", "strict", "seconds"]
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from punie.results.sweep import SweepPlan
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
-from punie.sweep.plan import SweepPlan, changes, freeze, make, read
+from punie.sweep.plan import changes, freeze, make, read
 from punie.util.errors import PunieError
 
 _LOCK = ".lock"
@@ -50,7 +51,7 @@ def sweep(
     folder = Path(str(first.hydra.sweep.dir)).absolute()
     with open_dict(config):  # the launcher's too: an axis such as model= must not divide the folder
         config.hydra.sweep.dir = str(folder)
-    slurm.watch(launcher)
+    slurm.watch(str(OmegaConf.select(config, "hydra.launcher._target_")))
     if resume:
         read(folder)  # before anything is written where there is no sweep
     with _held(folder):

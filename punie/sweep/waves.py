@@ -1,4 +1,4 @@
-"""In which order jobs start, so that no worker waits while another builds what both need."""
+"""The order in which jobs start, so that no worker waits while another builds what both need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
     """Divide jobs into waves; the jobs of one wave build nothing in common.
 
     The first wave has one job for each distinct set of expensive stages that is missing; a later job finds
-    what an earlier wave has built. Jobs that build nothing come last, in the last wave.
+    what an earlier wave has built. Jobs that build nothing are in the last wave.
 
     Args:
         missing: For each job, the keys of the expensive stages that are not in the store.

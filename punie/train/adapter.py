@@ -1,4 +1,4 @@
-"""What is trained: a LoRA or DoRA adapter on the last layers, or those layers themselves."""
+"""What is trained: a LoRA or DoRA adapter on the last layers, or the layers themselves."""
 
 from __future__ import annotations
 
@@ -30,19 +30,10 @@ def attach(
     keys: list[str] | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Freeze the model but for what is to be trained on its last layers.
+    """Attach an adapter to a model in training precision, and freeze everything else.
 
-    An adapter's initial values are drawn from a stream of their own under the seed.
-
-    Args:
-        model: The base model, in training precision.
-        fine_tune_type: ``lora``, ``dora`` or ``full``.
-        num_layers: Transformer blocks, from the last one; -1 for all.
-        rank: Of the low-rank update.
-        scale: Multiplier of the update.
-        dropout: Before the low-rank product.
-        keys: Layers within a block; None for every linear one.
-        seed: ``lora.seed``.
+    The arguments are fields of ``lora``, documented in the config's schema. The initial values come from the
+    seed's own stream for adapters.
 
     Returns:
         The adapter's description in mlx-lm's format (adapter_config.json).
@@ -79,13 +70,11 @@ def attach(
             next_step="lora.fine_tune_type=lora, or lora.keys=[self_attn.q_proj,self_attn.v_proj]",
         ) from error
     if not tree_flatten(model.trainable_parameters()):
-        found = sorted(
-            {name for name, _ in model.layers[-1].named_modules() if "." in name and "lora" not in name}
-        )
+        names = {name for name, _ in model.layers[-1].named_modules() if "." in name and "lora" not in name}
         raise PunieError(
             "No layer of the model is adapted.",
             where=f"lora.keys={keys}",
-            expected=f"some of {', '.join(found)}",
+            expected=f"some of {', '.join(sorted(names))}",
         )
     mx.eval(model.trainable_parameters())
     return description | {"lora_parameters": parameters}
@@ -103,7 +92,7 @@ def _unfreeze(layers: list[nn.Module]) -> None:
 
 
 def save(model: nn.Module, folder: Path, description: dict[str, Any]) -> None:
-    """Write what was trained, in mlx-lm's own format."""
+    """Write the trained weights and their description, in mlx-lm's format."""
     weights = {name: cast(mx.array, value) for name, value in tree_flatten(model.trainable_parameters())}
     save_arrays(folder / WEIGHTS, weights)
     (folder / CONFIG).write_text(json.dumps(description, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""Tokenized rows and how they become arrays.
+"""Tokenized rows, their file, and padded batches of them.
 
-Shape letters: B = rows in a batch, T = tokens of the longest of them, rounded up.
+Shape letters: B = sequences in a batch, T = tokens of the longest of them, rounded up.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import mlx.core as mx
@@ -29,36 +28,50 @@ class Row:
     spans: tuple[tuple[int, int], ...]
     """Half-open ranges of supervised tokens; none starts at 0, which has nothing to be predicted from."""
 
-    @cached_property
+    @property
     def supervised(self) -> int:
-        """Tokens that get loss."""
+        """Number of tokens that get loss."""
         return sum(end - start for start, end in self.spans)
 
 
-def width(rows: Sequence[Row]) -> int:
-    """T: tokens of the longest row, rounded up."""
-    return math.ceil(max(len(row.tokens) for row in rows) / PAD_TO) * PAD_TO
+@dataclass(frozen=True)
+class Batch:
+    """Padded sequences and their counts."""
+
+    ids: mx.array
+    """Token ids, int32, (B, T), padded on the right with 0."""
+    mask: mx.array
+    """Float32, (B, T - 1): 1 where the *next* token is supervised; padding never is."""
+    tokens: int
+    """Real tokens, prompts included."""
+    supervised: int
+    positions: int
+    """B * T: what is computed, padding included."""
 
 
-def pad(rows: Sequence[Row]) -> tuple[mx.array, mx.array]:
-    """Token ids (B, T), padded on the right with 0, and their loss mask (B, T - 1).
-
-    The mask is 1 where the *next* token is supervised; padding never is.
-    """
-    tokens = np.zeros((len(rows), width(rows)), np.int32)
-    mask = np.zeros((len(rows), width(rows) - 1), np.float32)
+def pad(rows: Sequence[Row]) -> Batch:
+    """The rows as one batch; T is the longest row's length, rounded up."""
+    width = math.ceil(max(len(row.tokens) for row in rows) / PAD_TO) * PAD_TO
+    ids = np.zeros((len(rows), width), np.int32)
+    mask = np.zeros((len(rows), width - 1), np.float32)
     for index, row in enumerate(rows):
-        tokens[index, : len(row.tokens)] = row.tokens
+        ids[index, : len(row.tokens)] = row.tokens
         for start, end in row.spans:
             mask[index, start - 1 : end - 1] = 1.0
-    return mx.array(tokens), mx.array(mask)
+    return Batch(
+        ids=mx.array(ids),
+        mask=mx.array(mask),
+        tokens=sum(len(row.tokens) for row in rows),
+        supervised=sum(row.supervised for row in rows),
+        positions=ids.size,
+    )
 
 
 def save_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as one safetensors file.
 
     Raises:
-        OSError: They cannot be written; safetensors' own ``save_file`` has another error for that.
+        OSError: The file cannot be written (safetensors' own ``save_file`` raises another error for that).
     """
     content = save(
         {
@@ -74,12 +87,7 @@ def save_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def load_rows(path: Path, split: str) -> list[Row]:
-    """Read what ``save_rows`` wrote.
-
-    Args:
-        path: The file.
-        split: Name of the JSONL file the rows came from, for messages.
-    """
+    """Read what ``save_rows`` wrote; ``split`` is the name of the rows' JSONL file, for messages."""
     stored = load_file(path)
     tokens = np.split(stored["tokens"], np.cumsum(stored["lengths"])[:-1])
     spans = np.split(stored["spans"], np.cumsum(stored["span_counts"])[:-1])

@@ -1,15 +1,15 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped.
+"""Checkpoints: everything a training needs to continue with the same result.
 
 A checkpoint is a folder ``<iteration>/`` with the adapter in mlx-lm's format, ``resume.safetensors``
-(optimizer state, a gradient that is still being summed) and, naming the digests of
-both, ``resume.json``. It is written under another name and renamed, so a folder is whole or not there.
+(optimizer state, accumulated gradient) and ``resume.json`` with the digests of these files. It is written
+under a hidden name and renamed, so that it is complete or not there.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        folder: Where they live.
-        identity: What the training is a function of, as a digest; a checkpoint of another is refused.
+        folder: Where they are.
+        identity: Digest of all that the training depends on; a checkpoint with another one is refused.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -44,19 +44,12 @@ class Checkpoints:
         self,
         it: int,
         save_adapter: Callable[[Path], None],
+        *,
         arrays: dict[str, mx.array],
         state: dict[str, Any],
     ) -> None:
-        """Publish the checkpoint of an iteration.
-
-        Args:
-            it: Iterations done.
-            save_adapter: Writes the adapter into a folder.
-            arrays: Optimizer state and the like.
-            state: Counters, as JSON values.
-        """
-        for leftover in self.folder.glob(".*"):  # of a save that was killed
-            shutil.rmtree(leftover)
+        """Publish the checkpoint of ``it`` completed iterations; ``state`` holds JSON values."""
+        self._clear()
         scratch = self.folder / f".{it:07d}"
         scratch.mkdir(parents=True)
         save_adapter(scratch)
@@ -69,13 +62,13 @@ class Checkpoints:
         scratch.rename(self.path(it))
 
     def newest(self) -> tuple[dict[str, Any], dict[str, mx.array], Path] | None:
-        """The newest whole checkpoint: its state, its arrays and its folder. Broken ones are passed over.
+        """State, arrays and folder of the newest intact checkpoint; damaged ones are passed over.
 
         Raises:
             PunieError: It belongs to a training with other data, base or settings.
         """
-        for path in sorted(self._all(), reverse=True):
-            state = _whole(path)
+        for path in reversed(self._all()):
+            state = _intact(path)
             if state is None:
                 continue
             if state["identity"] != self.identity:
@@ -84,32 +77,36 @@ class Checkpoints:
                     where=path,
                     found=f"identity {state['identity'][:12]}",
                     expected=f"identity {self.identity[:12]} of this data, base and settings",
-                    next_step=f"delete {self.folder} to start anew",
+                    next_step=f"delete {self.folder} to start again",
                 )
             arrays = mx.load(str(path / ARRAYS))
             return state, arrays if isinstance(arrays, dict) else {}, path
         return None
 
-    def thin(self, keep: int, spare: Iterable[int]) -> None:
+    def thin(self, keep: int, spare: Collection[int]) -> None:
         """Delete all but the newest ``keep`` checkpoints and the spared iterations."""
-        spared = {self.path(it) for it in spare}
-        for path in sorted(self._all())[:-keep]:
-            if path not in spared:
+        for path in self._all()[:-keep]:
+            if path not in map(self.path, spare):
                 shutil.rmtree(path)
 
     def finish(self) -> None:
-        """Drop what only a resumption needs, and what a killed save left."""
-        for leftover in self.folder.glob(".*"):
-            shutil.rmtree(leftover)
+        """Delete what only a resumption needs."""
+        self._clear()
         for path in self._all():
             (path / ARRAYS).unlink(missing_ok=True)
             (path / STATE).unlink(missing_ok=True)
 
     def _all(self) -> list[Path]:
-        return [path for path in self.folder.glob("[0-9]*") if path.is_dir()] if self.folder.exists() else []
+        """Oldest first."""
+        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+
+    def _clear(self) -> None:
+        """Delete what a killed process was writing."""
+        for leftover in self.folder.glob(".*"):
+            shutil.rmtree(leftover)
 
 
-def _whole(path: Path) -> dict[str, Any] | None:
+def _intact(path: Path) -> dict[str, Any] | None:
     try:
         state = json.loads((path / STATE).read_text())
         digests = {name: file_digest(path / name) for name in state["files"]}

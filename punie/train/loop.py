@@ -1,9 +1,7 @@
-"""The training loop over mlx-lm's models: a function of the rows and the arguments alone.
+"""The training loop over mlx-lm's models. Its result depends on the rows and the arguments alone.
 
-Order, validation, reporting, checkpoints and resumption cannot influence one another
-(docs/training.md says how mlx-lm's own loop differs, and why).
-
-Shape letters: B = rows in a batch, T = tokens of the longest of them, V = vocabulary.
+Order, validation, reporting, checkpoints and resumption cannot influence one another (docs/training.md says
+how mlx-lm's own loop differs, and why). The loss is the method's (``punie.train.methods``).
 """
 
 from __future__ import annotations
@@ -13,8 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,12 +19,15 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.utils import maybe_set_recommended_wired_limit
 
+from punie.model.compat import gradient_checkpointing, wired_memory
 from punie.train import adapter
-from punie.train.batches import Row, pad, width
+from punie.train.batches import Row
+from punie.train.callbacks import Record
+from punie.train.callbacks.metrics_file import MetricsFile
 from punie.train.checkpoints import Checkpoints
-from punie.train.metrics import Metrics
+from punie.train.methods import Loss, Method
+from punie.train.metrics import Totals
 from punie.train.order import mlx_seed, training_batches, validation_batches
 from punie.train.recipe import Recipe, build_optimizer
 from punie.util.errors import PunieError
@@ -40,18 +40,18 @@ STUCK = 0.01
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to."""
+    """The outcome of a training."""
 
     iters: int
     updates: int
     selected_iter: int
     """The iteration whose weights are the result."""
     resumed_from: int
-    """The checkpoint this process went on from; 0 if it began at the beginning."""
+    """The iteration of the checkpoint that this process continued from; 0 for none."""
     train_loss: float
-    """Mean over the last report window; nats per supervised token."""
+    """Mean over the last report window; for sft in nats per supervised token."""
     valid_loss: float
-    """Of the selected weights; nats per supervised token."""
+    """Of the selected weights."""
     first_valid_loss: float
     """Before the first update."""
     supervised_tokens: int
@@ -60,258 +60,244 @@ class Trained:
     padding_share: float
     """Share of the computed positions that were padding."""
     tokens_per_second: float
-    """Of training proper, validation excluded."""
+    """While training, without validation."""
     trainable: int
     """Trainable parameters."""
     parameters: int
     """All parameters of the model in memory."""
     warnings: tuple[str, ...]
-    """What a person should look at."""
+    """Shown to the user."""
 
 
-def train(
-    model: nn.Module,
-    rows: Sequence[Row],
-    valid: Sequence[Row],
-    recipe: Recipe,
-    *,
-    out: Path,
-    description: dict[str, Any],
-    identity: str,
-    report: Callable[[dict[str, Any]], None],
-    score: Callable[[], float] | None = None,
-    group: mx.distributed.Group | None = None,
-) -> Trained:
-    """Train what ``adapter.attach`` left unfrozen, or go on from the newest whole checkpoint in ``out``.
+@dataclass
+class Training:
+    """One training of what ``adapter.attach`` left unfrozen.
 
-    With ``accumulation`` by token, an update's gradient is that of the mean over all supervised tokens of
-    its minibatches; by batch, the mean of their means. A trailing window is applied too. Validation
-    scores the same rows each time: before the first update, every ``steps_per_eval`` minibatches, at the
-    checkpoints among which one is to be selected, and after the last update.
-
-    Args:
-        model: In training precision.
-        rows: Training rows.
-        valid: Validation rows.
-        recipe: How to train.
-        out: Folder for the adapter, ``train.jsonl`` and ``checkpoints/``; may hold those of a killed run.
-        description: What ``adapter.attach`` returned; written beside the weights.
-        identity: Digest of all that the training is a function of.
-        report: Called with every record of ``train.jsonl``, and with ``{"iter": …}`` after a minibatch.
-        score: Scores the model as it stands, for ``select=best_eval``.
-        group: The workers of a data-parallel training: each computes its share of every batch, the sums
-            are those of all, and rank 0 writes.
-
-    Returns:
-        What it came to.
-
-    Raises:
-        PunieError: The loss or the gradient is not finite; a checkpoint belongs to another training.
+    With ``accumulation`` by token, an update's gradient is that of the mean over the window's whole weight
+    (sft: its supervised tokens); by batch, it is the mean of the micro-batches' means. A window that the end
+    cuts short is applied too. Validation scores the same rows each time: before the first update, every
+    ``steps_per_eval`` micro-batches, at the checkpoints among which one is to be selected, and at the end.
     """
-    if (finished := _finished(out, identity)) is not None:
-        return finished
-    return _Training(model, rows, valid, recipe, out, description, identity, report, score, group).run()
 
+    model: nn.Module
+    """In training precision."""
+    method: Method[Any, Any]
+    rows: Sequence[Row]
+    """The method's training examples."""
+    valid: Sequence[Row]
+    """Its validation examples."""
+    recipe: Recipe
+    out: Path
+    """Folder for the adapter, ``train.jsonl`` and ``checkpoints/``; may hold those of a killed run."""
+    description: dict[str, Any]
+    """What ``adapter.attach`` returned; written beside the weights."""
+    identity: str
+    """Digest of all that the training depends on."""
+    report: Callable[[Record], None]
+    """Called with every record of ``train.jsonl``, and with ``{"iter": …}`` after each micro-batch."""
+    score: Callable[[], float] | None = None
+    """Scores the model as it stands, for ``select=best_eval``."""
+    group: mx.distributed.Group | None = None
+    """The workers of a data-parallel training: each computes its share of every batch, and rank 0 writes."""
 
-def _finished(out: Path, identity: str) -> Trained | None:
-    """What the training came to, if it had ended before its process did."""
-    try:
-        record = json.loads((out / RESULT).read_text())
-    except FileNotFoundError:
-        return None
-    if record["identity"] != identity:
-        return None
-    Checkpoints(out / "checkpoints", identity).finish()
-    known: dict[str, Any] = {**record["trained"], "warnings": tuple(record["trained"]["warnings"])}
-    return Trained(**known)
-
-
-class _Training:
-    def __init__(
-        self,
-        model: nn.Module,
-        rows: Sequence[Row],
-        valid: Sequence[Row],
-        recipe: Recipe,
-        out: Path,
-        description: dict[str, Any],
-        identity: str,
-        report: Callable[[dict[str, Any]], None],
-        score: Callable[[], float] | None,
-        group: mx.distributed.Group | None,
-    ) -> None:
-        self.model, self.rows, self.valid, self.recipe = model, rows, valid, recipe
-        self.out, self.description, self.score, self.group = out, description, score, group
+    def __post_init__(self) -> None:
+        recipe, group = self.recipe, self.group
         self.rank, self.size = (group.rank(), group.size()) if group is not None else (0, 1)
         self.checks = validation_batches(
-            [len(row.tokens) for row in valid], recipe.batch_size, recipe.val_batches, recipe.seed
+            _lengths(self.valid), recipe.batch_size, recipe.val_batches, recipe.seed
         )
         self.optimizer = build_optimizer(recipe)
-        self.optimizer.init(model.trainable_parameters())
-        self.trainable = {name: cast(mx.array, p) for name, p in tree_flatten(model.trainable_parameters())}
-        self.checkpoints = Checkpoints(out / "checkpoints", identity)
-        self.metrics = Metrics(out / "train.jsonl" if self.rank == 0 else None, report)
-        self.value_and_grad = nn.value_and_grad(model, summed_loss)
+        self.optimizer.init(self.model.trainable_parameters())
+        self.checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
+        self.value_and_grad = nn.value_and_grad(self.model, self.method.loss)
+        self.totals = Totals()
+        self.stream: MetricsFile | None = None
         self.gradient: dict[str, mx.array] = {}  # by parameter, summed over the window so far
         self.weight = 0.0  # what the sum is to be divided by
-        self.window: list[str] = []  # names of the rows in it
-        self.best: tuple[tuple[float, ...], int] | None = None
+        self.window: list[str] = []  # names of its rows
+        self.best: tuple[tuple[float, ...], int] | None = None  # merit and iteration
 
     def run(self) -> Trained:
-        recipe, metrics = self.recipe, self.metrics
-        old_limit = maybe_set_recommended_wired_limit()
-        resumed = self._resume()
-        batches = training_batches([len(row.tokens) for row in self.rows], recipe.batch_size, recipe.seed)
+        """Train, or continue from the newest whole checkpoint in ``out``.
+
+        Raises:
+            PunieError: The loss or the gradient is not finite; a checkpoint belongs to another training.
+        """
+        if (finished := self._finished()) is not None:
+            return finished
+        recipe = self.recipe
+        self.stream = MetricsFile(self.out) if self.rank == 0 else None
         try:
-            with _checkpointed(self.model, recipe.grad_checkpoint):
+            resumed = self._resume()
+            batches = training_batches(_lengths(self.rows), recipe.batch_size, recipe.seed)
+            with wired_memory(), gradient_checkpointing(self.model, recipe.grad_checkpoint):
                 if resumed == 0:
-                    metrics.totals.first_valid = self._validate(0)
+                    self.totals.first_valid = self._validate(0)
                 for it, batch in enumerate(itertools.islice(batches, resumed, recipe.iters), resumed + 1):
                     self._step(it, batch)
-                    if it % recipe.steps_per_report == 0 or it == recipe.iters:
-                        metrics.flush(
-                            it,
-                            learning_rate=_number(self.optimizer.learning_rate),
-                            gradient_norm=_known(metrics.totals.gradient_norm),
-                            peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
-                        )
-                    saving = it % recipe.save_every == 0 or it == recipe.iters
-                    selecting = saving and recipe.select != "last"
-                    if it % recipe.steps_per_eval == 0 or it == recipe.iters or selecting:
-                        self._validate(it)
-                    if saving:
-                        self._save(it)
+                    self._after(it)
         finally:
-            metrics.close()
-            if old_limit is not None:
-                mx.set_wired_limit(old_limit)
+            if self.stream is not None:
+                self.stream.close()
         return self._finish(resumed)
 
-    def _step(self, it: int, batch: list[int]) -> None:
-        """One minibatch, and the update if it closes a window."""
+    def _finished(self) -> Trained | None:
+        """The outcome of a training that ended, but whose process was killed before it was published."""
+        try:
+            record = json.loads((self.out / RESULT).read_text())
+        except FileNotFoundError:
+            return None
+        if record["identity"] != self.identity:
+            return None
+        self.checkpoints.finish()
+        known: dict[str, Any] = {**record["trained"], "warnings": tuple(record["trained"]["warnings"])}
+        return Trained(**known)
+
+    def _step(self, it: int, indices: Sequence[int]) -> None:
+        """Train on one micro-batch, and update the weights if it closes an accumulation window."""
         recipe, clock = self.recipe, time.perf_counter()
-        chosen = [self.rows[index] for index in batch]
-        supervised = sum(row.supervised for row in chosen)
+        rows = [self.rows[index] for index in indices]
+        self.window += [row.name for row in rows]
         self.model.train()
         mx.random.seed(mlx_seed(recipe.seed, "dropout", it, self.rank))  # so that no state is to be resumed
-        shares = [chosen[rank :: self.size] for rank in range(self.size)]
-        loss, gradient = mx.array(0.0), None
-        if own := shares[self.rank]:  # a last batch can be smaller than the workers are many
-            loss, gradient = self.value_and_grad(self.model, *pad(own))
+        loss, gradient, counts = None, None, (0.0, 0, 0, 0)
+        if own := rows[self.rank :: self.size]:  # the last batch of an epoch may have fewer rows than workers
+            batch = self.method.batch(own, it)
+            loss, gradient = self.value_and_grad(self.model, batch)
+            counts = (loss.weight, batch.tokens, batch.supervised, batch.positions)
+        weight, tokens, supervised, positions = self._over_workers(*counts)
         by_token = recipe.accumulation == "per_token"
-        share = 1.0 if by_token else 1.0 / supervised
+        share = 1.0 if by_token else 1.0 / weight
         for name, value in tree_flatten(gradient) if gradient is not None else ():
             self.gradient[name] = self.gradient.get(name, 0.0) + cast(mx.array, value) * share
-        self.weight += supervised if by_token else 1
+        self.weight += weight if by_token else 1
+        sums = [self._summed(value) for value in self._own(loss)]
         closing = it % recipe.grad_accumulation_steps == 0 or it == recipe.iters
-        if self.group is not None:
-            loss = mx.distributed.all_sum(loss, group=self.group)
         if closing:
-            loss = self._update(loss)
+            self._update(sums)
         else:
-            mx.eval(self.gradient, loss)
-        total = _number(loss)
-        self.window += [row.name for row in chosen]
-        if not math.isfinite(total) or (closing and not math.isfinite(self.metrics.totals.gradient_norm)):
+            mx.eval(self.gradient, sums)
+        total, *logged = map(_number, sums)
+        if not math.isfinite(total) or (closing and not math.isfinite(self.totals.gradient_norm)):
             raise self._not_finite(it, total)
         if closing:
             self.window = []
-        self.metrics.trained(
-            it,
-            total,
-            supervised=supervised,
-            tokens=sum(len(row.tokens) for row in chosen),
-            positions=sum(len(share) * width(share) for share in shares if share),
+        self.totals.add(
+            loss=total,
+            weight=weight,
+            log=dict(zip(self.method.logged, logged, strict=True)),
+            tokens=int(tokens),
+            supervised=int(supervised),
+            positions=int(positions),
             seconds=time.perf_counter() - clock,
         )
+        self.report({"iter": it})
 
-    def _update(self, loss: mx.array) -> mx.array:
+    def _update(self, sums: list[mx.array]) -> None:
+        """Apply the window's gradient; evaluates ``sums`` with it."""
         gradient = {}
-        for name, like in self.trainable.items():
-            value = self.gradient.get(name, mx.zeros_like(like))  # none, if this worker had no row
-            if self.group is not None:
-                value = mx.distributed.all_sum(value, group=self.group)
-            gradient[name] = value / self.weight
+        for name, like in tree_flatten(self.model.trainable_parameters()):
+            value = self.gradient.get(name, mx.zeros_like(cast(mx.array, like)))  # if this worker had no row
+            gradient[name] = self._summed(value) / self.weight
         norm = mx.sqrt(mx.stack([mx.square(g.astype(mx.float32)).sum() for g in gradient.values()]).sum())
         self.optimizer.update(self.model, tree_unflatten(list(gradient.items())))
-        mx.eval(self.model.trainable_parameters(), self.optimizer.state, loss, norm)
-        self.metrics.totals.gradient_norm = _number(norm)
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state, sums, norm)
+        self.totals.gradient_norm = _number(norm)
+        self.totals.updates += 1
         self.gradient, self.weight = {}, 0.0
-        self.metrics.totals.updates += 1
-        return loss
+
+    def _after(self, it: int) -> None:
+        """Report, validate and save, where a micro-batch is one to do so after."""
+        recipe, totals, last = self.recipe, self.totals, it == self.recipe.iters
+        if it % recipe.steps_per_report == 0 or last:
+            norm = totals.gradient_norm
+            figures = totals.close_window(
+                learning_rate=_number(self.optimizer.learning_rate),
+                gradient_norm=round(norm, 6) if math.isfinite(norm) else None,
+                peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
+            )
+            self._record("train", it, **figures)
+        saving = it % recipe.save_every == 0 or last
+        if it % recipe.steps_per_eval == 0 or last or (saving and recipe.select != "last"):
+            self._validate(it)
+        if saving:
+            self._save(it)
 
     def _validate(self, it: int) -> float:
-        """Mean loss over the supervised tokens of the fixed validation rows, in nats."""
+        """The mean loss over the fixed validation rows."""
         self.model.eval()
-        total, supervised = mx.array(0.0), 0
-        for batch in self.checks:
-            chosen = [self.valid[index] for index in batch]
-            supervised += sum(row.supervised for row in chosen)
-            if own := chosen[self.rank :: self.size]:
-                total = total + summed_loss(self.model, *pad(own))
-                mx.eval(total)
-        if self.group is not None:
-            total = mx.distributed.all_sum(total, group=self.group)
-        loss = _number(total) / supervised
+        sums, weight = self._own(None), 0.0
+        for indices in self.checks:
+            if own := [self.valid[index] for index in indices][self.rank :: self.size]:
+                loss = self.method.loss(self.model, self.method.batch(own, 0))
+                sums = [total + value for total, value in zip(sums, self._own(loss), strict=True)]
+                weight += loss.weight
+                mx.eval(sums)
+        (weight,) = self._over_workers(weight)
+        loss, *logged = (_number(self._summed(value)) / weight for value in sums)
         if not math.isfinite(loss):
-            self.window = [self.valid[index].name for batch in self.checks for index in batch][:8]
+            self.window = [self.valid[index].name for indices in self.checks for index in indices][:8]
             raise self._not_finite(it, loss)
-        self.metrics.totals.last_valid = loss
-        self.metrics.write("valid", it, loss=round(loss, 6))
+        self.totals.last_valid = loss
+        own = {name: round(value, 6) for name, value in zip(self.method.logged, logged, strict=True)}
+        self._record("valid", it, loss=round(loss, 6), **own)
         return loss
 
     def _save(self, it: int) -> None:
-        """Publish a checkpoint, and see whether it is the best so far."""
-        recipe = self.recipe
-        if recipe.select != "last":
-            merit: tuple[float, ...] = (-self.metrics.totals.last_valid,)
+        """Publish a checkpoint, and note whether it is the best so far."""
+        if self.recipe.select != "last":
+            merit: tuple[float, ...] = (-self.totals.last_valid,)
             if self.score is not None:
                 self.model.eval()
                 value = self.score()
-                self.metrics.write("select", it, score=round(value, 6))
+                self._record("select", it, score=round(value, 6))
                 merit = (value, *merit)
             if self.best is None or merit > self.best[0]:
                 self.best = (merit, it)
-        if self.rank != 0:
+        if self.stream is None:
             return
-        arrays = {
-            **_prefixed("optimizer", self.optimizer.state),
-            **_prefixed("gradient", self.gradient),
-        }
-        state = {
-            "metrics": self.metrics.state(),
-            "weight": self.weight,
-            "best": list(self.best) if self.best else None,
-        }
+        parts = {"optimizer": self.optimizer.state, "gradient": self.gradient}
         self.checkpoints.save(
-            it, lambda folder: adapter.save(self.model, folder, self.description), arrays, state
+            it,
+            lambda folder: adapter.save(self.model, folder, self.description),
+            arrays={
+                f"{part}/{name}": cast(mx.array, value)
+                for part, tree in parts.items()
+                for name, value in tree_flatten(tree)
+            },
+            state={
+                "metrics": {"position": self.stream.position(), **self.totals.state()},
+                "weight": self.weight,
+                "best": list(self.best) if self.best else None,
+            },
         )
-        self.checkpoints.thin(recipe.keep_checkpoints, [self.best[1]] if self.best else [])
+        self.checkpoints.thin(self.recipe.keep_checkpoints, spare=[self.best[1]] if self.best else [])
 
     def _resume(self) -> int:
-        """Take up the newest whole checkpoint; returns the iterations it has done."""
+        """Restore the newest whole checkpoint; returns the iterations it has done, 0 without one."""
         found = self.checkpoints.newest()
         if found is None:
-            if self.metrics.path is not None:
-                self.metrics.restore({"position": 0})
+            if self.stream is not None:
+                self.stream.cut(0)
             return 0
         state, arrays, folder = found
         self.model.load_weights(str(folder / adapter.WEIGHTS), strict=False)
-        groups: dict[str, list[tuple[str, mx.array]]] = {"optimizer": [], "gradient": []}
+        parts: dict[str, dict[str, mx.array]] = {"optimizer": {}, "gradient": {}}
         for name, value in arrays.items():
-            group, _, key = name.partition("/")
-            if group in groups:
-                groups[group].append((key, value))
-        self.optimizer.state = tree_unflatten(groups["optimizer"])
-        self.gradient = dict(groups["gradient"])
-        self.weight = state["weight"]
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = value
+        self.optimizer.state = tree_unflatten(list(parts["optimizer"].items()))
+        self.gradient, self.weight = parts["gradient"], state["weight"]
         self.best = (tuple(state["best"][0]), state["best"][1]) if state["best"] else None
-        self.metrics.restore(state["metrics"])
+        if self.stream is not None:
+            self.stream.cut(state["metrics"]["position"])
+        self.totals = Totals.restored({k: v for k, v in state["metrics"].items() if k != "position"})
         mx.eval(self.model.trainable_parameters(), self.optimizer.state, self.gradient)
         return int(state["iter"])
 
     def _finish(self, resumed: int) -> Trained:
-        recipe, totals = self.recipe, self.metrics.totals
+        """Write the selected adapter and the record that the training has ended."""
+        recipe, totals = self.recipe, self.totals
         selected = self.best[1] if self.best else recipe.iters
         if self.rank == 0:
             for name in (adapter.WEIGHTS, adapter.CONFIG):
@@ -336,15 +322,37 @@ class _Training:
             tokens=totals.tokens,
             padding_share=round(1 - totals.tokens / totals.positions, 6),
             tokens_per_second=round(totals.tokens / totals.seconds, 1),
-            trainable=_count(self.model.trainable_parameters()),
-            parameters=_count(self.model.parameters()),
+            trainable=_size(self.model.trainable_parameters()),
+            parameters=_size(self.model.parameters()),
             warnings=tuple(warnings),
         )
-        if self.rank == 0:  # from here on a kill costs nothing: the next run reads this and is done
-            record = {"identity": self.checkpoints.identity, "trained": asdict(trained)}
-            write_json(self.out / RESULT, record)
+        if self.rank == 0:  # a process killed after this is not missed: the next one reads the record
+            write_json(self.out / RESULT, {"identity": self.identity, "trained": asdict(trained)})
             self.checkpoints.finish()
         return trained
+
+    def _record(self, kind: str, it: int, **figures: float | None) -> None:
+        """Write a record to ``train.jsonl``, and report it."""
+        record = {"kind": kind, "iter": it, "update": self.totals.updates, **figures}
+        if self.stream is not None:
+            self.stream.metrics(record)
+        self.report(record)
+
+    def _own(self, loss: Loss | None) -> list[mx.array]:
+        """This worker's sums of a batch: its loss, and what the method logs; zeros without one."""
+        if loss is None:
+            return [mx.array(0.0) for _ in ("loss", *self.method.logged)]
+        return [loss.total, *(loss.log[name] for name in self.method.logged)]
+
+    def _summed(self, value: mx.array) -> mx.array:
+        """The sum over all workers."""
+        return value if self.group is None else mx.distributed.all_sum(value, group=self.group)
+
+    def _over_workers(self, *counts: float) -> tuple[float, ...]:
+        """The sum of each count over all workers; as float32, which is exact up to 16 million."""
+        if self.group is None:
+            return counts
+        return tuple(cast("list[float]", self._summed(mx.array(list(counts))).tolist()))
 
     def _not_finite(self, it: int, loss: float) -> PunieError:
         last = self.checkpoints.newest()
@@ -352,21 +360,9 @@ class _Training:
         return PunieError(
             f"The {'loss' if not math.isfinite(loss) else 'gradient'} is not finite at iteration {it}.",
             where=", ".join(self.window),
-            found=f"loss {loss}, gradient norm {self.metrics.totals.gradient_norm}; {kept}",
-            next_step="lower lora.learning_rate or lora.scale, and look at the rows named above",
+            found=f"loss {loss}, gradient norm {self.totals.gradient_norm}; {kept}",
+            next_step="lower lora.learning_rate or lora.scale, and check the rows named above",
         )
-
-
-def summed_loss(model: nn.Module, tokens: mx.array, mask: mx.array) -> mx.array:
-    """Cross-entropy summed over the supervised positions, in nats.
-
-    Args:
-        model: The model.
-        tokens: Token ids, (B, T).
-        mask: 1 where the next token is supervised, (B, T - 1).
-    """
-    logits = model(tokens[:, :-1]).astype(mx.float32)  # (B, T - 1, V)
-    return (nn.losses.cross_entropy(logits, tokens[:, 1:]) * mask).sum()
 
 
 def join_workers() -> mx.distributed.Group:
@@ -374,39 +370,13 @@ def join_workers() -> mx.distributed.Group:
     return mx.distributed.init(strict=True, backend="ring")
 
 
-def _prefixed(name: str, tree: Any) -> dict[str, mx.array]:
-    return {f"{name}/{key}": cast(mx.array, value) for key, value in tree_flatten(tree)}
+def _lengths(rows: Sequence[Row]) -> list[int]:
+    return [len(row.tokens) for row in rows]
 
 
 def _number(scalar: mx.array) -> float:
     return float(cast(float, scalar.item()))
 
 
-def _known(value: float) -> float | None:
-    """The value, rounded; None, which JSON has, for one that is not known yet."""
-    return round(value, 6) if math.isfinite(value) else None
-
-
-def _count(parameters: Any) -> int:
+def _size(parameters: Any) -> int:
     return sum(cast(mx.array, value).size for _, value in tree_flatten(parameters))
-
-
-@contextmanager
-def _checkpointed(model: nn.Module, enabled: bool) -> Generator[None]:
-    """Gradient checkpointing for the model's layers while the block runs, and not a moment longer."""
-    kind = type(model.layers[0])
-    plain = kind.__call__
-    if enabled:
-
-        def call(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            def inner(parameters: Any, *args: Any, **kwargs: Any) -> Any:
-                layer.update(parameters)
-                return plain(layer, *args, **kwargs)
-
-            return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
-
-        kind.__call__ = call
-    try:
-        yield
-    finally:
-        kind.__call__ = plain

@@ -1,20 +1,16 @@
-"""The metrics stream of a training: ``train.jsonl``, which the progress bar reads too."""
+"""Sums over a training, from which its records are made."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from punie.util.files import flush
 
 
 @dataclass
 class Totals:
-    """Sums over a whole training; part of every checkpoint."""
+    """Sums over the whole training and over the current report window; part of every checkpoint."""
 
     tokens: int = 0
     """Real tokens, prompts included."""
@@ -22,90 +18,58 @@ class Totals:
     positions: int = 0
     """Computed positions, padding included."""
     seconds: float = 0.0
-    """Of training proper, validation excluded."""
+    """Spent on training steps, without validation."""
     updates: int = 0
     train_loss: float = math.nan
-    """Mean over the last report window; nats per supervised token."""
+    """Mean over the last report window."""
     gradient_norm: float = math.nan
     """Of the last update."""
     first_valid: float = math.nan
     last_valid: float = math.nan
     window_loss: float = 0.0
+    window_weight: float = 0
+    window_log: dict[str, float] = field(default_factory=dict)
     window_tokens: int = 0
-    window_supervised: int = 0
     window_seconds: float = 0.0
 
+    def add(
+        self, *, loss: float, weight: float, log: Mapping[str, float], tokens: int, supervised: int,
+        positions: int, seconds: float,
+    ) -> None:  # fmt: skip
+        """Count a micro-batch; ``loss`` and ``log`` are sums, as in ``methods.Loss``."""
+        self.tokens += tokens
+        self.supervised += supervised
+        self.positions += positions
+        self.seconds += seconds
+        self.window_loss += loss
+        self.window_weight += weight
+        self.window_log = {name: self.window_log.get(name, 0.0) + value for name, value in log.items()}
+        self.window_tokens += tokens
+        self.window_seconds += seconds
 
-class Metrics:
-    """Appends records and keeps the sums.
-
-    Args:
-        path: ``train.jsonl``; None for workers that do not write.
-        report: Called with every record, and with ``{"iter": …}`` after each minibatch.
-    """
-
-    def __init__(self, path: Path | None, report: Callable[[dict[str, Any]], None]) -> None:
-        self.path, self.report = path, report
-        self.totals = Totals()
-        self._stream = None if path is None else path.open("a")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._stream is not None:
-            self._stream.close()
+    def close_window(self, **values: float | None) -> dict[str, Any]:
+        """The figures of a ``train`` record: the window's, ``values``, the method's; a new window begins."""
+        self.train_loss = self.window_loss / self.window_weight
+        figures = {
+            "loss": round(self.train_loss, 6),
+            "tokens": self.tokens,
+            "supervised_tokens": self.supervised,
+            "tokens_per_second": round(self.window_tokens / self.window_seconds, 1),
+            **values,
+            **{name: round(value / self.window_weight, 6) for name, value in self.window_log.items()},
+        }
+        self.window_loss = self.window_seconds = 0.0
+        self.window_tokens = self.window_weight = 0
+        self.window_log = {}
+        return figures
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the sums, and how long the file is, which is on the disk then."""
-        position = self._stream.tell() if self._stream is not None else 0
-        if self.path is not None:
-            flush(self.path)
-        # NaN is no JSON; it only stands for "not yet".
-        return {"position": position, **{k: None if v != v else v for k, v in asdict(self.totals).items()}}
+        """JSON values for a checkpoint. NaN, which JSON has not, becomes null: not known yet."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint: later records are cut off."""
-        position = state["position"]
-        known: dict[str, Any] = {k: math.nan if v is None else v for k, v in state.items() if k != "position"}
-        self.totals = Totals(**known)
-        if self._stream is not None:
-            self._stream.truncate(position)
-            self._stream.seek(position)
-
-    def trained(
-        self, it: int, loss: float, supervised: int, tokens: int, positions: int, seconds: float
-    ) -> None:
-        """Count a minibatch; ``loss`` is summed over its supervised tokens."""
-        totals = self.totals
-        totals.tokens += tokens
-        totals.supervised += supervised
-        totals.positions += positions
-        totals.seconds += seconds
-        totals.window_loss += loss
-        totals.window_tokens += tokens
-        totals.window_supervised += supervised
-        totals.window_seconds += seconds
-        self.report({"iter": it})
-
-    def flush(self, it: int, **values: Any) -> None:
-        """Write a ``train`` record over the window since the last one."""
-        totals = self.totals
-        totals.train_loss = totals.window_loss / totals.window_supervised
-        self.write(
-            "train",
-            it,
-            loss=round(totals.train_loss, 6),
-            tokens=totals.tokens,
-            supervised_tokens=totals.supervised,
-            tokens_per_second=round(totals.window_tokens / totals.window_seconds, 1),
-            **values,
-        )
-        totals.window_loss = totals.window_seconds = 0.0
-        totals.window_tokens = totals.window_supervised = 0
-
-    def write(self, kind: str, it: int, **values: Any) -> None:
-        """Append a record of a kind: ``train``, ``valid`` or ``select``."""
-        record = {"kind": kind, "iter": it, "update": self.totals.updates, **values}
-        if self._stream is not None:
-            self._stream.write(json.dumps(record, allow_nan=False) + "\n")
-            self._stream.flush()
-        self.report(record)
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Totals:
+        """The sums of a checkpoint; older ones call the window's weight ``window_supervised``."""
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in state.items()}
+        known["window_weight"] = known.pop("window_supervised", known.get("window_weight"))
+        return cls(**known)

@@ -1,7 +1,6 @@
-"""Which rows are trained on, in which order: a function of the lengths, the batch size and the seed alone.
+"""The order of training: it depends on the rows' lengths, the batch size and the seed alone.
 
-Validation, reporting, checkpoints and resumption never touch it, so that changing any of them cannot
-reorder training. Each purpose draws from a stream of its own, so that one cannot shift another.
+Each purpose samples from its own stream, so that one cannot shift another.
 """
 
 from __future__ import annotations
@@ -12,25 +11,24 @@ import numpy as np
 
 STREAMS = {"order": 1, "adapter": 2, "dropout": 3, "validation": 4}
 _BUCKET = 16
-"""Rows whose lengths round to the same multiple are interchangeable; tokens."""
+"""Tokens; rows whose lengths round down to the same multiple share batches."""
 
 
 def stream(seed: int, purpose: str, *part: int) -> np.random.Generator:
-    """The generator of one purpose (a key of ``STREAMS``) under a seed; ``part`` divides it further."""
+    """The generator of a purpose (a key of ``STREAMS``) and, within it, of a part."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAMS[purpose], *part])))
 
 
 def mlx_seed(seed: int, purpose: str, *part: int) -> int:
-    """A seed for MLX's own generator, of one purpose's stream."""
+    """A seed for MLX's generator, from the stream of a purpose and a part."""
     return int(stream(seed, purpose, *part).integers(2**63))
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Batches of row indices without end; every row is in exactly one batch of an epoch.
+    """Endless batches of row indices; every row is in exactly one batch of an epoch.
 
-    Each epoch deals the rows out anew: shuffled, sorted into buckets of like length (little padding),
-    cut into batches, and the batches shuffled. The last batch of an epoch may be smaller; no row is
-    dropped.
+    In each epoch the rows are shuffled, sorted into buckets of similar length (for little padding) and cut
+    into batches, and the batches are shuffled. The last one may be smaller; no row is dropped.
 
     Args:
         lengths: Tokens of each row.
@@ -48,12 +46,12 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iter
 
 
 def validation_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
-    """The rows every validation of a run scores, shortest first.
+    """The batches of row indices that every validation of a run scores, shortest row first.
 
     Args:
         lengths: Tokens of each validation row.
         batch_size: Rows in a batch.
-        batches: How many batches' worth of rows to draw once; -1 takes all.
+        batches: Number of batches whose rows are sampled once; -1 takes all rows.
         seed: ``lora.seed``.
     """
     count = len(lengths) if batches < 0 else min(len(lengths), batches * batch_size)

@@ -1,4 +1,4 @@
-"""How to train: the recipe as plain values, and the optimizer it asks for."""
+"""The options of a training as plain values, and the optimizer that they describe."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from mlx_lm.tuner.utils import build_schedule
 
 from punie.util.errors import PunieError
 
-OPTIMIZERS = {
-    "adam": optimizers.Adam,
-    "adamw": optimizers.AdamW,
-    "muon": optimizers.Muon,
-    "sgd": optimizers.SGD,
-    "adafactor": optimizers.Adafactor,
-}
+_KINDS = (optimizers.Adam, optimizers.AdamW, optimizers.Muon, optimizers.SGD, optimizers.Adafactor)
+OPTIMIZERS = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the fields are ``lora``'s, and documented there."""
+    """Fields of ``lora``, documented in the config's schema."""
 
     iters: int
     batch_size: int
@@ -45,7 +40,7 @@ def build_optimizer(recipe: Recipe) -> optimizers.Optimizer:
     """The optimizer with its learning rate or schedule.
 
     Raises:
-        PunieError: mlx knows no such schedule, or the optimizer does not take these options.
+        PunieError: mlx has no such schedule, or the optimizer does not take these options.
     """
     try:
         schedule = build_schedule(recipe.lr_schedule) if recipe.lr_schedule else recipe.learning_rate

@@ -71,11 +71,11 @@ def luminance(chrome: Chrome) -> tuple[float, float]:
 
 
 def test_a_summary_renders(show: Open) -> None:
-    """It has its title, a heading for each table, the verdict, the heatmap, and the width of the window."""
+    """It has its title, a heading for each table, conclusions, heatmap, and the width of the window."""
     chrome = show()
     assert chrome.title == "hand"
     headings = [each.text for each in chrome.find_elements("css selector", "h1, h2")]
-    assert headings[:2] == ["hand", "Verdict"]
+    assert headings[:2] == ["hand", "Conclusions"]
     assert headings[-1] == "Runs"
     assert len(chrome.find_elements("tag name", "table")) == len(headings) - 2
     assert chrome.find_element("css selector", "svg[role=img]").size["height"] > 100

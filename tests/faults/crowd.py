@@ -45,16 +45,16 @@ def _counted(log: Path, gate: float) -> Callable[[], None]:
     """Count what is really trained, below everything that could decide not to; and begin together."""
 
     def install() -> None:
-        from punie.train import loop as train
+        from punie.train.loop import Trained, Training
 
-        real = train.train
+        real = Training.run
 
-        def counted(*args: object, **kwargs: object) -> object:
+        def counted(training: Training) -> Trained:
             with log.open("a") as stream:
                 stream.write(f"{os.getpid()}\n")
-            return real(*args, **kwargs)  # ty: ignore[invalid-argument-type]
+            return real(training)
 
-        train.train = counted  # ty: ignore[invalid-assignment]
+        Training.run = counted  # ty: ignore[invalid-assignment]
         time.sleep(max(0.0, gate - time.monotonic()))
 
     return install

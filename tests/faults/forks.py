@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from punie.store import artifacts
+from punie.store.artifact import verified
 
 TIMEOUT = 300.0
 """Seconds after which a run counts as stuck: the machine may be busy with other work."""
@@ -127,7 +127,7 @@ def start(work: Callable[[], int], cwd: Path, output: Path) -> Attempt:
         os.dup2(handle, 2)
         os.chdir(cwd)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        artifacts._verified.clear()  # what a new process starts with
+        verified.clear()  # what a new process starts with
         code = work()
     except BaseException:
         traceback.print_exc()

@@ -136,7 +136,7 @@ def test_another_model_behind_a_url_is_marked_everywhere(world: World, suite: Pa
     assert done.code == again.code == 0, done.err + again.err
     assert "identity: unverified" in done.out
     run = world.cwd / done.run_directory
-    assert "of a greedy answer differ" in read_json(run / "results.json")["identity"]["unverified"]
+    assert "of a greedy response differ" in read_json(run / "results.json")["identity"]["unverified"]
     assert all("unverified" in (run / f"report.{kind}").read_text("utf-8").lower() for kind in ("html", "md"))
     stages = read_json(world.cwd / again.run_directory / "status.json")["stages"]
     assert not next(stage for stage in stages if stage["stage"] == "evaluate")["reused"]

@@ -89,15 +89,18 @@ def test_what_composes_a_config_is_shortened(command: str, expected: str) -> Non
     assert shortened(command) == expected
 
 
-def test_the_drawings_are_the_code() -> None:
-    """The pipeline's lines are what stages need, the layers those of the import contract, in their order."""
-    pipeline, layers = (block.text for block in blocks(DOCS / "concepts.md") if block.kind == "mermaid")
+def test_the_drawing_and_the_layers_are_the_code() -> None:
+    """The pipeline's lines are what stages need; the rooms of the table are those of the import contract."""
+    (pipeline,) = (block.text for block in blocks(DOCS / "concepts.md") if block.kind == "mermaid")
     config = resolve(compose([]))
     needed = {(upstream, stage.name) for stage in STAGES for upstream in stage.needs(stage.settings(config))}
     assert set(re.findall(r"^  (\w+) --> (\w+)$", pipeline, re.MULTILINE)) == needed
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.+?) \| ", page[: page.index("## Where an addition goes")], re.MULTILINE)
+    rooms = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     with (ROOT / "pyproject.toml").open("rb") as file:
         contract = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]["layers"]
-    assert re.findall(r'\["(.+?)"\]', layers) == [each.replace("punie.", "") for each in contract]
+    assert rooms == [name.replace("punie.", "") for layer in contract for name in layer.split(" | ")]
 
 
 def test_the_index_leads_to_every_page() -> None:

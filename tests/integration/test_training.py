@@ -1,10 +1,11 @@
-"""Training through the front door: killed, shared among workers, selected by a score."""
+"""Training through the front door: killed, extended, shared among workers, selected by a score."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from punie.store.keys import file_digest
+from punie.util.paths import PACKAGE
 from tests.conftest import QUICK, World, punie, read_json, reused
 
 
@@ -28,97 +30,141 @@ def validation(run: Path) -> list[float]:
     return [record["loss"] for record in records if record["kind"] == "valid"]
 
 
-def wait_for_checkpoint(cwd: Path) -> None:
-    deadline = time.monotonic() + 60
-    while (
-        not list(cwd.glob("outputs/store/.building/train-*/checkpoints/0*")) and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
+ITERS = 60
+LONG = (*QUICK[1:], f"lora.iters={ITERS}", "lora.save_every=2", "lora.batch_size=2")
 
 
-def kill_in_training(cwd: Path, *overrides: str) -> None:
-    """Start a run and kill -9 its first process once it has a checkpoint."""
-    command = [sys.executable, "-m", "punie", *overrides]
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_checkpoint(cwd)
-    process.kill()
-    process.wait()
+def checkpoint(cwd: Path) -> int:
+    """Iteration of the newest checkpoint of the training that is being built; 0 if there is none."""
+    found = cwd.glob("outputs/store/.building/train-*/checkpoints/0*/resume.json")
+    return max((int(path.parent.name) for path in found), default=0)
 
 
-LONG = (*QUICK[1:], "lora.iters=40", "lora.save_every=2", "lora.batch_size=2")
+def start(cwd: Path, *overrides: str, reach: int) -> subprocess.Popen[bytes]:
+    """Start a run, and return once its training has a checkpoint at iteration ``reach`` or later."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "punie", *overrides],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while checkpoint(cwd) < reach:
+        assert process.poll() is None, "the run ended before it had the checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.005)
+    return process
+
+
+def kill_in_training(cwd: Path, *overrides: str, reach: int) -> int:
+    """Kill -9 a run, and all its processes, in the middle of its training; returns the last checkpoint."""
+    process = start(cwd, *overrides, reach=reach)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not list(cwd.glob("outputs/store/train/*/manifest.json")), "the training had ended"
+    return checkpoint(cwd)
+
+
+def undisturbed(cwd: Path, *overrides: str) -> str:
+    """Digest of the adapter of a run that nothing disturbs."""
+    done = punie(*LONG, *overrides, cwd=cwd)
+    assert done.code == 0, done.err
+    return adapter(cwd)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return undisturbed(tmp_path_factory.mktemp("calm"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [10, pytest.param(20, marks=pytest.mark.long)])
-def test_kills_change_nothing(tmp_path: Path, kills: int) -> None:
-    """kill -9 at random moments, each time started again: the adapter of the undisturbed run, digest for
-    digest; nothing needs a hand, and nothing is left over."""
-    seed = random.randrange(2**32)
-    print("seed", seed)  # shown if the test fails
-    moments = random.Random(seed)
-    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
-    for folder in (calm, stormy):
-        folder.mkdir()
-    assert punie(*LONG, cwd=calm).code == 0
-    for _ in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "punie", *LONG],
-            cwd=stormy,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(moments.uniform(0.5, 4.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    done = punie(*LONG, cwd=stormy)
+@pytest.mark.parametrize(("kills", "iters"), [(3, ITERS), pytest.param(20, 400, marks=pytest.mark.long)])
+def test_kills_change_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, calm: str, kills: int, iters: int
+) -> None:
+    """A training that is killed several times resumes each time from its last checkpoint, also if a neutral
+    field has changed, and ends with the undisturbed run's bytes; nothing is left over."""
+    options = (*LONG, f"lora.iters={iters}")
+    expected = calm if iters == ITERS else undisturbed(tmp_path_factory.mktemp("calm"), options[-1])
+    moments, last = random.Random(16), 0
+    for left in range(kills, 0, -1):
+        saves = (iters - last) // 2 // (left + 1)  # what is left for each kill, and for the end
+        killed = kill_in_training(tmp_path, *options, reach=last + 2 * moments.randint(1, max(1, saves)))
+        assert killed > last  # it did not begin again
+        last = killed
+    done = punie(*options, "lora.steps_per_report=7", "lora.keep_checkpoints=2", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert adapter(stormy) == adapter(calm)
-    assert not list(stormy.glob("outputs/store/.building/*"))
-
-
-def test_a_killed_run_goes_on_unasked(tmp_path: Path) -> None:
-    """A run killed after its first checkpoint says that it went on from there, and reuses the rest."""
-    kill_in_training(tmp_path, *LONG)
-    done = punie(*LONG, cwd=tmp_path)
-    assert done.code == 0, done.err
-    assert "went on from the checkpoint at iteration" in done.err
+    assert f"resumed from the checkpoint at iteration {last}" in done.err
     assert reused(tmp_path / done.run_directory)["base"]
+    assert adapter(tmp_path) == expected
+    assert not list(tmp_path.glob("outputs/store/.building/*"))
 
 
-def test_what_does_not_matter_may_change_between_kill_and_restart(tmp_path: Path) -> None:
-    """A neutral field, such as how often the loss is reported, may differ on the second try."""
-    kill_in_training(tmp_path, *LONG)
-    done = punie(*LONG, "lora.steps_per_report=7", "lora.keep_checkpoints=2", cwd=tmp_path)
-    assert done.code == 0, done.err
-    assert "went on from the checkpoint at iteration" in done.err
-
-
-def test_a_killed_run_takes_its_stages_with_it(tmp_path: Path) -> None:
+def test_a_killed_run_takes_its_stages_with_it(tmp_path: Path, calm: str) -> None:
     """A stage in a process of its own ends when its run is killed; the next run ends with the same bytes."""
-    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
-    calm.mkdir()
-    stormy.mkdir()
-    assert punie(*LONG, cwd=calm).code == 0
-    kill_in_training(stormy, *LONG, "runtime.isolation=process")
-    time.sleep(1)
-    (stream,) = stormy.glob("outputs/store/.building/train-*/train.jsonl")
-    size = stream.stat().st_size
-    time.sleep(1)
-    assert stream.stat().st_size == size
-    assert punie(*LONG, cwd=stormy).code == 0
-    assert adapter(stormy) == adapter(calm)
+    process = start(tmp_path, *LONG, "runtime.isolation=process", reach=2)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+    assert not list(tmp_path.glob("outputs/store/train/*/manifest.json"))
+    assert punie(*LONG, cwd=tmp_path).code == 0
+    assert adapter(tmp_path) == calm
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_sigterm_ends_a_stage_in_its_own_process(tmp_path: Path) -> None:
     """The run and its stage's process end within seconds, with the status of an interrupted run."""
-    command = [sys.executable, "-m", "punie", *LONG, "lora.iters=2000", "runtime.isolation=process"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_checkpoint(tmp_path)
+    process = start(tmp_path, *LONG, "lora.iters=2000", "runtime.isolation=process", reach=2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=15) == 130
+    assert process.wait(timeout=30) == 130
     (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
     assert read_json(status)["status"] == "interrupted"
+
+
+def test_a_method_and_a_callback_that_are_added_take_part(world: World, tmp_path: Path) -> None:
+    """A method trains through the front door under a key of its own, with its own loss; a callback gets the
+    four events in order, also from a stage in its own process; one that raises changes nothing."""
+    shutil.copytree(world.cwd / "outputs/store", tmp_path / "outputs/store")
+    command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK]
+    done = subprocess.run(
+        [*command, "lora.method=doubled", "runtime.isolation=process"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("Broken is switched off: RuntimeError: the tracker is down") == 1
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert events[0] == ["run started", "tiny", True, "doubled"]
+    assert events[-1] == ["run ended", "finished", True]
+    assert [event for event in events if event[0] == "stage ended"] == [
+        ["stage ended", stage, True, reused]
+        for stage, reused in (
+            ("preflight", True), ("base", True), ("train", False), ("quantize", False), ("evaluate", False),
+            ("report", False),
+        )
+    ]  # fmt: skip
+    at = events.index(["stage ended", "base", True, True]) + 1
+    marks = [("valid", 0), ("valid", 6), ("train", 10), ("train", 12), ("valid", 12)]
+    assert events[at : at + 5] == [["metrics", *mark] for mark in marks]
+    (run,) = tmp_path.glob("outputs/runs/tiny/*")
+    assert validation(run)[0] == pytest.approx(2 * validation(world.first)[0], rel=1e-5)
+    keys = [path.name for path in (tmp_path / "outputs/store/train").iterdir()]
+    assert len(keys) == 1 + len(list((world.cwd / "outputs/store/train").iterdir()))
 
 
 def test_a_sweep_over_the_blas_keeps_its_word(world: World) -> None:

@@ -14,8 +14,7 @@ from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
 from punie.evals.stubs import Call
 from punie.evals.suite import load_suite
-from punie.formats.code_mode import parse
-from punie.formats.tools import wrap
+from punie.formats.code_mode import parse, wrap
 from punie.results import scoring as record
 from punie.util.paths import resource
 from tests.malformed.mutation import damaged, nearly
@@ -125,7 +124,7 @@ def _reply(content: bytes, _folder: Path) -> None:
     except (ValueError, RecursionError):
         raise Fault("the reply is not JSON") from None
     request = Request("git-01#0", "words", 6, 96)
-    found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1, attempts=1)
+    found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1)
     json.dumps(
         [found.text, found.tokens, found.logprobs, found.doubts], ensure_ascii=False, allow_nan=False
     ).encode()

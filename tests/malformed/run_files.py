@@ -27,11 +27,10 @@ from punie.results import files
 from punie.results import registration as registrations
 from punie.results.records import Git, Phase
 from punie.results.registration import Job, Registration
-from punie.results.run import Run, require_responses
+from punie.results.run import Run, read_status, require_responses
 from punie.results.summary.collect import collect
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
-from punie.sweep.job import read_status
 from punie.sweep.plan import read as read_plan
 from punie.util.errors import PunieError
 from punie.util.paths import resource
@@ -225,7 +224,7 @@ def _plan(content: bytes, folder: Path) -> None:
 
 def _status(content: bytes, folder: Path) -> None:
     write({"status.json": content}, folder)
-    read_status(folder)["status"].upper()
+    read_status(folder).status.upper()
 
 
 def _manifest(content: bytes, folder: Path) -> None:

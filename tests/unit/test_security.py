@@ -28,10 +28,11 @@ from punie.config.compose import compose, refuse_code
 from punie.evals.endpoint import Endpoint
 from punie.formats.prompts import format_prompt
 from punie.model import load, resolve
+from punie.results import config
 from punie.results.pages import report as reports
 from punie.results.records import Phase, Sample
 from punie.results.run import Run
-from punie.results.summary import blocks, documents
+from punie.results.summary import documents
 from punie.results.summary.summary import summarize
 from punie.util.errors import PunieError
 from punie.util.paths import PACKAGE, resource
@@ -317,7 +318,7 @@ UNPACKS = {
 ALLOWED = {
     ("__main__.py", "importlib.import_module"): "a module of punie.commands, from the table COMMANDS",
     ("model/shapes.py", "importlib.import_module"): "a module of mlx_lm.models, by an architecture's name",
-    ("results/summary/blocks.py", "yaml.load"): "with the safe loader, which the next test looks at",
+    ("results/config.py", "yaml.load"): "with the safe loader, which the next test looks at",
 }
 """File and call, and why it is none of those that the promise is about."""
 
@@ -386,7 +387,7 @@ def test_no_call_hands_words_to_a_shell_or_trusts_a_model() -> None:
 
 def test_yaml_is_read_as_data(tmp_path: Path, marker: Path) -> None:
     """A YAML file that asks for an object is refused wherever punie reads YAML."""
-    assert issubclass(blocks._LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    assert issubclass(config._LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     run = make_run(tmp_path / "run", records())
     planted = f"name: !!python/object/apply:pathlib.Path.touch [{marker}]\n"
     (run / "config.yaml").write_text(planted)

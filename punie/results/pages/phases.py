@@ -18,17 +18,16 @@ from punie.util.files import write_text
 
 FOLDER = Path("docs/phases")
 _GENERATED = "<!-- Generated from conf/phase/"
-_PLAN = (
-    "lora.iters", "lora.batch_size", "lora.grad_accumulation_steps", "lora.learning_rate", "lora.num_layers",
-    "lora.rank", "lora.scale", "lora.mask_prompt", "lora.seed", "lora.save_every", "lora.select",
-    "lora.steps_per_eval", "lora.val_batches", "quantize.bits", "quantize.group_size",
-)  # fmt: skip
-"""The recipe, as a person describes it."""
-_SCOPE = (
-    "model.repo", "data.path", "data.expected_train", "data.expected_valid", "eval.suite", "eval.target",
+_REFERENCE = "33b"
+"""The phase whose page shows all values; the others show what differs from it."""
+_VALUES = (
+    "model.repo", "data.path", "data.expected_train", "data.expected_valid", "lora.iters", "lora.batch_size",
+    "lora.grad_accumulation_steps", "lora.learning_rate", "lora.num_layers", "lora.rank", "lora.scale",
+    "lora.mask_prompt", "lora.seed", "lora.save_every", "lora.select", "lora.steps_per_eval",
+    "lora.val_batches", "quantize.bits", "quantize.group_size", "eval.suite", "eval.target",
     "eval.temperature", "eval.repeats", "eval.stop",
 )  # fmt: skip
-"""What the recipe is tried on."""
+"""The config fields that a page shows."""
 
 
 def pages() -> dict[str, str]:
@@ -56,14 +55,21 @@ def write(folder: Path) -> list[Path]:
 
 def _facts(preset: Preset, known: dict[str, Preset]) -> dict[str, Any]:
     phase = preset.phase
-    config = resolve(compose(quote_phases([f"+phase={phase.id}"])))
+    reference = None if phase.id == _REFERENCE or _REFERENCE not in known else _REFERENCE
+    values, usual = _values(phase.id), _values(reference) if reference else {}
+    shown = {key: value for key, value in values.items() if key not in preset.axes}
     return {
         "phase": phase,
         "preset": preset,
-        "plan": {key: _value(config, key) for key in _PLAN},
-        "scope": {key: _value(config, key) for key in _SCOPE if key not in preset.axes},
+        "reference": reference,
+        "values": {key: value for key, value in shown.items() if not reference or value != usual[key]},
         "before": [source for source, target, _ in _edges(known) if target == phase.id != source],
     }
+
+
+def _values(phase: str) -> dict[str, Any]:
+    config = resolve(compose(quote_phases([f"+phase={phase}"])))
+    return {key: _value(config, key) for key in _VALUES}
 
 
 def _value(config: Config, key: str) -> Any:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from punie.evals.scores import SCORERS, heading
 from punie.results.pages.plots import truncation_name
 from punie.results.pages.text import cell, share
-from punie.results.power import prompts_to_exclude, reach_in_words
+from punie.results.power import detectable_in_words, prompts_to_exclude
 from punie.results.records import (
     Baseline,
     Estimate,
@@ -168,7 +168,7 @@ def paired_sentence(pair: Pair) -> str:
         f"{heading(pair.score)}, {pair.before} → {pair.after}: {pair.difference:+.3f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, sign-flip p = {pair.p_value:.2g}); "
         f"{len(pair.up)} of {pair.prompts} prompts up, {len(pair.down)} down; "
-        f"{reach_in_words(pair.prompts, pair.difference, pair.detectable)}"
+        f"{detectable_in_words(pair.prompts, pair.difference, pair.detectable)}"
     )
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from punie.results.statistics import Interval, Table, wilson
-from punie.results.summary.axes import training_seed
-from punie.results.summary.collect import Run
+from punie.results.summary.collect import RunScores
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one place of a table shows."""
+    """One cell of a table."""
 
     score: Interval | None
     """Mean over prompts with Wilson's interval; None if no run here has finished."""
@@ -31,8 +30,8 @@ class Cell:
         return ", ".join([*([show(self.score)] if self.score else []), *others]) or "–"
 
 
-def cell(runs: Sequence[Run], metric: str) -> Cell:
-    """The score of some runs, each prompt with the mean of all its answers.
+def cell(runs: Sequence[RunScores], metric: str) -> Cell:
+    """The score of some runs, each prompt with the mean over its responses.
 
     The interval takes the prompts for the number of trials: repeats and seeds make it no narrower. Scores
     between 0 and 1 vary less than those of 0 and 1, so for them it errs on the wide side.
@@ -51,20 +50,20 @@ def interval(table: Table) -> Interval | None:
     return Interval(mean, *wilson(mean, len(means)))
 
 
-def table_of(runs: Sequence[Run], metric: str) -> Table:
-    """The scores of the finished runs as the statistics want them: by prompt, then by training seed.
+def table_of(runs: Sequence[RunScores], metric: str) -> Table:
+    """The scores of the finished runs by prompt, then by training seed.
 
-    Runs that differ in the seed of sampling only are repeats. A prompt of one suite is not that of another.
+    Runs that differ in the sampling seed only are repeats. A prompt of one suite is not that of another.
     """
-    mixed = len({run.suite for run in runs if run.finished}) > 1
+    mixed = len({run.suite and run.suite.sha256 for run in runs if run.finished}) > 1
     found: dict[str, tuple[str, dict[int, list[float]]]] = {}
     for run in runs:
-        if run.finished:
-            seed = training_seed(run)
-            for name, answers in run.answers.items():
-                if values := answers.scores.get(metric):
-                    key = f"{run.suite[1]}/{name}" if mixed and run.suite else name
-                    by_seed = found.setdefault(key, (answers.category, {}))[1]
+        if run.config and run.prompts:
+            seed = run.config.seed
+            for name, prompt in run.prompts.items():
+                if values := prompt.scores.get(metric):
+                    key = f"{run.suite.sha256}/{name}" if mixed and run.suite else name
+                    by_seed = found.setdefault(key, (prompt.category, {}))[1]
                     by_seed.setdefault(seed, []).extend(values)
     return found
 
@@ -79,9 +78,9 @@ def prompt_means(table: Table) -> dict[str, float]:
 
 def by_category(table: Table) -> dict[str, Table]:
     """A table for each category, in the suite's order."""
-    found: dict[str, dict] = defaultdict(dict)
+    found: dict[str, dict] = {}
     for name, row in table.items():
-        found[row[0]][name] = row
+        found.setdefault(row[0], {})[name] = row
     return dict(found)
 
 

@@ -1,7 +1,7 @@
-"""Runs from disk, each read once: of run directories, sweeps, and folders of them.
+"""Reads the runs below some folders, each condensed to what a summary needs.
 
-A run that cannot be read is kept with the reason, and one that has not finished with its state, so that
-the tables show a gap where there is one.
+A run that cannot be read is kept with the reason, and an unfinished one with its state, so that the tables
+show a gap where there is one.
 """
 
 from __future__ import annotations
@@ -9,71 +9,68 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import yaml
+from pydantic import Field, ValidationError
 
-from punie.evals.scores import ALWAYS, METRICS
-from punie.results.summary.blocks import load
-from punie.store.keys import digest
+from punie.evals.scores import ALWAYS
+from punie.results import files
+from punie.results.config import RunConfig
+from punie.results.records import Named, Record, Results, Scored, Status, Weights
+from punie.results.run import CONFIG, PROVENANCE, RESULTS, SAMPLES, STATUS, Run
+from punie.results.sweep import PLAN, PlannedJob, SweepPlan
 from punie.store.references import MARKS
-from punie.util import jsonl
 from punie.util.errors import DataError, PunieError
-from punie.util.plain import parse_json, require_plain_yaml
+from punie.util.jsonl import MAX_LINE
 
 FINISHED, INCOMPLETE, NOT_STARTED, UNREAD = "finished", "incomplete", "not started", "unread"
-"""States beside those that a run gives itself: finished with answers missing, planned by a sweep only,
-and not readable."""
-
-_MARKS = {"status.json", "config.yaml", "results.json", ".hydra"}
+"""States beside those of status.json: finished with responses missing, only planned, not readable."""
+_RUN_FILES = {STATUS, CONFIG, RESULTS, ".hydra"}
 """Any of them makes a folder a run's, or half of one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What one run answered to one prompt."""
+class PromptScores:
+    """The scores of one run's responses to one prompt."""
 
     category: str
     scores: Mapping[str, tuple[float, ...]]
-    """By metric, a value for each repeat; of ``lock`` one however many. What a run has not is not there."""
+    """By metric, a value for each repeat; of ``lock`` a single one. A metric without values is left out."""
     taxonomy: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run, or what is known of it."""
+@dataclass(frozen=True)
+class RunScores:
+    """One run, condensed."""
 
     folder: Path
     state: str
     """``finished`` if its scores count."""
     reason: str | None = None
     """Why they do not."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """The resolved config as plain values; empty if it cannot be read."""
-    config_sha256: str = ""
+    config: RunConfig | None = None
+    """None if it cannot be read."""
     evidence: str = ""
-    """Key of the evaluation and digest of the answers: two runs that share it tell one thing."""
+    """Key of the evaluation and digest of the responses; the same for copies of one evaluation."""
     base: str | None = None
     """Key of the base model."""
-    suite: tuple[str, str] | None = None
-    """Name and sha256."""
+    suite: Named | None = None
     unverified: str | None = None
-    """Why it is not sure which weights answered."""
+    """Why it is not certain which weights answered."""
     missing: int = 0
-    """Answers that never came."""
-    answers: Mapping[str, Answers] = field(default_factory=dict)
-    """By prompt id, in the suite's order."""
+    """Responses that are missing."""
+    prompts: Mapping[str, PromptScores] | None = None
+    """By prompt id, in the suite's order; None without scores."""
     overrides: Sequence[str] = ()
-    """Those that composed its config, of a run that has a phase."""
-    judged: Mapping[str, Any] | None = None
-    """``scores`` and ``sampling`` of results.json, of a run that has a phase."""
+    """Those that composed its config; only of a run with a phase, or of a planned job."""
+    results: Results | None = None
+    """Only of a run with a phase, without what a phase's outcome does not need."""
 
     @property
     def name(self) -> str:
         """The composed name."""
-        return str(self.config.get("name", self.folder.name))
+        return self.config.name if self.config and self.config.name else self.folder.name
 
     @property
     def finished(self) -> bool:
@@ -85,10 +82,21 @@ class Run:
 class Collected:
     """All that was found."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[RunScores, ...]
     """In the order of their folders."""
     merged: int = 0
-    """Runs left out, because another has the same answers or took the place of one that failed."""
+    """Runs left out: copies, and failed runs that were run again."""
+
+
+class _Line(Record):
+    """What a summary needs of a line of samples.jsonl."""
+
+    id: str
+    category: str
+    missing: str | None
+    wrapper: bool = False
+    scores: dict[str, Scored] = Field(default_factory=dict)
+    taxonomy: str = ""
 
 
 def collect(places: Sequence[Path]) -> Collected:
@@ -100,8 +108,8 @@ def collect(places: Sequence[Path]) -> Collected:
     Raises:
         PunieError: A place is no folder, or there is no run in any of them.
     """
-    folders: dict[str, tuple[Path, Planned | None]] = {}
-    broken: list[Run] = []
+    folders: dict[str, tuple[Path, PlannedJob | None]] = {}
+    broken: list[RunScores] = []
     for place in places:
         if not place.is_dir():
             raise PunieError(
@@ -121,222 +129,150 @@ def collect(places: Sequence[Path]) -> Collected:
     return _merge([*broken, *(read(folder, planned) for folder, planned in folders.values())])
 
 
-class Planned(NamedTuple):
-    """What a sweep's plan has for a job."""
-
-    config: Mapping[str, Any]
-    overrides: Sequence[str]
-
-
-def read(folder: Path, planned: Planned | None = None) -> Run:
-    """Read one run's directory.
-
-    Args:
-        folder: Its folder.
-        planned: What a sweep's plan has for it; its config stands in for one not yet written.
-    """
-    config: Mapping[str, Any] = {}
-    sha256, overrides = "", planned.overrides if planned else ()
+def read(folder: Path, planned: PlannedJob | None = None) -> RunScores:
+    """Read one run's directory; a planned job's config stands in for one that is not written yet."""
+    run = Run(folder)
+    config, overrides = None, planned.overrides if planned else ()
     try:
-        if planned is None or (folder / "config.yaml").exists():
-            config, sha256 = _checked(folder / "config.yaml", _yaml(folder / "config.yaml"))
-        else:
-            config, sha256 = _checked(folder, planned.config)
-        if planned is not None and not (folder / "status.json").exists():
-            return Run(folder, NOT_STARTED, None, config, sha256, overrides=overrides)
-        if planned is None and config.get("phase"):
-            overrides = _overrides(folder / "provenance.json")
-        status = _object(folder / "status.json")
-        state = status.get("status")
-        if state != FINISHED:
-            words = str(status.get("error") or "").partition("\n")[0]
-            return Run(folder, str(state), words or None, config, sha256, overrides=overrides)
-        return _finished(folder, config, sha256, overrides)
+        config = planned.config if planned and not (folder / CONFIG).exists() else run.config
+        if planned and not (folder / STATUS).exists():
+            return RunScores(folder, NOT_STARTED, None, config, overrides=overrides)
+        if planned is None and config.phase and (folder / PROVENANCE).exists():
+            overrides = run.provenance.overrides
+        status = files.read(folder / STATUS, Status)
+        if status.status != FINISHED:
+            words = (status.error or "").partition("\n")[0] or None
+            return RunScores(folder, status.status, words, config, overrides=overrides)
+        return _finished(run, config, overrides)
     except PunieError as error:
-        return Run(folder, UNREAD, _why(error, folder), config, sha256, overrides=overrides)
+        return RunScores(folder, UNREAD, _words(error, folder), config, overrides=overrides)
 
 
-def _walk(place: Path, broken: list[Run]) -> Iterator[tuple[Path, Planned | None]]:
-    """The runs' folders, with what a plan has for them."""
-    for root, folders, files in os.walk(place):
-        here, found = Path(root), {*folders, *files}
+def _walk(place: Path, broken: list[RunScores]) -> Iterator[tuple[Path, PlannedJob | None]]:
+    """The runs' folders, with what a sweep's plan has for them."""
+    for root, folders, names in os.walk(place):
+        here, found = Path(root), {*folders, *names}
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if found & MARKS:
             folders.clear()
-        elif "plan.json" in found:
+        elif PLAN in found:
             try:
-                yield from _planned(here)
+                yield from ((here / job.folder, job) for job in SweepPlan.read(here).jobs)
             except PunieError as error:
-                broken.append(Run(here, UNREAD, _why(error, here)))
-        elif found & _MARKS and "jobs" not in found:
+                broken.append(RunScores(here, UNREAD, _words(error, here)))
+        elif found & _RUN_FILES and "jobs" not in found:
             folders.clear()
             yield here, None
 
 
-def _planned(sweep: Path) -> Iterator[tuple[Path, Planned]]:
-    plan = _object(sweep / "plan.json")
+def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScores:
+    results, expected = run.results, run.results.generation.samples
     try:
-        jobs = [
-            (f"{job['number']:03d}-{job['id']}", Planned(dict(job["config"]), [*map(str, job["overrides"])]))
-            for job in plan["jobs"]
-        ]
-    except (LookupError, TypeError, ValueError) as error:
-        raise _unknown(sweep / "plan.json", plan, error) from None
-    for name, planned in jobs:
-        yield sweep / "jobs" / name, planned
+        lock, evaluated = results.lock, results.artifacts["evaluate"].key
+        locked = {name: lock.of_prompt(name) for name in lock.prompts} if lock else {}
+    except (LookupError, ValueError) as error:
+        raise files.unreadable(
+            run.folder / RESULTS, Results.KIND, f"{type(error).__name__}: {error}"
+        ) from None
+    missing, prompts = _prompts(run.folder / SAMPLES, locked, expected)
+    complete = bool(prompts) and results.find("strict") is not None
+    base = results.artifacts.get("base")
+    return RunScores(
+        run.folder,
+        FINISHED if complete else INCOMPLETE,
+        None if complete else f"{missing} of {expected} responses are missing",
+        config,
+        evidence=f"{evaluated} {results.answers}",
+        base=base.key if base else None,
+        suite=results.identity.suite,
+        unverified=results.identity.unverified,
+        missing=missing,
+        prompts=prompts if complete else None,
+        overrides=overrides,
+        results=_slim(results) if config.phase else None,
+    )
 
 
-def _overrides(path: Path) -> list[str]:
-    """Those of a run by itself; none where it did not get so far as to write them down."""
-    found = _object(path).get("overrides") if path.exists() else None
-    return [*map(str, found)] if isinstance(found, list) else []
+def _slim(results: Results) -> Results:
+    """Without the parts that grow with prompts and tensors."""
+    identity = results.identity.model_copy(update={"weights": Weights(whole=results.identity.weights.whole)})
+    return results.model_copy(
+        update={"lock": None, "targets": {}, "paired": [], "artifacts": {}, "identity": identity}
+    )
 
 
-def _yaml(path: Path) -> object:
-    try:
-        text = path.read_text("utf-8")
-        require_plain_yaml(text)
-        return load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _checked(path: Path, config: object) -> tuple[Mapping[str, Any], str]:
-    """A config with its digest, if it has what a summary asks of it.
+def _prompts(
+    path: Path, locked: Mapping[str, float | None], expected: int
+) -> tuple[int, dict[str, PromptScores]]:
+    """The number of missing responses, and the scores of the others by prompt.
 
     Raises:
-        DataError: It has not.
-    """
-    try:
-        if isinstance(config, dict) and isinstance(config.get("model", {}), dict):
-            float(config["eval"]["temperature"])
-            int(config["lora"]["seed"])
-            phase: dict[str, Any] = config.get("phase") or {"score": METRICS[0]}
-            values = [criterion["value"] for criterion in phase.get("criteria", ()) if criterion["metric"]]
-            if phase["score"] in METRICS and all(isinstance(each, (int, float)) for each in values):
-                return config, digest("config", config)
-        reason = "something else"
-    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        reason = f"{type(error).__name__} {error}"
-    raise DataError("It is no run's config.", where=path, found=reason)
-
-
-def _finished(folder: Path, config: Mapping[str, Any], sha256: str, overrides: Sequence[str]) -> Run:
-    path = folder / "results.json"
-    results = _object(path)
-    try:
-        suite, counts = results["identity"]["suite"], results["generation"]["samples"]
-        artifacts, lock = results["artifacts"], results.get("lock")
-        run: dict[str, Any] = {
-            "evidence": f"{artifacts['evaluate']['key']} {results.get('answers', '')}",
-            "base": artifacts.get("base", {}).get("key"),
-            "suite": (str(suite["name"]), str(suite["sha256"])),
-            "unverified": results["identity"].get("unverified"),
-            "overrides": overrides,
-        }
-        if config.get("phase"):
-            run["judged"] = {name: results.get(name, {}) for name in ("scores", "sampling")}
-        no_score = results["scores"]["strict"]["overall"]["mean"] is None
-        locked: dict[str, float] = {}
-        if lock:
-            here = lock["temperatures"].index(lock["at"]["temperature"])
-            locked = {name: each["total"][here] for name, each in lock["prompts"].items()}
-            _require_share(path, "lock", *locked.values())
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _unknown(path, results, error) from None
-    missing, answers = _answers(folder / "samples.jsonl", locked, counts)
-    if no_score or not answers:
-        words = f"{missing} of {counts} answers are missing"
-        return Run(folder, INCOMPLETE, words, config, sha256, missing=missing, **run)
-    return Run(folder, FINISHED, None, config, sha256, missing=missing, answers=answers, **run)
-
-
-def _answers(path: Path, locked: Mapping[str, float], count: int) -> tuple[int, dict[str, Answers]]:
-    """The number of missing answers, and the others by prompt.
-
-    Raises:
-        DataError: A line cannot be read, a score is not from 0 to 1, or there are more or fewer lines.
+        DataError: A line is not a response's record, or the number of lines is another than expected.
     """
     lines, missing = 0, 0
-    rows: dict[str, list[tuple[str, dict[str, float], str]]] = {}
+    by_prompt: dict[str, list[_Line]] = {}
     try:
-        for line in jsonl.read(path):
-            if line.problem is not None:
-                raise line.problem
-            lines += 1
-            row = line.value
-            if row.get("missing") is not None:
-                missing += 1
-                continue
-            scores = {name: row["scores"][name]["value"] for name in (*ALWAYS, *row["scores"])}
-            _require_share(path, line.number, *scores.values(), row["wrapper"])
-            scores["wrapper"] = float(row["wrapper"])
-            found = sys.intern(row["category"]), scores, sys.intern(row["taxonomy"])
-            rows.setdefault(sys.intern(row["id"]), []).append(found)
+        with path.open("rb") as stream:
+            while text := stream.readline(MAX_LINE):
+                lines += 1
+                line = _Line.model_validate_json(text)
+                if line.missing is not None:
+                    missing += 1
+                    continue
+                if absent := [name for name in ALWAYS if name not in line.scores]:
+                    raise DataError(
+                        "A response has no score.", where=f"{path}:{lines}", expected=", ".join(absent)
+                    )
+                by_prompt.setdefault(sys.intern(line.id), []).append(line)
     except OSError as error:
-        raise _unreadable(path, error) from None
-    except (LookupError, TypeError, AttributeError) as error:
-        raise _unknown(path, {}, error) from None
-    if lines != count:
-        raise DataError("The answers are not whole.", where=path, found=f"{lines} of {count} lines")
-    found = {}
-    for name, each in rows.items():
-        categories, scores, taxonomy = zip(*each, strict=True)
-        values = {metric: tuple(of[metric] for of in scores if metric in of) for metric in scores[0]}
-        lock = {"lock": (locked[name],)} if name in locked else {}
-        found[name] = Answers(categories[0], values | lock, taxonomy)
-    return missing, found
+        raise DataError("The file cannot be read.", where=path, found=error.strerror) from None
+    except ValidationError as error:
+        where = f"{path}:{lines}"
+        raise DataError(
+            "The line is not a record of a response.", where=where, found=files.problem(error)
+        ) from None
+    if lines != expected:
+        raise DataError(
+            "Responses are missing from the file.", where=path, found=f"{lines} of {expected} lines"
+        )
+    return missing, {name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
 
 
-def _require_share(path: Path, place: object, *values: float) -> None:
-    if not all(0 <= value <= 1 for value in values):  # NaN is refused as well
-        raise DataError("A score is not from 0 to 1.", where=f"{path}:{place}", found=list(values))
+def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
+    values = {
+        name: tuple(line.scores[name].value for line in lines if name in line.scores)
+        for name in lines[0].scores
+    }
+    values["wrapper"] = tuple(float(line.wrapper) for line in lines)
+    if lock is not None:
+        values["lock"] = (lock,)
+    taxonomy = tuple(sys.intern(line.taxonomy) for line in lines)
+    return PromptScores(sys.intern(lines[0].category), values, taxonomy)
 
 
-def _merge(runs: Sequence[Run]) -> Collected:
-    """Each evaluation once; what failed and was run again, as it came out in the end.
+def _merge(runs: Sequence[RunScores]) -> Collected:
+    """Each evaluation once; of a config that failed and was run again, the run that finished.
 
-    The same answers twice, from the store or from another machine, are not two samples.
+    The same responses twice, from the store or from another machine, are not two samples.
     """
-    kept: dict[str, Run] = {}
+    kept: dict[str, RunScores] = {}
     configs: set[str] = set()
-    for run in sorted(runs, key=lambda each: each.state != FINISHED):  # the finished ones first
+    for run in sorted(runs, key=lambda each: not each.finished):  # the finished ones first
+        config = run.config.sha256 if run.config else ""
         if run.finished:
             kept.setdefault(run.evidence, run)
         elif run.state == UNREAD:
             kept[str(run.folder)] = run
-        elif run.config_sha256 not in configs:
-            kept[run.config_sha256] = run
-        configs.add(run.config_sha256)
+        elif config not in configs:
+            kept[config] = run
+        configs.add(config)
     chosen = {id(run) for run in kept.values()}
     return Collected(tuple(run for run in runs if id(run) in chosen), len(runs) - len(chosen))
 
 
-def _why(error: PunieError, folder: Path) -> str:
+def _words(error: PunieError, folder: Path) -> str:
     """An error in a line, its file relative to the run's folder."""
     where = (error.where or "").removeprefix(f"{folder}{os.sep}")
-    return ": ".join(words for words in (where, error.what.rstrip("."), error.found) if words)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    if not isinstance(value, dict):
-        raise DataError("It holds no object.", where=path)
-    return value
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-    return DataError("It cannot be read.", where=path, found=words)
-
-
-def _unknown(path: Path, value: Mapping[str, Any], error: Exception) -> DataError:
-    return DataError(
-        "It is not as this version of punie writes it.",
-        where=path,
-        found=f"schema {value.get('schema', 'unknown')}, {type(error).__name__} {error}",
-        next_step="run its config again; what is in the store is reused",
-    )
+    what = error.what.rstrip(".")
+    words = ": ".join(each for each in (where if where not in what else "", what, error.found) if each)
+    return words.encode(errors="backslashreplace").decode()  # half of a surrogate pair is no text

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from punie.evals.scores import METRICS
-from punie.results.outcome import concluded, each_by_itself, in_words
-from punie.results.summary import axes, tables, verdict
+from punie.results.outcome import Job, concluded, each_by_itself, in_words
+from punie.results.records import Phase, SweepOutcome
+from punie.results.summary import axes, conclusions, tables
 from punie.results.summary.axes import Axis, Recipe
-from punie.results.summary.collect import UNREAD, Run, collect
+from punie.results.summary.collect import UNREAD, RunScores, collect
+from punie.results.summary.findings import Contrast, Finding, contrasts, findings
 from punie.util.errors import DataError, PunieError
 
 
@@ -22,29 +24,29 @@ class Summary:
 
     title: str
     metric: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunScores, ...]
     merged: int
-    """Runs left out because another tells the same."""
+    """Runs left out because another has the same responses."""
     axes: tuple[Axis, ...]
     recipes: tuple[Recipe, ...]
     grid: tables.Grid
-    findings: tuple[verdict.Finding, ...]
-    comparisons: tuple[verdict.Comparison, ...]
+    findings: tuple[Finding, ...]
+    comparisons: tuple[Contrast, ...]
     tables: tuple[tables.Table, ...]
     """Those that have rows."""
-    verdict: tuple[str, ...]
-    outcome: Mapping[str, Any] | None
-    """What was decided before the runs says of them, and the step in the tree of phases that follows."""
+    conclusions: tuple[str, ...]
+    outcome: SweepOutcome | None
+    """What the outcomes of the runs' phase say of them; None without a common phase."""
     notes: tuple[str, ...]
     """What a reader has to know of the runs."""
 
     @property
-    def conclusion(self) -> list[str]:
-        """The outcome in lines; none for runs that have no phase in common."""
+    def outcome_in_words(self) -> list[str]:
+        """The outcome in lines; none without a common phase."""
         return in_words(self.outcome) if self.outcome else []
 
     @property
-    def unread(self) -> list[Run]:
+    def unread(self) -> list[RunScores]:
         """The runs that could not be read."""
         return [run for run in self.runs if run.state == UNREAD]
 
@@ -57,41 +59,43 @@ def summarize(
     where: Sequence[str] = (),
     allow_mixed: bool = False,
 ) -> Summary:
-    """Collate the runs of some folders.
+    """Summarize the runs of some folders.
 
     Args:
         places: Run directories, sweep directories, or folders of them.
         by: One or two axes for the table of scores; none for seeds and temperatures.
-        metric: One of ``METRICS``; None for the score that the runs' phase speaks of, else strict.
+        metric: One of ``METRICS``; None for the score that the runs' phase is about, else strict.
         where: Conditions ``KEY=VALUE`` that a run has to meet.
         allow_mixed: Put runs on different suites side by side.
 
     Raises:
-        PunieError: There are no such runs, they answered different suites, or an axis or metric is unknown.
+        PunieError: There are no such runs, they are of different suites, or an axis or metric is unknown.
     """
     collected = collect(places)
-    runs = axes.name_contents(collected.runs)
-    runs = _chosen(runs, where)
+    runs = _chosen(axes.name_contents(collected.runs), where)
     finished = [run for run in runs if run.finished]
     _require_one_suite(finished, allow_mixed)
     phase = _phase(finished)
-    metric = metric or (phase or {}).get("score") or METRICS[0]
-    if finished and not any(each.scores.get(metric) for run in finished for each in run.answers.values()):
+    metric = metric or (phase.score if phase and phase.score in METRICS else METRICS[0])
+    if finished and not any(
+        each.scores.get(metric) for run in finished for each in (run.prompts or {}).values()
+    ):
         raise DataError(
-            f"No run here has a {metric}.", next_step="run it with eval.lock.temperatures=[0.7], for instance"
+            f"No run here has a {metric}.",
+            next_step="run it with eval.lock.temperatures=[0.7], for instance" if metric == "lock" else None,
         )
-    found = axes.find(runs)
+    found = axes.find(run.config for run in runs)
     fields = [axes.resolve(key, found) for key in by]
     if len(fields) > 2 or len(set(fields)) < len(fields):
         raise PunieError("A table has one axis, or two different ones.", where="--by", found=", ".join(by))
     recipes = axes.recipes(runs, found)
     grid = tables.grid(runs, found, fields, metric)
-    findings, comparisons = verdict.find(recipes, metric), verdict.compare(recipes, metric)
+    each_recipe, comparisons = findings(recipes, metric), contrasts(recipes, metric)
     shown = (
         tables.scores(grid, metric),
         tables.legend(recipes),
-        verdict.findings_table(findings, metric),
-        verdict.comparisons_table(comparisons),
+        tables.findings(each_recipe, metric),
+        tables.contrasts(comparisons),
         tables.categories(recipes, metric),
         tables.taxonomy(recipes),
         tables.stability(recipes, metric),
@@ -105,27 +109,27 @@ def summarize(
         axes=tuple(found),
         recipes=tuple(recipes),
         grid=grid,
-        findings=tuple(findings),
+        findings=tuple(each_recipe),
         comparisons=tuple(comparisons),
         tables=tuple(table for table in shown if table.rows),
-        verdict=tuple(verdict.sentences(findings, comparisons, metric, _threshold(phase, metric))),
+        conclusions=tuple(conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric))),
         outcome=None if where else _outcome(runs, recipes),
         notes=tuple(_notes(runs, found, collected.merged)),
     )
 
 
-def _chosen(runs: Sequence[Run], where: Sequence[str]) -> list[Run]:
-    """The runs that meet every condition; those that cannot be read stay, for nobody knows."""
-    found = axes.find(runs) if where else []
+def _chosen(runs: Sequence[RunScores], where: Sequence[str]) -> list[RunScores]:
+    """The runs that meet every condition, and those that cannot be read."""
+    found = axes.find(run.config for run in runs) if where else []
     for condition in where:
         key, equals, text = condition.partition("=")
         if not equals:
             raise PunieError("A condition is KEY=VALUE.", where="--where", found=condition)
         field = axes.resolve(key, found)
         wanted = _matcher(text)
-        kept = [run for run in runs if not run.config or wanted(axes.value(run, field))]
+        kept = [run for run in runs if run.config is None or wanted(run.config.comparable(field))]
         if not any(run.config for run in kept):
-            there = axes.sort({axes.value(run, field) for run in runs if run.config})
+            there = axes.ordered({run.config.comparable(field) for run in runs if run.config})
             raise PunieError(
                 f"No run has {field}={text}.",
                 where="--where",
@@ -136,7 +140,7 @@ def _chosen(runs: Sequence[Run], where: Sequence[str]) -> list[Run]:
 
 
 def _matcher(text: str) -> Callable[[object], bool]:
-    """Whether a value is what was written: 0 is 0.0, and null is nothing."""
+    """Whether a value is what was written: 0 is 0.0, and null is None."""
     try:
         wanted = json.loads(text)
     except ValueError:
@@ -144,82 +148,74 @@ def _matcher(text: str) -> Callable[[object], bool]:
     return lambda each: each == wanted or axes.shown(each) == text
 
 
-def _require_one_suite(runs: Sequence[Run], allow_mixed: bool) -> None:
-    suites = {run.suite: run for run in runs}
+def _require_one_suite(runs: Sequence[RunScores], allow_mixed: bool) -> None:
+    suites = {run.suite.sha256: run for run in runs if run.suite}
     if len(suites) > 1 and not allow_mixed:
-        names = [f"{suite[0]} {suite[1][:12]} ({run.folder})" for suite, run in suites.items() if suite]
+        names = [
+            f"{run.suite.name} {sha256[:12]} ({run.folder})" for sha256, run in suites.items() if run.suite
+        ]
         raise DataError(
-            "The runs answered different suites; their scores do not belong in one table.",
+            "The runs are of different suites; their scores cannot be compared.",
             found="; ".join(names[:5]),
             next_step="choose one with --where eval.suite=NAME, or put them side by side with --allow-mixed",
         )
 
 
-def _phase(runs: Sequence[Run]) -> dict | None:
+def _phase(runs: Sequence[RunScores]) -> Phase | None:
     """The phase that all runs have; None if they differ."""
-    phases = [run.config.get("phase") for run in runs]
-    return phases[0] if phases and phases[0] and all(each == phases[0] for each in phases) else None
+    phases = [run.config.phase for run in runs if run.config]
+    return phases[0] if phases and all(each == phases[0] for each in phases) else None
 
 
-def _outcome(runs: Sequence[Run], recipes: Sequence[Recipe]) -> dict[str, Any] | None:
-    """What was decided before the runs says of them; None if they are not all one phase's, on one model.
+def _outcome(runs: Sequence[RunScores], recipes: Sequence[Recipe]) -> SweepOutcome | None:
+    """What the outcomes of a phase say of its runs; None if they are not all one phase's, on one model.
 
     A phase's sweep may have one recipe for each of its choices of ``lora``; more are not its sweep.
     """
     known = [run for run in runs if run.config]
     choices = {tuple(word for word in run.overrides if word.startswith("lora=")) for run in known}
-    if not known or len({run.suite for run in known if run.suite}) > 1 or len(recipes) > len(choices):
+    suites = {run.suite.sha256 for run in known if run.suite}
+    if not known or len(suites) > 1 or len(recipes) > len(choices):
         return None
-    jobs = [(run.config, run.overrides, run.judged if run.finished else None) for run in known]
+    jobs = [
+        Job(run.config, run.overrides, run.results if run.finished else None) for run in known if run.config
+    ]
     try:
         return concluded(jobs) or each_by_itself(jobs)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        words = f"a run's phase or scores have another shape: {type(error).__name__} {error}"
-        return {"phase": "of these runs", "verdict": "not known", "why": words, "next": None}
+    except LookupError as error:
+        why = f"the phase is about a score that a run does not have: {error}"
+        return SweepOutcome(phase="of these runs", verdict="not known", why=why)
 
 
-def _threshold(phase: dict | None, metric: str) -> float | None:
-    """What the phase's criterion asks of the overall score."""
-    if phase is None or phase.get("score") != metric:
+def _threshold(phase: Phase | None, metric: str) -> float | None:
+    """The bound that the phase's criterion sets for the overall score."""
+    if phase is None or phase.score != metric:
         return None
-    asked = [each["value"] for each in phase.get("criteria", ()) if each["metric"] == "overall"]
-    return float(asked[0]) if asked else None
+    return next((each.value for each in phase.criteria if each.metric == "overall"), None)
 
 
-def _notes(runs: Sequence[Run], found: Sequence[Axis], merged: int) -> list[str]:
-    states: dict[str, int] = {}
-    for run in runs:
-        states[run.state] = states.get(run.state, 0) + 1
-    notes = [
-        f"{len(runs)} run{'s' if len(runs) > 1 else ''}: "
-        + ", ".join(f"{number} {state}" for state, number in states.items())
-        + "."
-    ]
+def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> list[str]:
+    finished = [run for run in runs if run.finished]
+    states = Counter(run.state for run in runs)
+    numbers = ", ".join(f"{number} {state}" for state, number in states.items())
+    notes = [f"{len(runs)} run{'s' * (len(runs) > 1)}: {numbers}."]
     if merged:
-        notes.append(f"{merged} more tell the same as one of these and are not counted twice.")
+        notes.append(f"{merged} more are copies, or failed and were run again; they are not counted.")
     notes += [
-        f"{axis.key} stands for {', '.join(axis.also)} as well: they change together."
+        f"{axis.key} and {', '.join(axis.also)} change together; the tables show the first."
         for axis in found
         if axis.also
     ]
-    suites = dict.fromkeys(run.suite[0] for run in runs if run.suite)
-    if suites:
+    if suites := dict.fromkeys(run.suite.name for run in runs if run.suite):
         notes.append(f"Suite: {', '.join(suites)}.")
-    missing = sum(run.missing for run in runs if run.finished)
-    if missing:
-        notes.append(f"{missing} answers are missing, as eval.allow_missing allows; they count for nothing.")
-    unverified = [run for run in runs if run.finished and run.unverified]
-    if unverified:
-        notes.append(f"{len(unverified)} runs are unverified: which weights answered is not sure.")
-    places: dict[tuple, int] = {}
-    for run in runs:
-        if run.finished:
-            place = tuple(axes.value(run, axis.key) for axis in found)
-            places[place] = places.get(place, 0) + 1
-    same = [number for number in places.values() if number > 1]
-    if same:
+    if missing := sum(run.missing for run in finished):
+        notes.append(f"{missing} responses are missing (eval.allow_missing) and are not counted.")
+    if unverified := sum(bool(run.unverified) for run in finished):
+        notes.append(f"{unverified} runs are unverified: it is not certain which weights answered.")
+    keys = [axis.key for axis in found]
+    places = Counter(axes.values(run.config, keys) for run in finished if run.config)
+    if same := sum(number for number in places.values() if number > 1):
         notes.append(
-            f"{sum(same)} runs differ in no setting and yet in their keys: data, versions or device; "
-            "punie diff tells."
+            f"{same} runs differ in no setting but in their keys (data, versions or device): see punie diff."
         )
     return notes

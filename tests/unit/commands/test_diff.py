@@ -12,10 +12,12 @@ from omegaconf import OmegaConf
 
 from punie.commands import diff
 from punie.config.compose import compose
+from punie.results import files
+from punie.results.records import Provenance, StageStatus
 from punie.run.directory import RunDirectory
 from punie.store.artifacts import Store
 from punie.util.errors import PunieError
-from tests.conftest import answer
+from tests.unit.results.made import results, sample
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +38,25 @@ def make_run(path: Path, answers: dict[str, float], *overrides: str, output: str
     artifact, _ = Store(Path("store")).get_or_build("train", material, lambda _: None)
     path.mkdir()
     directory = RunDirectory(path)
-    directory.begin(OmegaConf.to_yaml(config, resolve=True), {}, store="store")
-    directory.finish("finished", {"python": "3.11"}, [{"stage": "train", "key": artifact.key}])
+    provenance = Provenance(version=1, python="3.11")
+    directory.begin(OmegaConf.to_yaml(config, resolve=True), provenance, store="store")
+    stage = StageStatus(stage="train", key=artifact.key, reused=False, seconds=1.0)
+    directory.finish("finished", provenance, [stage])
     named = {"train": {"key": artifact.key, "files": {"a": "0"}}}
-    (path / "results.json").write_text(json.dumps({"artifacts": named}))
-    records = [
-        answer(
-            key,
-            output=f"{output} {value}",
-            taxonomy="correct" if value else "no call",
-            scores={name: {"value": value, "reason": ""} for name in ("keyword", "strict")},
-        )
-        for key, value in answers.items()
-    ]
-    (path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    files.write(path / "results.json", results(0.5, artifacts=named))
+    files.write_samples(
+        path / "samples.jsonl",
+        [
+            sample(
+                key,
+                value,
+                f"{output} {value}",
+                taxonomy="correct" if value else "no call",
+                scores={name: {"value": value, "reason": ""} for name in ("keyword", "strict")},
+            )
+            for key, value in answers.items()
+        ],
+    )
     return path
 
 
@@ -125,7 +132,7 @@ def test_runs_on_other_suites(capsys: pytest.CaptureFixture[str]) -> None:
     assert "The scores are not compared: 2 prompts are in one run only: x, y." in capsys.readouterr().out
     (b / "samples.jsonl").unlink()
     assert punie_diff(a, b, "--format", "json") == 0
-    assert read(capsys)["not_compared"] == "b has no answers"
+    assert read(capsys)["not_compared"] == "b has no responses"
 
 
 def test_a_store_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,10 +167,10 @@ def test_no_run() -> None:
     (broken / "samples.jsonl").write_text("{")
     for other, words in (
         ("nowhere", "neither a run's directory"),
-        ("empty", "config.yaml: No such file"),
+        ("empty", "config.yaml cannot be read"),
         ("sweep", "not a sweep's"),
-        ("half", "status.json"),
-        ("odd", "results.json"),
+        ("half", "status.json cannot be read"),
+        ("odd", "results.json cannot be read"),
         ("broken", "samples.jsonl:1"),
         ("lora.sed=1", "did you mean lora.seed"),
         ("name='", "cannot be split"),

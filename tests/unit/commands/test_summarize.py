@@ -27,13 +27,13 @@ def punie_summarize(*arguments: str) -> int:
 
 
 def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables, then the verdict, then the command for the page."""
+    """Tables, then the conclusions, then the command for the page."""
     make_run(Path("a"), {"x": 1.0, "y": 0.0})
     assert punie_summarize("a", "--metric", "keyword") == 0
     shown = capsys.readouterr().out
     assert (
         shown.index("Scores: keyword")
-        < shown.index("Verdict")
+        < shown.index("Conclusions")
         < shown.index("as a page: punie summarize a --format")
     )
 
@@ -55,16 +55,16 @@ def test_a_run_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     (make_run(Path("b"), {"x": 1.0, "y": 0.0}, lora__seed=1) / "samples.jsonl").unlink()
     assert punie_summarize(".") == 1
     shown = capsys.readouterr().out
-    assert "samples.jsonl: It cannot be read: No such file or directory" in shown
-    assert "Verdict" in shown
+    assert "samples.jsonl: The file cannot be read: No such file or directory" in shown
+    assert "Conclusions" in shown
 
 
 HOLDS = {
     "simple": "-----",
     "github": "|-----",
-    "plain": "Verdict",
+    "plain": "Conclusions",
     "csv": "run,name,state",
-    "json": '"verdict"',
+    "json": '"conclusions"',
     "html": "<!doctype html>",
 }
 """By format, what its output holds."""

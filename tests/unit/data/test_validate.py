@@ -9,7 +9,7 @@ from punie.data.rows import check_row
 from punie.data.similar import PIECE, VALUES, nearest, normal, signature
 from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.formats.tools import wrap
+from punie.formats.code_mode import wrap
 from punie.util.errors import DataError
 from punie.util.paths import resource
 
@@ -34,7 +34,7 @@ def spell(messages):
 
 
 def found(messages, tokenize=None, limit=2048):
-    return [(each.severity, each.kind) for each in check_row(Row(tuple(messages), 7), tokenize, limit)]
+    return [(each.severity, each.kind) for each in check_row(Row(tuple(messages), 7), tokenize, limit)[0]]
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,23 @@ def test_good_rows(answer):
 @pytest.mark.parametrize(
     ("answer", "finding"),
     [
-        (" \n", ("error", "no supervised tokens")),
-        ("<tool_call>read_file('a')</tool_call>", ("error", "malformed wrapper")),
-        (wrap("x")[:-3], ("error", "malformed wrapper")),
-        (wrap("x").removeprefix("<tool_call>"), ("error", "malformed wrapper")),
-        (wrap("read_file("), ("error", "code does not parse")),
-        (wrap("x = '\x00'"), ("error", "code does not parse")),
-        (wrap("(" * 1000), ("error", "code does not parse")),
-        (wrap("readfile('a')"), ("error", "unknown tool")),
-        (wrap("x").replace("execute_code", "read_file"), ("error", "unknown tool")),
-        (wrap("read_file()"), ("error", "wrong arguments")),
-        (wrap("read_file('a', 'b')"), ("error", "wrong arguments")),
-        (wrap("print(git_log(count=3, branch='main').commits)"), ("error", "wrong arguments")),
+        (" \n", "no supervised tokens"),
+        ("<tool_call>read_file('a')</tool_call>", "malformed wrapper"),
+        (wrap("x")[:-3], "malformed wrapper"),
+        (wrap("x").removeprefix("<tool_call>"), "malformed wrapper"),
+        (wrap("read_file("), "code does not parse"),
+        (wrap("x = '\x00'"), "code does not parse"),
+        (wrap("(" * 1000), "code does not parse"),
+        (wrap("readfile('a')"), "unknown tool"),
+        (wrap("x").replace("execute_code", "read_file"), "unknown tool"),
+        (wrap("read_file()"), "wrong arguments"),
+        (wrap("read_file('a', 'b')"), "wrong arguments"),
+        (wrap("print(git_log(count=3, branch='main').commits)"), "wrong arguments"),
     ],
 )
 def test_bad_answers(answer, finding):
     """Each fault of an answer is found once, and nothing else with it."""
-    assert found(turns(answer), spell) == [finding]
+    assert found(turns(answer), spell) == [("error", finding)]
 
 
 def test_doubtful_turns():
@@ -105,25 +105,19 @@ def test_template_refuses():
     def refuse(messages):
         raise ValueError("after the user must come the assistant")
 
-    (finding,) = check_row(Row(tuple(turns("Hello")), 7), refuse, 2048)
+    (finding,), _ = check_row(Row(tuple(turns("Hello")), 7), refuse, 2048)
     assert finding.kind == "cannot be rendered"
     assert "after the user" in finding.what
     assert finding.where == "line 7"
 
 
 def test_planted_faults(tmp_path):
-    """A stranger's folder with five planted faults gets exactly those five, each with its line."""
+    """A folder with five planted faults gets exactly those five, each with its line."""
     good = [turns(wrap(f"read_file('{name}.py')"), f"Show me {name}.py") for name in ("app", "core", "main")]
-    train = write(
-        tmp_path,
-        "train",
-        good[0],
-        "{not json",
-        [{"role": "human", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
-        good[1],
-        turns(wrap("cat('a.py')"), "What is in a.py?"),
-        turns("<tool_call>read_file('b.py')", "And in b.py?"),
-    )
+    human = [{"role": "human", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    unknown = turns(wrap("cat('a.py')"), "What is in a.py?")
+    open_ = turns("<tool_call>read_file('b.py')", "And in b.py?")
+    train = write(tmp_path, "train", good[0], "{not json", human, good[1], unknown, open_)
     valid = write(tmp_path, "valid", good[2], turns(wrap("print('x'"), "Print x"))
     report = check(tmp_path)
     assert [(each.where, each.kind) for each in report.errors] == [
@@ -133,33 +127,21 @@ def test_planted_faults(tmp_path):
         (f"{train}:6", "malformed wrapper"),
         (f"{valid}:2", "code does not parse"),
     ]
-    assert report.warnings == []
-    assert report.overlaps == []
+    assert (report.warnings, report.overlaps) == ([], [])
 
 
 LONG = "Please rename the method load_settings to read_settings in src/config/loader.py for me"
 
 
 def test_overlaps(tmp_path):
-    """Overlaps are found within a file, across files and against a suite, and told apart by kind."""
-    write(
-        tmp_path,
-        "train",
-        turns("a", LONG),
-        turns("a", LONG),
-        turns("b", LONG),
-        turns("c", "What is a monad?"),
-    )
+    """Overlaps are found within a file, across files and against a suite, and distinguished by kind."""
+    rows = [turns("a", LONG), turns("a", LONG), turns("b", LONG), turns("c", "What is a monad?")]
+    write(tmp_path, "train", *rows)
     write(tmp_path, "valid", turns("c", f" {LONG.upper()}\n"), turns("d", "Sing a song"))
-    suites = {
-        "core27": {
-            "x-01": LONG + ".",
-            "x-02": "what is  a monad?",
-            "x-03": LONG + ".",
-            "x-04": "Tell the time",
-        }
-    }
-    report = check(tmp_path, suites=suites)
+    prompts = [LONG + ".", "what is  a monad?", LONG + ".", "Tell the time"]
+    report = check(
+        tmp_path, suites={"core27": {f"x-0{number}": text for number, text in enumerate(prompts, 1)}}
+    )
     seen = {(each.relation, each.later.place.rpartition("/")[2], each.kind) for each in report.overlaps}
     assert seen == {
         ("train.jsonl", "train.jsonl:2", "same conversation"),
@@ -175,11 +157,8 @@ def test_overlaps(tmp_path):
 def test_exact_twin_among_many():
     """A suite's prompt is found in the data however many near kin stand around it."""
     rows = [Request("train", str(number), f"{LONG} {number}", number) for number in range(2000)]
-    (overlap,) = [
-        each
-        for each in find_overlaps([*rows, Request("suite", "x", rows[1234].text)])
-        if each.later.source == "suite"
-    ]
+    found = find_overlaps([*rows, Request("suite", "x", rows[1234].text)])
+    (overlap,) = [each for each in found if each.later.source == "suite"]
     assert (overlap.kind, overlap.earlier.place) == ("same request", "1234")
 
 
@@ -214,38 +193,25 @@ def test_tiny_texts(text):
 
 def test_report(tmp_path):
     """The report shows counts, places, system prompts and lengths; more than twenty of a kind are counted."""
-    train = write(
-        tmp_path,
-        "train",
-        *[turns("", f"Request {word}") for word in range(25)],
-        turns("x", system="Be brief."),
-    )
-    text = check(tmp_path).render()
-    assert "rows 26, errors 25, warnings 0" in text
-    assert f"{train}:20  The last answer is empty" in text
-    assert f"{train}:21  The last answer is empty" not in text
-    assert "… and 5 more" in text
-    assert "Be brief." in text
-    assert "≤ 32" in text
+    rows = [turns("", f"Request {word}") for word in range(25)]
+    train = write(tmp_path, "train", *rows, turns("x", system="Be brief."), turns("y")[1:])
+    report = check(tmp_path)
+    assert report.system_prompts == {"You help.": 25, "Be brief.": 1, "": 1}
+    text = report.render()
+    assert "rows 27, errors 25, warnings 0" in text
+    assert f"{train}:20  The last response is empty" in text
+    assert f"{train}:21  The last response is empty" not in text
+    for part in ("… and 5 more", "Be brief.", "(none)", "≤ 32"):
+        assert part in text
 
 
 def test_lengths_in_tokens(tmp_path):
-    """With a tokenizer the lengths are in tokens, and every row is tokenized once."""
+    """With a tokenizer the lengths are in tokens, and every example is tokenized once."""
     calls = []
-
-    def counted(messages):
-        calls.append(messages)
-        return spell(messages)
-
-    report = check(write(tmp_path, "train", turns("Hello"), turns("Hi")), tokenize=counted)
+    tokenize = lambda messages: calls.append(messages) or spell(messages)  # noqa: E731
+    report = check(write(tmp_path, "train", turns("Hello"), turns("Hi")), tokenize=tokenize)
     assert (report.unit, report.lengths) == ("tokens", {"train.jsonl": [32, 29]})
     assert len(calls) == 2
-
-
-def test_system_prompts(tmp_path):
-    """System prompts are counted, and rows without one as well."""
-    write(tmp_path, "train", turns("a"), turns("b"), turns("c")[1:])
-    assert check(tmp_path).system_prompts == {"You help.": 2, "": 1}
 
 
 def test_progress(tmp_path):

@@ -13,7 +13,8 @@ from punie.embedded.phrasings import Task, draw_task, expand, form_of, lines, te
 from punie.embedded.values import Values, draws
 from punie.evals.stubs import Recorder
 from punie.evals.suite import load_suite
-from punie.formats.tools import CATEGORIES, TOOLS, system_prompt
+from punie.formats.code_mode import system_prompt
+from punie.formats.tools import CATEGORIES, TOOLS
 from punie.util.errors import DataError
 from punie.util.paths import resource
 

@@ -4,19 +4,13 @@ from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
 from punie.evals.stubs import Call
 from punie.evals.suite import Expectation, Sample, load_suite
-from punie.formats.code_mode import parse
-from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS, wrap
+from punie.formats.code_mode import parse, wrap
+from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS
 from punie.util.paths import resource
 
 ALL_TOOLS = ", ".join(TOOLS)
 SAMPLE = Sample("x", "text_tools", "Show src/app.py.", (Expectation("read_file", {"path": "src/app.py"}),))
-BOTH = Sample(
-    "y",
-    "multi_tool",
-    "Status, then 3 commits.",
-    (Expectation("git_status"), Expectation("git_log", {"count": 3})),
-    match="all",
-)
+BOTH = (Expectation("git_status"), Expectation("git_log", {"count": 3}))
 
 
 @pytest.fixture(scope="module")
@@ -30,29 +24,24 @@ def sandbox():
         yield running
 
 
-def mean_keyword(samples, answer):
-    return sum(keyword(sample, parse(answer(sample))).value for sample in samples) / len(samples)
+OPEN_BLOCK = "<tool_call>\n<function=execute_code>\n<parameter=code>\n"
 
 
 @pytest.mark.parametrize(
     ("answer", "percent"),
     [
-        (lambda sample: f"You want {sample.expect[0].tool} for that.", 49),
-        (lambda sample: f"I have {ALL_TOOLS}.", 52),
-        (lambda sample: f"<tool_call># {ALL_TOOLS}</tool_call>", 100),
-        (
-            lambda sample: (
-                f"<tool_call>\n<function=execute_code>\n<parameter=code>\n{sample.expect[0].tool}("
-            ),
-            98,
-        ),
-        (lambda sample: "Sorry.", 0),
-        (lambda sample: "<tool_call></tool_call>", 10),
+        (lambda tool: f"You want {tool} for that.", 49),
+        (lambda tool: f"I have {ALL_TOOLS}.", 52),
+        (lambda tool: f"<tool_call># {ALL_TOOLS}</tool_call>", 100),
+        (lambda tool: f"{OPEN_BLOCK}{tool}(", 98),
+        (lambda tool: "Sorry.", 0),
+        (lambda tool: "<tool_call></tool_call>", 10),
     ],
 )
 def test_keyword_anchors(core27, answer, percent):
-    """The keyword rule pays what the published harness paid, prose and broken wrappers included."""
-    assert round(100 * mean_keyword(core27, answer)) == percent
+    """The keyword rule pays what the published harness paid, prose and broken blocks included."""
+    values = [keyword(sample, parse(answer(sample.expect[0].tool))).value for sample in core27]
+    assert round(100 * sum(values) / len(values)) == percent
 
 
 def test_published_score(core27):
@@ -189,30 +178,20 @@ def test_arguments(expected, actual, same):
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("match", "code", "expected"),
     [
-        ("git_log(count=3)\ngit_status()", "correct"),
-        ("git_status()", "wrong tool"),
-        ("git_status()\ngit_log()", "wrong arguments"),
-        ("git_status()\nfor n in (1, 2, 3):\n    git_log(count=n)", "correct"),
+        ("all", "git_log(count=3)\ngit_status()", "correct"),
+        ("all", "git_status()", "wrong tool"),
+        ("all", "git_status()\ngit_log()", "wrong arguments"),
+        ("all", "git_status()\nfor n in (1, 2, 3):\n    git_log(count=n)", "correct"),
+        ("any", "git_status()", "correct"),
+        ("any", "git_log()", "wrong arguments"),
+        ("any", "git_diff()", "wrong tool"),
     ],
 )
-def test_match_all(sandbox, code, expected):
-    """With match all, every expected call has to be made, in any order."""
-    assert judge(BOTH, wrap(code), sandbox)[1] == expected
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("git_status()", "correct"),
-        ("git_log()", "wrong arguments"),
-        ("git_diff()", "wrong tool"),
-    ],
-)
-def test_match_any(sandbox, code, expected):
-    """With match any, one of the expected calls is enough."""
-    sample = Sample("z", "git", "?", BOTH.expect, match="any")
+def test_match(sandbox, match, code, expected):
+    """With match all every expected call has to be made, in any order; with any, one is enough."""
+    sample = Sample("y", "multi_tool", "Status, then 3 commits.", BOTH, match)
     assert judge(sample, wrap(code), sandbox)[1] == expected
 
 

@@ -33,26 +33,20 @@ def problems_of(path):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_load(tmp_path, end):
     """An item becomes a sample with all its fields, whichever way lines end."""
-    expected = Sample(
-        "text-01",
-        "text_tools",
-        "Show me src/app.py.",
-        (Expectation("read_file", {"path": "src/app.py"}),),
-        "any",
-        96,
-    )
-    assert load_suite(write(tmp_path, ITEM, end=end)) == [expected]
+    expect = (Expectation("read_file", {"path": "src/app.py"}),)
+    sample = Sample("text-01", "text_tools", "Show me src/app.py.", expect, "any", 96)
+    assert load_suite(write(tmp_path, ITEM, end=end)) == [sample]
 
 
 def test_defaults(tmp_path):
     """Match, token limit and arguments may be left out."""
     item = {key: ITEM[key] for key in ("id", "category", "prompt")} | {"expect": [{"tool": "git_status"}]}
     (sample,) = load_suite(write(tmp_path, item))
-    assert (sample.match, sample.max_tokens, sample.expect) == (
-        "any",
-        None,
-        (Expectation("git_status"),),
-    )
+    assert (sample.match, sample.max_tokens, sample.expect) == ("any", None, (Expectation("git_status"),))
+
+
+def expect(tool, **arguments):
+    return {"expect": [{"tool": tool, "arguments": arguments}]}
 
 
 @pytest.mark.parametrize(
@@ -71,24 +65,16 @@ def test_defaults(tmp_path):
             'a list such as [{"tool": "git_status", "arguments": {}}]',
         ),
         ({"expect": ["read_file"]}, "An expected call names no tool.", '{"tool": …}'),
-        ({"expect": [{"tool": "readfile"}]}, "Unknown tool: 'readfile'.", "'read_file', perhaps"),
+        (expect("readfile"), "Unknown tool: 'readfile'.", "'read_file', perhaps"),
         (
-            {"expect": [{"tool": "read_file", "arguments": {"pth": "a"}}]},
+            expect("read_file", pth="a"),
             "Unknown argument of read_file(path: str) -> FileContent: 'pth'.",
             "'path', perhaps",
         ),
+        (expect("git_log", count="3"), "The argument 'count' of git_log has the wrong type.", "int"),
+        (expect("git_log", count=True), "The argument 'count' of git_log has the wrong type.", "int"),
         (
-            {"expect": [{"tool": "git_log", "arguments": {"count": "3"}}]},
-            "The argument 'count' of git_log has the wrong type.",
-            "int",
-        ),
-        (
-            {"expect": [{"tool": "git_log", "arguments": {"count": True}}]},
-            "The argument 'count' of git_log has the wrong type.",
-            "int",
-        ),
-        (
-            {"expect": [{"tool": "run_command", "arguments": {"args": "x"}}]},
+            expect("run_command", args="x"),
             "The argument 'args' of run_command has the wrong type.",
             "list[str]",
         ),

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from punie.formats.code_mode import Block, Completion, parse
-from punie.formats.tools import EXECUTE_CODE, wrap
+from punie.formats import Block, Completion
+from punie.formats.code_mode import EXECUTE_CODE, parse, system_prompt, wrap
+from punie.formats.tools import TOOLS
 
 CODE = 'result = read_file("src/app.py")\nprint(result.content)'
 NATIVE = (
@@ -16,6 +17,10 @@ NATIVE = (
 
 def as_json(code, name=EXECUTE_CODE):
     return "<tool_call>\n" + json.dumps({"name": name, "arguments": {"code": code}}) + "\n</tool_call>"
+
+
+def problems(text, **options):
+    return [block.problem for block in parse(text, **options).blocks]
 
 
 @pytest.mark.parametrize(
@@ -33,14 +38,14 @@ def test_spellings(text):
     """Every accepted spelling of the wrapper gives the same code."""
     completion = parse(text)
     assert completion.code == CODE
-    assert completion.problem is None
-    assert completion.has_wrapper
+    assert [block.problem for block in completion.blocks] == [None]
+    assert completion.has_block
 
 
 def test_text_around():
     """Text around the wrapper is kept apart from the code."""
     completion = parse(f"I will look.\n{wrap(CODE)}\nDone.")
-    assert (completion.before, completion.code, completion.after) == ("I will look.\n", CODE, "\nDone.")
+    assert (completion.before, completion.code) == ("I will look.\n", CODE)
 
 
 def test_several_calls():
@@ -76,14 +81,14 @@ def test_code_that_mentions_the_tags():
 def test_truncation_is_told_from_malformation(end):
     """A block cut off anywhere is truncated at the token limit and malformed when the model stopped."""
     cut = wrap(CODE)[:end]
-    assert parse(cut, truncated=True).problem == "truncated"
-    assert parse(cut).problem == "malformed"
+    assert problems(cut, truncated=True) == ["truncated"]
+    assert problems(cut) == ["malformed"]
     assert parse(cut, truncated=True).code is None
 
 
 def test_closed_garbage_is_malformed_even_at_the_limit():
     """A closed block that cannot be read is malformed, though the output ran into the token limit."""
-    assert parse("<tool_call># read_file</tool_call> and so on", truncated=True).problem == "malformed"
+    assert problems("<tool_call># read_file</tool_call> and so on", truncated=True) == ["malformed"]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +112,9 @@ def test_closed_garbage_is_malformed_even_at_the_limit():
 )
 def test_malformed(inside):
     """What is not a readable call inside a closed wrapper is malformed and yields no code."""
-    completion = parse(f"<tool_call>{inside}</tool_call>")
-    assert completion.problem == "malformed"
-    assert completion.code is None
+    text = f"<tool_call>{inside}</tool_call>"
+    assert problems(text) == ["malformed"]
+    assert parse(text).code is None
 
 
 def test_restart_after_an_unclosed_block():
@@ -124,21 +129,35 @@ def test_native_call():
     completion = parse(NATIVE)
     assert completion.blocks == (Block("read_file", {"path": "src/a.py"}),)
     assert completion.code is None
-    assert completion.problem is None
 
 
 def test_function_without_wrapper():
     """A function tag outside any wrapper is one malformed block that keeps the function's name."""
     completion = parse("Sure. " + wrap(CODE).removeprefix("<tool_call>\n"))
     assert completion.blocks == (Block(EXECUTE_CODE, problem="malformed"),)
-    assert not completion.has_wrapper
+    assert not completion.has_block
 
 
 def test_prose():
     """Prose has no blocks, and all of it is ahead of them."""
-    assert parse("You could call read_file().") == Completion(
-        "You could call read_file().", (), "You could call read_file().", "", False
+    text = "You could call read_file()."
+    assert parse(text) == Completion(text, before=text, code_tool=EXECUTE_CODE)
+
+
+def test_the_block_is_written_one_way():
+    """wrap() gives the canonical spelling, newline for newline."""
+    assert wrap("git_status()") == (
+        "<tool_call>\n<function=execute_code>\n<parameter=code>\ngit_status()\n"
+        "</parameter>\n</function>\n</tool_call>"
     )
+
+
+def test_the_system_prompt_follows_the_tools():
+    """The system prompt names execute_code and the number of tools, and stays short."""
+    assert EXECUTE_CODE in system_prompt()
+    assert str(len(TOOLS)) in system_prompt()
+    assert system_prompt([]).endswith("0 tools.")
+    assert len(system_prompt()) < 80
 
 
 PIECES = [
@@ -164,8 +183,8 @@ def test_never_raises(base, edits, truncated):
         base = base[:start] + inserted + base[start + deleted :]
     completion = parse(base, truncated=truncated)
     assert completion.text == base
-    assert completion.code is None or completion.has_wrapper
-    assert completion.code is None or completion.problem is None
+    assert completion.code is None or completion.has_block
+    assert completion.code is None or not any(block.problem for block in completion.blocks)
 
 
 @pytest.mark.parametrize(

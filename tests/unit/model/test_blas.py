@@ -1,4 +1,4 @@
-"""MLX on the CPU as punie has it."""
+"""MLX on the CPU as punie sets it up."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ print(several(mx.zeros(8)).sum().item())
 
 
 @pytest.mark.skipif(device_kind() != "cpu", reason="a GPU compiles its own kernels")
-@pytest.mark.parametrize("enabled", [False, True], ids=["as punie has it", "as MLX has it"])
+@pytest.mark.parametrize("enabled", [False, True], ids=["with punie", "with MLX alone"])
 def test_no_compiler_is_asked_for(enabled: bool, tmp_path: Path) -> None:
-    """A compiler on the path is not called, by a function that MLX by itself would have compiled with it."""
+    """MLX calls no compiler on the path, for a function that it would otherwise compile."""
     called = tmp_path / "called"
     compiler = tmp_path / "g++"
     compiler.write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")

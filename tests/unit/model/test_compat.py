@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +13,7 @@ from mlx_lm import server
 from mlx_lm.models.cache import make_prompt_cache
 
 from punie.model import compat
+from tests.unit.model.models import shape_of
 
 
 def test_the_server_loads_with_the_function_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +34,9 @@ def test_the_server_loads_with_the_function_that_was_set(monkeypatch: pytest.Mon
     assert asked == ["folder"]
 
 
-def test_a_repeated_cache_continues_every_row(fresh: Any) -> None:
+def test_a_repeated_cache_continues_every_row() -> None:
     """After a cache is repeated, each row of a batch has the logits of the text read alone."""
-    model, _ = fresh()
+    model = cast(Any, shape_of("dense"))
     cache = make_prompt_cache(model)
     model(mx.array([[5, 6, 7]]), cache=cache)
     compat.repeat_rows(cache, 2)
@@ -56,3 +57,24 @@ def test_intermediate_results_are_counted_and_views_are_not() -> None:
             return x @ self.weight.T + self.bias
 
     assert compat.intermediate_bytes(Layer(), tokens=4, width=8, dtype=mx.float32) == 2 * 4 * 8 * 4
+
+
+def test_gradient_checkpointing_ends_with_its_block(fresh: Any) -> None:
+    """mlx-lm replaces the call of the layers' class, which has its own again after the block; switched off,
+    nothing is replaced."""
+    model, _ = fresh()
+    kind = type(model.layers[0])
+    call = kind.__call__
+    with compat.gradient_checkpointing(model, False):
+        assert kind.__call__ is call
+    with compat.gradient_checkpointing(model, True):
+        assert kind.__call__ is not call
+    assert kind.__call__ is call
+
+
+def test_the_wired_limit_ends_with_its_block() -> None:
+    """The device's recommended limit is in force in the block, and the former one after it."""
+    before = mx.set_wired_limit(0)
+    with compat.wired_memory():
+        pass
+    assert mx.set_wired_limit(before) == 0

@@ -1,4 +1,4 @@
-"""Sizes from headers alone."""
+"""Sizes from the headers of weight files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of a fine-tune."""
+"""Quantization quality: what is left of a fine-tune."""
 
 from __future__ import annotations
 
@@ -31,16 +31,12 @@ def fused(folders: tuple[Path, Path], out: Path, bits: int | None) -> Fidelity:
     return measure(*folders, out, ROWS, float32=True)
 
 
-def test_only_the_answers_first_tokens_are_compared(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """27 answer tokens of the first row, and 64 of the second's 70."""
-    assert fused(folders, tmp_path / "out", 8).tokens == 27 + 64
-
-
 def test_more_bits_are_nearer_to_the_adapter(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Divergence falls from 2 to 4 to 8 bits, and what is only fused in bfloat16 is nearly the adapter."""
+    """Divergence falls from 2 to 4 to 8 bits; fused in bfloat16 it is near 0. 64 tokens of a row count."""
     found = [fused(folders, tmp_path / str(bits), bits) for bits in (2, 4, 8, None)]
     assert found[0].kl > found[1].kl > found[2].kl >= 0
     assert found[3].kl < 0.01
+    assert found[0].tokens == 27 + 64
     assert found[3].adapter_logprob == pytest.approx(found[3].quantized_logprob, abs=0.02)
     assert len({(f.base_logprob, f.adapter_logprob, f.base_agreement) for f in found}) == 1
 
@@ -59,23 +55,19 @@ def test_the_gain_that_is_left_is_a_share_of_the_adapters(tmp_path: Path) -> Non
             assert f.gain_kept == pytest.approx(kept, abs=1e-3)
 
 
-def test_the_gate_tells_the_figures_and_the_way_out() -> None:
-    """Below the threshold: every figure, the threshold's name, and more bits; at it: nothing."""
+def test_a_refusal_states_the_figures_and_the_remedy() -> None:
+    """Below the threshold: every figure, the threshold's name, and more bits if the model was quantized."""
     with pytest.raises(PunieError) as caught:
         require_kept(MEASURED, 0.5, 5)
     message = str(caught.value)
     words = ["0.25", "-5.000", "-1.000", "-4.000", "50%", "91", "1.500", "min_gain_kept=0.5", "quantize=q6"]
     assert [word for word in words if word not in message] == []
-    require_kept(MEASURED, 0.25, 5)
-
-
-def test_no_gain_is_not_held_against_quantization() -> None:
-    """An adapter that learned nothing passes: there is nothing to lose."""
-    require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)
-
-
-def test_unquantized_models_are_not_told_to_take_more_bits() -> None:
-    """Where nothing was quantized the message suggests no bits."""
     with pytest.raises(PunieError) as caught:
         require_kept(MEASURED, 0.5, None)
     assert "more bits" not in str(caught.value)
+
+
+def test_what_passes() -> None:
+    """A gain at the threshold passes, and so does an adapter that gained nothing."""
+    require_kept(MEASURED, 0.25, 5)
+    require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)

@@ -9,9 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from punie.formats.code_mode import FORMAT, wrap
 from punie.formats.prompts import format_prompt
-from punie.formats.spellings import CANONICAL, SPELLINGS
-from punie.formats.tools import wrap
 from punie.model import format_lock, load
 from punie.model.format_lock import Branch
 from punie.model.generate import Request, Sampling, generate
@@ -118,14 +117,14 @@ def test_half_a_character_ends_only_itself() -> None:
 
 def test_branches_are_what_a_model_writes(tokenizer: Any) -> None:
     """The canonical branch is how training's answers begin, token for token."""
-    found = {each.name: each for each in format_lock.branches(tokenizer, SPELLINGS)}
+    found = {each.name: each for each in format_lock.branches(tokenizer, FORMAT.spellings)}
     answer = tokenizer.encode(wrap("print(1)"), add_special_tokens=False)
-    canonical = found[CANONICAL]
+    canonical = next(iter(found.values()))
     assert tuple(answer[: len(canonical.tokens)]) == canonical.tokens
     assert answer[len(canonical.tokens)] in canonical.last
     for name, branch in found.items():
         for last in branch.last:
-            assert tokenizer.decode([*branch.tokens, last]).startswith(SPELLINGS[name])
+            assert tokenizer.decode([*branch.tokens, last]).startswith(FORMAT.spellings[name])
 
 
 def test_overlapping_spellings_are_refused(tokenizer: Any) -> None:

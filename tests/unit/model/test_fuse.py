@@ -21,6 +21,8 @@ from punie.model.fuse import fuse
 from punie.util.errors import PunieError
 from tests.unit.model.models import BASE_KEY, make_adapter, make_base, tensors
 
+HALF = mx.float16
+"""Type of a base whose config says bfloat16: it is cast on the way."""
 EXPERTS = ["mlp.switch_mlp.up_proj", "mlp.switch_mlp.down_proj", "mlp.gate", "self_attn.q_proj"]
 
 
@@ -83,26 +85,23 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ("moe", 8, {"bits": 6}, {"keys": EXPERTS}),
         ("moe", None, {"bits": 4, "recipe": "mixed_4_6"}, {}),
         ("moe", 4, {"bits": None}, {}),
+        ("tied", HALF, {"bits": 5}, {}),
     ],
     ids=str,
 )  # fmt: skip
 def test_the_bytes_are_those_of_the_two_commands(
-    kind: str, base_bits: int | None, options: dict[str, Any], adapter: dict[str, Any], tmp_path: Path
+    kind: str,
+    base_bits: int | mx.Dtype | None,
+    options: dict[str, Any],
+    adapter: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     """Every tensor, its name, type and shape, and config.json are those of fuse and convert, bit for bit."""
-    base = make_base(tmp_path / "base", kind, bits=base_bits)
+    dtype, bits = (base_bits, None) if isinstance(base_bits, mx.Dtype) else (mx.bfloat16, base_bits)
+    base = make_base(tmp_path / "base", kind, bits=bits, dtype=dtype)
     lora = make_adapter(tmp_path / "adapter", base, **adapter)
     ours = one_pass(base, lora, tmp_path / "ours", **options)
     assert same(ours, two_steps(base, lora, tmp_path / "theirs", **options))
-
-
-def test_half_precision_that_is_not_the_configs(tmp_path: Path) -> None:
-    """A float16 base whose config says bfloat16 is cast on the way, exactly as ``convert`` casts it."""
-    base = make_base(tmp_path / "base", "tied", bits=None, dtype=mx.float16)
-    lora = make_adapter(tmp_path / "adapter", base)
-    ours = one_pass(base, lora, tmp_path / "ours", bits=5)
-    assert tensors(ours)["model.norm.weight"].dtype == mx.bfloat16
-    assert same(ours, two_steps(base, lora, tmp_path / "theirs", bits=5))
 
 
 def test_pieces_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +160,7 @@ def refused(pair: tuple[Path, Path], *words: str, **options: Any) -> None:
     """The pass refuses with these words, and leaves nothing behind."""
     base, adapter = pair
     out = base.with_name("out")
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     settings: dict[str, Any] = {"base_key": BASE_KEY, "bits": 5, "group_size": 64} | options
     with pytest.raises(PunieError) as caught:
         fuse(base, adapter, out, **settings)
@@ -169,21 +168,9 @@ def refused(pair: tuple[Path, Path], *words: str, **options: Any) -> None:
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def without(path: Path, part: str) -> str:
-    """Remove the first tensor of a file whose name contains this; returns the name."""
-    weights = cast(dict[str, mx.array], mx.load(str(path)))
-    gone = next(name for name in weights if part in name)
-    mx.save_safetensors(str(path), {name: array for name, array in weights.items() if name != gone})
-    return gone
-
-
-def test_another_bases_adapter_is_refused(pair: tuple[Path, Path]) -> None:
-    """The adapter must name the base's key; the message shows both keys."""
+def test_settings_that_do_not_fit_are_refused(pair: tuple[Path, Path]) -> None:
+    """Another base's adapter, and groups that do not divide the layers' inputs, which mlx-lm would skip."""
     refused(pair, "another base", "b" * 64, "c" * 64, base_key="c" * 64)
-
-
-def test_groups_that_do_not_divide_the_layers_are_refused(pair: tuple[Path, Path]) -> None:
-    """mlx-lm would leave such layers unquantized; here one of them is named, with a size that fits."""
     refused(pair, "group_size=128", "192", "mlp.down_proj", "quantize.group_size=64", group_size=128)
 
 
@@ -196,23 +183,19 @@ def test_an_adapter_of_another_rank_is_refused(pair: tuple[Path, Path]) -> None:
     refused(pair, "(128, 4)", "(128, 8)", "lora_a", "rank 8")
 
 
-def test_an_adapter_that_lacks_layers_is_refused(pair: tuple[Path, Path]) -> None:
-    """mlx-lm would leave the missing deltas at zero; here the missing tensor is named."""
-    refused(pair, without(pair[1] / "adapters.safetensors", "q_proj.lora_b"))
-
-
-@pytest.mark.parametrize("which", [0, 1], ids=["base", "adapter"])
-def test_a_truncated_file_is_refused(which: int, pair: tuple[Path, Path]) -> None:
-    """A file of the base or the adapter that is too short is named before any weight is read."""
+@pytest.mark.parametrize(("which", "part"), [(0, "layers.1."), (1, "q_proj.lora_b")], ids=["base", "adapter"])
+def test_missing_tensors_and_truncated_files_are_refused(
+    which: int, part: str, pair: tuple[Path, Path]
+) -> None:
+    """A tensor that the base or the adapter lacks is named (mlx-lm would leave a delta at zero); a file that
+    is too short is named before any weight is read."""
     (path,) = pair[which].glob("*.safetensors")
+    weights = cast(dict[str, mx.array], mx.load(str(path)))
+    gone = next(name for name in weights if part in name)
+    mx.save_safetensors(str(path), {name: array for name, array in weights.items() if name != gone})
+    refused(pair, gone if which else str(pair[0]))
     path.write_bytes(path.read_bytes()[:-100])
     refused(pair, "truncated", str(path))
-
-
-def test_a_base_that_lacks_tensors_is_refused(pair: tuple[Path, Path]) -> None:
-    """A base whose tensors are not all there is named before any weight is read."""
-    without(pair[0] / "model.safetensors", "layers.1.")
-    refused(pair, str(pair[0]))
 
 
 def test_a_disk_that_is_too_small_is_refused(

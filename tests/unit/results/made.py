@@ -27,7 +27,7 @@ SAMPLING = {
 }
 
 
-def sample(key: str, strict: float = 1.0, output: str = "", **fields: Any) -> Sample:
+def sample(key: str, strict: float = 1.0, output: str | None = "", **fields: Any) -> Sample:
     """A response of the category git with full keyword score."""
     scores = {"keyword": {"value": 1.0, "reason": ""}, "strict": {"value": strict, "reason": ""}}
     return Sample.model_validate(

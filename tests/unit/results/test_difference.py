@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from punie.config.schema import LoraConfig
+from punie.results.config import RunConfig
 from punie.results.difference import Change, Side, compare
+from punie.results.records import Provenance
 
 DIGEST = "0" * 64
+CONFIG = {"name": "x", "lora": {"seed": 0}, "model": {"repo": "a/b"}}
 
 
 def side(**fields: Any) -> Side:
@@ -29,7 +32,7 @@ def side(**fields: Any) -> Side:
     return dataclasses.replace(
         Side(
             "run",
-            {"name": "x", "lora": {"seed": 0}, "model": {"repo": "a/b"}},
+            RunConfig(CONFIG),
             keys={"base": "b", "train": "t", "quantize": "q", "evaluate": "e"},
             materials=materials,
             files={"train": {"adapters.safetensors": DIGEST}, "evaluate": {"samples.jsonl": DIGEST}},
@@ -58,7 +61,7 @@ def test_first_divergence():
     materials = other("train", settings={"lora.seed": 42})
     materials["quantize"] = materials["quantize"] | {"upstream": {"train": "T"}}
     b = side(
-        config={"name": "x", "lora": {"seed": 42}, "model": {"repo": "a/b"}},
+        config=RunConfig({**CONFIG, "lora": {"seed": 42}}),
         keys={"base": "b", "train": "T", "quantize": "Q", "evaluate": "e"},
         materials=materials,
     )
@@ -74,15 +77,15 @@ def test_first_divergence():
 def test_neutral_fields_do_not_count():
     """A name, a phase and where content with the same digest lies make no difference to the result."""
     config = {"name": "y", "lora": {"seed": 0}, "model": {"repo": "c/d"}, "phase": {"id": "44"}}
-    found = compare(side(), side(config=config))
+    found = compare(side(), side(config=RunConfig(config)))
     assert found.same
-    assert [change.key for change in found.axes["neutral"]] == ["name", "model.repo", "phase"]
+    assert [change.key for change in found.axes["neutral"]] == ["model.repo", "name", "phase"]
 
 
 def test_unknown_content_counts_by_its_place():
     """Where digests are not known on both sides, another repo is another identity, another path data."""
-    config = {**side().config, "model": {"repo": "c/d"}, "data": {"path": "x"}}
-    before = {**side().config, "data": {"path": "w"}}
+    config = RunConfig({**CONFIG, "model": {"repo": "c/d"}, "data": {"path": "x"}})
+    before = RunConfig({**CONFIG, "data": {"path": "w"}})
     found = compare(side(config=before), side(config=config, materials={}))
     assert [change.key for change in found.axes["identity"]] == ["model.repo"]
     assert [change.key for change in found.axes["data"]] == ["data.path"]
@@ -123,14 +126,12 @@ def test_a_stage_of_one_side():
 
 def test_code_and_environment():
     """Commit, punie's version and a stage's version are code; the rest of the machine is environment."""
-    here = {
-        "git": {"commit": "a"},
-        "packages": {"punie": "1", "mlx": "1"},
-        "python": "3.11",
-        "started": 1,
-        "blas": "x",
-    }
-    there = {"git": {"commit": "b"}, "packages": {"punie": "2", "mlx": "2"}, "python": "3.12", "started": 2}
+    git, packages = {"commit": "a", "dirty": False}, {"punie": "1", "mlx": "1"}
+    values = {"schema": 1, "git": git, "packages": packages, "python": "3.11", "started": "1", "blas": "x"}
+    here = Provenance.model_validate(values)
+    del values["blas"]
+    values |= {"git": {**git, "commit": "b"}, "packages": {"punie": "2", "mlx": "2"}, "python": "3.12"}
+    there = Provenance.model_validate({**values, "started": "2"})
     b = side(provenance=there, materials=other("train", version=2), keys={**side().keys, "train": "T"})
     found = compare(side(provenance=here), b)
     assert [change.key for change in found.axes["code"]] == ["git.commit", "packages.punie", "train.version"]
@@ -145,7 +146,7 @@ def test_a_field_added_later(monkeypatch, value):
     from punie.config import fields
 
     fields.own_fields.cache_clear()
-    new = side(config={**side().config, "lora": {"seed": 0, "workers": value}})
+    new = side(config=RunConfig({**CONFIG, "lora": {"seed": 0, "workers": value}}))
     found = compare(side(), new).axes["identity"]
     fields.own_fields.cache_clear()
     assert [change.key for change in found] == (["lora.workers"] if value else [])

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from punie.results.power import (
+    detectable,
+    detectable_in_words,
     minimum_detectable_effect,
     prompts_paired,
     prompts_to_exclude,
-    reach,
-    reach_in_words,
 )
 from punie.results.statistics import mcnemar, paired, wilson
 
@@ -64,7 +64,7 @@ def test_no_difference_needs_no_prompts():
     """A difference of 0 and a threshold at the rate are refused."""
     with pytest.raises(ValueError, match="difference of 0"):
         prompts_paired(0.0, 0.1)
-    with pytest.raises(ValueError, match="from itself"):
+    with pytest.raises(ValueError, match="the rate itself"):
         prompts_to_exclude(0.8, 0.8)
 
 
@@ -74,12 +74,12 @@ def test_what_stands_beside_a_comparison(changes):
     a = {f"p{number}": [max(0.0, -change)] for number, change in enumerate(changes)}
     b = {f"p{number}": [max(0.0, change)] for number, change in enumerate(changes)}
     test = paired(a, b)
-    detectable, needed = reach(test)
-    words = reach_in_words(len(changes), test.difference.estimate, detectable)
+    smallest, needed = detectable(test)
+    words = detectable_in_words(len(changes), test.difference.estimate, smallest)
     if not any(changes):
-        assert (detectable, needed) == (None, None)
-        assert words == f"not one of {len(changes)} prompts changed"
+        assert (smallest, needed) == (None, None)
+        assert words == f"None of {len(changes)} prompts changed"
     else:
-        assert detectable == minimum_detectable_effect(len(changes), test.discordance)
-        assert f"show a difference from {detectable:.2f} on" in words
-        assert ("takes" in words) == (needed is not None and needed > len(changes))
+        assert smallest == minimum_detectable_effect(len(changes), test.discordance)
+        assert f"Minimum detectable difference: {smallest:.2f} ({len(changes)} prompts" in words
+        assert ("needs" in words) == (needed is not None and needed > len(changes))

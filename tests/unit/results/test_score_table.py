@@ -13,8 +13,7 @@ from punie.evals.scorers import Score
 from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
-from punie.formats.code_mode import parse
-from punie.formats.tools import wrap
+from punie.formats.code_mode import parse, wrap
 from punie.results.comparison import compare
 from punie.results.records import Sample
 from punie.results.scoring import asked, rescored, scored, summary

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from punie.evals.sandbox import Limits, Sandbox
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
-from punie.formats.spellings import CANONICAL, SPELLINGS, opening
-from punie.formats.tools import wrap
+from punie.formats.code_mode import FORMAT, wrap
 from punie.results import scoring
 from punie.results.records import Estimate, Sample
 from punie.results.statistics import wilson
@@ -97,17 +96,17 @@ def test_nothing_to_summarize() -> None:
         scoring.summary([])
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", FORMAT.spellings)
 def test_openings(name: str) -> None:
     """An answer's opening is the spelling that it begins with, and nothing that it holds further on."""
-    assert opening(SPELLINGS[name] + "x") == name
-    assert opening("x" + SPELLINGS[name]) is None
+    assert FORMAT.opening(FORMAT.spellings[name] + "x") == name
+    assert FORMAT.opening("x" + FORMAT.spellings[name]) is None
 
 
 def test_the_canonical_opening_is_the_wrappers(sandbox: Sandbox) -> None:
     """The wrapper that training teaches opens canonically, and is a wrapper that can be read."""
     found = answered(RIGHT, sandbox)
-    assert found.opening == CANONICAL
+    assert found.opening == next(iter(FORMAT.spellings))
     assert found.scores["strict"].value == 1.0
 
 

@@ -6,7 +6,6 @@ import errno
 import json
 import multiprocessing
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from punie.store import artifacts
+from punie.store import artifact as one
+from punie.store.artifact import verified
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
 from punie.util.errors import StoreError
@@ -82,18 +82,19 @@ def test_visible_damage_is_a_miss_and_is_rebuilt(store: Store, damage: str) -> N
 
 
 def test_a_flipped_bit_is_found_on_first_use(store: Store) -> None:
-    """A file whose bytes changed at the same size is refused when it is used, by another process."""
+    """A file that changed at the same size is refused when another process uses it, and then rebuilt."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
     (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
-    artifacts._verified.clear()  # what a new process starts with
+    verified.clear()  # what a new process starts with
     found = store.find("train", artifact.key)
     assert found is not None
     with pytest.raises(StoreError, match=r"damaged.*adapters\.safetensors"):
         found.file("adapters.safetensors")
-    where = store.set_aside(found)
-    assert where is not None
-    assert (where / "adapters.safetensors").read_bytes() == b"weighty"
-    assert store.find("train", artifact.key) is None
+    rebuilt, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    assert rebuilt.file("adapters.safetensors").read_bytes() == b"weights"
+    (aside,) = (store.root / ".damaged").iterdir()
+    assert (aside / "adapters.safetensors").read_bytes() == b"weighty"
 
 
 def test_a_miss_says_why(store: Store) -> None:
@@ -108,11 +109,14 @@ def test_a_miss_says_why(store: Store) -> None:
 
 
 def test_removal_is_never_half_seen(store: Store) -> None:
-    """A removed artifact is gone, and so is its folder."""
+    """A removed artifact is gone with its folder; what a killed removal left is swept."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
     store.remove(artifact)
     assert list(store.artifacts()) == []
     assert store.leftovers() == []
+    store.get_or_build("train", MATERIAL, write)
+    gone = store._set_aside("train", artifact.key, "removed")
+    assert store.sweep() == [gone]
 
 
 @pytest.mark.parametrize(
@@ -155,27 +159,8 @@ def test_many_processes_build_a_key_once(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "built\n"
 
 
-def test_a_killed_build_is_swept_and_needs_no_hand(tmp_path: Path) -> None:
-    """kill -9 in mid-build: the lock is free, the next build sweeps what was left and succeeds."""
-    store = Store(tmp_path / "store")
-    worker = multiprocessing.get_context("fork").Process(
-        target=_slow_build, args=(store.root, tmp_path / "log", 60)
-    )
-    worker.start()
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(worker.pid or 0, signal.SIGKILL)
-    worker.join()
-    assert len(store.leftovers()) == 1
-    artifact, reused = store.get_or_build("train", MATERIAL, write)
-    assert not reused
-    assert artifact.damage(digests=True) is None
-    assert store.leftovers() == []
-
-
-def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
-    """Only leftovers whose lock is free are swept."""
+def test_a_killed_build_is_swept(tmp_path: Path) -> None:
+    """A running build is not swept; once it is killed its lock is free, and the next build sweeps it."""
     store = Store(tmp_path / "store")
     worker = multiprocessing.get_context("fork").Process(
         target=_slow_build, args=(store.root, tmp_path / "log", 60)
@@ -189,7 +174,11 @@ def test_sweep_spares_a_build_that_is_running(tmp_path: Path) -> None:
     finally:
         worker.kill()
         worker.join()
-    assert len(store.sweep()) == 1
+    assert len(store.leftovers()) == 1
+    artifact, reused = store.get_or_build("train", MATERIAL, write)
+    assert not reused
+    assert artifact.damage(digests=True) is None
+    assert store.leftovers() == []
 
 
 def stop(out: Path) -> None:
@@ -210,32 +199,13 @@ def resumable(store: Store) -> Path:
 
 
 def test_a_young_training_is_not_swept(store: Store, resumable: Path) -> None:
-    """A folder to resume from is spared until nothing in it was written to for as long as is said."""
+    """A resumable folder stays until nothing in it was written to for so long; so does another stage's."""
     assert store.sweep(older_than_seconds=200) == []
+    assert store.sweep(stage="quantize") == []
     os.utime(resumable / "half", (time.time() - 10, time.time() - 10))
     assert store.sweep(older_than_seconds=50) == []
     assert store.sweep(older_than_seconds=5) == [resumable]
     assert not resumable.exists()
-
-
-def test_sweep_keeps_to_a_stage(store: Store, resumable: Path) -> None:
-    """The leftovers of other stages stay."""
-    assert store.sweep(stage="quantize") == []
-    assert store.sweep(stage="train") == [resumable]
-
-
-def test_half_deleted_artifacts_are_swept(store: Store) -> None:
-    """What a killed deletion left is a leftover."""
-    artifact, _ = store.get_or_build("train", MATERIAL, write)
-    gone = store._set_aside("train", artifact.key, "removed")
-    assert store.sweep() == [gone]
-
-
-def test_a_folder_that_is_not_the_stores_stays(store: Store) -> None:
-    """A name without stage and key is neither swept nor an error."""
-    (store.root / ".building" / "notes").mkdir(parents=True)
-    assert store.sweep() == []
-    assert (store.root / ".building" / "notes").is_dir()
 
 
 def test_an_artifact_may_vanish_while_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,15 +228,6 @@ def test_an_unreadable_manifest_is_named(store: Store, content: str) -> None:
     assert store.unreadable() == store.unreadable("train") == [artifact.path]
     assert store.set_aside(artifact.path) is not None
     assert store.unreadable() == []
-
-
-def test_what_was_verified_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check of every byte counts as this process's verification."""
-    artifact, _ = store.get_or_build("train", MATERIAL, write)
-    artifacts._verified.clear()
-    assert artifact.damage(digests=True) is None
-    monkeypatch.setattr(artifacts, "file_digest", lambda _: pytest.fail("read twice"))
-    assert artifact.file("adapters.safetensors").is_file()
 
 
 def test_a_build_killed_at_its_last_step_is_resumed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,31 +259,27 @@ def test_a_build_sweeps_what_others_left(store: Store, resumable: Path) -> None:
     dead = store.root / ".building" / f"quantize-{'a' * 64}-{here}"
     alive = store.root / ".building" / f"quantize-{'b' * 64}-{here}"
     elsewhere = store.root / ".building" / f"quantize-{'c' * 64}-0123abcd.another-host"
-    for folder in (dead, alive, elsewhere):
+    foreign = store.root / ".building" / "notes"
+    for folder in (dead, alive, elsewhere, foreign):
         folder.mkdir()
     with store._lock("quantize", "b" * 64):
         store.get_or_build("train", {**MATERIAL, "settings": {"lora.rank": 2}}, write)
     assert half is not None
-    stayed = [path.exists() for path in (half, dead, alive, elsewhere, resumable)]
-    assert stayed == [False, False, True, True, True]
-
-
-def test_hidden_damage_is_rebuilt_when_it_is_asked_for(store: Store) -> None:
-    """A flipped bit in an artifact that is no step of a plan, such as tokens, is found and needs no hand."""
-    artifact, _ = store.get_or_build("tokens", MATERIAL, write)
-    (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
-    artifacts._verified.clear()  # what a new process starts with
-    rebuilt, reused = store.get_or_build("tokens", MATERIAL, write)
-    assert not reused
-    assert rebuilt.file("adapters.safetensors").read_bytes() == b"weights"
+    stayed = [path.exists() for path in (half, dead, alive, elsewhere, foreign, resumable)]
+    assert stayed == [False, False, True, True, True, True]
 
 
 def test_a_file_that_cannot_be_read_is_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sector that the disk cannot read is told like any other damage, and verifying goes on."""
+    """A disk error is reported as damage; an artifact that was checked in this process is not read again."""
     artifact, _ = store.get_or_build("train", MATERIAL, write)
 
     def unreadable(path: Path) -> str:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(artifacts, "file_digest", unreadable)
-    assert artifact.damage(digests=True) == "adapters.safetensors: Input/output error"
+    with monkeypatch.context() as broken:
+        broken.setattr(one, "file_digest", unreadable)
+        assert artifact.damage(digests=True) == "adapters.safetensors: Input/output error"
+    verified.clear()  # what a new process starts with
+    assert artifact.damage(digests=True) is None
+    monkeypatch.setattr(one, "file_digest", lambda _: pytest.fail("read twice"))
+    assert artifact.file("adapters.safetensors").is_file()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from punie.results.sweep import SweepPlan
 from punie.sweep import preview
-from punie.sweep.plan import SweepPlan
 
 Planner = Callable[..., SweepPlan]
 

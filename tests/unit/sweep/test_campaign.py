@@ -13,18 +13,15 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from punie.results import files
+from punie.results.records import Status
+from punie.results.run import STATUS, read_status
+from punie.results.sweep import SweepPlan
 from punie.sweep import campaign, job, summary
 from punie.sweep.campaign import Campaign, SweepEnded
-from punie.sweep.plan import SweepPlan
 from punie.util.errors import PunieError
-from punie.util.files import write_json
+from tests.unit.results.made import results
 from tests.unit.sweep.conftest import Planner
-
-SCORES = {
-    score: {"overall": {"mean": 0.5, "n": 27, "interval": [0.3, 0.7]}, "categories": {}}
-    for score in ("keyword", "strict")
-}
-RESULTS = {"answers": "0" * 64, "scores": SCORES, "sampling": {"repeats": 1}, "identity": {}, "artifacts": {}}
 
 
 class World:
@@ -51,23 +48,19 @@ class World:
     def _run(self, one: Any) -> None:
         place = self.folder / one.folder
         end = (self.ends.get(one.number) or ["finished"])[0]
-        write_status = {"schema": 1, "stages": [], "at": "train"}
         place.mkdir(parents=True, exist_ok=True)
+        if end == "finished":
+            files.write(place / "results.json", results(0.5))
+        running = end in ("interrupt", "worker killed")
+        status = Status(version=1, status="running" if running else end, at="train", error="it went wrong")
+        files.write(
+            place / STATUS, status if end != "finished" else status.model_copy(update={"error": None})
+        )
         if end == "interrupt":
-            write_json(place / job.STATUS, {**write_status, "status": "running"})
             os.kill(os.getpid(), signal.SIGINT)
-        elif end == "worker killed":
-            write_json(place / job.STATUS, {**write_status, "status": "running"})
-        elif end == "finished":
-            write_json(place / "results.json", RESULTS)
-            write_json(place / job.STATUS, {**write_status, "status": "finished"})
-        else:
-            job.end(place, end, "it went wrong")
-            record = job.read_status(place) | {"at": "train"}
-            write_json(place / job.STATUS, record)
 
     def states(self) -> list[str]:
-        return [job.read_status(self.folder / one.folder)["status"] for one in self.plan.jobs]
+        return [read_status(self.folder / one.folder).status for one in self.plan.jobs]
 
 
 @pytest.fixture
@@ -80,7 +73,7 @@ def world(planned: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(campaign, "prepared", nothing)
     plan = planned("seed=0,1", "eval.temperature=0.0,0.5")
-    assert plan.waves == ((0, 2), (1, 3))
+    assert plan.waves == [[0, 2], [1, 3]]
     (tmp_path / "sweep").mkdir()
     return World(plan, tmp_path / "sweep")
 
@@ -98,7 +91,7 @@ def test_all_is_well(world: World) -> None:
     """Both waves are launched once, and the sweep says so in its folder."""
     assert ended(world) is None
     assert world.batches == [[0, 2], [1, 3]]
-    assert job.read_status(world.folder)["status"] == "finished"
+    assert read_status(world.folder).status == "finished"
     assert {"sweep.json"} <= {path.name for path in world.folder.iterdir()}
 
 
@@ -109,8 +102,8 @@ def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
     assert isinstance(error, SweepEnded)
     assert error.exit_code == 1
     assert world.states() == ["failed", "skipped", "finished", "finished"]
-    assert (
-        "upstream: train failed in 000" in job.read_status(world.folder / world.plan.jobs[1].folder)["error"]
+    assert "upstream: train failed in 000" in (
+        read_status(world.folder / world.plan.jobs[1].folder).error or ""
     )
 
 
@@ -130,12 +123,12 @@ def test_a_launcher_that_cannot_start_jobs_is_told(world: World) -> None:
         raise OSError("no such queue")
 
     assert "no such queue" in str(ended(world, launch))
-    assert job.read_status(world.folder)["status"] == "failed"
+    assert read_status(world.folder).status == "failed"
 
 
 def test_a_launcher_that_runs_nothing_is_told(world: World) -> None:
     """A launcher that returns without a job having left a record ends the sweep too."""
-    assert "no job has a record" in str(ended(world, lambda *_: None))
+    assert "no job has a status" in str(ended(world, lambda *_: None))
 
 
 def test_a_job_that_outlives_its_launcher_is_waited_for(world: World) -> None:
@@ -169,7 +162,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:
     assert error.exit_code == 130
     assert "punie resume" in str(error)
     assert world.states() == ["finished", "planned", "interrupted", "planned"]
-    assert job.read_status(world.folder)["status"] == "interrupted"
+    assert read_status(world.folder).status == "interrupted"
     del world.ends[2]
     assert ended(world) is None
     assert world.batches == [[0, 2], [2], [1, 3]]
@@ -178,11 +171,11 @@ def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:
 def test_the_summary_is_the_same_after_an_interruption(world: World) -> None:
     """The digest over what was measured does not tell an undisturbed sweep from a resumed one."""
     assert ended(world) is None
-    whole = summary.collect(world.plan, world.folder)["digest"]
-    (world.folder / world.plan.jobs[2].folder / job.STATUS).unlink()
-    assert summary.collect(world.plan, world.folder)["digest"] != whole
+    whole = summary.collect(world.plan, world.folder).digest
+    (world.folder / world.plan.jobs[2].folder / STATUS).unlink()
+    assert summary.collect(world.plan, world.folder).digest != whole
     assert ended(world) is None
-    assert summary.collect(world.plan, world.folder)["digest"] == whole
+    assert summary.collect(world.plan, world.folder).digest == whole
 
 
 def test_jobs_below_their_gate_give_exit_code_3(world: World) -> None:
@@ -191,7 +184,7 @@ def test_jobs_below_their_gate_give_exit_code_3(world: World) -> None:
 
     def launch(batch: Sequence[Sequence[str]], first: int) -> None:
         world.launch(batch, first)
-        if (gated / job.STATUS).exists():
+        if (gated / STATUS).exists():
             job.end(gated, "failed", "below eval.fail_under", job.GATE)
 
     error = ended(world, launch)

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from punie.results import files
+from punie.results.records import Status
+from punie.results.run import STATUS, read_status
 from punie.sweep import job
 from punie.sweep.plan import freeze
 from punie.util.errors import ConfigError, PunieError
-from punie.util.files import write_json
 from tests.unit.sweep.conftest import Planner
+
+FINISHED = Status(version=1, status="finished")
 
 
 class Unpicklable(Exception):
@@ -68,9 +72,9 @@ def test_nothing_gets_out_of_a_job(run: Any, error: BaseException, status: str) 
         raise error
 
     returned, folder = run(task)
-    record = job.read_status(folder)
-    assert (returned, record["status"], record["exit_code"]) == (None, status, 1)
-    assert str(error) in record["error"]
+    record = read_status(folder)
+    assert (returned, record.status, record.exit_code) == (None, status, 1)
+    assert str(error) in (record.error or "")
     assert type(error).__name__ in (folder / job.TRACEBACK).read_text()
 
 
@@ -82,20 +86,20 @@ def test_an_interrupted_sweep_gets_out(run: Any, tmp_path: Path) -> None:
 
     with pytest.raises(job.SweepInterrupted):
         run(task)
-    assert job.read_status(tmp_path / "sweep/jobs/000")["status"] == "interrupted"
+    assert read_status(tmp_path / "sweep/jobs/000").status == "interrupted"
 
 
 def test_a_run_below_its_gate_is_finished(run: Any) -> None:
     """An error with exit code 3 after a complete run leaves it finished, with the code."""
 
     def task(*_: Any) -> float:
-        write_json(folder / job.STATUS, {"status": "finished", "error": None})
+        files.write(folder / STATUS, FINISHED)
         raise BelowGate("below")
 
     folder = Path(job.HydraConfig.get().runtime.output_dir)
     run(task)
-    record = job.read_status(folder)
-    assert (record["status"], record["exit_code"], record["error"]) == ("finished", 3, "below")
+    record = read_status(folder)
+    assert (record.status, record.exit_code, record.error) == ("finished", 3, "below")
 
 
 def test_a_job_runs_once(run: Any) -> None:
@@ -106,7 +110,7 @@ def test_a_job_runs_once(run: Any) -> None:
         ran.append(1)
         assert job.is_running(folder)
         run(task)
-        write_json(folder / job.STATUS, {"status": "finished"})
+        files.write(folder / STATUS, FINISHED)
         return 0.5
 
     folder = Path(job.HydraConfig.get().runtime.output_dir)
@@ -126,10 +130,10 @@ def test_fail_fast_stops_the_jobs_after(run: Any) -> None:
 
     folder = Path(job.HydraConfig.get().runtime.output_dir)
     for fail_fast in (False, True, True):
-        (folder / job.STATUS).unlink(missing_ok=True)
+        (folder / STATUS).unlink(missing_ok=True)
         run(task, sweep={"fail_fast": fail_fast})
     assert len(ran) == 2
-    assert job.read_status(folder)["status"] == "skipped"
+    assert read_status(folder).status == "skipped"
 
 
 def test_a_job_with_another_config_refuses_to_run(
@@ -146,15 +150,15 @@ def test_a_job_with_another_config_refuses_to_run(
     ran: list[DictConfig] = []
     monkeypatch.setattr(job, "task", lambda composed, _: ran.append(composed))
     folder.mkdir(parents=True)
-    edited = OmegaConf.create(dict(plan.jobs[0].config))
+    edited = OmegaConf.create(dict(plan.jobs[0].config.values))
     job.run_job(edited)
     assert len(ran) == 1
     edited.lora.rank = 4
     job.run_job(edited)
     assert len(ran) == 1
-    record = job.read_status(folder)
-    assert (record["status"], record["exit_code"]) == ("failed", ConfigError.exit_code)
-    assert "lora.rank 8 → 4" in record["error"]
+    record = read_status(folder)
+    assert (record.status, record.exit_code) == ("failed", ConfigError.exit_code)
+    assert "lora.rank 8 → 4" in (record.error or "")
 
 
 def test_a_headline_holds_the_first_problem() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from punie.__main__ import main
+from punie.results.sweep import SweepPlan
 from punie.store.artifacts import Store
 from punie.sweep import preview
-from punie.sweep.plan import SweepPlan
 from tests.unit.sweep.conftest import Planner
 
 AXES = ("seed=0,1,0", "eval.temperature=0.0,0.5")

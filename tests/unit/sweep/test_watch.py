@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from punie.sweep import job
-from punie.sweep.plan import SweepPlan
+from punie.results import files
+from punie.results.records import Status
+from punie.results.run import STATUS
+from punie.results.sweep import SweepPlan
 from punie.sweep.watch import View
-from punie.util.files import write_json
 from tests.unit.sweep.conftest import Planner
 
 
@@ -17,7 +18,7 @@ def record(plan: SweepPlan, folder: Path, number: int, **status: object) -> None
     """Let a job's folder say this."""
     place = folder / plan.jobs[number].folder
     place.mkdir(parents=True, exist_ok=True)
-    write_json(place / job.STATUS, status)
+    files.write(place / STATUS, Status.model_validate({"schema": 1, **status}))
 
 
 def test_each_end_is_a_line_and_told_once(planned: Planner, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_page_says_what_was_decided(name: str, generated: dict[str, str]) -> N
     preset = presets()[name]
     page = generated[f"{name}.md"]
     wanted = [preset.phase.hypothesis, preset.command, *preset.phase.references]
-    wanted += [f"| {c.metric} | {c.op} {c.value} |" for c in preset.phase.criteria]
+    wanted += [f"- {c.metric} {c.op} {c.value}\n" for c in preset.phase.criteria]
     wanted += [outcome.verdict for outcome in preset.phase.outcomes]
     wanted += [f"- `{key}`: {values.replace(',', ', ')}" for key, values in preset.axes.items()]
     assert [words for words in wanted if words not in page] == []
@@ -36,12 +36,11 @@ def test_a_page_says_what_was_decided(name: str, generated: dict[str, str]) -> N
 
 
 def test_the_tree_begins_at_its_root(generated: dict[str, str]) -> None:
-    """The index tells the tree from 45 by 46 to 43b, every step of it with its verdict."""
+    """The index draws the tree from 45 by 46 to 43b, with verdicts; a page has the next command."""
     index = generated["README.md"]
-    words = index[index.index("In words:") :]
-    assert words.index("- [45]") < words.index("- [46]") < words.index("- [43b]")
+    assert index.index('p45["45') < index.index('p46["46') < index.index('p43b["43b')
     assert 'p46 -->|"a rare event"| p43b' in index
-    assert "undecided → 46 seed=4,5,6,7,8" in index
+    assert "undecided; next: [46](46.md) with `seed=4,5,6,7,8`" in generated["46.md"]
 
 
 def test_writing_removes_only_what_it_generated(tmp_path: Path, generated: dict[str, str]) -> None:

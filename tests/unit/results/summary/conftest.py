@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-Make = Callable[..., Path]
+from punie.results import files
+from punie.results.scoring import summary
+from punie.results.sweep import SweepPlan
+from tests.unit.results.made import IDENTITY, results, sample
 
 CONFIG: dict[str, Any] = {
     "name": "hand",
@@ -34,12 +37,6 @@ def changed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-@pytest.fixture
-def make() -> Make:
-    """A function that writes a run's folder."""
-    return make_run
-
-
 def make_run(
     folder: Path,
     answers: Mapping[str, float | list[float]],
@@ -58,46 +55,48 @@ def make_run(
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "status.json").write_text(
-        json.dumps({"schema": 1, "status": status, "error": error, "stages": []})
-    )
-    (folder / "provenance.json").write_text("{}")
+    (folder / "status.json").write_text(json.dumps({"schema": 1, "status": status, "error": error}))
     if status != "finished":
         return folder
-    rows: list[dict[str, Any]] = [
-        {
-            "id": name,
-            "repeat": repeat,
-            "category": category,
-            "prompt": f"do {name}",
-            "missing": None,
-            "output": "words",
-            "wrapper": True,
-            "scores": {"keyword": {"value": max(value, 0.5)}, "strict": {"value": value}},
-            "taxonomy": "correct" if value else "no call",
-        }
+    samples = [
+        sample(
+            name,
+            value,
+            "words",
+            repeat=repeat,
+            category=category,
+            scores={
+                "keyword": {"value": max(value, 0.5), "reason": ""},
+                "strict": {"value": value, "reason": ""},
+            },
+            taxonomy="correct" if value else "no call",
+        )
         for name, values in answers.items()
         for repeat, value in enumerate(values if isinstance(values, list) else [values])
     ]
-    mean = sum(row["scores"]["strict"]["value"] for row in rows) / len(rows)
-    results: dict[str, Any] = {
-        "schema": 2,
-        "scores": {"strict": {"overall": {"mean": mean, "n": len(rows)}}},
-        "sampling": {"repeats": 1},
-        "identity": {"suite": {"name": suite, "sha256": suite * 8}, "unverified": None},
-        "generation": {"samples": len(rows)},
-        "artifacts": {"base": {"key": base, "files": {}}, "evaluate": {"key": str(folder), "files": {}}},
-        "answers": "a" * 64,
-    }
-    if lock is not None:
-        results["lock"] = {
-            "temperatures": [0.0, 0.7],
-            "at": {"temperature": 0.7},
-            "prompts": {name: {"total": [1.0, lock]} for name in answers},
-        }
-    (folder / "results.json").write_text(json.dumps(results))
-    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = results(
+        0.5,
+        len(samples),
+        **dict(summary(samples)),
+        identity={**IDENTITY, "suite": {"name": suite, "sha256": suite * 8}},
+        artifacts={"base": {"key": base, "files": {}}, "evaluate": {"key": str(folder), "files": {}}},
+        answers="a" * 64,
+        lock=None if lock is None else _lock(lock, answers),
+    )
+    files.write(folder / "results.json", found)
+    files.write_samples(folder / "samples.jsonl", samples)
     return folder
+
+
+def _lock(value: float, prompts: Iterable[str]) -> dict[str, Any]:
+    sampled = {"rate": 1.0, "n": 1, "interval": (0.0, 1.0)}
+    return {
+        "temperatures": [0.0, 0.7],
+        "curves": [],
+        "at": {"temperature": 0.7, "strict": value, "total": value, "sampled": sampled},
+        "margin": {"value": None, "prompt": ""},
+        "prompts": {name: {"margin": None, "strict": [1.0, 0.0], "total": [1.0, value]} for name in prompts},
+    }
 
 
 @pytest.fixture
@@ -109,11 +108,12 @@ def sweep(tmp_path: Path) -> Path:
     for number, (seed, temperature) in enumerate((s, t) for s in (0, 1, 42) for t in (0.0, 0.7)):
         overrides: dict[str, Any] = {"lora__seed": seed, "eval__seed": seed, "eval__temperature": temperature}
         plain = {key.replace("__", "."): value for key, value in overrides.items()}
-        jobs.append({"number": number, "id": "ab", "overrides": [], "config": changed(plain)})
+        jobs.append({"number": number, "id": "ab", "overrides": [], "config": changed(plain), "stages": []})
         place = folder / "jobs" / f"{number:03d}-ab"
         if number == 4:
             make_run(place, {}, status="failed", error="The training diverged.\nmore", **overrides)
         elif number != 5:
             make_run(place, answers[seed], **overrides)
-    (folder / "plan.json").write_text(json.dumps({"schema": 1, "jobs": jobs}))
+    values = {"schema": 1, "arguments": [], "jobs": jobs, "parts": {}, "waves": [[*range(len(jobs))]]}
+    files.write(folder / "plan.json", files.parse(values, SweepPlan, folder))
     return folder

@@ -38,10 +38,11 @@ def test_a_sweep_and_its_parent_are_the_same_runs(sweep: Path, tmp_path: Path) -
 def test_answers_by_prompt(tmp_path: Path) -> None:
     """A run holds every repeat's scores by prompt, and the lock at the temperature it was sampled at."""
     run = read(make_run(tmp_path / "a", {"x": [1.0, 0.0]}, lock=0.25))
-    scores = run.answers["x"].scores
+    assert run.prompts
+    scores = run.prompts["x"].scores
     assert (scores["strict"], scores["keyword"]) == ((1.0, 0.0), (1.0, 0.5))
     assert scores["lock"] == (0.25,)
-    assert run.answers["x"].taxonomy == ("correct", "no call")
+    assert run.prompts["x"].taxonomy == ("correct", "no call")
 
 
 def test_the_same_answers_count_once(tmp_path: Path) -> None:
@@ -65,30 +66,50 @@ def test_a_store_holds_no_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("config.yaml", "a: [", "config.yaml"),
-        ("config.yaml", "just words", "config.yaml: It is no run's config"),
-        ("config.yaml", "eval: {}", "config.yaml: It is no run's config: KeyError"),
-        ("config.yaml", "{eval: {temperature: x}, lora: {seed: 0}}", "config.yaml: It is no run's config"),
-        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, model: 1}", "It is no run's config"),
+        ("config.yaml", "a: [", "config.yaml cannot be read"),
+        ("config.yaml", "just words", "config.yaml cannot be read: no mapping"),
+        ("config.yaml", "eval: {}", "config.yaml cannot be read: TypeError"),
         (
             "config.yaml",
-            "{eval: {temperature: 0}, lora: {seed: 0}, phase: {criteria: [1]}}",
-            "no run's config",
+            "{eval: {temperature: x}, lora: {seed: 0}}",
+            "config.yaml cannot be read: ValueError",
         ),
-        ("config.yaml", "{eval: {temperature: 0}, lora: {seed: 0}, day: 2020-01-01}", "no run's config"),
-        ("config.yaml", "{eval: {temperature: .nan}, lora: {seed: 0}}", "no run's config: ValueError"),
-        ("status.json", None, "status.json: It cannot be read: No such file"),
-        ("status.json", "[]", "status.json: It holds no object"),
-        ("results.json", "{", "results.json: It cannot be read"),
+        (
+            "config.yaml",
+            "{eval: {temperature: 0}, lora: {seed: 0}, phase: {id: x, criteria: [1]}}",
+            "config.yaml cannot be read: phase.criteria.0",
+        ),
+        (
+            "config.yaml",
+            "{eval: {temperature: 0}, lora: {seed: 0}, day: 2020-01-01}",
+            "config.yaml cannot be read: TypeError",
+        ),
+        (
+            "config.yaml",
+            "{eval: {temperature: .nan}, lora: {seed: 0}}",
+            "config.yaml cannot be read: ValueError",
+        ),
+        ("status.json", None, "status.json cannot be read: No such file"),
+        ("status.json", "[]", "status.json cannot be read: no JSON object"),
+        ("results.json", "{", "results.json cannot be read"),
         (
             "results.json",
             '{"schema": 0}',
-            "results.json: It is not as this version of punie writes it: schema 0",
+            "results.json cannot be read: scores: Field required; and 9 more",
         ),
-        ("samples.jsonl", "", "samples.jsonl: The answers are not whole: 0 of 1 lines"),
-        ("samples.jsonl", '{"id": "x"', "samples.jsonl:1: The line is not JSON"),
-        ("samples.jsonl", '{"id": "x"}\n', "samples.jsonl: It is not as this version"),
-        ("samples.jsonl", None, "samples.jsonl: It cannot be read"),
+        ("results.json", '{"schema": 99}', "results.json: The file was written by a newer punie: schema 99"),
+        ("samples.jsonl", "", "samples.jsonl: Responses are missing from the file: 0 of 1 lines"),
+        (
+            "samples.jsonl",
+            '{"id": "x"',
+            "samples.jsonl:1: The line is not a record of a response: Invalid JSON",
+        ),
+        (
+            "samples.jsonl",
+            '{"id": "x"}\n',
+            "samples.jsonl:1: The line is not a record of a response: category",
+        ),
+        ("samples.jsonl", None, "samples.jsonl: The file cannot be read: No such file"),
     ],
 )
 def test_half_a_run(tmp_path: Path, file: str, content: str | None, words: str) -> None:
@@ -101,7 +122,7 @@ def test_half_a_run(tmp_path: Path, file: str, content: str | None, words: str) 
     assert run.state == "unread"
     assert run.reason is not None
     assert words in run.reason
-    assert not run.answers
+    assert not run.prompts
 
 
 @pytest.mark.parametrize("score", ["NaN", "1.5", "-1", "Infinity"])
@@ -110,11 +131,11 @@ def test_a_score_that_is_none(tmp_path: Path, score: str) -> None:
     folder = make_run(tmp_path / "a", {"x": 1.0, "y": 0.0})
     samples = (folder / "samples.jsonl").read_text()
     (folder / "samples.jsonl").write_text(
-        samples.replace('"strict": {"value": 0.0}', f'"strict": {{"value": {score}}}')
+        samples.replace('"strict": {"value": 0.0', f'"strict": {{"value": {score}')
     )
     run = read(folder)
     assert run.state == "unread"
-    assert (run.reason or "").startswith("samples.jsonl:2: A score is not from 0 to 1")
+    assert (run.reason or "").startswith("samples.jsonl:2: The line is not a record of a response: ")
 
 
 @pytest.mark.parametrize("value", ["NaN", "2", '"high"'])
@@ -132,15 +153,15 @@ def test_missing_answers(tmp_path: Path) -> None:
     """A run without an overall score for want of answers does not count; where that was allowed it does."""
     folder = make_run(tmp_path / "a", {"x": 1.0, "y": 0.0})
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    lines[1] |= {"missing": "timeout", "scores": None}
+    lines[1] |= {"missing": "timeout", "scores": {}}
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     allowed = read(folder)
-    assert (allowed.state, allowed.missing, list(allowed.answers)) == ("finished", 1, ["x"])
+    assert (allowed.state, allowed.missing, list(allowed.prompts or ())) == ("finished", 1, ["x"])
     results = json.loads((folder / "results.json").read_text())
     results["scores"]["strict"]["overall"]["mean"] = None
     (folder / "results.json").write_text(json.dumps(results))
     refused = read(folder)
-    assert (refused.state, refused.reason) == ("incomplete", "1 of 2 answers are missing")
+    assert (refused.state, refused.reason) == ("incomplete", "1 of 2 responses are missing")
 
 
 def test_no_runs(tmp_path: Path) -> None:

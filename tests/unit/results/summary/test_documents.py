@@ -11,9 +11,21 @@ from pathlib import Path
 
 from punie.results.summary import documents
 from punie.results.summary.summary import summarize
+from punie.results.sweep import SweepFacts
 
 from .conftest import make_run
 
+FACTS = SweepFacts(
+    version=1,
+    name="x",
+    command=[],
+    axes=[],
+    duplicates=0,
+    jobs=[],
+    outcome=None,
+    digest="abc",
+    status="failed",
+)
 HOSTILE = "</style><script>alert(1)</script> \x1b[31m\u202e|`"
 
 
@@ -37,16 +49,16 @@ class Page(HTMLParser):
 
 def test_a_sweep_gets_four_files(sweep: Path) -> None:
     """write() leaves summary.json, .md, .csv and .html, and what the sweep knows of itself in the first."""
-    documents.write(sweep, sweep={"digest": "abc"})
+    documents.write(sweep, sweep=FACTS)
     assert sorted(path.suffix for path in sweep.glob("summary.*")) == [".csv", ".html", ".json", ".md"]
     found = json.loads((sweep / "summary.json").read_text())
-    assert found["sweep"] == {"digest": "abc"}
+    assert found["sweep"]["digest"] == "abc"
     assert [run["state"] for run in found["runs"]] == ["finished"] * 4 + ["failed", "not started"]
     assert found["runs"][0]["axes"] == {"lora.seed": 0, "eval.temperature": 0.0}
     assert found["runs"][0]["scores"] == {"strict": 0.75, "keyword": 0.875, "wrapper": 1.0}
     assert found["recipes"][0]["mean"] == 0.625
     before = {path.name: path.read_bytes() for path in sweep.glob("summary.*")}
-    documents.write(sweep, sweep={"digest": "abc"})
+    documents.write(sweep, sweep=FACTS)
     assert before == {path.name: path.read_bytes() for path in sweep.glob("summary.*")}
 
 
@@ -86,14 +98,14 @@ def test_a_long_table_is_cut(sweep: Path) -> None:
 
 
 def test_the_page_links_to_reports(sweep: Path) -> None:
-    """The page holds a heatmap, every table and the verdict, and links to the reports that are there."""
+    """The page holds a heatmap, every table and the conclusions, and links to the reports that are there."""
     (sweep / "jobs" / "000-ab" / "report.html").write_text("a report")
     summary = summarize([sweep])
     page = Page(documents.render(summary, "html", start=sweep.parent))
     assert [link for link in page.links if not link.startswith("#")] == ["sweep/jobs/000-ab/report.html"]
     assert page.tags.count("svg") == 1
     assert page.tags.count("table") == len(summary.tables) + 1
-    assert all(sentence in page.words for sentence in summary.verdict)
+    assert all(sentence in page.words for sentence in summary.conclusions)
     assert "not started" in page.words
 
 

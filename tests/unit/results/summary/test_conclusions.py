@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from punie.results.statistics import bootstrap, holm, paired, seed_spread
-from punie.results.summary import verdict
+from punie.results.summary.findings import contrasts
 from punie.results.summary.summary import Summary, summarize
 
 from .conftest import make_run
@@ -37,9 +37,9 @@ def test_one_seed_has_no_interval_over_seeds(tmp_path: Path) -> None:
     (finding,) = found.findings
     assert finding.spread is None
     assert finding.interval is not None
-    assert "one training seed (0)" in found.verdict[0]
-    assert "expected" not in found.verdict[0]
-    assert "there is no interval over seeds" in found.verdict[1]
+    assert "one training seed (0)" in found.conclusions[0]
+    assert "prediction interval" not in found.conclusions[0]
+    assert "there is no interval over seeds" in found.conclusions[1]
 
 
 def test_several_seeds(tmp_path: Path) -> None:
@@ -57,22 +57,22 @@ def test_several_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "threshold", "words"),
     [
-        ((6, 7, 6, 7, 6), 0.3, "reaching 0.3 reproduces"),
-        ((6, 7, 6, 7, 6), 0.95, "it does not reach 0.95"),
-        ((3, 9, 5), 0.7, "whether it reaches 0.7 is left to the seed"),
-        ((7, 7, 7), 0.7, "how far one more may be from it is not known"),
+        ((6, 7, 6, 7, 6), 0.3, ", at least 0.3."),
+        ((6, 7, 6, 7, 6), 0.95, ", below 0.95."),
+        ((3, 9, 5), 0.7, ", which includes 0.7."),
+        ((7, 7, 7), 0.7, "no prediction interval for a new seed"),
     ],
 )
 def test_reproducing(tmp_path: Path, right: tuple[int, ...], threshold: float, words: str) -> None:
     """A recipe reproduces if one more seed is expected to reach the criterion, not if the mean does."""
     found = seeds(tmp_path, *right, phase=phase(threshold))
-    assert words in found.verdict[0]
+    assert words in found.conclusions[0]
 
 
 def test_prompts_that_would_decide(tmp_path: Path) -> None:
     """What these prompts cannot tell from the criterion comes with the number that could."""
     found = seeds(tmp_path, 7, phase=phase(0.8))
-    assert "that cannot be told from 0.8; about 62 prompts would" in found.verdict[0]
+    assert ", which includes 0.8; excluding it needs about 62 prompts." in found.conclusions[0]
 
 
 def test_repeats(tmp_path: Path) -> None:
@@ -84,7 +84,10 @@ def test_repeats(tmp_path: Path) -> None:
     (once,) = summarize([tmp_path / "once"]).findings
     assert (zero.pass_hat, zero.repeated_at_zero) == ({}, True)
     assert zero.interval == once.interval
-    assert "Repeats at temperature 0 are no samples" in summarize([tmp_path / "zero"]).verdict[0]
+    assert (
+        "Repeats at temperature 0 gave the same scores; they are not counted as samples."
+        in summarize([tmp_path / "zero"]).conclusions[0]
+    )
     sampled = {name: [value, 1.0] for name, value in answers(6).items()}
     make_run(tmp_path / "warm" / "a", sampled, eval__temperature=0.7)
     (warm,) = summarize([tmp_path / "warm"]).findings
@@ -113,12 +116,12 @@ def test_temperatures_are_compared_with_holm(tmp_path: Path) -> None:
     assert [each.adjusted for each in found.comparisons] == holm([test.p_value for test in tests])
     assert found.comparisons[0].needed is not None
     assert found.comparisons[0].detectable == pytest.approx(2.8016 * (0.1 / 10) ** 0.5, abs=1e-4)
-    decided, undecided = found.verdict[-2:]
-    assert decided.startswith("Strict differs, by more than chance explains on these prompts: ")
+    decided, undecided = found.conclusions[-2:]
+    assert decided.startswith("Strict differs significantly on these prompts: ")
     assert "temperature 0 → 0.7 by -0.800 (p 0.016), each p adjusted for 2 comparisons" in decided
-    assert "chance may explain it: temperature 0 → 0.5 by -0.100 (p 1.000)" in undecided
+    assert "does not differ significantly: temperature 0 → 0.5 by -0.100 (p 1.000)" in undecided
     assert undecided.endswith(
-        "10 prompts that change as much as these show a difference from 0.28 on; one of 0.100 takes 79."
+        "Minimum detectable difference: 0.28 (10 prompts, 80 % power). Detecting 0.100 needs 79 prompts."
     )
 
 
@@ -129,7 +132,7 @@ def test_recipes_of_one_seed_are_two_trainings(tmp_path: Path) -> None:
     (comparison,) = summarize([tmp_path]).comparisons
     assert (comparison.a, comparison.b) == ("lora.rank=8", "lora.rank=16")
     assert comparison.means == (pytest.approx(0.2), pytest.approx(0.9))
-    assert "one of two trainings" in summarize([tmp_path]).verdict[-1]
+    assert "may come from the seed and not from the recipe" in summarize([tmp_path]).conclusions[-1]
 
 
 def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
@@ -144,5 +147,5 @@ def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
 def test_nothing_to_decide(tmp_path: Path) -> None:
     """Without a finished run there is no verdict."""
     make_run(tmp_path / "a", {}, status="failed")
-    assert summarize([tmp_path]).verdict == ("No run here has a score: there is nothing to decide.",)
-    assert verdict.compare(summarize([tmp_path]).recipes, "strict") == []
+    assert summarize([tmp_path]).conclusions == ("No run here has a score.",)
+    assert contrasts(summarize([tmp_path]).recipes, "strict") == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from punie.results.difference import Change, Side
-from punie.sweep.comparison import compare, match
+from punie.results.config import RunConfig
+from punie.results.difference import Change, Difference, Side
+from punie.results.matching import compare_jobs, match
 
 
 def side(name: str, *, rate: float = 0.1, seed: int = 0, temperature: float = 0.7, **more: Any) -> Side:
@@ -19,7 +20,13 @@ def side(name: str, *, rate: float = 0.1, seed: int = 0, temperature: float = 0.
     }
     settings = {"lora.seed": seed, "lora.learning_rate": rate}
     material = {"version": 1, "settings": settings, "upstream": {}, "contents": {}}
-    return Side(name, config, keys={"train": f"{seed} {rate}"}, materials={"train": material}, **more)
+    return Side(
+        name, RunConfig(config), keys={"train": f"{seed} {rate}"}, materials={"train": material}, **more
+    )
+
+
+def compare(a: list[Side], b: list[Side]) -> Difference:
+    return compare_jobs(a, b, match(a, b))
 
 
 def names(pairs: Any) -> list[tuple[str, str]]:
@@ -43,9 +50,8 @@ def test_an_axis_of_one_sweep_is_a_difference() -> None:
     """Where training seeds alone tell the jobs apart, another seed of sampling parts no pair."""
     a = [side(f"a{seed}", seed=seed, eval_seed=0) for seed in (0, 1)]
     b = [side(f"b{seed}", seed=seed) for seed in (0, 1)]
-    found = compare(a, b)
-    assert names(found.matched.pairs) == [("a0", "b0"), ("a1", "b1")]
-    assert [(each.what, each.jobs) for each in found.axes["identity"]] == [(Change("eval.seed", 0, 1), 1)]
+    assert names(match(a, b).pairs) == [("a0", "b0"), ("a1", "b1")]
+    assert [(each, each.jobs) for each in compare(a, b).axes["identity"]] == [(Change("eval.seed", 0, 1), 1)]
 
 
 def test_a_difference_of_all_jobs_stands_once() -> None:
@@ -53,11 +59,11 @@ def test_a_difference_of_all_jobs_stands_once() -> None:
     a = [side(f"a{seed}", seed=seed) for seed in range(5)]
     b = [side(f"b{seed}", seed=seed, rate=0.2 if seed else 0.1) for seed in range(5)]
     found = compare(a, b)
-    assert [(each.what, each.jobs) for each in found.axes["identity"]] == [
+    assert [(each, each.jobs) for each in found.axes["identity"]] == [
         (Change("lora.learning_rate", 0.1, 0.2), 4)
     ]
     (stage,) = found.stages
-    assert (stage.what.stage, stage.what.changes, stage.jobs) == (
+    assert (stage.stage, stage.changes, stage.jobs) == (
         "train", (Change("lora.learning_rate", 0.1, 0.2),), 4,
     )  # fmt: skip
     assert not found.same
@@ -68,7 +74,7 @@ def test_other_bytes_stand_once() -> None:
     a = [side(f"a{s}", seed=s, files={"train": {"x": f"{s}"}}) for s in (0, 1)]
     b = [side(f"b{s}", seed=s, files={"train": {"x": f"{s} too"}}) for s in (0, 1)]
     (stage,) = compare(a, b).stages
-    assert (stage.what.state, stage.jobs) == ("bytes", 2)
+    assert (stage.state, stage.jobs) == ("bytes", 2)
 
 
 def test_sweeps_without_a_job_in_common() -> None:
@@ -76,8 +82,8 @@ def test_sweeps_without_a_job_in_common() -> None:
     a = [side(f"a{seed}", seed=seed) for seed in (0, 1)]
     b = [side(f"b{seed}", seed=seed, rate=0.2) for seed in (2, 3)]
     found = compare(a, b)
-    assert found.matched.pairs == ()
-    assert [each.what.key for each in found.axes["identity"]] == ["lora.learning_rate"]
+    assert match(a, b).pairs == ()
+    assert [each.key for each in found.axes["identity"]] == ["lora.learning_rate"]
     assert (found.stages, found.same) == ((), False)
 
 

@@ -1,0 +1,110 @@
+"""Callbacks: delivery, the metrics file, and following it while it is written."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from punie.train.callbacks import CALLBACKS, Callback, Callbacks, Record, build
+from punie.train.callbacks.metrics_file import NAME, MetricsFile
+from tests.flushed import Flushed
+
+
+class Recorder(Callback):
+    """Remembers the records it was given."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder, self.records = folder, list[Record]()
+
+    def metrics(self, record: Record) -> None:
+        self.records.append(record)
+
+
+class Broken(Callback):
+    """Raises."""
+
+    def metrics(self, record: Record) -> None:
+        raise RuntimeError("the tracker is down")
+
+
+def record(it: int, loss: float = 1.0) -> Record:
+    return {"kind": "train", "iter": it, "loss": loss}
+
+
+def eventually(recorder: Recorder, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while len(recorder.records) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_the_tables_are_light() -> None:
+    """Importing the tables of methods and callbacks imports neither mlx nor numpy."""
+    code = "import sys, punie.train.methods, punie.train.callbacks; print({'mlx', 'numpy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_callback_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is added to the table builds its entry with the folder."""
+    monkeypatch.setitem(CALLBACKS, "recorder", f"{__name__}:Recorder")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Recorder.__module__])
+    added = build("recorder", tmp_path)
+    assert isinstance(added, Recorder)
+    assert added.folder == tmp_path
+    assert isinstance(build("metrics_file", tmp_path), MetricsFile)
+
+
+def test_a_callback_that_raises_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once and gets no further event; the others get all, and nothing is raised."""
+    recorder = Recorder()
+    callbacks = Callbacks([Broken(), recorder])
+    with caplog.at_level(logging.WARNING):
+        for it in (1, 2, 3):
+            callbacks.each(lambda each, it=it: each.metrics(record(it)))
+    assert recorder.records == [record(1), record(2), record(3)]
+    assert [line.getMessage() for line in caplog.records] == [
+        "Broken is switched off: RuntimeError: the tracker is down"
+    ]
+
+
+def test_a_checkpoint_counts_on_what_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of the file that a checkpoint records was flushed, so that no crash makes it shorter."""
+    flushed = Flushed(monkeypatch)
+    file = MetricsFile(tmp_path)
+    file.metrics(record(1))
+    assert not flushed.whole(file.path)
+    assert file.position() == file.path.stat().st_size
+    assert flushed.whole(file.path)
+    file.close()
+
+
+def test_each_record_is_followed_once(tmp_path: Path) -> None:
+    """Callbacks get the records while the file grows; what a resumed training repeats comes only once."""
+    file, recorder = MetricsFile(tmp_path), Recorder()
+    with Callbacks([Broken(), recorder]).following(tmp_path / NAME):
+        file.metrics(record(1))
+        kept = file.position()
+        file.metrics(record(2, 0.123456))
+        eventually(recorder, 2)
+        assert recorder.records == [record(1), record(2, 0.123456)]
+        file.cut(kept)
+        file.metrics(record(2, 0.5))
+        file.metrics(record(3))
+    file.close()
+    assert recorder.records == [record(1), record(2, 0.123456), record(3)]
+
+
+def test_a_line_that_is_cut_is_not_reported(tmp_path: Path) -> None:
+    """Half a line at the end, and a line that is no record, are passed over; a file need not exist."""
+    recorder = Recorder()
+    with Callbacks([recorder]).following(tmp_path / NAME):
+        pass
+    (tmp_path / NAME).write_text('3}\n{"kind": "valid", "iter": 0, "loss": 1.0}\n{"kind": "tra')
+    with Callbacks([recorder]).following(tmp_path / NAME):
+        pass
+    assert recorder.records == [{"kind": "valid", "iter": 0, "loss": 1.0}]
