@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, model_validator
 
@@ -85,17 +85,7 @@ class PlannedJob(Record):
         Raises:
             PunieError: A field is unknown or has a wrong value.
         """
-        from omegaconf import DictConfig, OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        from punie.config import Config, resolve
-        from punie.config.compose import translate
-
-        try:
-            merged = OmegaConf.merge(OmegaConf.structured(Config), self.config.values)
-        except (OmegaConfBaseException, ValueError, TypeError) as error:
-            raise translate(error) from error
-        return resolve(cast(DictConfig, merged))
+        return self.config.typed(Path(PLAN))
 
 
 class SweepPlan(File):
