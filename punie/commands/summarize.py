@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the summary, or write it."""
     from punie.results.summary import documents
+    from punie.results.summary.collect import UNREAD
     from punie.results.summary.summary import summarize
     from punie.util.files import write_text
 
@@ -56,14 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise PunieError("There is no such folder.", where=out.parent, next_step="make it, or name another")
     if out is not None and out.is_dir():
         raise PunieError("This is a folder.", where=out, expected="a file, as in --out summary.html")
+    start = Path.cwd() if out is None else out.absolute().parent
     summary = summarize(
         arguments.places,
+        start=start,
         by=[key.strip() for key in arguments.by.split(",")] if arguments.by else (),
         metric=arguments.metric,
         where=arguments.where,
         allow_mixed=arguments.allow_mixed,
     )
-    start = Path.cwd() if out is None else out.absolute().parent
     whole = out is not None or arguments.format in ("csv", "json", "html")
     page = documents.render(
         summary, arguments.format, start=start, longest=None if whole else documents.LONGEST
@@ -76,4 +78,4 @@ def run(arguments: argparse.Namespace) -> int:
     if out is None and not whole:
         again = shlex.join(["punie", "summarize", *map(str, arguments.places)])
         print(f"\nas a page: {again} --format html --out summary.html")
-    return 1 if summary.unread else 0
+    return 1 if any(run.state == UNREAD for run in summary.runs) else 0

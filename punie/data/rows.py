@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import symtable
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,8 +92,8 @@ def _check_length(tokens: int, prompt: int, limit: int) -> Iterator[_Fault]:
 def _check_calls(messages: Sequence[Message]) -> Iterator[_Fault]:
     form = formats.chosen()
     for number, message in enumerate(messages, 1):
-        content = message["content"] if message["role"] == "assistant" else ""
-        for block in form.parse(content).blocks:
+        content = message["content"]
+        for block in form.parse(content).blocks if message["role"] == "assistant" else ():
             if block.problem:
                 start = excerpt(content[content.find("<") :])
                 yield "malformed wrapper", f"Turn {number} has a tool-call block that cannot be read: {start}"
@@ -131,13 +130,13 @@ def check_code(code: str) -> Iterator[_Fault]:
     try:
         with warnings.catch_warnings(action="ignore"):
             nodes = list(ast.walk(ast.parse(code)))
-            defined = _defined(symtable.symtable(code, "code", "exec"))
     except SyntaxError as error:
         yield "code does not parse", f"line {error.lineno} of the code does not parse: {error.msg}."
         return
     except (ValueError, RecursionError, MemoryError) as error:  # half a surrogate; nested too deeply
         yield "code does not parse", f"the code does not parse: {excerpt(str(error))}."
         return
+    defined = set(map(_defined, nodes))
     for node in nodes:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id in defined:
             continue
@@ -152,9 +151,12 @@ def check_code(code: str) -> Iterator[_Fault]:
             yield from _check_arguments(name, node.args, {str(key): keywords[key] for key in keywords})
 
 
-def _defined(table: symtable.SymbolTable) -> set[str]:
-    """The names that the code defines, in any scope."""
-    own = {
-        s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_parameter()
-    }
-    return own.union(*map(_defined, table.get_children()))
+def _defined(node: ast.AST) -> str | None:
+    """The name that a node of the code defines, if it defines one."""
+    if isinstance(node, ast.Name):
+        return node.id if isinstance(node.ctx, ast.Store) else None
+    if isinstance(node, ast.alias):
+        return (node.asname or node.name).partition(".")[0]
+    if isinstance(node, ast.arg):
+        return node.arg
+    return getattr(node, "name", None)  # of functions, classes, handlers and patterns

@@ -6,6 +6,7 @@ know how a call is spelled.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
@@ -129,9 +130,12 @@ DEFAULT = "code_mode"
 """Name of the format in use."""
 
 
+_resolve = functools.cache(resolve_name)
+
+
 def load(name: str) -> Format:
     """The format of that name."""
-    return resolve_name(FORMATS[name])
+    return _resolve(FORMATS[name])
 
 
 def chosen() -> Format:

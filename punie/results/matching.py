@@ -12,7 +12,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,32 +60,31 @@ def match(a: Sequence[Side], b: Sequence[Side]) -> Matched:
     """Pair the jobs of two sweeps; those with the same values in the order of their numbers."""
     configs = [run.config for run in axes.name_contents([_run(side) for side in (*a, *b)]) if run.config]
     sides, found = (a, b), (configs[: len(a)], configs[len(a) :])
-    swept = [axes.find(each) for each in found]
-    names = [[name for axis in each for name in (axis.key, *axis.also)] for each in swept]
+    own = [axes.find(each) for each in found]
+    names = [[name for axis in each for name in (axis.key, *axis.also)] for each in own]
     every = list(dict.fromkeys(names[0] + names[1]))
     keys = [name for name in every if name in names[0] and name in names[1]]
     if not all(len({axes.values(config, keys) for config in each}) == len(each) for each in found):
         keys = every
-    first = {axis.key for each in swept for axis in each}
+    first = {axis.key for each in own for axis in each}
     by = [name for name in keys if name in first] or keys
     places: dict[tuple[Any, ...], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for end, each in enumerate(found):
         for index, config in enumerate(each):
             places[axes.values(config, keys)][end].append(index)
-    pairs: list[tuple[Side, Side]] = []
-    only: tuple[list[tuple[Side, str]], list[tuple[Side, str]]] = ([], [])
-    for here, there in places.values():
-        for i, j in zip_longest(here, there):
-            if i is not None and j is not None:
-                pairs.append((a[i], b[j]))
-                continue
-            end, index = (0, i) if i is not None else (1, j)
-            words = zip(by, map(axes.shown, axes.values(found[end][index], by)), strict=True)
-            only[end].append((sides[end][index], axes.in_words(words)))
-    values = [
+    pairs = [(a[i], b[j]) for here, there in places.values() for i, j in zip(here, there, strict=False)]
+    only = [
+        tuple(
+            (sides[end][index], axes.in_words(by, axes.values(found[end][index], by)))
+            for ends in places.values()
+            for index in ends[end][len(ends[1 - end]) :]
+        )
+        for end in (0, 1)
+    ]
+    swept = [
         {name: axes.ordered({config.comparable(name) for config in each}) for name in keys} for each in found
     ]
-    return Matched(tuple(by), (values[0], values[1]), tuple(pairs), (tuple(only[0]), tuple(only[1])))
+    return Matched(tuple(by), (swept[0], swept[1]), tuple(pairs), (only[0], only[1]))
 
 
 def _run(side: Side) -> RunScores:

@@ -1,9 +1,8 @@
-"""What scores can and cannot decide: intervals and tests.
+"""Intervals and tests for scores.
 
-A prompt is the unit of everything here. Answers to one prompt are not independent, and repeats at
-temperature 0 are no samples at all, so the repeats of a prompt become their mean before anything else:
-no repetition makes an interval narrower. Every interval is a 95 % one; scores are from 0.0 to 1.0.
-Randomness comes from a seed with a fixed default, so that the same scores give the same figures.
+The unit is a prompt: responses to one prompt are not independent, so the repeats of a prompt are averaged
+first, and repeating makes no interval narrower. Intervals are 95 % ones; scores are from 0.0 to 1.0.
+Randomness has a fixed default seed, so that the same scores give the same figures.
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ from numpy.typing import NDArray
 from punie.evals.scores import ROUNDING
 
 Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution: 95 % lie within this many standard errors."""
+"""The 97.5 % point of the normal distribution."""
 SEED = 0
-"""Seeds what is drawn, unless a caller says otherwise."""
 RESAMPLES = 10_000
 EXACT_FLIPS = 20
-"""Most prompts that differ for which every sign pattern is tried: 2^20 of them."""
+"""Up to this many prompts that differ, every sign pattern is tried."""
 _CHUNK = 1_000_000
-"""Scores drawn at a time, so that memory stays small."""
+"""Scores sampled at a time, to bound the memory."""
 
 Table = Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]
-"""By prompt id, its category and its scores: by training seed, one for each repeat. Cells may be missing."""
+"""By prompt id, its category and, by training seed, a score for each repeat; a prompt may lack seeds."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class Paired:
     difference: Interval
     """Mean of b minus a over prompts."""
     p_value: float
-    """Two-sided, of the sign-flip test: how often chance alone gives a difference this large."""
+    """Two-sided, of the sign-flip test."""
     exact: bool
-    """Every sign pattern was tried; otherwise the p-value is from seeded random ones."""
+    """Every sign pattern was tried; otherwise random ones."""
     mcnemar: float | None
     """Two-sided p-value of the exact McNemar test; None if a prompt's score is not 0 or 1."""
     up: int
@@ -58,7 +56,6 @@ class Paired:
     down: int
     """Prompts that score lower in b."""
     unchanged: int
-    """Prompts that score the same."""
     discordance: float
     """Mean squared difference of a prompt; with scores of 0 and 1 the share of prompts that differ."""
     differences: Mapping[str, float]
@@ -67,33 +64,30 @@ class Paired:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How far the score of one suite moves from training seed to training seed."""
+    """The spread of a suite's score over training seeds."""
 
     prediction: Interval
-    """Mean of the seeds, and where the score of one more seed is expected."""
+    """Mean of the seeds, and the prediction interval for a new seed."""
     stdev: float
-    """Standard deviation of the seeds' scores, chance among prompts included."""
+    """Standard deviation of the seeds' scores."""
     variance: float
-    """Of the seeds themselves, what prompts and chance explain taken off; 0.0 or more."""
+    """Variance component of the seeds, without that of prompts and noise; 0.0 or more."""
     seeds: int
     prompts: int
-    """Those with a score for every seed; the others are left out."""
+    """Prompts with a score for every seed; the others are left out."""
 
 
 def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
     """Wilson's interval for a rate.
 
     Centre (p + z²/2n)/(1 + z²/n), half-width z·√(p(1−p)/n + z²/4n²)/(1 + z²/n): E. B. Wilson, "Probable
-    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927), 209-212. Written out,
-    because ``scipy.stats`` takes only whole numbers of successes, and most of a second to import.
+    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927), 209-212. Not taken from
+    ``scipy.stats``, which accepts whole numbers of successes only and takes most of a second to import.
 
     Args:
-        rate: The rate seen, from 0.0 to 1.0.
-        count: Independent trials: prompts, not repeats of them, which errs on the wide side.
+        rate: The observed rate, from 0.0 to 1.0.
+        count: Independent trials: prompts, not their repeats.
         z: Half-width in standard errors.
-
-    Returns:
-        The lower and the upper end.
     """
     scale = 1 + z * z / count
     centre = (rate + z * z / (2 * count)) / scale
@@ -103,11 +97,11 @@ def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
 
 
 def clustered_stderr(clusters: Sequence[Sequence[float]]) -> float | None:
-    """Standard error of the mean of scores that come in clusters, here the repeats of a prompt.
+    """Standard error of the mean of clustered scores; a cluster is the repeats of a prompt.
 
     √(C/(C−1) · Σ_c (Σ_i (s_ci − s̄))²) / N for C clusters and N scores: Miller, "Adding Error Bars to
-    Evals" (2024, arXiv:2411.00640), section 2.2, with the correction for few clusters. With one score a
-    cluster it is the usual standard error. None for a single cluster, which tells nothing.
+    Evals" (2024, arXiv:2411.00640), section 2.2, with the correction for few clusters. None for a single
+    cluster.
     """
     count = len(clusters)
     if count < 2:
@@ -127,23 +121,21 @@ def bootstrap(
 ) -> Interval | None:
     """Percentile interval of the mean over prompts, by resampling prompts and then the seeds of each.
 
-    Prompts are drawn within their category, one fewer than it has, which makes the spread of small
+    Prompts are resampled within their category, one fewer than it has, which makes the spread of small
     categories unbiased (McCarthy and Snowden, "The Bootstrap and Finite Population Sampling", 1985); a
-    category of one prompt is joined with another, since alone it shows no spread (Cochran, "Sampling
-    Techniques", 1977, 5A.12). Resampling at both stages errs on the wide side (Davison and Hinkley,
-    "Bootstrap Methods", 1997, 3.8). Where all scores are alike there is nothing to resample, and Wilson's
-    interval stands in.
+    category of one prompt is joined with another (Cochran, "Sampling Techniques", 1977, 5A.12). Resampling
+    at both stages errs on the wide side (Davison and Hinkley, "Bootstrap Methods", 1997, 3.8). If all
+    scores are equal, the interval is Wilson's.
 
     Args:
         table: Scores; a prompt counts with the mean of the seeds it has.
-        shared_seeds: False: an interval for prompts like these, with these seeds. True: for seeds like
-            these as well; the same seeds are drawn for all prompts (Owen, "The Pigeonhole Bootstrap",
-            2007, arXiv:0712.1111). A seed moves all prompts at once, and only this interval allows for it.
-        resamples: Sets of prompts drawn.
+        shared_seeds: Whether seeds are random too. The same seeds are then resampled for all prompts
+            (Owen, "The Pigeonhole Bootstrap", 2007, arXiv:0712.1111), because a seed moves all at once.
+        resamples: Sets of prompts.
         rng: Seed or generator.
 
     Returns:
-        None if the scores tell nothing: fewer than two prompts, or ``shared_seeds`` with one seed.
+        None for fewer than two prompts, or for ``shared_seeds`` with one seed.
 
     Raises:
         ValueError: A score is not from 0.0 to 1.0.
@@ -173,12 +165,11 @@ def paired(
 ) -> Paired:
     """Compare two runs prompt by prompt.
 
-    d_p is the difference of a prompt's mean scores. The sign-flip test asks how often random signs give a
-    |Σ d_p| as large as the one seen: over all sign patterns, or by (hits + 1)/(flips + 1) (Phipson and
-    Smyth, "Permutation P-values Should Never Be Zero", 2010). The interval is Bonett and Price's ("Adjusted
-    Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data", 2012): one
-    prompt that went all the way up and one all the way down are added, so that few or equal prompts never
-    seem certain.
+    d_p is the difference of a prompt's mean scores. The sign-flip test is the share of sign patterns with
+    a |Σ d_p| at least as large: of all patterns, or (hits + 1)/(flips + 1) (Phipson and Smyth, "Permutation
+    P-values Should Never Be Zero", 2010). The interval is Bonett and Price's ("Adjusted Wald Confidence
+    Interval for a Difference of Binomial Proportions Based on Paired Data", 2012), which adds one prompt
+    with a difference of 1 and one of -1.
 
     Args:
         a: Scores by prompt id, one for each repeat or seed.
@@ -187,8 +178,7 @@ def paired(
         rng: Seed or generator.
 
     Raises:
-        ValueError: The prompts are not the same, there are none, one has no score, or a score is not from
-            0.0 to 1.0.
+        ValueError: The prompts differ, there are none, or a score is missing or not from 0.0 to 1.0.
     """
     if a.keys() != b.keys():
         other = sorted(a.keys() ^ b.keys())
@@ -214,10 +204,10 @@ def paired(
 
 
 def mcnemar(up: int, down: int) -> float:
-    """Two-sided p-value of the exact McNemar test: a fair coin for every prompt that changed.
+    """Two-sided p-value of the exact McNemar test for prompts that went up and down.
 
-    min(1, 2·P(X ≤ min(up, down))) with X binomial over up + down throws at ½: McNemar, "Note on the
-    Sampling Error of the Difference Between Correlated Proportions or Percentages", 1947.
+    min(1, 2·P(X ≤ min(up, down))) with X binomial, n = up + down, p = ½: McNemar, "Note on the Sampling
+    Error of the Difference Between Correlated Proportions or Percentages", 1947.
     """
     from scipy.special import bdtr
 
@@ -225,11 +215,11 @@ def mcnemar(up: int, down: int) -> float:
 
 
 def prediction_interval(values: Sequence[float]) -> Interval | None:
-    """Where one more value of the same kind is expected: mean ± t·s·√(1 + 1/S).
+    """Prediction interval for a new value: mean ± t·s·√(1 + 1/S).
 
-    t is the 97.5 % point of Student's distribution with S−1 degrees of freedom, so that five seeds give
-    ±3.04·s: Hahn and Meeker, "Statistical Intervals", 1991, section 4.6. The ends may lie outside 0 to 1.
-    None for fewer than two values, or for values that are all the same, whose spread is not known.
+    t is the 97.5 % point of Student's distribution with S−1 degrees of freedom: Hahn and Meeker,
+    "Statistical Intervals", 1991, section 4.6. The ends may lie outside 0 to 1. None for fewer than two
+    values, or for equal values.
     """
     from scipy.special import stdtrit
 
@@ -242,13 +232,13 @@ def prediction_interval(values: Sequence[float]) -> Interval | None:
 
 
 def seed_spread(table: Table) -> SeedSpread | None:
-    """The variance that training seeds cause on this suite, by moments, and the range of one more seed.
+    """The variance component of training seeds, by moments, and the prediction interval for a new seed.
 
     σ̂² = (MS_seed − MS_prompt×seed)/P over P prompts, at least 0: Searle, Casella and McCulloch, "Variance
     Components", 1992, chapter 4, the crossed model with one score (the mean of its repeats) a cell.
 
     Returns:
-        None for fewer than two seeds, or two prompts that have them all, or seeds that score all the same.
+        None for fewer than two seeds or two prompts that have them all, or if all seeds score the same.
 
     Raises:
         ValueError: A score is not from 0.0 to 1.0.
@@ -267,9 +257,9 @@ def seed_spread(table: Table) -> SeedSpread | None:
 
 
 def pass_hat(attempts: Mapping[str, Sequence[float]]) -> dict[int, float]:
-    """By k, the chance that k attempts at a prompt all succeed: mean over prompts of C(c, k)/C(K, k).
+    """pass^k by k, the rate at which k attempts at a prompt all succeed: mean of C(c, k)/C(K, k).
 
-    c of a prompt's K attempts succeeded: Yao et al., "τ-bench" (2024, arXiv:2406.12045), pass^k.
+    c of a prompt's K attempts succeeded: Yao et al., "τ-bench" (2024, arXiv:2406.12045).
 
     Args:
         attempts: By prompt id, 1.0 or 0.0 for each attempt.
@@ -291,7 +281,7 @@ def pass_hat(attempts: Mapping[str, Sequence[float]]) -> dict[int, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the order given: reject those at most alpha.
+    """p-values adjusted for their number, in the order given.
 
     max over the smaller ones of (m − rank + 1)·p, at most 1: Holm, "A Simple Sequentially Rejective
     Multiple Test Procedure", 1979.
@@ -313,7 +303,7 @@ def _mean(scores: Sequence[float]) -> float:
 
 
 def _matrix(table: Table) -> tuple[list[str], NDArray[np.float64]]:
-    """Prompts that have a score, and their means over repeats, (prompts, seeds); NaN: the cell is missing."""
+    """Prompts that have a score, and their means over repeats, (prompts, seeds); NaN where there is none."""
     cells = {
         prompt: {seed: _mean(scores) for seed, scores in by_seed.items() if scores}
         for prompt, (_, by_seed) in sorted(table.items())
@@ -325,7 +315,7 @@ def _matrix(table: Table) -> tuple[list[str], NDArray[np.float64]]:
 
 
 def _strata(categories: Iterable[str]) -> list[NDArray[np.intp]]:
-    """The rows of each category; those of single prompts together, or else with the smallest other one."""
+    """The rows of each category; single prompts are joined with each other, or with the smallest category."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, category in enumerate(categories):
         rows[category].append(row)

@@ -191,7 +191,7 @@ def _complete(
             arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
             places = _device_jobs(config) if step.stage.computes else None
             # The slot is innermost: whoever has a place waits for nothing else.
-            with told.following(out / NAME), slot(store, places) as waited:
+            with told.following(out / NAME if step.stage.computes else None), slot(store, places) as waited:
                 info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
             return {**info, "waited_seconds": round(waited, 3)} if places else info
 

@@ -33,13 +33,7 @@ Launch = Callable[[Sequence[Sequence[str]], int], object]
 
 
 class SweepEnded(PunieError):
-    """A sweep that did not end well.
-
-    Args:
-        what: One sentence.
-        exit_code: What the process ends with.
-        rows: As for ``PunieError``.
-    """
+    """A sweep that did not succeed; ``exit_code`` is that of the process."""
 
     def __init__(self, what: str, exit_code: int, **rows: str | None) -> None:
         super().__init__(what, **rows)
@@ -47,12 +41,12 @@ class SweepEnded(PunieError):
 
 
 class Campaign:
-    """One sweep on its way.
+    """Runs one sweep.
 
     Args:
         plan: What to run.
         folder: The sweep's; absolute.
-        launch: A launcher of Hydra's.
+        launch: Of a launcher of Hydra's.
     """
 
     def __init__(self, plan: SweepPlan, folder: Path, launch: Launch) -> None:

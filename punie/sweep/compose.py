@@ -155,6 +155,7 @@ class _Composer:
         self._hydra = list(hydra_overrides)
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override | None] = {}
+        self._groups: dict[str, bool] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -181,7 +182,9 @@ class _Composer:
         if line not in self._parsed:
             (override,) = self._parser.parse_overrides([line])
             key, value = override.key_or_group, override.value()
-            group = bool(self._loader.get_group_options(key)) and not isinstance(value, dict)
+            if key not in self._groups:  # Hydra takes 10 ms to answer
+                self._groups[key] = bool(self._loader.get_group_options(key))
+            group = self._groups[key] and not isinstance(value, dict)
             plain = override.type is OverrideType.CHANGE and override.package is None and not group
             self._parsed[line] = override if plain else None
         return self._parsed[line]

@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: jobs, distinct stages, waves, disk and time."""
+"""Shows a sweep's plan before it runs: jobs, distinct stages, waves, disk space and time."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def text(found: Mapping[str, Any]) -> str:
         for job in jobs[:_SHOWN]
     ]
     blocks = [
-        tabulate(rows, ["job", *axes, "wave", "not there yet"], disable_numparse=True)
+        tabulate(rows, ["job", *axes, "wave", "to run"], disable_numparse=True)
         + (f"\n… and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""),
         tabulate(
             [
@@ -88,21 +88,21 @@ def text(found: Mapping[str, Any]) -> str:
                 ]
                 for row in stages
             ],
-            ["stage", "distinct", "hit", "miss", "seconds", "why"],
+            ["stage", "distinct", "cached", "to run", "seconds", "why"],
             disable_numparse=True,
             maxcolwidths=[None] * 5 + [60],
         ),
     ]
-    dropped = f" ({found['duplicates']} more are the same as one of them)" if found["duplicates"] else ""
+    dropped = f" ({found['duplicates']} duplicates left out)" if found["duplicates"] else ""
     waves = " + ".join(map(str, found["waves"]))
     seconds = found["seconds"]
-    time = "not known: nothing like one of these stages was built yet"
+    time = "unknown: one of these stages was never built before"
     if seconds is not None:
         time = f"about {seconds:.0f} s, one job at a time"
     count = len(found["waves"])
     blocks.append(
         f"jobs: {len(jobs)}{dropped}, in {count} wave{'s' * (count > 1)} of {waves}\n"
-        f"disk: about {in_bytes(found['needed_bytes'])} for what is missing\n"
+        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run\n"
         f"time: {time}"
     )
     return "\n\n".join(blocks)

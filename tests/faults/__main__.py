@@ -1,10 +1,10 @@
-"""Break things on purpose, and see that nothing is lost: ``python -m tests.faults``.
+"""Inject faults into runs, and check that nothing is lost: ``python -m tests.faults``.
 
-python -m tests.faults                            everything, in its long version
+python -m tests.faults                            all kinds, in the long form
 python -m tests.faults kills=20 disk              these kinds; the first with 20 cases
-python -m tests.faults calls --part 2/3           a third of them, if they are to be run in pieces
-python -m tests.faults --jobs 2                   everything, in so many pieces at once
-python -m tests.faults kills --seed 7 --only 12   one case again: as it was printed
+python -m tests.faults calls --part 2/3           a third of the cases
+python -m tests.faults --jobs 2                   all kinds, in two parts at once
+python -m tests.faults kills --seed 7 --only 12   one case again, as it was printed
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.faults import calls, clock, crowd, damage, disk, forks, kills, readonly, signals, world
+from tests.faults import calls, damage, filesystems, forks, stops, surroundings, world
 from tests.faults.report import Case, Tally, go
 
 KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
-    "kills": (kills.cases, 210),
+    "kills": (stops.kills, 210),
     "calls": (calls.cases, 840),
     "power": (calls.power, 200),
     "gc": (calls.emptying, 40),
     "damage": (damage.cases, 150),
-    "disk": (disk.cases, 30),
-    "signals": (signals.cases, 28),
-    "clock": (clock.cases, 12),
-    "crowd": (crowd.cases, 56),
-    "readonly": (readonly.cases, 7),
+    "disk": (filesystems.full, 30),
+    "signals": (stops.signals, 28),
+    "clock": (surroundings.clocks, 12),
+    "crowd": (surroundings.crowds, 56),
+    "readonly": (filesystems.read_only, 7),
 }
-"""Each with how many cases of it there are in the long version."""
+"""Each with its number of cases in the long form."""
 
 
 def main() -> int:
-    """Break what is asked for; 1 if anything was lost, wrong, left over, locked or stuck."""
+    """Run the cases; 1 if anything was lost, wrong, left over, locked or stuck."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("kinds", nargs="*", metavar="KIND[=COUNT]", help=f"of {', '.join(KINDS)}")

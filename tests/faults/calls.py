@@ -1,4 +1,4 @@
-"""Every call by which punie changes a file, failed in turn: ENOSPC, EIO, EINTR, a kill, a power cut."""
+"""Each call that changes a file fails in turn: ENOSPC, EIO, EINTR, a kill, a power loss."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from random import Random
 
 from tests.faults.forks import Ended, front_door
 from tests.faults.invariants import violations
-from tests.faults.kills import again
 from tests.faults.layer import FAULTS, HANDLES, KILLS, POWER, Layer
 from tests.faults.report import Case
+from tests.faults.stops import again
 from tests.faults.world import BEHIND, QUICK, STAGES, Place, World
 
 _ALL = (*STAGES, "tokens")

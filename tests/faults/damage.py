@@ -1,9 +1,10 @@
-"""Artifacts damaged in every way: found when they are used or verified, set aside, built again."""
+"""Damaged artifacts: found when they are used or verified, set aside, and built again."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,43 +14,20 @@ from typing import Any
 
 from punie.store.artifacts import MANIFEST
 from tests.conftest import read_json
-from tests.faults.kills import again
 from tests.faults.report import Case
+from tests.faults.stops import again
 from tests.faults.world import STAGES, Place, World
 
 _ALL = (*STAGES, "tokens")
 
 
-def _truncate(path: Path, random: Random) -> None:
-    path.write_bytes(path.read_bytes()[: random.randrange(path.stat().st_size)])
-
-
-def _empty(path: Path, random: Random) -> None:
-    path.write_bytes(b"")
-
-
-def _lengthen(path: Path, random: Random) -> None:
-    path.write_bytes(path.read_bytes() + b"\0")
+Damage = Callable[[Path, Random], object]
 
 
 def _flip(path: Path, random: Random) -> None:
     content = bytearray(path.read_bytes())
     content[random.randrange(len(content))] ^= 1 << random.randrange(8)
     path.write_bytes(content)
-
-
-def _remove(path: Path, random: Random) -> None:
-    path.unlink()
-
-
-def _zeros(path: Path, random: Random) -> None:
-    """What a crash of the machine leaves of a file whose size was written and whose bytes were not."""
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def _folder(path: Path, random: Random) -> None:
-    path.unlink()
-    path.mkdir()
 
 
 def _swap_with_other(path: Path, random: Random) -> None:
@@ -80,7 +58,7 @@ def _exchange(one: Path, two: Path) -> None:
     two.write_bytes(first)
 
 
-def _edited(change: Callable[[dict[str, Any], Random], object]) -> Callable[[Path, Random], None]:
+def _edited(change: Callable[[dict[str, Any], Random], object]) -> Damage:
     def damage(path: Path, random: Random) -> None:
         manifest = json.loads(path.read_text())
         change(manifest, random)
@@ -89,33 +67,22 @@ def _edited(change: Callable[[dict[str, Any], Random], object]) -> Callable[[Pat
     return damage
 
 
-def _forget_file(manifest: dict[str, Any], random: Random) -> None:
-    manifest["files"].pop(random.choice(sorted(manifest["files"])))
-
-
-def _replace(text: str) -> Callable[[Path, Random], None]:
-    def damage(path: Path, random: Random) -> None:
-        path.write_text(text)
-
-    return damage
-
-
-ANY = {
-    "truncated": _truncate,
-    "emptied": _empty,
-    "lengthened": _lengthen,
+ANY: dict[str, Damage] = {
+    "truncated": lambda path, random: os.truncate(path, random.randrange(path.stat().st_size)),
+    "emptied": lambda path, _: path.write_bytes(b""),
+    "lengthened": lambda path, _: path.write_bytes(path.read_bytes() + b"\0"),
     "a bit flipped": _flip,
-    "removed": _remove,
-    "zeros": _zeros,
-    "a folder": _folder,
+    "removed": lambda path, _: path.unlink(),
+    "zeros": lambda path, _: path.write_bytes(bytes(path.stat().st_size)),  # as after a crash of the machine
+    "a folder": lambda path, _: (path.unlink(), path.mkdir()),
     "swapped with the other artifact's": _swap_with_other,
     "swapped within the artifact": _swap_within,
 }
-OF_MANIFEST = {
-    "not an object": _replace("[]"),
-    "nested without end": _replace("[" * 100_000),
+OF_MANIFEST: dict[str, Damage] = {
+    "not an object": lambda path, _: path.write_text("[]"),
+    "nested without end": lambda path, _: path.write_text("[" * 100_000),
     "another schema": _edited(lambda m, _: m.update(schema=99)),
-    "a file forgotten": _edited(_forget_file),
+    "a file forgotten": _edited(lambda m, random: m["files"].pop(random.choice(sorted(m["files"])))),
     "a name that leads out": _edited(lambda m, _: m["files"].update({"../../x": {"sha256": "", "size": 0}})),
     "sizes as words": _edited(lambda m, _: [entry.update(size="many") for entry in m["files"].values()]),
     "a date that is none": _edited(lambda m, _: m.update(created="yesterday")),

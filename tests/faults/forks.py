@@ -1,7 +1,7 @@
-"""Runs of punie that can be broken: forks of a process that has imported everything.
+"""Runs punie in forks of a process that has imported everything.
 
-Starting Python and importing mlx and transformers takes longer than a run of the embedded model. A fork is
-the front door without that second, in a process group of its own, so that a kill takes whatever it started.
+Starting Python and importing mlx and transformers takes longer than a run of the embedded model. Every fork
+has a process group of its own, so that a kill hits its children, too.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ class Ended:
     code: int
     """Its exit code; negative for the signal that ended it."""
     text: str
-    """What it said, stdout and stderr together."""
+    """Its stdout and stderr together."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A process on its way."""
+    """A running process."""
 
     pid: int
     output: Path
 
     def wait(self, timeout: float = TIMEOUT) -> Ended:
-        """Let it end.
+        """Wait for its end.
 
         Raises:
             TimeoutError: It did not, and was killed.
@@ -81,14 +81,14 @@ class Attempt:
         return ended
 
     def poll(self) -> Ended | None:
-        """How it ended, if it has; asked once more after that it is not there."""
+        """Its end, or None while it runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid == 0:
             return None
         return Ended(os.waitstatus_to_exitcode(status), self.output.read_text(errors="replace"))
 
     def wait_until(self, sign: Callable[[], bool]) -> Ended | None:
-        """Wait for a sign of the process; returns its end, if that came first."""
+        """Wait until a condition holds; returns the end of the process if that comes first."""
         while not sign():
             if (ended := self.poll()) is not None:
                 return ended

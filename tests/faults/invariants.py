@@ -1,4 +1,4 @@
-"""What must hold after every fault, whatever it was."""
+"""The invariants that are checked after every fault."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tests.conftest import read_json
 from tests.faults.world import Place, World
 
 TIMED = {"train.jsonl", "trained.json", "samples.jsonl", "results.json", "report.md", "report.html"}
-"""What holds times, so that its bytes are not those of another build of the same key."""
+"""Files that contain times, so that two builds of one key differ in them."""
 
 
 def violations(place: Place, world: World, *, finished: Collection[str] = ()) -> list[str]:
-    """What is wrong in a place, each beginning with ``lost``, ``wrong``, ``left over`` or ``locked``.
+    """The violations in a place, each beginning with ``lost``, ``wrong``, ``left over`` or ``locked``.
 
     Args:
         place: Where something was broken.
-        world: What it is held against.
-        finished: The stages that must be there, since the command was given again and went through.
+        world: The undisturbed runs.
+        finished: The stages that must be in the store, since the command was given again and succeeded.
     """
     found = [*_artifacts(place, world, finished), *_runs(place), *_locks(place)]
     if finished:
@@ -30,7 +30,7 @@ def violations(place: Place, world: World, *, finished: Collection[str] = ()) ->
 
 
 def _artifacts(place: Place, world: World, finished: Collection[str]) -> Iterator[str]:
-    """The store verifies, and what a key names has the undisturbed run's digests."""
+    """The store verifies, and each artifact has the digests of the undisturbed run."""
     store = place.store
     for path in store.unreadable():
         yield f"wrong: {path} cannot be read"
@@ -48,15 +48,14 @@ def _artifacts(place: Place, world: World, finished: Collection[str]) -> Iterato
         files = {name: each["sha256"] for name, each in artifact.manifest["files"].items()}
         if files.keys() != entry["files"].keys():
             yield f"wrong: {stage} has other files: {sorted(files.keys() ^ entry['files'].keys())}"
-        yield from (
-            f"wrong: {stage}/{name} has another digest"
-            for name, sha in entry["files"].items()
-            if name in files and Path(name).name not in TIMED and files[name] != sha
-        )
+        for name, sha in entry["files"].items():
+            if Path(name).name not in TIMED and files.get(name, sha) != sha:
+                yield f"wrong: {stage}/{name} has another digest"
         for name in TIMED & files.keys():
             if name.endswith(".jsonl") and not _is_jsonl(artifact.path / name):
                 yield f"wrong: {stage}/{name} is not JSON Lines"
-        if stage == "evaluate" and read_json(artifact.path / "results.json")["answers"] != answers(world):
+        found = stage == "evaluate" and read_json(artifact.path / "results.json")["answers"]
+        if found and found != world.artifacts["answers"]:
             yield "wrong: other answers"
 
 
@@ -67,13 +66,8 @@ def _is_jsonl(path: Path) -> bool:
         return False
 
 
-def answers(world: World) -> str:
-    """Digest of the undisturbed run's answers."""
-    return world.artifacts["answers"]
-
-
 def _runs(place: Place) -> Iterator[str]:
-    """Whoever says that it has finished has its artifacts and its documents."""
+    """A run with status finished has its artifacts and documents."""
     jobs = [path.parent for path in place.cwd.glob("outputs/sweeps/*/*/jobs/*/status.json")]
     for run in [*place.runs(), *jobs]:
         if read_json(run / "status.json")["status"] != "finished":
@@ -87,7 +81,7 @@ def _runs(place: Place) -> Iterator[str]:
 
 
 def _locks(place: Place) -> Iterator[str]:
-    """Every lock is free, since nobody is there any more."""
+    """Every lock is free, since no process is left."""
     for path in [*place.store.root.glob(".locks/*.lock"), *place.cwd.glob("outputs/sweeps/**/.lock")]:
         try:
             with FileLock(path, timeout=0):
@@ -97,16 +91,11 @@ def _locks(place: Place) -> Iterator[str]:
 
 
 def _left_over(place: Place) -> Iterator[str]:
-    """No temporary folder or file stays behind, in the store or in a folder that was finished."""
+    """No temporary folder or file is left in the store or in a finished run."""
     store = place.store.root
-    yield from (
-        f"left over: {path}" for part in (".building", ".removed") for path in (store / part).glob("*")
-    )
+    for part in (".building", ".removed"):
+        yield from (f"left over: {path}" for path in (store / part).glob("*"))
     finished = [place.cwd / "outputs" / "store", *place.sweeps(), *place.runs("finished")]
-    for folder in finished:
-        yield from (f"left over: {path}" for path in folder.rglob(".*.*") if temporary(path))
-
-
-def temporary(path: Path) -> bool:
-    """Whether a file is one that was being written (``punie.util.files``)."""
-    return path.is_file() and path.name.startswith(".") and path.parent.name not in (".locks", ".hydra")
+    for path in (path for folder in finished for path in folder.rglob(".*.*")):
+        if path.is_file() and path.parent.name not in (".locks", ".hydra"):
+            yield f"left over: {path}"

@@ -1,4 +1,4 @@
-"""The calls by which punie changes files, counted, and one of them failed.
+"""Counts the calls by which punie changes files, and makes one of them fail.
 
 It stands between punie and the operating system: ``open`` for writing, what is written to such a stream
 when it is really handed over, and the functions of ``os`` that write, flush, make, rename and delete. What
@@ -25,7 +25,7 @@ FAULTS = ("ENOSPC", "EIO", "EINTR", "kill before", "kill after")
 POWER = "power loss"
 """The end of the process, and of all that was not flushed: files keep their names, and lose their bytes."""
 KILLS = ("kill", POWER)
-_NEEDS_SPACE = {
+_NEEDS_SPACE = (
     "open",
     "write",
     "pwrite",
@@ -36,7 +36,7 @@ _NEEDS_SPACE = {
     "replace",
     "link",
     "fsync",
-}
+)
 _CHANGE = ("rename", "replace", "mkdir", "rmdir", "unlink", "chmod", "link", "symlink")
 _BY_HANDLE = ("fsync", "pwrite", "write", "sendfile", "ftruncate")
 HANDLES = Path("/proc/self/fd")
@@ -63,9 +63,7 @@ class Layer:
 
     def install(self) -> None:
         """Take the place of the real functions, for as long as this process lives."""
-        for name in _CHANGE:
-            setattr(os, name, self._wrapped(name, getattr(os, name)))
-        for name in _BY_HANDLE:
+        for name in (*_CHANGE, *_BY_HANDLE):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         real = os.open
 

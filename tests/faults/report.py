@@ -1,4 +1,4 @@
-"""What came of many cases, in a row of a table."""
+"""The cases of a kind of fault, and their results."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Tally:
     figures: Counter[str] = field(default_factory=Counter)
     """What was counted, by name."""
     wrong: list[str] = field(default_factory=list)
-    """What should not be, each with the case it was found in."""
+    """Violations, each with its case."""
 
     def row(self) -> list[str | int]:
-        """The kind, its cases, what happened in them, and how often something came of it that should not."""
+        """The kind, its number of cases, what happened in them, and the number of violations."""
         happened = [f"{count:,} {name}" for name, count in self.figures.items() if name != "cases" and count]
         return [self.kind, self.figures["cases"], ", ".join(happened), len(self.wrong)]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to break."""
+    """One fault to inject."""
 
     name: str
     run: Callable[[Random, Counter[str]], Iterable[str]]
-    """Breaks it, counts what happened, and returns what is wrong."""
+    """Injects it, counts what happened, and returns the violations."""
 
 
 def go(kind: str, cases: Iterable[Case], seed: int, wanted: Callable[[int], bool]) -> Tally:
-    """Run the wanted cases, each with a generator of its own, so that one of them alone is the same one."""
+    """Run the wanted cases; each has its own generator, so that it can be run again alone."""
     tally = Tally(kind)
     for number, case in enumerate(cases):
         if not wanted(number):
@@ -45,10 +45,7 @@ def go(kind: str, cases: Iterable[Case], seed: int, wanted: Callable[[int], bool
         except TimeoutError as error:
             found = [f"stuck: {error}"]
         tally.figures["cases"] += 1
-        happened = ", ".join(f"{name}" for name in tally.figures - before if name != "cases")
-        print(
-            f"  {kind} --only {number}: {case.name}: {happened or 'done'}{''.join(f'; {f}' for f in found)}",
-            flush=True,
-        )
+        happened = ", ".join(name for name in tally.figures - before if name != "cases")
+        print(f"  {kind} --only {number}: {'; '.join([case.name, happened or 'done', *found])}", flush=True)
         tally.wrong += [f"{kind} --seed {seed} --only {number}, {case.name}: {text}" for text in found]
     return tally

@@ -1,4 +1,4 @@
-"""The undisturbed runs that every disturbed one is held against, and places to disturb one in."""
+"""The undisturbed runs that every other run is compared to, and folders to run in."""
 
 from __future__ import annotations
 
@@ -12,30 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from punie.store.artifacts import Store
+from punie.util.files import write_json
 from punie.util.paths import resource
 from tests.conftest import read_json
 from tests.faults import forks
 
 STAGES = ("preflight", "base", "train", "quantize", "evaluate", "report")
-BEHIND = {
-    "preflight": (),
-    "base": ("preflight", "tokens"),
-    "train": ("preflight", "tokens", "base"),
-    "quantize": ("preflight", "tokens", "base", "train"),
-    "evaluate": ("preflight", "tokens", "base", "train", "quantize"),
-    "report": ("preflight", "tokens", "base", "train", "quantize", "evaluate"),
+_ORDER = ("preflight", "tokens", *STAGES[1:])
+BEHIND: dict[str, tuple[str, ...]] = {"preflight": ()} | {
+    stage: _ORDER[: _ORDER.index(stage)] for stage in STAGES[1:]
 }
-"""What the store holds when a stage begins; the preflight makes the tokens too."""
+"""What the store holds when a stage begins; preflight makes the tokens too."""
 QUICK = (
-    "data=jsonl",
-    "data.path=data",
-    "lora.iters=4",
-    "lora.save_every=2",
-    "lora.steps_per_eval=2",
-    "lora.val_batches=1",
-    "eval.suite=suite.jsonl",
-    "eval.max_tokens=8",
-    "quantize.fidelity_rows=0",
+    *("data=jsonl", "data.path=data", "lora.iters=4", "lora.save_every=2", "lora.steps_per_eval=2"),
+    *("lora.val_batches=1", "eval.suite=suite.jsonl", "eval.max_tokens=8", "quantize.fidelity_rows=0"),
 )
 """A run of about two seconds."""
 AXES = ("-m", "seed=0,1", "eval.temperature=0.0,0.5")
@@ -62,8 +52,7 @@ class Place:
             *arguments: The command line; none is a quick run.
             first: Called in the run's process before anything else.
         """
-        door = forks.front_door(*(arguments or QUICK))
-        return self.fork(door, first)
+        return self.fork(forks.front_door(*(arguments or QUICK)), first)
 
     def fork(
         self, work: Callable[[], int], first: Callable[[], object] | None = None, name: str = ""
@@ -142,32 +131,22 @@ class World:
 
 
 def make(folder: Path) -> World:
-    """The world below a folder; its runs made by real processes, if it is not there yet."""
+    """The world below a folder; its runs are made by real processes, if they are not there yet."""
     world = World(folder, Place(folder / "calm"), Place(folder / "swept"))
-    if not (folder / "artifacts.json").exists():
-        for place, commands in (
-            (world.calm, [QUICK, (*QUICK, "seed=1")]),
-            (world.swept, [(*AXES, *QUICK)]),
-        ):
-            shutil.rmtree(place.cwd, ignore_errors=True)
-            place.cwd.mkdir(parents=True)
-            inputs(place.cwd)
-            first, *others = commands
-            subprocess.run(
-                [sys.executable, "-m", "punie", *first], cwd=place.cwd, check=True, capture_output=True
-            )
-            for command in others:
-                ended = place.run(*command)
-                assert ended.code == 0, ended.text
-        run = world.calm.runs()[0]
-        steps = {step["stage"]: step["key"] for step in read_json(run / "status.json")["stages"]}
-        found = {
-            stage: {"key": key, "files": _files(world.calm.store, stage, key)} for stage, key in steps.items()
-        }
-        found["answers"] = read_json(run / "results.json")["answers"]
-        from punie.util.files import write_json
-
-        write_json(folder / "artifacts.json", found)
+    if (folder / "artifacts.json").exists():
+        return world
+    for place, *commands in ((world.calm, QUICK, (*QUICK, "seed=1")), (world.swept, (*AXES, *QUICK))):
+        shutil.rmtree(place.cwd, ignore_errors=True)
+        place.cwd.mkdir(parents=True)
+        inputs(place.cwd)
+        for command in commands:
+            words = [sys.executable, "-m", "punie", *command]
+            subprocess.run(words, cwd=place.cwd, check=True, capture_output=True)
+    run = world.calm.runs()[0]
+    steps = {step["stage"]: step["key"] for step in read_json(run / "status.json")["stages"]}
+    store = world.calm.store
+    found = {stage: {"key": key, "files": _files(store, stage, key)} for stage, key in steps.items()}
+    write_json(folder / "artifacts.json", found | {"answers": read_json(run / "results.json")["answers"]})
     return world
 
 

@@ -7,15 +7,32 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from punie.__main__ import main
 from punie.util.paths import resource
-from tests.conftest import QUICK, World, punie, read_json
+from tests.conftest import QUICK, Finished, World, punie, read_json
 
 HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """The command line within this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "argv", ["punie"])
+
+    def run(*arguments: str) -> Finished:
+        code = main(list(arguments))
+        return Finished(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -32,11 +49,12 @@ HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")
     ids=" ".join,
 )
 def test_looking_is_quick(arguments: list[str], tmp_path: Path) -> None:
-    """Help, config, plan and diff of what has not run import no library that computes."""
+    """Help, config, plan and diff of phases import no library that computes; help and plan no pydantic."""
+    slow = {*HEAVY, "pydantic"} if arguments in (["--help"], ["plan"]) else {*HEAVY}
     code = (
         "import sys\nfrom punie.__main__ import main\n"
         f"code = main({arguments!r})\n"
-        f"sys.exit(code or ' '.join(sys.modules.keys() & set({HEAVY!r})) or None)"
+        f"sys.exit(code or ' '.join(sys.modules.keys() & {slow!r}) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -57,23 +75,25 @@ def test_plan_tells_hit_and_miss_with_the_reason(world: World) -> None:
     [
         (["model=nope"], ["model=nope", "tiny"]),
         (["+lora.foo=1"], ["lora.foo"]),
-        (["seed=abc"], ["seed=abc", "whole number"]),
+        (["seed=abc"], ["seed=abc", "an integer"]),
         (["lora.num_layers=9"], ["lora.num_layers", "at most 4"]),
         (["eval.suite=nope"], ["eval.suite=nope", "core27"]),
         (["data=jsonl", "data.path=nowhere"], ["data.path=nowhere", "data=code_mode"]),
         (["data=jsonl", "data.path=nowhere", "eval.suite=nope"], ["1. ", "2. ", "nowhere", "nope"]),
         (["model=local", "model.path=nowhere"], ["model.path=nowhere"]),
         (["plan", "model=nope"], ["model=nope"]),
-        (["--cfg", "job", "phase.baseline.source=words"], ["wants the phase itself"]),
+        (["--cfg", "job", "phase.baseline.source=words"], ["no phase is selected"]),
         (["-m", "lora.seed=range(1,10000000000)"], ["lora.seed=range(1,10000000000)", "10,000"]),
         (["-m", f"name={'1' * 5000}"], ["name=111", "digits"]),
         (["data", "check", "nowhere"], ["nowhere"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
-def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+def test_bad_input_ends_in_a_message(
+    arguments: list[str], words: list[str], here: Callable[..., Finished]
+) -> None:
     """Each mistake gives one message that names it, an exit code that is not 0, and no traceback."""
-    done = punie(*arguments, cwd=tmp_path)
+    done = here(*arguments)
     assert done.code != 0
     assert [word for word in words if word not in done.err] == []
     assert "Traceback" not in done.err
@@ -81,23 +101,23 @@ def test_bad_input_ends_in_a_message(arguments: list[str], words: list[str], tmp
 
 
 @pytest.mark.parametrize("how", [["-m"], ["--cfg", "job"], ["plan", "-m"]], ids=" ".join)
-def test_a_preset_that_hydra_cannot_read_ends_in_a_message(how: list[str], tmp_path: Path) -> None:
+def test_a_preset_that_hydra_cannot_read_ends_in_a_message(
+    how: list[str], tmp_path: Path, here: Callable[..., Finished]
+) -> None:
     """A sweep and ``--cfg``, which Hydra composes, tell of a faulty file of one's own without a traceback."""
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "mine.yaml").write_text("defaults:\n  - 50\n")
-    done = punie(*how, f"hydra.searchpath=[{tmp_path}]", "eval=mine", cwd=tmp_path)
+    done = here(*how, f"hydra.searchpath=[{tmp_path}]", "eval=mine")
     assert done.code == 2
     assert "Unsupported type in defaults : int" in done.err
     assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("mistake", ["name=../../evil", "lora.rank=0"])
-def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path) -> None:
+def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path, here: Callable[..., Finished]) -> None:
     """A config that cannot be used is refused before any folder is made, inside outputs or out of it."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    assert punie(mistake, cwd=folder).code == 2
-    assert list(tmp_path.rglob("*")) == [folder]
+    assert here(mistake).code == 2
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
 
 
 def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:

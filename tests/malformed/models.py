@@ -1,4 +1,4 @@
-"""Surfaces: folders of models that somebody else made: headers of weight files, config.json, shard index."""
+"""Surfaces: model folders: headers of weight files, config.json, shard index, tokenizer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHARDS: dict[str, Any] = {
 
 @functools.cache
 def _real() -> bytes:
-    """The tiny model's weights, only as many as its first tensors have."""
+    """The first bytes of the tiny model's weights."""
     return (resource("data/models/tiny") / FILE).read_bytes()[:20_000]
 
 
@@ -47,9 +47,7 @@ def weight_file(rng: random.Random) -> bytes:
     """A safetensors file: its header nearly right, or the file damaged."""
     if rng.random() < 0.1:
         return damaged(rng, _real())
-    header = (
-        nearly(rng, HEADER).encode("utf-8", "replace") if rng.random() < 0.8 else json.dumps(HEADER).encode()
-    )
+    header = (nearly(rng, HEADER) if rng.random() < 0.8 else json.dumps(HEADER)).encode("utf-8", "replace")
     length = len(header)
     if rng.random() < 0.1:
         length = rng.choice((0, length - 1, length + 1, 2**31, 2**63, 2**64 - 1))
@@ -58,7 +56,7 @@ def weight_file(rng: random.Random) -> bytes:
 
 
 def model_folder(rng: random.Random) -> dict[str, bytes]:
-    """The files of a model's folder; up to two of them are not as they should be."""
+    """The files of a model folder, one or two of them wrong."""
     header = json.dumps(HEADER).encode()
     files = {
         FILE: struct.pack("<Q", len(header)) + header + bytes(48),
@@ -95,9 +93,8 @@ def _header(content: bytes, folder: Path) -> None:
     for name, entry in header.tensors.items():
         start, end = entry["data_offsets"]
         inside = 0 <= start <= end <= len(content) - header.start
-        if not (
-            inside and isinstance(entry["dtype"], str) and all(type(each) is int for each in entry["shape"])
-        ):
+        numbers = all(type(each) is int for each in entry["shape"])
+        if not (inside and isinstance(entry["dtype"], str) and numbers):
             raise AssertionError(f"the entry of {name!r} is accepted: {entry}")
 
 
@@ -106,7 +103,7 @@ def _folder(files: dict[str, bytes], folder: Path) -> None:
     write(files, place)
     counted = weights(locate(embedded=None, path=str(place), repo=None, revision="main"))
     if not (counted.parameters >= 0 and counted.bytes >= 0):
-        raise AssertionError(f"a size that no model has: {counted}")
+        raise AssertionError(f"an impossible size: {counted}")
 
 
 @functools.cache
@@ -125,7 +122,7 @@ def loaded_model(rng: random.Random) -> dict[str, bytes]:
 
 
 def _load(files: dict[str, bytes], folder: Path) -> None:
-    """Both are made, whatever their files say, as far as can be without reading weights."""
+    """Load tokenizer and model, without the weights."""
     place = folder / "model"
     right = {name: json.dumps(value).encode() for name, value in whole_model().items()}
     write({**right, FILE: (resource("data/models/tiny") / FILE).read_bytes()} | files, place)

@@ -1,4 +1,4 @@
-"""Malformed input: right values with a few wrong ones in them, and right bytes that were damaged."""
+"""Makes malformed input: values with a few wrong ones in them, and damaged bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def nearly(rng: random.Random, value: Any, changes: int = 2) -> str:
     """JSON text of a right value in which up to this many places are wrong.
 
     Args:
-        rng: Where every draw comes from.
+        rng: Decides the changes.
         value: A value as JSON holds it.
         changes: Most places that are changed; sometimes it is none.
     """
@@ -81,9 +81,8 @@ def _changed(rng: random.Random, value: Any) -> Any:
             case 0:
                 return {key: each for key, each in value.items() if key != name}
             case 1:
-                return {(rng.choice(("", "x", name + "s", name.upper(), "\ud800",
-                "a\0b")) if key == name else key): each
-                        for key, each in value.items()}  # fmt: skip
+                other = rng.choice(("", "x", name + "s", name.upper(), "\ud800", "a\0b"))
+                return {(other if key == name else key): each for key, each in value.items()}
             case 2:
                 return {**value, rng.choice(("extra", "", "$ref", "__class__", "k" * 3_000)): odd(rng)}
             case _:
@@ -111,7 +110,7 @@ def damaged(rng: random.Random, content: bytes, others: Sequence[bytes] = ()) ->
     """Bytes of a right file with up to four faults.
 
     Args:
-        rng: Where every draw comes from.
+        rng: Decides the changes.
         content: The file.
         others: Files of which pieces may get in.
     """
@@ -142,14 +141,9 @@ def damaged(rng: random.Random, content: bytes, others: Sequence[bytes] = ()) ->
                     number = rng.choice((b"0", b"-1", b"1e999", b"NaN", b"9" * 30, b"9" * 4400, b"0.5"))
                     content = content[:start] + number + content[end:]
             case 8:
-                content = rng.choice(
-                    (
-                        content.replace(b"\n", b"\r\n"),
-                        b"\xef\xbb\xbf" + content,
-                        content.decode("utf-8", "ignore").encode("utf-16"),
-                        content.replace(b"\n", b" "),
-                        content + b"\n" + content,
-                    )
-                )
+                utf16 = content.decode("utf-8", "ignore").encode("utf-16")
+                ends = content.replace(b"\n", b"\r\n"), content.replace(b"\n", b" ")
+                bom, twice = b"\xef\xbb\xbf" + content, content + b"\n" + content
+                content = rng.choice((ends[0], bom, utf16, ends[1], twice))
         content = content[:MAX_BYTES]
     return content

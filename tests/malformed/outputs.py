@@ -30,14 +30,8 @@ CODES = (
     "y = '\\ud800'\nread_file(path=y)",
 )  # fmt: skip
 ODD_WORDS = (
-    "<tool_call>",
-    "</tool_call>",
-    "<function=",
-    "</parameter>",
-    "<think>",
-    "</think>",
-    "\n" * 50,
-    "\\ud800",
+    *("<tool_call>", "</tool_call>", "<function=", "</parameter>", "<think>", "</think>"),
+    *("\n" * 50, "\\ud800"),
 )
 CALLS = (
     Call("git_status", {"path": "src"}),
@@ -55,14 +49,11 @@ def output(rng: random.Random) -> str:
         call = {"name": "execute_code", "arguments": {"code": code}}
         text = f"<tool_call>\n{nearly(rng, call)}\n</tool_call>"
     if rng.random() < 0.2:
-        text = (
-            rng.choice(("I would call git_status(path='src').", "<think>hm</think>", "<think>hm", text))
-            + text
-        )
+        prose = ("I would call git_status(path='src').", "<think>hm</think>", "<think>hm", text)
+        text = rng.choice(prose) + text
     if rng.random() < 0.6:
-        text = damaged(rng, text.encode("utf-8", "replace"), (wrap(code).encode(),)).decode(
-            "utf-8", "replace"
-        )
+        content = damaged(rng, text.encode("utf-8", "replace"), (wrap(code).encode(),))
+        text = content.decode("utf-8", "replace")
     at = rng.randrange(len(text) + 1)
     return text[:at] + rng.choice(("", *ODD_WORDS)) + text[at:]
 

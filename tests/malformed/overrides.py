@@ -76,11 +76,8 @@ def several(rng: random.Random) -> list[str]:
     given = rng.sample(RIGHT, rng.randint(0, 3))
     if given and rng.random() < 0.5:
         at = rng.randrange(len(given[0]) + 1)
-        given[0] = (
-            given[0][:at]
-            + rng.choice(("", "0", "-", ".", "x", "=", "[", "'", "$", ",1"))
-            + given[0][at + 1 :]
-        )
+        piece = rng.choice(("", "0", "-", ".", "x", "=", "[", "'", "$", ",1"))
+        given[0] = given[0][:at] + piece + given[0][at + 1 :]
     if not given or rng.random() < 0.4:
         given.append(override(rng))
     return given
@@ -88,14 +85,10 @@ def several(rng: random.Random) -> list[str]:
 
 def phase(rng: random.Random) -> list[str]:
     """Ways to name phases, right and wrong."""
-    values = ",".join(rng.choice(("43a", "45", "46", "033", "1e5", "a.b", "", " ", "'45'", "x" * 500,
-    "\u0663", "43a\n"))
-                      for _ in range(rng.randint(1, 3)))  # fmt: skip
-    return [
-        rng.choice(("", "+", "++", "+++", "~"))
-        + rng.choice(("phase=", "phase", "phase==", "Phase="))
-        + values
-    ]
+    names = ("43a", "45", "46", "033", "1e5", "a.b", "", " ", "'45'", "x" * 500, "\u0663", "43a\n")
+    values = ",".join(rng.choice(names) for _ in range(rng.randint(1, 3)))
+    prefix = rng.choice(("", "+", "++", "+++", "~"))
+    return [prefix + rng.choice(("phase=", "phase", "phase==", "Phase=")) + values]
 
 
 @functools.cache

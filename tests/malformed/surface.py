@@ -1,4 +1,4 @@
-"""A surface is one way for input from outside to get in; a case of it is one input, played once."""
+"""A surface is one way in for input from outside; a case is one input, played once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from punie.util.errors import PunieError
 from punie.util.printable import printable
 
 DEADLINE = 10.0
-"""Longest case, in seconds; the machine may be busy with other work."""
+"""Longest case, in seconds of processor time, so that other work on the machine does not count."""
+WAIT = 60.0
+"""Longest case, in seconds of real time."""
 GROWTH = 256 * 2**20
 """Most by which a case may raise this process's peak of memory, in bytes."""
 MESSAGE = 20_000
@@ -106,10 +108,16 @@ def _deadline() -> Generator[None]:
     def late(_signal: int, _frame: FrameType | None) -> None:
         raise Deadline(f"more than {DEADLINE:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+    timers = (
+        (signal.ITIMER_PROF, signal.SIGPROF, DEADLINE),
+        (signal.ITIMER_REAL, signal.SIGALRM, WAIT),
+    )
+    before = [signal.signal(number, late) for _, number, _ in timers]
+    for timer, _, seconds in timers:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)

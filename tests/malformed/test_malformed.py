@@ -1,6 +1,6 @@
-"""Malformed input, the short version: what was found once, then the first cases of the long one.
+"""Malformed input, the short form: cases that failed once, then the first cases of the long form.
 
-``python -m tests.malformed --cases 200000`` is the long version.
+``python -m tests.malformed --cases 200000`` is the long form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "what", "given"), FOUND, ids=[f"{name}: {what}" for name, what, _ in FOUND])
 def test_found_once(name: str, what: str, given: Any, tmp_path: Path) -> None:
-    """What once ended in a traceback, a hang, a dead process or a screen full of text is refused in words."""
+    """What once ended in a traceback, a hang, a crash or a screen full of text is refused with a message."""
     outcome = play(SURFACES[name], given, tmp_path)
     allowed = {"accepted"} if name == "data check" else {"refused"}  # the check accepts, and reports
     assert outcome.ending in allowed, f"{what}: {outcome}"
@@ -37,7 +37,7 @@ def test_found_once(name: str, what: str, given: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(SURFACES))
 def test_seeded(name: str, folder: Path) -> None:
-    """The first cases of the long version end in success or in an error for people."""
+    """The first cases of the long form succeed or are refused with a message."""
     place = folder / name.replace(" ", "-")
     place.mkdir()
     for number in range(SLOW.get(name, CASES)):
@@ -48,7 +48,7 @@ def test_seeded(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", list(SURFACES))
 def test_drawn(name: str, folder: Path) -> None:
-    """Cases whose draws hypothesis makes, and would shrink, end so as well."""
+    """Cases that hypothesis generates, and would shrink, end so as well."""
     place = folder / f"drawn-{name.replace(' ', '-')}"
     place.mkdir()
 

@@ -32,6 +32,16 @@ def test_the_tree_is_todays() -> None:
     assert all(path.name in module.tree() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 
+def test_an_addition_goes_where_the_page_says() -> None:
+    """Each table that docs/architecture.md names is in the file named beside it."""
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| .+ \| `(\S+)` \| `(\w+)` in `(\S+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for file, table, holder in rows:
+        assert re.search(rf"^{table}\b.*= ", (ROOT / holder).read_text("utf-8"), re.MULTILINE)
+        assert (ROOT / file).parent.is_dir()
+
+
 def test_help_tells_of_every_command_and_group() -> None:
     """``--help`` lists each subcommand, and each option of each group."""
     shown = text(COMMANDS)

@@ -509,7 +509,7 @@ def summary_page(words: str, folder: Path) -> str:
             model={"name": f"{words}{number}"},
         )
         (run / "report.html").write_text("a report")
-    return documents.render(summarize([folder]), "html", start=folder)
+    return documents.render(summarize([folder], start=folder), "html", start=folder)
 
 
 @pytest.mark.parametrize("kind", ["report", "summary"])

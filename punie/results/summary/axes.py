@@ -77,13 +77,13 @@ def recipes(runs: Sequence[RunScores], axes: Sequence[Axis]) -> list[Recipe]:
         if run.config:
             groups.setdefault(values(run.config, keys), []).append(run)
     found = sorted(groups, key=rank)
-    pairs = [tuple(zip(keys, map(shown, each), strict=True)) for each in found]
-    labels = [in_words(each) for each in pairs]
-    if len(keys) > 1:
-        labels = [f"recipe {number}" for number in range(1, len(found) + 1)]
     return [
-        Recipe(label, words, tuple(groups[each]))
-        for label, words, each in zip(labels, pairs, found, strict=True)
+        Recipe(
+            f"recipe {number}" if len(keys) > 1 else in_words(keys, each),
+            tuple(zip(keys, map(shown, each), strict=True)),
+            tuple(groups[each]),
+        )
+        for number, each in enumerate(found, 1)
     ]
 
 
@@ -92,9 +92,9 @@ def values(config: RunConfig, keys: Iterable[str]) -> tuple[Any, ...]:
     return tuple(config.comparable(key) for key in keys)
 
 
-def in_words(pairs: Iterable[tuple[str, str]]) -> str:
+def in_words(keys: Iterable[str], found: Iterable[Any]) -> str:
     """``lora.seed=0, eval.temperature=0.7``."""
-    return ", ".join(f"{key}={value}" for key, value in pairs)
+    return ", ".join(f"{key}={shown(value)}" for key, value in zip(keys, found, strict=True))
 
 
 def shown(value: Any) -> str:

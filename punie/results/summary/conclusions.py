@@ -69,30 +69,17 @@ def _seeds(each: Finding, threshold: float | None) -> Iterator[str]:
     elif each.spread is None:
         yield f"{len(each.seeds)} seeds score {low:.3f} to {high:.3f}: too few prompts to predict a new one."
     else:
-        expected = each.spread.prediction
-        end = ""
-        if threshold is not None and expected.low + ROUNDING >= threshold:
-            end = f", at least {threshold:g}"
-        elif threshold is not None and expected.high < threshold:
-            end = f", below {threshold:g}"
-        elif threshold is not None:
-            end = f", which includes {threshold:g}"
         yield f"{each.spread.seeds} seeds score {low:.3f} to {high:.3f}."
-        yield f"95 % prediction interval for a new seed: {_range(expected)}{end}."
+        yield f"95 % prediction interval for a new seed: {_range(each.spread.prediction, threshold)}."
 
 
 def _prompts(each: Finding, threshold: float | None) -> str:
     if each.interval is None:
         return f"No confidence interval: {each.prompts} prompt{'s' * (each.prompts != 1)}."
     over = "prompts and seeds" if len(each.seeds) > 1 else "prompts"
-    words = f"95 % confidence interval over {over}: {_range(each.interval)}"
-    if threshold is None:
+    words = f"95 % confidence interval over {over}: {_range(each.interval, threshold)}"
+    if threshold is None or not each.interval.low + ROUNDING < threshold <= each.interval.high:
         return f"{words}."
-    if each.interval.low + ROUNDING >= threshold:
-        return f"{words}, at least {threshold:g}."
-    if each.interval.high < threshold:
-        return f"{words}, below {threshold:g}."
-    words = f"{words}, which includes {threshold:g}"
     if abs(each.mean - threshold) < ROUNDING:
         return f"{words}; the mean is {threshold:g}, so no number of prompts would exclude it."
     needed = prompts_to_exclude(each.mean, threshold)
@@ -141,5 +128,11 @@ def _named(each: Contrast) -> str:
     return f"{each.a} → {each.b.removeprefix(word if each.a.startswith(word) else '')}"
 
 
-def _range(found: Interval) -> str:
-    return "{:.2f} to {:.2f}".format(*clipped(found))
+def _range(found: Interval, threshold: float | None) -> str:
+    """An interval, and where a threshold lies."""
+    words = "{:.2f} to {:.2f}".format(*clipped(found))
+    if threshold is None:
+        return words
+    if found.low + ROUNDING >= threshold:
+        return f"{words}, at least {threshold:g}"
+    return f"{words}, {'below' if found.high < threshold else 'which includes'} {threshold:g}"

@@ -19,9 +19,7 @@ from punie.results import files
 from punie.results.pages.render import environment, page_style
 from punie.results.pages.text import cell
 from punie.results.summary import axes, cells
-from punie.results.summary.collect import RunScores
-from punie.results.summary.record import SummaryFile, relative
-from punie.results.summary.summary import Summary, summarize
+from punie.results.summary.summary import RunRow, Summary, summarize
 from punie.results.summary.tables import Table
 from punie.results.sweep import SweepFacts
 from punie.util.files import write_text
@@ -57,11 +55,10 @@ def write(folder: Path, *, sweep: SweepFacts | None = None, notes: Sequence[str]
     Raises:
         PunieError: There are no runs in it.
     """
-    summary = summarize([folder], allow_mixed=True)
-    summary = dataclasses.replace(summary, notes=(*notes, *summary.notes))
-    for suffix, style in (("md", "github"), ("csv", "csv"), ("html", "html")):
+    summary = summarize([folder], start=folder, allow_mixed=True)
+    summary = summary.model_copy(update={"notes": (*notes, *summary.notes), "sweep": sweep})
+    for suffix, style in (("md", "github"), ("csv", "csv"), ("html", "html"), ("json", "json")):
         write_text(folder / f"summary.{suffix}", render(summary, style, start=folder))
-    write_text(folder / "summary.json", _json(SummaryFile.of(summary, folder, sweep)))
     return summary
 
 
@@ -71,13 +68,13 @@ def render(summary: Summary, style: str, *, start: Path, longest: int | None = N
     Args:
         summary: What to show.
         style: The format.
-        start: The folder that paths to runs start from.
+        start: The folder that its paths to runs start from.
         longest: Rows of a table that are shown; None for all. CSV, JSON and HTML always hold all.
     """
     if style == "csv":
-        return _csv(summary, start)
-    if style == "json":
-        return _json(SummaryFile.of(summary, start))
+        return _csv(summary)
+    if style == "json":  # escapes all but ASCII
+        return json.dumps(files.plain(summary), indent=1, allow_nan=False) + "\n"
     return _html(summary, start) if style == "html" else _text(summary, style, longest)
 
 
@@ -85,7 +82,7 @@ def _text(summary: Summary, style: str, longest: int | None) -> str:
     github = style == "github"
     heading, bullet = ("## ", "- ") if github else ("", "")
     blocks = [f"{heading[1:]}{printable(summary.title)}", "\n".join(map(printable, summary.notes))]
-    for table in summary.tables:
+    for table in summary.tables.values():
         rows = [[_cell(value, github) for value in row] for row in table.rows[:longest]]
         body = tabulate(rows, table.headers, style, disable_numparse=True)
         more = len(table.rows) - len(rows)
@@ -108,7 +105,7 @@ def _cell(value: str, github: bool) -> str:
     return cell(printable(value)) if github else printable(value)
 
 
-def _csv(summary: Summary, start: Path) -> str:
+def _csv(summary: Summary) -> str:
     """A row for each run: its values on the axes, and every metric with its interval."""
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")
@@ -116,36 +113,30 @@ def _csv(summary: Summary, start: Path) -> str:
     keys = [axis.key for axis in summary.axes]
     writer.writerow(["run", "name", "state", *keys, *figures, "prompts", "missing", "reason"])
     for run in summary.runs:
-        scores = [cells.cell([run], metric).score for metric in METRICS]
-        texts = (relative(run.folder, start), run.name, run.state, *_values(summary, run, ""))
-        figures = [dataclasses.astuple(score) if score else ("", "", "") for score in scores]
-        counts = (len(run.prompts or {}), run.missing, printable(run.reason or ""))
-        writer.writerow([*map(printable, texts), *(value for each in figures for value in each), *counts])
+        found = [run.scores.get(metric) for metric in METRICS]
+        scores = [value for each in found for value in (dataclasses.astuple(each) if each else ("", "", ""))]
+        texts = map(printable, (run.run, run.name, run.state, *_values(summary, run, "")))
+        writer.writerow([*texts, *scores, run.prompts, run.missing, printable(run.reason or "")])
     return page.getvalue()
 
 
-def _values(summary: Summary, run: RunScores, unknown: str) -> list[str]:
+def _values(summary: Summary, run: RunRow, unknown: str) -> list[str]:
     """A run's values on the axes, as they are shown."""
-    config = run.config
-    return [axes.shown(config.comparable(axis.key)) if config else unknown for axis in summary.axes]
-
-
-def _json(record: SummaryFile) -> str:
-    return json.dumps(files.plain(record), indent=1, allow_nan=False) + "\n"  # all but ASCII is escaped
+    return [axes.shown(run.axes[axis.key]) if run.axes else unknown for axis in summary.axes]
 
 
 def _html(summary: Summary, start: Path) -> str:
     """One page without network or scripts; whatever comes from a run is escaped."""
     runs = [
         {
-            "name": relative(run.folder, start),
+            "name": run.run,
             "state": run.state,
             "reason": run.reason,
-            "report": quote(relative(run.folder / "report.html", start))
-            if (run.folder / "report.html").is_file()
+            "report": quote(f"{run.run}/report.html")
+            if (start / run.run / "report.html").is_file()
             else None,
             "place": _values(summary, run, "–"),
-            "score": str(cells.cell([run], summary.metric)) if run.finished else "–",
+            "score": cells.show(run.scores[summary.metric]) if summary.metric in run.scores else "–",
         }
         for run in summary.runs
     ]
@@ -155,7 +146,7 @@ def _html(summary: Summary, start: Path) -> str:
         .render(
             summary=summary,
             style=page_style(),
-            tables=[{**vars(table), "numbers": _numbers(table)} for table in summary.tables],
+            tables=[{**vars(table), "numbers": _numbers(table)} for table in summary.tables.values()],
             run_headers=["run", *(axis.key for axis in summary.axes), summary.metric, "state"],
             runs=runs,
             pictures=_pictures(summary),
@@ -195,7 +186,7 @@ def _pictures(summary: Summary) -> list[_Picture]:
             column_label=grid.column or "",
         )
         width = _INCH * float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0]) / _POINTS
-        caption = axes.in_words(zip(grid.rows[:-1], map(axes.shown, outer), strict=True))
+        caption = axes.in_words(grid.rows[:-1], outer)
         found.append(_Picture(svg, round(width, 1), caption or f"{summary.metric}, mean over prompts"))
     return found
 

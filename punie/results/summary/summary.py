@@ -3,57 +3,82 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from punie.evals.scores import METRICS
 from punie.results.outcome import Job, concluded, each_by_itself, in_words
-from punie.results.records import Phase, SweepOutcome
-from punie.results.summary import axes, conclusions, tables
+from punie.results.records import File, Named, Phase, Record, SweepOutcome
+from punie.results.statistics import Interval
+from punie.results.summary import axes, cells, conclusions, tables
 from punie.results.summary.axes import Axis, Recipe
-from punie.results.summary.collect import UNREAD, RunScores, collect
+from punie.results.summary.collect import RunScores, collect
 from punie.results.summary.findings import Contrast, Finding, contrasts, findings
+from punie.results.sweep import SweepFacts
 from punie.util.errors import DataError, PunieError
 
 
-@dataclass(frozen=True)
-class Summary:
-    """All that a summary shows, in every format."""
+class RunRow(Record):
+    """One run of a summary."""
+
+    run: str
+    """Its folder, relative to that of the summary."""
+    name: str
+    state: str
+    reason: str | None
+    """Why it has no score."""
+    suite: Named | None
+    unverified: str | None
+    axes: dict[str, Any] | None
+    """Its value on each axis; None if its config cannot be read."""
+    scores: dict[str, Interval]
+    """By metric, the mean over prompts."""
+    prompts: int
+    missing: int
+    """Responses that are missing."""
+
+
+class Summary(File):
+    """summary.json: all that a summary shows, in every format."""
+
+    VERSION = 2
+    KIND = "a summary"
 
     title: str
     metric: str
-    runs: tuple[RunScores, ...]
-    merged: int
-    """Runs left out because another has the same responses."""
-    axes: tuple[Axis, ...]
-    recipes: tuple[Recipe, ...]
-    grid: tables.Grid
-    findings: tuple[Finding, ...]
-    comparisons: tuple[Contrast, ...]
-    tables: tuple[tables.Table, ...]
-    """Those that have rows."""
-    conclusions: tuple[str, ...]
-    outcome: SweepOutcome | None
-    """What the outcomes of the runs' phase say of them; None without a common phase."""
     notes: tuple[str, ...]
     """What a reader has to know of the runs."""
+    axes: tuple[Axis, ...]
+    conclusions: tuple[str, ...]
+    """Sentences."""
+    outcome: SweepOutcome | None
+    """What the outcomes of the runs' phase say of them; None without a common phase."""
+    grid: tables.Grid
+    findings: tuple[Finding, ...] = Field(alias="recipes")
+    comparisons: tuple[Contrast, ...]
+    tables: dict[str, tables.Table]
+    """Those that have rows, by name."""
+    runs: tuple[RunRow, ...]
+    merged: int
+    """Runs left out because another has the same responses."""
+    sweep: SweepFacts | None = None
+    """Of the summary that ends a sweep."""
 
     @property
     def outcome_in_words(self) -> list[str]:
         """The outcome in lines; none without a common phase."""
         return in_words(self.outcome) if self.outcome else []
 
-    @property
-    def unread(self) -> list[RunScores]:
-        """The runs that could not be read."""
-        return [run for run in self.runs if run.state == UNREAD]
-
 
 def summarize(
     places: Sequence[Path],
     *,
+    start: Path | None = None,
     by: Sequence[str] = (),
     metric: str | None = None,
     where: Sequence[str] = (),
@@ -63,6 +88,7 @@ def summarize(
 
     Args:
         places: Run directories, sweep directories, or folders of them.
+        start: The folder that paths to runs start from; None for the working folder.
         by: One or two axes for the table of scores; none for seeds and temperatures.
         metric: One of ``METRICS``; None for the score that the runs' phase is about, else strict.
         where: Conditions ``KEY=VALUE`` that a run has to meet.
@@ -102,19 +128,35 @@ def summarize(
         tables.gaps(runs),
     )
     return Summary(
+        version=Summary.VERSION,
         title=", ".join(dict.fromkeys(run.name for run in runs if run.config)) or "no runs",
         metric=metric,
-        runs=tuple(runs),
+        runs=tuple(_row(run, found, start or Path.cwd()) for run in runs),
         merged=collected.merged,
         axes=tuple(found),
-        recipes=tuple(recipes),
         grid=grid,
         findings=tuple(each_recipe),
         comparisons=tuple(comparisons),
-        tables=tuple(table for table in shown if table.rows),
+        tables={table.name: table for table in shown if table.rows},
         conclusions=tuple(conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric))),
         outcome=None if where else _outcome(runs, recipes),
         notes=tuple(_notes(runs, found, collected.merged)),
+    )
+
+
+def _row(run: RunScores, found: Sequence[Axis], start: Path) -> RunRow:
+    scores = {metric: cells.interval(cells.table_of([run], metric)) for metric in METRICS}
+    return RunRow(
+        run=Path(os.path.relpath(run.folder, start)).as_posix(),
+        name=run.name,
+        state=run.state,
+        reason=run.reason,
+        suite=run.suite,
+        unverified=run.unverified,
+        axes={axis.key: run.config.comparable(axis.key) for axis in found} if run.config else None,
+        scores={metric: score for metric, score in scores.items() if score},
+        prompts=len(run.prompts or {}),
+        missing=run.missing,
     )
 
 

@@ -36,7 +36,7 @@ def test_an_empty_store_has_all_to_build(planned: Planner) -> None:
     rows = {row["stage"]: (row["distinct"], row["hit"], row["miss"]) for row in found["stages"]}
     assert (rows["train"], rows["evaluate"]) == ((2, 0, 2), (4, 0, 4))
     assert found["seconds"] is None
-    assert "not known" in preview.text(found)
+    assert "time: unknown" in preview.text(found)
 
 
 def test_past_timings_give_the_time(planned: Planner) -> None:
@@ -59,7 +59,9 @@ def test_the_command_prints_it(planned: Planner, capsys: pytest.CaptureFixture[s
     assert main(["plan", "-m", *AXES]) == 0
     shown = capsys.readouterr().out
     assert [
-        word for word in ("jobs: 4 (2 more", "2 waves", "next: python -m punie -m seed") if word not in shown
+        word
+        for word in ("jobs: 4 (2 duplicates", "2 waves", "next: python -m punie -m seed")
+        if word not in shown
     ] == []
     assert main(["plan", "-m", "--json", *AXES]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from punie.results.statistics import bootstrap, holm, paired, seed_spread
-from punie.results.summary.findings import contrasts
 from punie.results.summary.summary import Summary, summarize
 
 from .conftest import make_run
@@ -148,4 +147,4 @@ def test_nothing_to_decide(tmp_path: Path) -> None:
     """Without a finished run there is no verdict."""
     make_run(tmp_path / "a", {}, status="failed")
     assert summarize([tmp_path]).conclusions == ("No run here has a score.",)
-    assert contrasts(summarize([tmp_path]).recipes, "strict") == []
+    assert summarize([tmp_path]).comparisons == ()

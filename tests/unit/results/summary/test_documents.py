@@ -55,7 +55,8 @@ def test_a_sweep_gets_four_files(sweep: Path) -> None:
     assert found["sweep"]["digest"] == "abc"
     assert [run["state"] for run in found["runs"]] == ["finished"] * 4 + ["failed", "not started"]
     assert found["runs"][0]["axes"] == {"lora.seed": 0, "eval.temperature": 0.0}
-    assert found["runs"][0]["scores"] == {"strict": 0.75, "keyword": 0.875, "wrapper": 1.0}
+    scores = {metric: score["estimate"] for metric, score in found["runs"][0]["scores"].items()}
+    assert scores == {"strict": 0.75, "keyword": 0.875, "wrapper": 1.0}
     assert found["recipes"][0]["mean"] == 0.625
     before = {path.name: path.read_bytes() for path in sweep.glob("summary.*")}
     documents.write(sweep, sweep=FACTS)
@@ -64,7 +65,9 @@ def test_a_sweep_gets_four_files(sweep: Path) -> None:
 
 def test_csv_has_a_row_for_each_run(sweep: Path) -> None:
     """CSV holds each run's place and figures; those without a score have empty ones."""
-    rows = list(csv.DictReader(io.StringIO(documents.render(summarize([sweep]), "csv", start=sweep))))
+    rows = list(
+        csv.DictReader(io.StringIO(documents.render(summarize([sweep], start=sweep), "csv", start=sweep)))
+    )
     assert [row["run"] for row in rows] == [f"jobs/{number:03d}-ab" for number in range(6)]
     assert (rows[0]["lora.seed"], rows[0]["eval.temperature"], rows[0]["strict"]) == ("0", "0", "0.75")
     assert float(rows[0]["strict_low"]) < 0.75 < float(rows[0]["strict_high"])
@@ -74,7 +77,7 @@ def test_csv_has_a_row_for_each_run(sweep: Path) -> None:
 def test_markdown_is_tables(sweep: Path) -> None:
     """Every table of the Markdown has as many cells in each row as in its head, whatever they hold."""
     make_run(sweep / "jobs" / "004-ab", {}, status="failed", error=HOSTILE, lora__seed=42)
-    text = documents.render(summarize([sweep]), "github", start=sweep)
+    text = documents.render(summarize([sweep], start=sweep), "github", start=sweep)
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(blocks) >= 5
     for block in blocks:
@@ -92,7 +95,7 @@ def test_any_words_can_be_written(sweep: Path) -> None:
 
 def test_a_long_table_is_cut(sweep: Path) -> None:
     """A terminal is shown the first rows, and where the others are."""
-    text = documents.render(summarize([sweep]), "simple", start=sweep, longest=2)
+    text = documents.render(summarize([sweep], start=sweep), "simple", start=sweep, longest=2)
     assert "1 more rows: --format csv, json or html" in text
     assert "\n42 " not in text
 
@@ -100,7 +103,7 @@ def test_a_long_table_is_cut(sweep: Path) -> None:
 def test_the_page_links_to_reports(sweep: Path) -> None:
     """The page holds a heatmap, every table and the conclusions, and links to the reports that are there."""
     (sweep / "jobs" / "000-ab" / "report.html").write_text("a report")
-    summary = summarize([sweep])
+    summary = summarize([sweep], start=sweep.parent)
     page = Page(documents.render(summary, "html", start=sweep.parent))
     assert [link for link in page.links if not link.startswith("#")] == ["sweep/jobs/000-ab/report.html"]
     assert page.tags.count("svg") == 1
@@ -114,7 +117,7 @@ def test_the_page_is_self_contained(sweep: Path) -> None:
     make_run(sweep / "jobs" / "000-ab", {HOSTILE: 1.0, "x": 0.0}, name=HOSTILE, category=HOSTILE)
     make_run(sweep / "jobs" / "004-ab", {}, status="failed", error=HOSTILE, lora__seed=42)
     (sweep / "jobs" / "000-ab" / "report.html").write_text("a report")
-    text = documents.render(summarize([sweep]), "html", start=sweep)
+    text = documents.render(summarize([sweep], start=sweep), "html", start=sweep)
     page = Page(text)
     assert not {"script", "img", "image", "link", "iframe"} & set(page.tags)
     assert "</style><script>alert(1)</script>" in page.words
@@ -125,6 +128,6 @@ def test_the_page_is_self_contained(sweep: Path) -> None:
 def test_text_cannot_steer_the_terminal(sweep: Path) -> None:
     """Control characters of a run are shown as text."""
     make_run(sweep / "jobs" / "004-ab", {}, status="failed", error=HOSTILE, lora__seed=42, name=HOSTILE)
-    text = documents.render(summarize([sweep]), "simple", start=sweep)
+    text = documents.render(summarize([sweep], start=sweep), "simple", start=sweep)
     assert "\\x1b[31m\\u202e" in text
     assert not {"\x1b", "\u202e"} & set(text)

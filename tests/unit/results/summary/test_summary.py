@@ -15,7 +15,7 @@ from .conftest import make_run
 
 
 def table(summary: Summary, name: str) -> tables.Table:
-    return next(table for table in summary.tables if table.name == name)
+    return summary.tables[name]
 
 
 def test_scores_of_a_sweep(sweep: Path) -> None:
@@ -72,7 +72,7 @@ def test_axes_asked_for(sweep: Path) -> None:
 def test_conditions(sweep: Path) -> None:
     """--where keeps the runs that meet every condition, 0 being 0.0; one that none meets is refused."""
     found = summarize([sweep], where=["temperature=0", "lora.seed=1"])
-    assert [run.folder.name for run in found.runs] == ["002-ab"]
+    assert [Path(run.run).name for run in found.runs] == ["002-ab"]
     with pytest.raises(PunieError, match=r"No run has eval.temperature=0.3") as caught:
         summarize([sweep], where=["temperature=0.3"])
     assert caught.value.found == "0, 0.7"
