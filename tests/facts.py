@@ -68,7 +68,8 @@ def records(answers: Iterable[tuple[str, str | None]]) -> list[Sample]:
 def facts(samples: Sequence[Sample], **more: Any) -> Facts:
     """A run with these responses; ``more`` goes into its results."""
     scores = summary(samples)
-    results = made.results(None, len(samples), **{**dict(scores), "verdict": judge(scores, PHASE), **more})
+    fields: dict[str, Any] = {**dict(scores), "verdict": judge(scores, PHASE), **more}
+    results = made.results(None, len(samples), **fields)
     return Facts(
         name="x", model="tiny", data="code_mode", suite="core27", phase=PHASE, results=results,
         samples=samples, metrics=[], info={}, settings={"eval.stop": ["</tool_call>"]},
