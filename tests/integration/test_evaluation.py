@@ -194,7 +194,7 @@ def test_errors_are_missing_answers_and_not_zeros(world: World, suite: Path, dyi
     scores = read_json(run / "results.json")["scores"]
     assert scores["missing"]["count"] == 2
     assert scores["strict"]["overall"]["mean"] is None
-    assert "2 of 4 answers are missing" in done.out
+    assert "2 of 4 responses are missing" in done.out
     assert [row["missing"] is None for row in lines(run / "samples.jsonl")] == [True, True, False, False]
     for kind in ("html", "md"):
         assert "502" in (run / f"report.{kind}").read_text("utf-8")
