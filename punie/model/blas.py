@@ -140,15 +140,7 @@ def _activate(enabled: bool) -> Blas:
 
 
 def _unprefixed_copy() -> tuple[Path, str]:
-    """The wheel's OpenBLAS without its ``scipy_`` prefix, made once and cached.
-
-    Returns:
-        The library's path and the wheel's version.
-
-    Raises:
-        LookupError: The wheel or patchelf is not installed.
-        CalledProcessError: patchelf failed.
-    """
+    """The wheel's OpenBLAS without its ``scipy_`` prefix, made once and cached."""
     spec = importlib.util.find_spec("scipy_openblas32")
     if spec is None or spec.origin is None:
         raise LookupError("scipy-openblas32 is not installed")

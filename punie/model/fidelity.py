@@ -85,9 +85,8 @@ def measure(
     mx.clear_cache()
     tokens = sum(logprobs.shape[0] for logprobs in tuned)
     means = [value / tokens for value in cast(list[float], mx.stack(sums).sum(0).tolist())]
-    base_logprob, adapter_logprob, quantized_logprob, agreement, base_agreement, kl = (
-        round(mean, 6) for mean in means
-    )
+    base_logprob, adapter_logprob, quantized_logprob, *others = (round(mean, 6) for mean in means)
+    agreement, base_agreement, kl = others
     gain = adapter_logprob - base_logprob
     return Fidelity(
         rows=len(rows),

@@ -135,12 +135,7 @@ def _alone(module: nn.Module) -> nn.Module:
 
 
 def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, ModelJson]:
-    """The base with the adapter's layers, nothing read yet.
-
-    Raises:
-        PunieError: The adapter was trained on another base, or does not have the tensors that its config
-            and the base require.
-    """
+    """The base with the adapter's layers, nothing read yet."""
     config = json.loads((adapter / "adapter_config.json").read_text())
     if config.get("base_key") != base_key:
         raise PunieError(

@@ -152,11 +152,7 @@ def _cached(repo: str, revision: str) -> Path:
 
 
 def _missing_shards(folder: Path) -> list[str]:
-    """Names of the model's weight files that do not exist.
-
-    Raises:
-        PunieError: The shard index cannot be read.
-    """
+    """Names of the model's weight files that do not exist."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = _read_object(index).get("weight_map")

@@ -191,7 +191,7 @@ def _model(config: Mapping[str, Any]) -> Any:
     if quantization := config.get("quantization"):
         own = getattr(model, "quant_predicate", None)
 
-        def chosen(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        def chosen(path: str, module: nn.Module) -> bool | dict[str, object]:
             if path in quantization:
                 return quantization[path]
             if not hasattr(module, "to_quantized") or module.weight.shape[-1] % quantization["group_size"]:

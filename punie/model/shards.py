@@ -191,7 +191,7 @@ class Writer:
 
 def _header(tensors: Sequence[Tensor]) -> bytes:
     """The header of a file with these tensors, one after another."""
-    entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    entries: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     position = 0
     for tensor in tensors:
         offsets = [position, position := position + tensor.nbytes]

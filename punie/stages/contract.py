@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -25,11 +24,6 @@ Inputs = Mapping[str, Artifact]
 """The artifacts of the stages that a stage needs, by name."""
 Contents = dict[str, Any]
 """Plain JSON values by name: digests of a stage's inputs, or what its manifest records as info."""
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """The slice of a stage that reads no config."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, 
 from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
-from punie.util.files import free_bytes, write_json
-from punie.util.printable import in_bytes
+from punie.util.files import disk_shortage, write_json
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
@@ -93,15 +92,8 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
 
 def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterator[PunieError]:
     """What this machine lacks for the run, each with what would help."""
-    free = free_bytes(Path(config.store.dir))
-    if needed_bytes > free:
-        yield PunieError(
-            "There is not enough free disk.",
-            where=config.store.dir,
-            found=f"{in_bytes(free)} free",
-            expected=f"{in_bytes(needed_bytes)} for the stages to run",
-            next_step="punie store gc, or another disk: store.dir=FOLDER",
-        )
+    if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
+        yield found
     sizes = _config(config.model)
     sparse_and_plain = bool(sizes.get("num_experts")) and "quantization" not in sizes
     if device_kind() == "cpu" and not config.runtime.cpu_float32 and sparse_and_plain:

@@ -18,14 +18,10 @@ from punie.sweep.plan import SweepPlan
 def section(
     name: str, registration: Registration, plan: SweepPlan, folder: Path, runs: Mapping[str, Recorded]
 ) -> str:
-    """The part of a document that is about a sweep as a whole.
+    """The part of a document, with this id, that is about a sweep as a whole.
 
-    Args:
-        name: The part's id in the document.
-        registration: Its criteria and outcomes count, whatever the sweep was run with.
-        plan: The sweep's.
-        folder: The sweep's.
-        runs: The finished runs, by the name of their folder.
+    The registration's criteria and outcomes count, whatever the sweep was run with; ``runs`` are the finished
+    ones, by the name of their folder.
     """
     rows, jobs, left_out = [], [], dict(enumerate(registration.jobs))
     phase = registration.phase.model_dump(mode="json")

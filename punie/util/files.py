@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from punie.util.errors import PunieError
+from punie.util.printable import in_bytes
+
 TEMPORARY = ".tmp"
 """Ending of the name of a file that is being written; the name begins with a dot."""
 
@@ -54,6 +57,20 @@ def free_bytes(path: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def disk_shortage(folder: Path, needed: int, purpose: str) -> PunieError | None:
+    """The error if a folder's disk has less than the needed bytes free."""
+    free = free_bytes(folder)
+    if needed <= free:
+        return None
+    return PunieError(
+        "There is not enough free disk.",
+        where=folder,
+        found=f"{in_bytes(free)} free",
+        expected=f"{in_bytes(needed)} for {purpose}",
+        next_step="punie store gc, or another disk: store.dir=FOLDER",
+    )
 
 
 def sweep(folder: Path) -> None:
