@@ -14,7 +14,8 @@ import pytest
 from punie.evals.serve import serve
 from punie.model import blas
 from punie.util.paths import resource
-from tests.conftest import QUICK, World, punie, read_json
+from tests.conftest import QUICK, World, read_json
+from tests.processes import punie
 
 blas.activate()
 

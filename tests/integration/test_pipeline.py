@@ -11,7 +11,8 @@ import pytest
 
 from punie.store.artifacts import Store
 from punie.store.keys import file_digest
-from tests.conftest import QUICK, World, punie, read_json, reused
+from tests.conftest import QUICK, World, read_json, reused
+from tests.processes import punie
 
 RUN_FILES = {
     "config.yaml", "provenance.json", "status.json", "train.jsonl", "samples.jsonl", "results.json",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
-from tests.conftest import World, punie, read_json
+from tests.conftest import World, read_json
+from tests.processes import punie, start
 
 
 def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
@@ -30,18 +30,14 @@ def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
 def test_an_interrupted_reproduction_goes_on(world: World, tmp_path: Path) -> None:
     """Killed when its base is there, the same command builds the rest, and every digest is equal."""
     command = ("reproduce", str(world.first), "--store", str(tmp_path / "again"))
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "punie", *command], cwd=world.cwd, stdout=subprocess.PIPE
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("again/base/*/manifest.json")):
-            assert killed.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        killed.kill()
-        killed.communicate()
+    killed = start(*command, cwd=world.cwd)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("again/base/*/manifest.json")):
+        assert killed.code is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.signal(signal.SIGKILL)
+    assert killed.wait().code == -signal.SIGKILL
     assert not list(tmp_path.glob("again/report/*"))
     done = punie(*command, cwd=world.cwd)
     assert done.code == 0, done.out + done.err

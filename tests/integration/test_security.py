@@ -15,7 +15,8 @@ import pytest
 from punie.evals.serve import serve
 from punie.util.errors import PunieError
 from punie.util.paths import resource
-from tests.conftest import QUICK, Finished, punie
+from tests.conftest import QUICK
+from tests.processes import Finished, punie
 
 TINY = resource("data/models/tiny")
 SECRETS = {
