@@ -82,17 +82,20 @@ class Started:
         atexit.unregister(self.end)
 
 
-def punie(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, new: bool = False) -> Finished:
+def punie(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, new: bool | None = None
+) -> Finished:
     """Run a command to its end.
 
     Args:
         *arguments: punie's command line.
         cwd: The working folder.
-        env: Variables to add; some are read at import, so that these make the process a new one.
-        new: Start a new process, ``python -m punie``, instead of forking one.
+        env: Variables to add.
+        new: Start a new process, ``python -m punie``, instead of forking one; by default if there are
+            variables to add, since some are read at import.
     """
-    if not (new or env):
-        return start(*arguments, cwd=cwd).wait()
+    if not (bool(env) if new is None else new):
+        return start(*arguments, cwd=cwd, env=env).wait()
     done = subprocess.run(
         [sys.executable, "-m", "punie", *arguments],
         cwd=cwd,

@@ -55,7 +55,8 @@ def secretive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[
     environment = SECRETS | dict.fromkeys(names, proxy)
     environment |= {"HOME": str(home), "HF_HUB_OFFLINE": "0", "PUNIE_DEBUG": "1"}
     environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "")
-    return cwd, lambda *arguments: punie(*arguments, cwd=cwd, env=environment)
+    fresh = {"name=whole", "name=hub"}  # what is read at import has to come from this environment
+    return cwd, lambda *arguments: punie(*arguments, cwd=cwd, env=environment, new=bool(fresh & {*arguments}))
 
 
 def test_secrets_reach_no_file_and_no_terminal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from punie.util.paths import resource
-from tests.conftest import read_json
+from tests.conftest import FIXTURES, read_json
 from tests.processes import Finished, Started, punie, start
 
 SHORT = (
@@ -22,6 +23,9 @@ SHORT = (
     "lora.val_batches=1",
     "eval.max_tokens=8",
     "quantize.fidelity_rows=0",
+    f"data.path={FIXTURES / 'data'}",
+    "data.expected_train=null",
+    "data.expected_valid=null",
 )
 AXES = ("seed=0,1", "eval.temperature=0.0,0.5")
 WORKERS = ("hydra/launcher=workers", "hydra.launcher.n_jobs=2")
@@ -95,7 +99,10 @@ def test_a_sweep_trains_once_for_each_seed(swept: tuple[Place, Finished]) -> Non
     assert where.built() == {"train": 2, "quantize": 2, "evaluate": 4, "report": 4}
     assert where.states() == ["finished"] * 4
     assert done.out.count("finished") == 4
-    assert len(list((where.folder / "jobs").glob("*/report.html"))) == 4
+    jobs = sorted((where.folder / "jobs").iterdir())
+    assert all((job / "report.html").exists() for job in jobs)
+    sampling = [read_json(job / "results.json")["sampling"]["temperature"] for job in jobs]
+    assert sampling == [0.0, 0.5, 0.0, 0.5]
 
 
 def test_the_same_sweep_again_builds_nothing(swept: tuple[Place, Finished]) -> None:
@@ -205,9 +212,7 @@ def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
 
     done = punie("resume", str(fresh.cwd), cwd=fresh.cwd)
     assert (done.code, "not a sweep's" in done.err) == (1, True)
-    (fresh.cwd / "data").mkdir()
-    for path in resource("data/code_mode").glob("*.jsonl"):
-        (fresh.cwd / "data" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(FIXTURES / "data", fresh.cwd / "data")
     assert fresh.sweep("data.path=data", "seed=0").code == 0
     with FileLock(fresh.folder / ".lock"):
         done = punie("resume", str(fresh.folder), cwd=fresh.cwd)

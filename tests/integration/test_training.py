@@ -16,7 +16,7 @@ import pytest
 
 from punie.store.keys import file_digest
 from punie.util.paths import PACKAGE
-from tests.conftest import QUICK, World, read_json, reused
+from tests.conftest import FIXTURES, QUICK, World, read_json, reused
 from tests.processes import Started, punie, start
 
 
@@ -217,20 +217,15 @@ def test_what_cannot_train_is_refused_before_time_is_spent(
     assert "train      run" not in done.err
 
 
-def test_changed_data_is_another_training(tmp_path: Path) -> None:
-    """A row changed between kill and restart starts anew under another key, and says which file changed."""
-    from punie.util.paths import resource
-
-    for name in ("train.jsonl", "valid.jsonl"):
-        (tmp_path / name).write_text(
-            "\n".join(resource(f"data/code_mode/{name}").read_text().splitlines()[:40]) + "\n"
-        )
-    options = (*QUICK, "data=jsonl", f"data.path={tmp_path}")
-    first = punie(*options, cwd=tmp_path)
-    assert first.code == 0, first.err
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()
-    (tmp_path / "train.jsonl").write_text("\n".join(lines[1:]) + "\n")
-    second = punie(*options, cwd=tmp_path)
-    assert second.code == 0, second.err
-    assert "train      run    data.train.jsonl" in second.err
-    assert read_json(tmp_path / second.run_directory / "status.json")["status"] == "finished"
+def test_changed_data_is_another_training(world: World, tmp_path: Path) -> None:
+    """The same rows elsewhere are the same data; without one row another training is planned, and the plan
+    says which file changed."""
+    data = tmp_path / "data"
+    shutil.copytree(FIXTURES / "data", data)
+    given = ("plan", "--json", *QUICK, f"data.path={data}")
+    assert {row["state"] for row in json.loads(punie(*given, cwd=world.cwd).out)["stages"]} == {"hit"}
+    rows = (data / "train.jsonl").read_text().splitlines(keepends=True)
+    (data / "train.jsonl").write_text("".join(rows[1:]))
+    stages = {row["stage"]: row for row in json.loads(punie(*given, cwd=world.cwd).out)["stages"]}
+    assert stages["base"]["state"] == "hit"
+    assert (stages["train"]["state"], "data.train.jsonl" in stages["train"]["reason"]) == ("miss", True)

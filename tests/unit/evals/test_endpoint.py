@@ -18,10 +18,7 @@ from punie.evals import endpoint as module
 from punie.evals.endpoint import ATTEMPTS, GONE, Endpoint
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply, Request
-from punie.model import blas
 from punie.util.errors import ConfigError, PunieError
-
-blas.activate()
 
 Connect = Callable[..., Endpoint]
 END = 0

@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-from punie.model import blas
 from punie.util.paths import resource
-
-blas.activate()
 
 RECIPE: dict[str, Any] = {
     "iters": 8,
