@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -140,4 +141,9 @@ def _call(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], ou
     sys.argv = ["punie", *arguments]
     from punie.__main__ import main
 
-    sys.exit(main(list(arguments)))
+    try:
+        code = main(list(arguments))
+    finally:  # what ends pools of workers: multiprocessing leaves it out, and would wait for them
+        threading._shutdown()  # ty: ignore[missing-attribute]
+        atexit._run_exitfuncs()
+    sys.exit(code)
