@@ -10,11 +10,8 @@ import json
 import os
 import pickle
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -24,7 +21,6 @@ from jinja2 import TemplateError
 from punie.__main__ import main as front_door
 from punie.config import resolve as check
 from punie.config.compose import compose, refuse_code
-from punie.evals.endpoint import Endpoint
 from punie.formats.prompts import format_prompt
 from punie.model import load, resolve
 from punie.results import config
@@ -37,22 +33,12 @@ from punie.util.errors import PunieError
 from punie.util.paths import PACKAGE, resource
 from tests.facts import HOSTILE, Page, facts
 from tests.facts import records as samples_of
-from tests.malformed.run_files import plan
+from tests.hostile import AUTO_TOKENIZER, PLANTED, Bomb, amend, plant
+from tests.malformed.run_files import plan as sweep_plan
 from tests.unit.commands.runs import make_run, records
 from tests.unit.results.summary import conftest as summaries
 
-PLANTED = "planted.py"
 SECRET = "hush-4f1c9d"
-
-
-class Bomb:
-    """An object whose pickle writes a file when it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.marker,)
 
 
 @pytest.fixture
@@ -63,21 +49,8 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path, marker: Path) -> Path:
-    """The tiny model with a Python file and pickles beside it, each of which makes the marker when run."""
-    folder = tmp_path / "hostile"
-    shutil.copytree(resource("data/models/tiny"), folder)
-    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
-    classes = "class Planted:\n    pass\nModel = ModelArgs = Planted\n"
-    for name in (PLANTED, "__init__.py", "qwen3_moe.py", "setup.py", "sitecustomize.py"):
-        (folder / name).write_text(code + classes)
-    for name in ("pytorch_model.bin", "model.pt", "model.ckpt", "tokenizer.pkl", "training_args.bin"):
-        (folder / name).write_bytes(pickle.dumps(Bomb(marker)))
-    return folder
-
-
-def amend(path: Path, **fields: Any) -> None:
-    """Set fields of a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    """A model folder full of what makes the marker when it is run."""
+    return plant(tmp_path / "hostile", marker)
 
 
 def locate(folder: Path) -> Path:
@@ -114,7 +87,7 @@ def test_python_files_and_pickles_beside_a_model_are_never_opened(hostile: Path,
     [
         {"model_file": PLANTED},
         {"auto_map": {"AutoModelForCausalLM": "planted.Planted", "AutoConfig": "planted.Planted"}},
-        {"auto_map": {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}},
+        {"auto_map": AUTO_TOKENIZER},
     ],
     ids=["model_file", "auto_map of the model", "auto_map of the tokenizer"],
 )
@@ -146,9 +119,8 @@ def test_a_tokenizer_cannot_bring_its_own_code(
 
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", ask)
-    auto_map = {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}
     fields = {} if known else {"tokenizer_class": "Planted"}
-    amend(hostile / "tokenizer_config.json", auto_map=auto_map, **fields)
+    amend(hostile / "tokenizer_config.json", auto_map=AUTO_TOKENIZER, **fields)
     if known:
         load.tokenizer(hostile)
     else:
@@ -239,7 +211,7 @@ def test_a_run_is_not_read_from_a_pickle(
     assert front_door([given]) == 2
     assert "is not read from a pickle" in capsys.readouterr().err
     for argument in (given, f"--config-dir={tmp_path}"):
-        (tmp_path / "plan.json").write_text(json.dumps({**plan(), "arguments": [argument]}))
+        (tmp_path / "plan.json").write_text(json.dumps({**sweep_plan(), "arguments": [argument]}))
         assert front_door(["resume", str(tmp_path)]) == 1
         assert "an option, not an override" in capsys.readouterr().err
     assert not marker.exists()
@@ -302,16 +274,18 @@ RUNS_DATA = {
 ADDRESSES = {"href", "src", "xlink:href", "action", "formaction", "data", "poster", "srcset", "background"}
 """Attributes that a browser follows."""
 UNPACKS = {
-    "pickle",
-    "cPickle",
-    "_pickle",
-    "marshal",
-    "shelve",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "tarfile",
-    "torch",
+    *(
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "marshal",
+        "shelve",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "tarfile",
+        "torch",
+    )
 }
 """Modules whose files can run code, or put files where they please, when they are read."""
 ALLOWED = {
@@ -431,53 +405,6 @@ def test_a_password_in_a_url_is_refused_before_it_is_written(
     assert "~/.netrc" in said
     assert SECRET not in said
     assert list(tmp_path.iterdir()) == []
-
-
-class Listener(HTTPServer):
-    """A server that says yes to everything, and keeps the headers of what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Yes)
-        self.asked: list[dict[str, str]] = []
-
-
-class Yes(BaseHTTPRequestHandler):
-    """Answers for a listener."""
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Listener)
-        self.server.asked.append({name.lower(): value for name, value in self.headers.items()})
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the test looks at the headers."""
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with Listener() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.mark.parametrize("machine", ["127.0.0.1", "elsewhere.invalid"])
-def test_a_password_goes_only_to_the_host_it_is_for(
-    listener: Listener, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """~/.netrc's entry is sent to the host that it names, and to no other; tokens of the hub are not sent."""
-    (tmp_path / ".netrc").write_text(f"machine {machine} login me password {SECRET}\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("HF_TOKEN", "hub-token")
-    monkeypatch.setenv("OPENAI_API_KEY", "hub-token")
-    with Endpoint(f"http://127.0.0.1:{listener.server_address[1]}", None):  # ty: ignore[invalid-argument-type]
-        pass
-    [headers] = listener.asked
-    expected = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
-    assert headers.get("authorization") == (expected if machine == "127.0.0.1" else None)
-    assert "hub-token" not in str(headers)
 
 
 def report_page(words: str) -> str:
