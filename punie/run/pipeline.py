@@ -191,7 +191,8 @@ class _Running:
         if not step.stage.computes:
             places = None
         # The slot is innermost: whoever has a place waits for nothing else.
-        with self.callbacks.following(out / NAME), slot(self.store, places) as waited:
+        stream = out / NAME if step.stage.computes else None
+        with self.callbacks.following(stream), slot(self.store, places) as waited:
             info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, self.reporter)
         return {**info, "waited_seconds": round(waited, 3)} if places else info
 

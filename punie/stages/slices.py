@@ -86,6 +86,11 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """Of a stage that reads no config."""
+
+
+@dataclass(frozen=True)
 class Preflight:
     """Of preflight."""
 

@@ -21,31 +21,6 @@ from punie.store.artifact import verified
 TIMEOUT = 300.0
 """Seconds after which a run counts as stuck: the machine may be busy with other work."""
 _LOOK = 0.0005
-_IMPORTS = (
-    "hydra._internal.hydra",
-    "hydra._internal.core_plugins.basic_launcher",
-    "matplotlib.backends.backend_svg",
-    "matplotlib.figure",
-    "mlx_lm.models.qwen3_moe",
-    "mlx_lm.generate",
-    "mlx_lm.utils",
-    "punie.model.fidelity",
-    "punie.model.format_lock",
-    "punie.model.fuse",
-    "punie.model.generate",
-    "punie.train.loop",
-    "punie.data.validate",
-    "punie.results.answers",
-    "punie.evals.sandbox",
-    "punie.evals.serve",
-    "punie.main",
-    "punie.run.pipeline",
-    "punie.results.pages.report",
-    "punie.stages.serving",
-    "punie.stages.training",
-    "punie.sweep.sweeper",
-    "transformers.models.qwen2.tokenization_qwen2",
-)
 
 
 @dataclass(frozen=True)
@@ -104,11 +79,7 @@ def preload() -> None:
     """Import all that a run will need; nothing is computed yet, since threads do not survive a fork."""
     for name in [name for name in os.environ if name.startswith(("PUNIE_", "HYDRA_"))]:
         del os.environ[name]
-    from punie.model import blas
-
-    blas.activate()  # before mlx
-    for name in _IMPORTS:
-        importlib.import_module(name)
+    importlib.import_module("tests.warm")
 
 
 def start(work: Callable[[], int], cwd: Path, output: Path) -> Attempt:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +15,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from punie.sweep.job import is_running
-from tests.conftest import punie, read_json
+from tests.conftest import read_json
 from tests.integration.test_sweeps import AXES, Place, place
+from tests.processes import punie, start
 from tests.slurm import cluster as slurm
 
 SUBMITTED = ("hydra.launcher.timeout_min=10", "hydra.launcher.cpus_per_task=1")
@@ -92,13 +90,8 @@ def test_a_slurm_cluster_shares_its_trainings(two_nodes: slurm.Cluster, tmp_path
 def test_a_cancelled_job_is_one_lost_job(two_nodes: slurm.Cluster, tmp_path: Path) -> None:
     """A job that scancel kills is killed, the other three finish, and resume finishes it on the cluster."""
     where = place(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "punie", *where.command(*AXES, "hydra/launcher=slurm", *SUBMITTED)],
-        cwd=tmp_path,
-        env=os.environ | two_nodes.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        *where.command(*AXES, "hydra/launcher=slurm", *SUBMITTED), cwd=tmp_path, env=two_nodes.env
     )
     try:
         plan = read_json(until(lambda: next(tmp_path.glob("outputs/sweeps/*/*/plan.json"), None)))
@@ -112,13 +105,12 @@ def test_a_cancelled_job_is_one_lost_job(two_nodes: slurm.Cluster, tmp_path: Pat
             hydra = OmegaConf.load(record.parent / ".hydra/hydra.yaml").hydra
             two_nodes.command("scancel", str(hydra.job.id))
             until(lambda: not is_running(record.parent))
-        out, err = process.communicate(timeout=300)
+        done = process.wait()
     finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 1, err
+        process.end()
+    assert done.code == 1, done.err
     assert where.states() == ["finished", "killed", "finished", "finished"]
-    assert "Traceback" not in out + err
+    assert "Traceback" not in done.out + done.err
     done = punie("resume", str(where.folder), cwd=tmp_path, env=two_nodes.env)
     assert done.code == 0, done.err
     assert where.states() == ["finished"] * 4

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import punie
+from tests.processes import punie
 
 BIN = Path(sys.executable).parent
 _PRESS_TAB = """
@@ -55,7 +55,7 @@ def test_tab_completes(line: str, offered: list[str], tmp_path: Path) -> None:
 
 def test_the_script_is_for_punie_however_it_is_asked_for(tmp_path: Path) -> None:
     """Asked through ``python -m``, it is for punie and not for every python; an unknown shell is told."""
-    done = punie("-sc", "install=bash", cwd=tmp_path)
+    done = punie("-sc", "install=bash", cwd=tmp_path, new=True)
     assert (done.code, done.err) == (0, "")
     assert done.out.rstrip().endswith("-F hydra_bash_completion punie")
     bad = punie("--shell-completion", "install=csh", cwd=tmp_path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.conftest import QUICK, World, punie
+from tests.conftest import QUICK, World
+from tests.processes import punie
 
 
 def test_two_seeds(world: World) -> None:

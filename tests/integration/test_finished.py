@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.conftest import World, punie, read_json
+from tests.conftest import World, read_json
+from tests.processes import punie
 
 HEAVY = ("mlx", "mlx_lm", "transformers")
 

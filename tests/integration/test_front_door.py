@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pytest
 
 from punie.__main__ import main
 from punie.util.paths import resource
-from tests.conftest import QUICK, Finished, World, punie, read_json
+from tests.conftest import QUICK, World, read_json
+from tests.processes import Finished, punie, start
 
 HEAVY = ("mlx", "mlx_lm", "transformers", "numpy", "scipy")
 
@@ -59,15 +60,6 @@ def test_looking_is_quick(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
-
-
-def test_plan_tells_hit_and_miss_with_the_reason(world: World) -> None:
-    """A changed scale is a miss of train for that reason; preflight and base are hits."""
-    done = punie("plan", "--json", *QUICK, "lora.scale=7", cwd=world.cwd)
-    stages = {row["stage"]: row for row in json.loads(done.out)["stages"]}
-    assert stages["preflight"]["state"] == stages["base"]["state"] == "hit"
-    assert (stages["train"]["state"], stages["train"]["reason"]) == ("miss", "lora.scale 20.0 → 7.0")
-    assert stages["quantize"]["reason"] == "train changed"
 
 
 @pytest.mark.parametrize(
@@ -239,26 +231,19 @@ def test_a_failed_run_says_so_in_its_directory(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGTERM in training: status interrupted, exit code 130, nothing half-written; a run after it works."""
-    import signal
-    import time
-
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "punie", *QUICK[1:], "lora.iters=2000"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if "train" in line:
-            break
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in err
-    assert "Traceback" not in err
+    process = start(*QUICK[1:], "lora.iters=2000", cwd=tmp_path)
+    while not list(tmp_path.glob("outputs/store/.building/train-*/train.jsonl")):
+        assert process.code is None
+        time.sleep(0.02)
+    process.signal(signal.SIGTERM)
+    stopped = process.wait(timeout=60)
+    assert stopped.code == 130
+    assert "interrupted" in stopped.err
+    assert "Traceback" not in stopped.err
     (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
     assert read_json(status)["status"] == "interrupted"
     assert not list(tmp_path.glob("outputs/store/train/*"))
-    done = punie(*QUICK, cwd=tmp_path)
+    done = punie(*QUICK, "eval.target=base", cwd=tmp_path)
     assert done.code == 0
     assert "preflight  reused" in done.err
 

@@ -22,7 +22,13 @@ OTHERS = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")} - PRINTED)
 PAGES = [
     path for path in OTHERS if re.search("^```(console|mermaid)$", path.read_text("utf-8"), re.MULTILINE)
 ]
-TYPED = [path for path in PAGES if any(each.runs for each in blocks(path))]
+LONG = {"tutorial"}
+"""Pages of which `make faults` runs the commands: the other pages' commands, on a dozen trainings."""
+TYPED = [
+    pytest.param(path, marks=pytest.mark.long if path.stem in LONG else ())
+    for path in PAGES
+    if any(each.runs for each in blocks(path))
+]
 COMMANDS = re.compile(r"^(\$|make|python3?|punie|pip|git|apt-get|[.]\S+/bin/\w+) ", re.MULTILINE)
 
 

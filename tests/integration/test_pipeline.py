@@ -11,7 +11,8 @@ import pytest
 
 from punie.store.artifacts import Store
 from punie.store.keys import file_digest
-from tests.conftest import QUICK, World, punie, read_json, reused
+from tests.conftest import QUICK, World, read_json, reused
+from tests.processes import punie
 
 RUN_FILES = {
     "config.yaml", "provenance.json", "status.json", "train.jsonl", "samples.jsonl", "results.json",
@@ -67,9 +68,6 @@ def test_scores_name_the_very_bytes_in_the_store(world: World) -> None:
 
 def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
     """The quantized folder is an ordinary MLX model: mlx_lm loads it, and it is 5-bit in groups of 64."""
-    from punie.model import blas
-
-    blas.activate()
     import mlx_lm
 
     folder = world.cwd / "outputs/store/quantize" / key(world.first, "quantize")
@@ -83,9 +81,6 @@ def test_mlx_lm_opens_the_quantized_model(world: World) -> None:
 
 def test_mlx_lm_opens_the_adapter(world: World) -> None:
     """The adapter folder is in mlx-lm's own format: ``--adapter-path`` takes it."""
-    from punie.model import blas
-
-    blas.activate()
     import mlx_lm
 
     from punie.util.paths import resource
@@ -104,50 +99,41 @@ def test_a_second_run_reuses_everything(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "rerun"),
+    ("override", "rerun", "stage", "reason"),
     [
-        ("lora.rank=4", {"train", "quantize", "evaluate", "report"}),
-        ("quantize=q8", {"quantize", "evaluate", "report"}),
-        ("eval.temperature=0.3", {"evaluate", "report"}),
-        ("eval.batch_size=3", {"evaluate", "report"}),
-        ("lora.steps_per_report=3", set()),
-        ("name=other", {"report"}),
-        ("+phase=43a model=tiny eval.temperature=0.7", {"report"}),
+        ("lora.scale=7", {"train", "quantize", "evaluate", "report"}, "train", "lora.scale 20.0 → 7.0"),
+        ("quantize=q8", {"quantize", "evaluate", "report"}, "evaluate", "quantize changed"),
+        ("eval.temperature=0.3", {"evaluate", "report"}, "evaluate", "eval.temperature 0.7 → 0.3"),
+        ("eval.batch_size=3", {"evaluate", "report"}, "report", "evaluate changed"),
+        ("lora.steps_per_report=3", set(), "", ""),
+        ("name=other", {"report"}, "", ""),
+        ("+phase=43a model=tiny eval.temperature=0.7", {"report"}, "", ""),
     ],
 )
 def test_a_change_reruns_what_it_concerns_and_nothing_else(
-    world: World, override: str, rerun: set[str]
+    world: World, override: str, rerun: set[str], stage: str, reason: str
 ) -> None:
-    """Editing one field reruns its stage and what depends on it; neutral fields rerun nothing."""
-    run = world.run(*override.split())
-    assert {stage for stage, hit in reused(run).items() if not hit} == rerun
+    """Editing one field reruns its stage and what depends on it, and the plan tells why; neutral fields rerun
+    nothing."""
+    done = punie("plan", "--json", *QUICK, *override.split(), cwd=world.cwd)
+    rows = {row["stage"]: row for row in json.loads(done.out)["stages"]}
+    assert {name for name, row in rows.items() if row["state"] != "hit"} == rerun
+    assert not stage or rows[stage]["reason"] == reason
 
 
 def test_same_config_same_bytes(world: World, tmp_path: Path) -> None:
-    """From an empty store elsewhere, whatever the environment says of threads: the same adapter, weights and
-    answers, digest for digest."""
-    done = punie(*QUICK, cwd=tmp_path, env={"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"})
+    """From an empty store elsewhere, each stage in a process of its own, whatever the environment says of
+    threads: the same adapter, weights and responses, digest for digest."""
+    threads = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = punie(*QUICK, "runtime.isolation=process", cwd=tmp_path, env=threads)
     assert done.code == 0, done.err
     first, second = (read_json(run / "results.json") for run in (world.first, tmp_path / done.run_directory))
     assert weights(first) == weights(second)
     assert len(weights(first)) == 4
-    outputs = [
-        [json.loads(line)["tokens"] for line in (run / "samples.jsonl").read_text().splitlines()]
-        for run in (world.first, tmp_path / done.run_directory)
-    ]
-    assert outputs[0] == outputs[1]
-
-
-def test_a_stage_in_its_own_process_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
-    """Isolation changes where a stage runs, not what it makes; an error comes out of it whole."""
-    done = punie(*QUICK, "runtime.isolation=process", cwd=tmp_path)
-    assert done.code == 0, done.err
-    there = read_json(tmp_path / done.run_directory / "results.json")
-    here = read_json(world.first / "results.json")
-    assert weights(there) == weights(here)
-    failed = punie(*QUICK, "runtime.isolation=process", "lora.num_layers=99", cwd=tmp_path)
+    assert first["answers"] == second["answers"]
+    failed = punie(*QUICK, "runtime.isolation=process", "lora.keys=[nope]", cwd=tmp_path)
     assert failed.code == 1
-    assert "at most 4" in failed.err
+    assert "No layer of the model is adapted" in failed.err
     assert "Traceback" not in failed.err
 
 
@@ -182,29 +168,14 @@ def test_other_targets_need_fewer_stages(world: World, target: str, stages: set[
 @pytest.mark.parametrize(
     "options",
     [
-        ["lora.fine_tune_type=dora"],
-        ["lora.select=best_val"],
-        ["quantize=none"],
-        ["lora.grad_checkpoint=true"],
+        ["model=tiny_dense", "lora.fine_tune_type=dora"],
+        ["lora.select=best_val", "lora.grad_checkpoint=true", "quantize=none"],
     ],
     ids=" ".join,
 )
 def test_other_recipes_run_too(world: World, options: list[str]) -> None:
-    """DoRA, the best checkpoint, no quantization and gradient checkpointing go through the same pipeline."""
-    dense = ["model=tiny_dense"] if "dora" in options[0] else []
-    run = world.run(*options, *dense)
-    assert read_json(run / "status.json")["status"] == "finished"
-
-
-def test_a_sweep_over_temperatures_trains_once(world: World) -> None:
-    """``-m`` over two temperatures shares the adapter and the quantized model of the first run."""
-    done = punie("-m", *QUICK, "eval.temperature=0.0,0.5", cwd=world.cwd)
-    assert done.code == 0, done.err
-    jobs = sorted((world.cwd / "outputs/sweeps/tiny").glob("*/jobs/*"))
-    assert len(jobs) == 2
-    assert all(reused(job)["train"] and reused(job)["quantize"] for job in jobs)
-    temperatures = [read_json(job / "results.json")["sampling"]["temperature"] for job in jobs]
-    assert temperatures == [0.0, 0.5]
+    """DoRA, the best checkpoint, gradient checkpointing and no quantization go through the same pipeline."""
+    assert read_json(world.run(*options) / "status.json")["status"] == "finished"
 
 
 def test_a_sweep_phase_without_m_says_so(world: World) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import file_digest
-from tests.conftest import QUICK, World, punie, read_json, reused
+from tests.conftest import QUICK, World, read_json, reused
+from tests.processes import punie
 
 
 def artifact(world: World, run: Path, stage: str = "quantize") -> Artifact | None:

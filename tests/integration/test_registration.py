@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from punie.results.registration import END
-from tests.conftest import QUICK, World, punie
+from tests.conftest import QUICK, World
+from tests.processes import punie
 
 
 def test_a_registered_run(world: World) -> None:

@@ -4,65 +4,48 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
-from tests.conftest import World, punie, read_json
+from tests.conftest import World, read_json
+from tests.processes import punie, start
 
 
-def test_a_run_comes_out_equal(world: World, tmp_path: Path) -> None:
-    """The same config in an empty store gives every digest again; another environment is a warning."""
-    run = tmp_path / "run"
+def test_an_interrupted_reproduction_goes_on_and_comes_out_equal(world: World, tmp_path: Path) -> None:
+    """Killed when its base is there, the same command builds the rest in a store that was empty, and gives
+    every digest again; another environment is a warning. A store that it did not fill itself is refused."""
+    run, store = tmp_path / "run", tmp_path / "again"
     shutil.copytree(world.first, run)
     provenance = read_json(run / "provenance.json")
     provenance["packages"]["mlx-lm"] = "0.0.1"
     (run / "provenance.json").write_text(json.dumps(provenance))
-    done = punie("reproduce", str(run), "--store", str(tmp_path / "again"), cwd=world.cwd)
-    assert done.code == 0, done.out + done.err
-    assert 'warning: packages.mlx-lm was "0.0.1" and is ' in done.out
-    rows = dict(line.split()[:2] for line in done.out.splitlines() if line.endswith(" –"))
-    assert rows == dict.fromkeys(("base", "train", "quantize", "evaluate"), "equal")
-    assert (tmp_path / "again" / "train").is_dir()
-
-
-def test_an_interrupted_reproduction_goes_on(world: World, tmp_path: Path) -> None:
-    """Killed when its base is there, the same command builds the rest, and every digest is equal."""
-    command = ("reproduce", str(world.first), "--store", str(tmp_path / "again"))
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "punie", *command], cwd=world.cwd, stdout=subprocess.PIPE
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("again/base/*/manifest.json")):
-            assert killed.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        killed.kill()
-        killed.communicate()
-    assert not list(tmp_path.glob("again/report/*"))
+    command = ("reproduce", str(run), "--store", str(store))
+    killed = start(*command, cwd=world.cwd)
+    deadline = time.monotonic() + 120
+    while not list(store.glob("base/*/manifest.json")):
+        assert killed.code is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.signal(signal.SIGKILL)
+    assert killed.wait().code == -signal.SIGKILL
+    assert not list(store.glob("report/*"))
     done = punie(*command, cwd=world.cwd)
     assert done.code == 0, done.out + done.err
     assert "everything there was built by this reproduction, begun 20" in done.out
     assert "✓ base       reused" in done.err
     assert "✓ evaluate   done" in done.err
     assert "Reproduced: every digest is equal." in done.out
+    assert 'warning: packages.mlx-lm was "0.0.1" and is ' in done.out
+    rows = dict(line.split()[:2] for line in done.out.splitlines() if line.endswith(" –"))
+    assert rows == dict.fromkeys(("base", "train", "quantize", "evaluate"), "equal")
 
-
-def test_copies_prove_nothing(world: World, tmp_path: Path) -> None:
-    """A store with the run's own artifacts, of another run's reproduction, or of anything else is refused."""
-
-    def refused(words: str) -> bool:
-        done = punie("reproduce", str(world.first), "--store", str(store), cwd=world.cwd)
+    def refused(words: str, store: Path = store) -> bool:
+        done = punie("reproduce", str(run), "--store", str(store), cwd=world.cwd)
         return done.code == 2 and words in done.err and "Traceback" not in done.err
 
-    store = tmp_path / "other"
-    (store / "train").mkdir(parents=True)
-    assert refused("is not empty")
-    store = tmp_path / "again"
-    assert punie("reproduce", str(world.first), "--store", str(store), cwd=world.cwd).code == 0
+    (tmp_path / "other" / "train").mkdir(parents=True)
+    assert refused("is not empty", tmp_path / "other")
     shutil.rmtree(store / "train")
     shutil.copytree(world.cwd / "outputs" / "store" / "train", store / "train")
     assert refused("and the reproduction began")

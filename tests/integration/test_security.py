@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +12,9 @@ import pytest
 from punie.evals.serve import serve
 from punie.util.errors import PunieError
 from punie.util.paths import resource
-from tests.conftest import QUICK, Finished, punie
+from tests.conftest import QUICK
+from tests.hostile import AUTO_TOKENIZER, PLANTED, amend, plant
+from tests.processes import Finished, punie
 
 TINY = resource("data/models/tiny")
 SECRETS = {
@@ -29,7 +28,7 @@ SECRETS = {
 }
 PASSWORD = "planted-netrc-c0ffee"
 PROXY = "planted-proxy-c0ffee"
-PLANTED = b"c0ffee"
+MARK = b"c0ffee"
 
 
 def holders(folder: Path) -> list[str]:
@@ -37,7 +36,7 @@ def holders(folder: Path) -> list[str]:
     return [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*"))
-        if PLANTED in path.name.encode() or (path.is_file() and PLANTED in path.read_bytes())
+        if MARK in path.name.encode() or (path.is_file() and MARK in path.read_bytes())
     ]
 
 
@@ -54,7 +53,8 @@ def secretive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[
     environment = SECRETS | dict.fromkeys(names, proxy)
     environment |= {"HOME": str(home), "HF_HUB_OFFLINE": "0", "PUNIE_DEBUG": "1"}
     environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "")
-    return cwd, lambda *arguments: punie(*arguments, cwd=cwd, env=environment)
+    fresh = {"name=whole", "name=hub"}  # what is read at import has to come from this environment
+    return cwd, lambda *arguments: punie(*arguments, cwd=cwd, env=environment, new=bool(fresh & {*arguments}))
 
 
 def test_secrets_reach_no_file_and_no_terminal(
@@ -82,7 +82,7 @@ def test_secrets_reach_no_file_and_no_terminal(
     assert codes == [0, 0, 1, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0], [done.err for done in said]
     assert len(list(cwd.rglob("provenance.json"))) == 6
     assert holders(cwd) == []
-    assert [(done.out, done.err) for done in said if PLANTED.decode() in done.out + done.err] == []
+    assert [(done.out, done.err) for done in said if MARK.decode() in done.out + done.err] == []
 
 
 def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
@@ -92,30 +92,12 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     assert holders(tmp_path) == ["deep/c0ffee", "deep/file"]
 
 
-class Bomb:
-    """An object whose pickle makes a file when it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.marker,)
-
-
 @pytest.fixture
 def hostile(tmp_path: Path) -> tuple[Path, Path]:
     """The tiny model with code and pickles beside it, and the file that exists once one of them has run."""
-    folder, marker = tmp_path / "hostile", tmp_path / "executed"
-    shutil.copytree(TINY, folder)
-    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
-    for name in ("planted.py", "__init__.py", "qwen3_moe.py", "sitecustomize.py", "mlx_lm.py"):
-        (folder / name).write_text(code)
-    for name in ("pytorch_model.bin", "model.pt", "optimizer.pkl", "training_args.bin"):
-        (folder / name).write_bytes(pickle.dumps(Bomb(marker)))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config["auto_map"] = {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder, marker
+    folder = plant(tmp_path / "hostile", tmp_path / "executed")
+    amend(folder / "tokenizer_config.json", auto_map=AUTO_TOKENIZER)
+    return folder, tmp_path / "executed"
 
 
 def test_a_whole_run_with_a_hostile_model_executes_nothing_of_it(
@@ -144,8 +126,7 @@ def test_the_server_of_a_hostile_model_executes_nothing_of_it(
     monkeypatch.chdir(folder)
     with serve(folder, log=tmp_path / "server.log", float32=True, timeout=120):
         assert not marker.exists()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_file": "planted.py"}))
+    amend(folder / "config.json", model_file=PLANTED)
     with (
         pytest.raises(PunieError, match="cannot generate"),
         serve(folder, log=tmp_path / "refused.log", float32=True, timeout=120),

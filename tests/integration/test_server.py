@@ -28,8 +28,6 @@ from punie.model import blas
 from punie.util.errors import PunieError
 from punie.util.paths import resource
 
-blas.activate()
-
 QUESTIONS = ["Show me src/app.py", "Which files mention the session store?", "Is ruff happy with src/web?"]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import psutil
 import pytest
 
 from punie.util.paths import resource
-from tests.conftest import Finished, punie, read_json
+from tests.conftest import FIXTURES, read_json
+from tests.processes import Finished, Started, punie, start
 
 SHORT = (
     "lora.iters=4",
@@ -24,6 +23,9 @@ SHORT = (
     "lora.val_batches=1",
     "eval.max_tokens=8",
     "quantize.fidelity_rows=0",
+    f"data.path={FIXTURES / 'data'}",
+    "data.expected_train=null",
+    "data.expected_valid=null",
 )
 AXES = ("seed=0,1", "eval.temperature=0.0,0.5")
 WORKERS = ("hydra/launcher=workers", "hydra.launcher.n_jobs=2")
@@ -41,16 +43,9 @@ class Place:
     def command(self, *overrides: str) -> list[str]:
         return ["-m", *SHORT, "eval.suite=suite.jsonl", *overrides]
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
-        """Begin a sweep in a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "punie", *self.command(*overrides)],
-            cwd=self.cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *overrides: str) -> Started:
+        """Begin a sweep."""
+        return start(*self.command(*overrides), cwd=self.cwd)
 
     @property
     def folder(self) -> Path:
@@ -104,7 +99,10 @@ def test_a_sweep_trains_once_for_each_seed(swept: tuple[Place, Finished]) -> Non
     assert where.built() == {"train": 2, "quantize": 2, "evaluate": 4, "report": 4}
     assert where.states() == ["finished"] * 4
     assert done.out.count("finished") == 4
-    assert len(list((where.folder / "jobs").glob("*/report.html"))) == 4
+    jobs = sorted((where.folder / "jobs").iterdir())
+    assert all((job / "report.html").exists() for job in jobs)
+    sampling = [read_json(job / "results.json")["sampling"]["temperature"] for job in jobs]
+    assert sampling == [0.0, 0.5, 0.0, 0.5]
 
 
 def test_the_same_sweep_again_builds_nothing(swept: tuple[Place, Finished]) -> None:
@@ -128,10 +126,10 @@ def test_a_killed_sweep_is_resumed(swept: tuple[Place, Finished], fresh: Place) 
     """kill -9 once a job has finished: resume finishes the others and does not run the finished one again."""
     process = fresh.start(*AXES)
     while "finished" not in fresh.job_states().values():
-        assert process.poll() is None
+        assert process.code is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     at_kill = fresh.job_states()
     finished = [job for job, status in at_kill.items() if status == "finished"]
     records = {job: (fresh.folder / "jobs" / job / "status.json").read_bytes() for job in finished}
@@ -148,14 +146,14 @@ def test_ctrl_c_stops_a_sweep_that_can_be_resumed(fresh: Place) -> None:
     """SIGINT: exit code 130, no traceback, status interrupted, and the command printed finishes the sweep."""
     process = fresh.start(*AXES)
     while not list(fresh.cwd.glob("outputs/sweeps/*/*/jobs/*/status.json")):
-        assert process.poll() is None
+        assert process.code is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
+    process.signal(signal.SIGINT)
+    done = process.wait(timeout=60)
+    assert done.code == 130, done.err
+    assert "Traceback" not in done.err
     assert read_json(fresh.folder / "status.json")["status"] == "interrupted"
-    command = err.split("next     punie ")[1].split()
+    command = done.err.split("next     punie ")[1].split()
     assert punie(*command, cwd=fresh.cwd).code == 0
     assert fresh.states() == ["finished"] * 4
 
@@ -175,14 +173,14 @@ def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
 def test_a_killed_worker_is_one_lost_job(fresh: Place) -> None:
     """One job's worker is killed whenever it runs: that job is lost, the other seed's jobs finish."""
     process = fresh.start(*AXES, *WORKERS)
-    while process.poll() is None:
+    while process.code is None:
         for path in fresh.cwd.glob("outputs/sweeps/*/*/jobs/000-*/status.json"):
             record = read_json(path)
             if record["status"] == "running" and psutil.pid_exists(record["pid"]):
                 psutil.Process(record["pid"]).kill()
         time.sleep(0.02)
-    _, err = process.communicate()
-    assert process.returncode == 1, err
+    done = process.wait()
+    assert done.code == 1, done.err
     assert fresh.states()[0] == "killed"
     assert fresh.states()[2:] == ["finished", "finished"]
     assert punie("resume", str(fresh.folder), cwd=fresh.cwd).code == 0
@@ -214,9 +212,7 @@ def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
 
     done = punie("resume", str(fresh.cwd), cwd=fresh.cwd)
     assert (done.code, "not a sweep's" in done.err) == (1, True)
-    (fresh.cwd / "data").mkdir()
-    for path in resource("data/code_mode").glob("*.jsonl"):
-        (fresh.cwd / "data" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(FIXTURES / "data", fresh.cwd / "data")
     assert fresh.sweep("data.path=data", "seed=0").code == 0
     with FileLock(fresh.folder / ".lock"):
         done = punie("resume", str(fresh.folder), cwd=fresh.cwd)

@@ -16,7 +16,8 @@ import pytest
 
 from punie.store.keys import file_digest
 from punie.util.paths import PACKAGE
-from tests.conftest import QUICK, World, punie, read_json, reused
+from tests.conftest import FIXTURES, QUICK, World, read_json, reused
+from tests.processes import Started, punie, start
 
 
 def adapter(cwd: Path) -> str:
@@ -31,7 +32,9 @@ def validation(run: Path) -> list[float]:
 
 
 ITERS = 60
-LONG = (*QUICK[1:], f"lora.iters={ITERS}", "lora.save_every=2", "lora.batch_size=2")
+BRIEF = ("eval.max_tokens=1", "eval.lock.temperatures=[]", "quantize.fidelity_rows=0")
+"""Overrides that leave little to do but the training."""
+LONG = (*QUICK[1:4], f"lora.iters={ITERS}", "lora.save_every=2", "lora.batch_size=2", *BRIEF)
 
 
 def checkpoint(cwd: Path) -> int:
@@ -40,18 +43,12 @@ def checkpoint(cwd: Path) -> int:
     return max((int(path.parent.name) for path in found), default=0)
 
 
-def start(cwd: Path, *overrides: str, reach: int) -> subprocess.Popen[bytes]:
+def train(cwd: Path, *overrides: str, reach: int) -> Started:
     """Start a run, and return once its training has a checkpoint at iteration ``reach`` or later."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "punie", *overrides],
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = start(*overrides, cwd=cwd)
     deadline = time.monotonic() + 240
     while checkpoint(cwd) < reach:
-        assert process.poll() is None, "the run ended before it had the checkpoint"
+        assert process.code is None, "the run ended before it had the checkpoint"
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.005)
     return process
@@ -59,9 +56,9 @@ def start(cwd: Path, *overrides: str, reach: int) -> subprocess.Popen[bytes]:
 
 def kill_in_training(cwd: Path, *overrides: str, reach: int) -> int:
     """Kill -9 a run, and all its processes, in the middle of its training; returns the last checkpoint."""
-    process = start(cwd, *overrides, reach=reach)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process = train(cwd, *overrides, reach=reach)
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     assert not list(cwd.glob("outputs/store/train/*/manifest.json")), "the training had ended"
     return checkpoint(cwd)
 
@@ -103,9 +100,9 @@ def test_kills_change_nothing(
 
 def test_a_killed_run_takes_its_stages_with_it(tmp_path: Path, calm: str) -> None:
     """A stage in a process of its own ends when its run is killed; the next run ends with the same bytes."""
-    process = start(tmp_path, *LONG, "runtime.isolation=process", reach=2)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process = train(tmp_path, *LONG, "runtime.isolation=process", reach=2)
+    process.signal(signal.SIGKILL, group=False)
+    assert process.wait().code == -signal.SIGKILL
     deadline = time.monotonic() + 30
     while _alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -126,9 +123,9 @@ def _alive(group: int) -> bool:
 
 def test_sigterm_ends_a_stage_in_its_own_process(tmp_path: Path) -> None:
     """The run and its stage's process end within seconds, with the status of an interrupted run."""
-    process = start(tmp_path, *LONG, "lora.iters=2000", "runtime.isolation=process", reach=2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 130
+    process = train(tmp_path, *LONG, "lora.iters=2000", "runtime.isolation=process", reach=2)
+    process.signal(signal.SIGTERM, group=False)
+    assert process.wait(timeout=30).code == 130
     (status,) = tmp_path.glob("outputs/runs/tiny/*/status.json")
     assert read_json(status)["status"] == "interrupted"
 
@@ -137,7 +134,7 @@ def test_a_method_and_a_callback_that_are_added_take_part(world: World, tmp_path
     """A method trains through the front door under a key of its own, with its own loss; a callback gets the
     four events in order, also from a stage in its own process; one that raises changes nothing."""
     shutil.copytree(world.cwd / "outputs/store", tmp_path / "outputs/store")
-    command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK]
+    command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK, *BRIEF]
     done = subprocess.run(
         [*command, "lora.method=doubled", "runtime.isolation=process"],
         cwd=tmp_path,
@@ -222,20 +219,15 @@ def test_what_cannot_train_is_refused_before_time_is_spent(
     assert "train      run" not in done.err
 
 
-def test_changed_data_is_another_training(tmp_path: Path) -> None:
-    """A row changed between kill and restart starts anew under another key, and says which file changed."""
-    from punie.util.paths import resource
-
-    for name in ("train.jsonl", "valid.jsonl"):
-        (tmp_path / name).write_text(
-            "\n".join(resource(f"data/code_mode/{name}").read_text().splitlines()[:40]) + "\n"
-        )
-    options = (*QUICK, "data=jsonl", f"data.path={tmp_path}")
-    first = punie(*options, cwd=tmp_path)
-    assert first.code == 0, first.err
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()
-    (tmp_path / "train.jsonl").write_text("\n".join(lines[1:]) + "\n")
-    second = punie(*options, cwd=tmp_path)
-    assert second.code == 0, second.err
-    assert "train      run    data.train.jsonl" in second.err
-    assert read_json(tmp_path / second.run_directory / "status.json")["status"] == "finished"
+def test_changed_data_is_another_training(world: World, tmp_path: Path) -> None:
+    """The same rows elsewhere are the same data; without one row another training is planned, and the plan
+    says which file changed."""
+    data = tmp_path / "data"
+    shutil.copytree(FIXTURES / "data", data)
+    given = ("plan", "--json", *QUICK, f"data.path={data}")
+    assert {row["state"] for row in json.loads(punie(*given, cwd=world.cwd).out)["stages"]} == {"hit"}
+    rows = (data / "train.jsonl").read_text().splitlines(keepends=True)
+    (data / "train.jsonl").write_text("".join(rows[1:]))
+    stages = {row["stage"]: row for row in json.loads(punie(*given, cwd=world.cwd).out)["stages"]}
+    assert stages["base"]["state"] == "hit"
+    assert (stages["train"]["state"], "data.train.jsonl" in stages["train"]["reason"]) == ("miss", True)

@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.malformed.corpus import FOUND
 from tests.malformed.surface import case, play
@@ -44,25 +41,3 @@ def test_seeded(name: str, folder: Path) -> None:
         made = case(SURFACES[name], 0, number)
         outcome = play(SURFACES[name], made, place)
         assert outcome.ending != "uncaught", f"case {number}: {outcome.words}\n{made!r}"
-
-
-@pytest.mark.parametrize("name", list(SURFACES))
-def test_drawn(name: str, folder: Path) -> None:
-    """Cases that hypothesis generates, and would shrink, end so as well."""
-    place = folder / f"drawn-{name.replace(' ', '-')}"
-    place.mkdir()
-
-    @settings(
-        max_examples=min(30, SLOW.get(name, CASES)),
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.randoms(use_true_random=False))
-    def plays(rng: random.Random) -> None:
-        made = SURFACES[name].make(rng)
-        outcome = play(SURFACES[name], made, place)
-        assert outcome.ending != "uncaught", f"{outcome.words}\n{made!r}"
-
-    plays()

@@ -10,12 +10,8 @@ import json
 import os
 import pickle
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -25,7 +21,6 @@ from jinja2 import TemplateError
 from punie.__main__ import main as front_door
 from punie.config import resolve as check
 from punie.config.compose import compose, refuse_code
-from punie.evals.endpoint import Endpoint
 from punie.formats.prompts import format_prompt
 from punie.model import load, resolve
 from punie.results import config
@@ -36,24 +31,14 @@ from punie.results.summary import documents
 from punie.results.summary.summary import summarize
 from punie.util.errors import PunieError
 from punie.util.paths import PACKAGE, resource
-from tests.facts import HOSTILE, facts
+from tests.facts import HOSTILE, Page, facts
 from tests.facts import records as samples_of
-from tests.malformed.run_files import plan
+from tests.hostile import AUTO_TOKENIZER, PLANTED, Bomb, amend, plant
+from tests.malformed.run_files import plan as sweep_plan
 from tests.unit.commands.runs import make_run, records
 from tests.unit.results.summary import conftest as summaries
 
-PLANTED = "planted.py"
 SECRET = "hush-4f1c9d"
-
-
-class Bomb:
-    """An object whose pickle writes a file when it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.marker,)
 
 
 @pytest.fixture
@@ -64,21 +49,8 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path, marker: Path) -> Path:
-    """The tiny model with a Python file and pickles beside it, each of which makes the marker when run."""
-    folder = tmp_path / "hostile"
-    shutil.copytree(resource("data/models/tiny"), folder)
-    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
-    classes = "class Planted:\n    pass\nModel = ModelArgs = Planted\n"
-    for name in (PLANTED, "__init__.py", "qwen3_moe.py", "setup.py", "sitecustomize.py"):
-        (folder / name).write_text(code + classes)
-    for name in ("pytorch_model.bin", "model.pt", "model.ckpt", "tokenizer.pkl", "training_args.bin"):
-        (folder / name).write_bytes(pickle.dumps(Bomb(marker)))
-    return folder
-
-
-def amend(path: Path, **fields: Any) -> None:
-    """Set fields of a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    """A model folder full of what makes the marker when it is run."""
+    return plant(tmp_path / "hostile", marker)
 
 
 def locate(folder: Path) -> Path:
@@ -115,7 +87,7 @@ def test_python_files_and_pickles_beside_a_model_are_never_opened(hostile: Path,
     [
         {"model_file": PLANTED},
         {"auto_map": {"AutoModelForCausalLM": "planted.Planted", "AutoConfig": "planted.Planted"}},
-        {"auto_map": {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}},
+        {"auto_map": AUTO_TOKENIZER},
     ],
     ids=["model_file", "auto_map of the model", "auto_map of the tokenizer"],
 )
@@ -147,9 +119,8 @@ def test_a_tokenizer_cannot_bring_its_own_code(
 
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", ask)
-    auto_map = {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}
     fields = {} if known else {"tokenizer_class": "Planted"}
-    amend(hostile / "tokenizer_config.json", auto_map=auto_map, **fields)
+    amend(hostile / "tokenizer_config.json", auto_map=AUTO_TOKENIZER, **fields)
     if known:
         load.tokenizer(hostile)
     else:
@@ -240,7 +211,7 @@ def test_a_run_is_not_read_from_a_pickle(
     assert front_door([given]) == 2
     assert "is not read from a pickle" in capsys.readouterr().err
     for argument in (given, f"--config-dir={tmp_path}"):
-        (tmp_path / "plan.json").write_text(json.dumps({**plan(), "arguments": [argument]}))
+        (tmp_path / "plan.json").write_text(json.dumps({**sweep_plan(), "arguments": [argument]}))
         assert front_door(["resume", str(tmp_path)]) == 1
         assert "an option, not an override" in capsys.readouterr().err
     assert not marker.exists()
@@ -303,16 +274,18 @@ RUNS_DATA = {
 ADDRESSES = {"href", "src", "xlink:href", "action", "formaction", "data", "poster", "srcset", "background"}
 """Attributes that a browser follows."""
 UNPACKS = {
-    "pickle",
-    "cPickle",
-    "_pickle",
-    "marshal",
-    "shelve",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "tarfile",
-    "torch",
+    *(
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "marshal",
+        "shelve",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "tarfile",
+        "torch",
+    )
 }
 """Modules whose files can run code, or put files where they please, when they are read."""
 ALLOWED = {
@@ -434,85 +407,6 @@ def test_a_password_in_a_url_is_refused_before_it_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-class Listener(HTTPServer):
-    """A server that says yes to everything, and keeps the headers of what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Yes)
-        self.asked: list[dict[str, str]] = []
-
-
-class Yes(BaseHTTPRequestHandler):
-    """Answers for a listener."""
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Listener)
-        self.server.asked.append({name.lower(): value for name, value in self.headers.items()})
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the test looks at the headers."""
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with Listener() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.mark.parametrize("machine", ["127.0.0.1", "elsewhere.invalid"])
-def test_a_password_goes_only_to_the_host_it_is_for(
-    listener: Listener, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """~/.netrc's entry is sent to the host that it names, and to no other; tokens of the hub are not sent."""
-    (tmp_path / ".netrc").write_text(f"machine {machine} login me password {SECRET}\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("HF_TOKEN", "hub-token")
-    monkeypatch.setenv("OPENAI_API_KEY", "hub-token")
-    with Endpoint(f"http://127.0.0.1:{listener.server_address[1]}", None):  # ty: ignore[invalid-argument-type]
-        pass
-    [headers] = listener.asked
-    expected = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
-    assert headers.get("authorization") == (expected if machine == "127.0.0.1" else None)
-    assert "hub-token" not in str(headers)
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: elements with their attributes, and the text of each kind."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, str] = {}
-        self._inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        self.texts[self._inside] = self.texts.get(self._inside, "") + data
-
-    @property
-    def policy(self) -> dict[str, str]:
-        """Its Content-Security-Policy, by directive."""
-        [content] = [
-            str(attributes["content"])
-            for tag, attributes in self.elements
-            if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
-        ]
-        return dict(part.strip().partition(" ")[::2] for part in content.split(";"))
-
-
 def report_page(words: str) -> str:
     """report.html of a run whose names, prompts and answers are these words; categories are a fixed set."""
     samples = [
@@ -553,20 +447,20 @@ def test_a_page_is_under_a_policy_and_data_cannot_break_out(kind: str, tmp_path:
     policy = page.policy
     assert policy.keys() - {"script-src"} == {"default-src", "style-src", "base-uri", "form-action"}
     assert {policy[name] for name in ("default-src", "base-uri", "form-action")} == {"'none'"}
-    scripts = [tag for tag, _ in page.elements if tag == "script"]
+    scripts = page.all("script")
     if kind == "report":
-        sha256 = hashlib.sha256(page.texts["script"].encode()).digest()
+        sha256 = hashlib.sha256(page.texts["script"][0].encode()).digest()
         assert policy["script-src"] == f"'sha256-{base64.b64encode(sha256).decode()}'"
     assert len(scripts) == (kind == "report")
-    attributes = [(tag, name, value or "") for tag, each in page.elements for name, value in each.items()]
+    attributes = [(tag, name, value or "") for tag, each in page.tags for name, value in each.items()]
     assert [found for found in attributes if found[1].startswith("on")] == []
     addresses = [value for _, name, value in attributes if name in ADDRESSES]
     assert [value for value in addresses if re.match(r"(?!#)[^/]*:|//", value)] == []
-    elements = {tag for tag, _ in page.elements}
+    elements = {tag for tag, _ in page.tags}
     assert not elements & {"img", "iframe", "object", "embed", "base", "link", "image", "foreignobject"}
     calm = Page(report_page("calm") if kind == "report" else summary_page("calm", tmp_path / "calm"))
-    assert elements - {"i"} == {tag for tag, _ in calm.elements} - {"i"}  # <i> shows a control character
-    assert "window.hacked" in "".join(page.texts[tag] for tag in page.texts.keys() - {"script", "style"})
+    assert elements - {"i"} == {tag for tag, _ in calm.tags} - {"i"}  # <i> shows a control character
+    assert "window.hacked" in "".join(page.texts["body"])
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", "..", ".", "a//b", "a/", "", "a\\..\\x"])

@@ -15,7 +15,7 @@ from punie.embedded.cards import contradicts, read_record
 from punie.embedded.generate import generate
 from punie.embedded.specs import SPECS
 from punie.formats.prompts import format_example
-from punie.model import blas, load
+from punie.model import load
 from punie.store.keys import file_digest
 from punie.util.errors import PunieError
 from punie.util.paths import resource
@@ -24,8 +24,6 @@ FILES = {
     "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
     "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
-
-blas.activate()
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,14 @@
 """The arithmetic of pretraining: the loss and the optimizer."""
 
-from punie.model import blas
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
 
-blas.activate()
-
-import mlx.core as mx  # noqa: E402
-import mlx.nn as nn  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from mlx.utils import tree_flatten  # noqa: E402
-
-from punie.embedded import forward  # noqa: E402
-from punie.embedded.pretrain import Muon, new_model, orthogonal  # noqa: E402
-from punie.embedded.specs import SPECS  # noqa: E402
+from punie.embedded import forward
+from punie.embedded.pretrain import Muon, new_model, orthogonal
+from punie.embedded.specs import SPECS
 
 
 def largest(x: mx.array) -> float:

@@ -10,10 +10,8 @@ from punie.embedded.generate import generate
 from punie.embedded.specs import SPECS
 from punie.embedded.tokenizer import ADDED, SPECIAL, save, train
 from punie.formats.prompts import format_prompt
-from punie.model import blas, load
+from punie.model import load
 from punie.util.paths import resource
-
-blas.activate()
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,7 @@ from punie.evals import endpoint as module
 from punie.evals.endpoint import ATTEMPTS, GONE, Endpoint
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply, Request
-from punie.model import blas
 from punie.util.errors import ConfigError, PunieError
-
-blas.activate()
 
 Connect = Callable[..., Endpoint]
 END = 0
@@ -363,7 +360,7 @@ def test_a_malformed_url_is_refused(url: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
-def test_the_url_is_all_that_decides_where(
+def test_a_proxy_is_not_asked_for_loopback(
     stage: Stage, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The URL may name the version, and the environment's proxies are not used for a loopback address."""
@@ -384,13 +381,22 @@ def test_nobody_at_the_start_is_an_error(naps: list[float]) -> None:
     assert len(naps) == ATTEMPTS
 
 
-def test_a_password_comes_from_netrc(
+def test_a_password_goes_only_to_the_host_it_is_for(
     stage: Stage, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host's user and password are sent as ~/.netrc has them; a file that is none is told as such."""
+    """~/.netrc's user and password are sent to the host that they are for, and to no other; tokens of the hub
+    are not sent; a file that is none is told as such."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HF_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "hub-token")
     seen = []
-    stage.script = [lambda handler: (seen.append(handler.headers["authorization"]), raw(200, b"{}")(handler))]
+
+    def look(handler: Handler) -> None:
+        assert "hub-token" not in str(handler.headers)
+        seen.append(handler.headers["authorization"])
+        raw(200, b"{}")(handler)
+
+    stage.script = [look]
     for words in ("", "machine 127.0.0.1 login me password secret", "machine other login me password secret"):
         (tmp_path / ".netrc").write_text(words)
         (tmp_path / ".netrc").chmod(0o600)

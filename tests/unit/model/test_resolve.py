@@ -77,13 +77,6 @@ def test_missing_weights_are_noticed(tmp_path: Path) -> None:
         locate(path=str(folder))
 
 
-@pytest.mark.parametrize("key", ["model_file", "auto_map"])
-def test_code_in_a_model_folder_is_never_run(tmp_path: Path, key: str) -> None:
-    """A model that wants its own code run is refused before anything loads."""
-    with pytest.raises(PunieError, match="never"):
-        locate(path=str(model(tmp_path / "m", **{key: "evil.py"})))
-
-
 @pytest.mark.parametrize(
     ("content", "words"), [("", "cannot be read"), ("[]", "JSON object"), ("{}", "model_type")]
 )

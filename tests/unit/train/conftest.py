@@ -1,23 +1,17 @@
-"""The embedded model and its trainer; importing this loads the BLAS, which has to come before mlx."""
+"""The trainer of the embedded model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.unit.model.conftest import fresh, splits, tokenizer
-
-if TYPE_CHECKING:
-    from tests.unit.train.trainer import Trainer
-
-__all__ = ["fresh", "splits", "tokenizer"]  # fixtures
+from tests.unit.train.trainer import Trainer
 
 
 @pytest.fixture
 def trainer(fresh: Callable[..., Any], splits: dict[str, list[Any]], tmp_path: Path) -> Trainer:
-    from tests.unit.train.trainer import Trainer
-
+    """Trains fresh copies of the tiny model in a temporary folder."""
     return Trainer(fresh, splits, tmp_path)

@@ -13,7 +13,7 @@ from punie.train.batches import Row
 from punie.train.loop import Recipe, Trained, Training
 from punie.train.methods import Method
 from punie.train.methods.sft import Sft
-from tests.unit.model.conftest import RECIPE
+from tests.unit.conftest import RECIPE
 
 Fresh = Callable[..., tuple[Any, dict[str, Any]]]
 SFT = Sft(cast(Any, None), {})

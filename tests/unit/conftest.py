@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from punie.model import blas
 from punie.util.paths import resource
-
-blas.activate()
 
 RECIPE: dict[str, Any] = {
     "iters": 8,
