@@ -65,7 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
-        return _command(arguments[0], arguments[1:])
+        name, *rest = arguments
+        result: int | list[str] = _module(name).run(parser(name).parse_args(rest))
+        return result if isinstance(result, int) else _hydra(result)
     if arguments == ["--version"]:
         print(f"punie {__version__}")
         return 0
@@ -89,11 +91,6 @@ def parser(name: str) -> argparse.ArgumentParser:
     )
     module.add_arguments(found)
     return found
-
-
-def _command(name: str, arguments: list[str]) -> int:
-    result: int | list[str] = _module(name).run(parser(name).parse_args(arguments))
-    return result if isinstance(result, int) else _hydra(result)
 
 
 def _module(name: str) -> ModuleType:

@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from punie.config import resolve
 from punie.util.errors import GateError, PunieError
+from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
     from punie.results.records import Results, Scores
     from punie.train.callbacks import Callback
-    from punie.util.progress import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ def task(
     from punie.store.artifacts import Store
     from punie.store.keys import digest
     from punie.train.callbacks import Callbacks
-    from punie.util.progress import Reporter
 
     config = resolve(composed)
     job = HydraConfig.get()
@@ -96,10 +95,7 @@ def task(
                 blas=blas.in_use(),
                 inputs=merged(step.material["contents"] for step in plan.steps if step.material is not None),
                 artifacts={
-                    name: ArtifactFiles(
-                        key=artifact.key,
-                        files={file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
-                    )
+                    name: ArtifactFiles(key=artifact.key, files=artifact.digests)
                     for name, artifact in plan.artifacts().items()
                 },
             )

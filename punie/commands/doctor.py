@@ -36,8 +36,8 @@ def _findings(store: Path) -> Iterator[Finding]:
     import psutil
 
     from punie.model import blas
-    from punie.model.device import default_device
-    from punie.run.capture import PACKAGES, version
+    from punie.model.device import default_device, version
+    from punie.run.capture import PACKAGES
     from punie.util.files import free_bytes
 
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)

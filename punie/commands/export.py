@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if artifact is None and not arguments.rebuild:
         raise _missing(arguments, store, source.results.artifacts)
     artifact = artifact or _rebuilt(source, store, recorded.key)
-    published = {name: entry["sha256"] for name, entry in artifact.manifest["files"].items()}
+    published = artifact.digests
     if published != recorded.files:
         names = published | recorded.files
         raise PunieError(

@@ -80,9 +80,9 @@ def _runs(folder: Path) -> tuple[list[Run], SweepPlan | None]:
         if run.status.status != "finished":
             raise unfinished(folder, f"its status is {run.status.status}: {run.status.error}")
         return [run], None
-    from punie.sweep.plan import read
+    from punie.results.sweep import SweepPlan
 
-    plan = read(folder)
+    plan = SweepPlan.read(folder)
     jobs = [Run(folder / job.folder) for job in plan.jobs]
     runs = [job.require_finished() for job in jobs if job.status.status == "finished"]
     if not runs:

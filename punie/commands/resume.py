@@ -19,10 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """The command line that continues the sweep, in the folder where the sweep was started."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     from punie.config.resolvers import RUN_ID
     from punie.results.sweep import SweepPlan
+    from punie.sweep.campaign import sweep_dir
     from punie.util.errors import PunieError
 
     folder = arguments.folder.absolute()
@@ -37,6 +36,5 @@ def run(arguments: argparse.Namespace) -> list[str]:
             next_step="restore it: relative paths, such as the store's, start there",
         ) from None
     os.environ[RUN_ID] = plan.run_id
-    place = QuotedString(str(folder), Quote.single).with_quotes()
     given = [line for line in plan.arguments if not line.startswith("hydra.sweep.dir=")]
-    return ["-m", *given, f"hydra.sweep.dir={place}", "hydra.sweeper.resume=true"]
+    return ["-m", *given, sweep_dir(folder), "hydra.sweeper.resume=true"]

@@ -101,10 +101,11 @@ def in_use() -> str | None:
     return f"{_active.name} ({_active.source})" + (f", threads: {_threads}" if _threads else "")
 
 
-def gflops(size: int = 1024) -> float:
+def gflops() -> float:
     """Speed of a float32 product, the best of five; 10^9 operations per second."""
     import mlx.core as mx
 
+    size = 1024
     a = mx.random.normal((size, size))
     mx.eval(a)
     best = float("inf")

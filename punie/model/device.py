@@ -14,7 +14,7 @@ def device_kind() -> str:
     """``metal``, ``cuda`` or ``cpu``."""
     if sys.platform == "darwin":
         return "metal"
-    has_cuda = any(_installed(name) for name in ("mlx-cuda-13", "mlx-cuda-12"))
+    has_cuda = any(version(name) for name in ("mlx-cuda-13", "mlx-cuda-12"))
     return "cuda" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu"
 
 
@@ -47,14 +47,9 @@ def default_device() -> str:
 
 
 @functools.cache
-def version(name: str) -> str:
-    """Installed version of a package, cached: every stage's key holds some."""
-    return importlib.metadata.version(name)
-
-
-def _installed(name: str) -> bool:
+def version(name: str) -> str | None:
+    """Installed version of a package, None if there is none; cached, since every stage's key holds some."""
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None

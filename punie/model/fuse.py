@@ -62,15 +62,9 @@ def fuse(
 ) -> dict[str, Any]:
     """Add the adapter to the base's weights, quantize the sum, and write it piece by piece.
 
-    Args:
-        base: The base model's folder.
-        adapter: The adapter's folder, in mlx-lm's format.
-        out: The empty folder to write into.
-        base_key: Key of the base's artifact, which the adapter must name as its own.
-        bits: Bits per weight; None keeps the base's floating point.
-        group_size: Weights that share a scale.
-        recipe: One of mlx-lm's mixed recipes; None quantizes every layer to the same bits.
-        shard_mb: Most megabytes (10^6 bytes) to a weight file.
+    ``base_key`` is the key of the base's artifact, which the adapter must name as its. ``bits`` None keeps
+    the base's floating point; ``recipe`` is one of mlx-lm's mixed recipes. A weight file has at most
+    ``shard_mb`` megabytes (10^6 bytes).
 
     Returns:
         ``bits_per_weight`` (None if not quantized), ``parameters``, ``size_mb`` of the weights; and under

@@ -70,17 +70,9 @@ def generate(
 ) -> list[Answer]:
     """Generate a response to every request, in their order.
 
-    The prefix that all prompts share is read once, and so is a prompt that neighbouring requests repeat.
-
-    Args:
-        model: The model, in evaluation mode.
-        tokenizer: mlx-lm's tokenizer wrapper.
-        requests: Prompts with their limits; ids are unique.
-        sampling: How to sample.
-        stop: Texts that end a response, besides the tokenizer's end tokens.
-        batch_size: Responses generated together. Only the last bits of the logits depend on it.
-        done: Called with the number of finished responses.
-        logprobs: Whether to keep each token's log-probability.
+    The prefix that all prompts share is read once, and so is a prompt that neighbouring requests repeat. The
+    ids of requests are unique. ``stop`` are texts that end a response, besides the tokenizer's end tokens.
+    Only the last bits of the logits depend on ``batch_size``.
     """
     ends = set(tokenizer.eos_token_ids)
     generator = BatchGenerator(
@@ -153,9 +145,10 @@ class _Answering:
             self.stopped = any(word in tail for word in self._stop)
 
     def finish(self, reason: str, seconds: float) -> Answer:
+        text = self._tokenizer.decode(self._tokens)
         return Answer(
             id=self.request.id,
-            text=_until(self._tokenizer.decode(self._tokens), self._stop),
+            text=min((text.split(word, 1)[0] for word in self._stop), key=len, default=text),
             tokens=self._tokens,
             logprobs=self._logprobs if len(self._logprobs) == len(self._tokens) else None,
             finish_reason=reason,
@@ -241,8 +234,3 @@ def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
         return logprobs
 
     return truncate
-
-
-def _until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stop texts."""
-    return min((text.split(word, 1)[0] for word in stop), key=len, default=text)

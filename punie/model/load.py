@@ -61,12 +61,8 @@ def load(
 ) -> Loaded:
     """Load a model folder, and an adapter onto it.
 
-    Args:
-        folder: A model in mlx-lm's format.
-        adapter: Folder with adapters.safetensors and adapter_config.json.
-        float32: Dequantize and compute in float32: on a CPU, quantized and half-precision products are
-            50 to 200 times slower (docs/decisions/0003-cpu-float32.md).
-        threads: Threads of a product on the CPU; None decides by the model's size.
+    ``float32`` dequantizes and computes in float32: on a CPU, quantized and half-precision products are 50 to
+    200 times slower (docs/decisions/0003-cpu-float32.md). ``threads`` None decides by the model's size.
 
     Raises:
         PunieError: mlx-lm cannot load it.

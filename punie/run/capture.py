@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import resource
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from punie.model.device import device_kind
+from punie.model.device import device_kind, version
 from punie.results.records import ArtifactFiles, Git, Machine, Provenance
 from punie.util.paths import PACKAGE
 from punie.util.printable import without_passwords
@@ -79,14 +78,6 @@ def peak_memory_mb() -> float:
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def version(name: str) -> str | None:
-    """Installed version of a package, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def git() -> Git | None:

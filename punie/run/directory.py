@@ -28,11 +28,11 @@ class RunDirectory:
         self.path = path
         self._status = Status(version=Status.VERSION, status="running", started=now())
 
-    def begin(self, config_yaml: str, provenance: Provenance, store: str | None = None) -> None:
+    def begin(self, config_yaml: str, provenance: Provenance, store: str) -> None:
         """Write what is known before the first stage; the store by its absolute path."""
         write_text(self.path / CONFIG, config_yaml)
         files.write(self.path / PROVENANCE, provenance)
-        self._write(pid=os.getpid(), store=None if store is None else str(Path(store).absolute()))
+        self._write(pid=os.getpid(), store=str(Path(store).absolute()))
 
     def uses(self, keys: Iterable[str]) -> None:
         """Write the keys of what the run will use, so that ``punie store gc`` keeps it."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie.config.schema import Config
 from punie.model.device import device_kind
@@ -22,9 +22,7 @@ from punie.train.callbacks import Callbacks
 from punie.train.callbacks.metrics_file import NAME
 from punie.util import interrupts
 from punie.util.errors import Problems, PunieError, each_problem
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 __all__ = ["Plan", "Step", "plan", "run"]
 
@@ -220,11 +218,7 @@ def _run_stage(
 
     blas.activate(use_blas)
     stage = next(stage for stage in STAGES if stage.name == name)
-    if reporter is None:
-        from punie.util.progress import Reporter
-
-        reporter = Reporter()
-    info = stage.run(settings, inputs, out, reporter)
+    info = stage.run(settings, inputs, out, reporter or Reporter())
     if not stage.computes:
         return info
     return {**info, "blas": blas.in_use(), "process_peak_mb": peak_memory_mb()}

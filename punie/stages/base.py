@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from punie.model import estimate, resolve
 from punie.model.resolve import NotCached
@@ -11,9 +10,7 @@ from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder
 from punie.stages.slices import Base
 from punie.util.files import write_json
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 
 def contents(settings: Base) -> Contents:

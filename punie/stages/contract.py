@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from punie.config.check import find_field
 from punie.config.schema import Config
 from punie.store.artifacts import Artifact
+from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from punie.util.progress import Reporter
 
 S = TypeVar("S", bound="DataclassInstance")
 """A slice of the config: a dataclass whose fields are groups of it, parts of groups, or single fields."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
@@ -16,9 +16,7 @@ from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 
 def contents(settings: Evaluate) -> Contents:

@@ -57,20 +57,22 @@ def lock(
     here = grid.index(sampling.temperature)
     opened = [sample.opening is not None for sample in samples]
     rate = sum(opened) / len(opened)
+    curves = [
+        LockCurve(
+            top_p=each.top_p,
+            top_k=each.top_k,
+            min_p=each.min_p,
+            own=each == own,
+            strict=_mean([lock.curves[canonical] for lock in by_prompt]),
+            total=_mean([lock.total for lock in by_prompt]),
+            branches={name: _mean([lock.curves[name] for lock in by_prompt]) for name in spellings},
+        )
+        for each, by_prompt in zip(wanted, found, strict=True)
+    ]
+    mean = curves[wanted.index(own)]
     return Lock(
         temperatures=grid,
-        curves=[
-            LockCurve(
-                top_p=each.top_p,
-                top_k=each.top_k,
-                min_p=each.min_p,
-                own=each == own,
-                strict=_mean([lock.curves[canonical] for lock in by_prompt]),
-                total=_mean([lock.total for lock in by_prompt]),
-                branches={name: _mean([lock.curves[name] for lock in by_prompt]) for name in spellings},
-            )
-            for each, by_prompt in zip(wanted, found, strict=True)
-        ],
+        curves=curves,
         prompts={
             name: PromptLock(
                 margin=round(lock.margin, 4),
@@ -82,8 +84,8 @@ def lock(
         margin=Margin(value=round(locks[weakest].margin, 4), prompt=weakest),
         at=LockAt(
             temperature=sampling.temperature,
-            strict=_mean([lock.curves[canonical] for lock in locks.values()])[here],
-            total=_mean([lock.total for lock in locks.values()])[here],
+            strict=mean.strict[here],
+            total=mean.total[here],
             sampled=Sampled(rate=rate, n=len(opened), interval=wilson(rate, len(prompts))),
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie import formats
 from punie.config.schema import Config, ModelConfig
@@ -23,9 +23,7 @@ from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import disk_shortage, write_json
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
 """A Qwen-style model must have these as single tokens, and those of the tool-call format."""
@@ -44,7 +42,7 @@ def contents(settings: Preflight) -> Contents:
         folder = base_folder(settings.model)
     except NotCached:
         return found
-    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
+    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings.model)}
 
 
 def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -168,10 +166,7 @@ def _counts(settings: Preflight, rows: Mapping[str, list[Any]]) -> Iterator[Puni
 def _recipe(settings: Preflight) -> Iterator[PunieError]:
     """What the recipe asks of the model and of the suites."""
     lora = settings.lora
-    try:
-        depth = _depth(base_folder(settings.model))
-    except PunieError:
-        depth = None  # another check reports it
+    depth = _depth(settings.model)
     if depth is not None and lora.num_layers > depth:
         yield PunieError(
             "The adapter has more layers than the model.",
@@ -189,9 +184,9 @@ def _recipe(settings: Preflight) -> Iterator[PunieError]:
         )
 
 
-def _depth(folder: Path) -> int | None:
-    """Number of the model's layers."""
-    depth = read_config(folder).get("num_hidden_layers")
+def _depth(model: ModelConfig) -> int | None:
+    """Number of the model's layers; None if it cannot be read, which another check reports."""
+    depth = _config(model).get("num_hidden_layers")
     return depth if isinstance(depth, int) else None
 
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie.formats.prompts import format_example
 from punie.model import estimate
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Quantize
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 _SPLIT = "valid.jsonl"
 

@@ -11,10 +11,10 @@ from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.slices import Report
 from punie.store.artifacts import Artifact
 from punie.util.files import write_text
+from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
     from punie.results.records import ArtifactFiles, Evaluation, Sample
-    from punie.util.progress import Reporter
 
 _TIMED = {"train.jsonl", "results.json", "samples.jsonl"}
 """What holds times, so that its bytes are not those of another build of the same key."""
@@ -95,10 +95,8 @@ def _files(artifact: Artifact) -> ArtifactFiles:
     """An artifact's key, and the digests of its files that hold no times."""
     from punie.results.records import ArtifactFiles
 
-    files = artifact.manifest["files"].items()
-    return ArtifactFiles(
-        key=artifact.key, files={name: entry["sha256"] for name, entry in files if name not in _TIMED}
-    )
+    files = {name: sha for name, sha in artifact.digests.items() if name not in _TIMED}
+    return ArtifactFiles(key=artifact.key, files=files)
 
 
 STAGE = Stage(

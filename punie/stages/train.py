@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from punie.model import estimate, resolve
 from punie.stages import tokens
@@ -13,9 +12,7 @@ from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
 from punie.stages.slices import Train
 from punie.train.callbacks import Record
-
-if TYPE_CHECKING:
-    from punie.util.progress import Reporter
+from punie.util.progress import Reporter
 
 
 def contents(settings: Train) -> Contents:

@@ -47,6 +47,11 @@ class Artifact:
         """Bytes on disk, without the manifest."""
         return sum(entry["size"] for entry in self.manifest["files"].values())
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """File name to sha256."""
+        return {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
+
     def file(self, name: str) -> Path:
         """Path of one of its files. The artifact is verified once per process.
 

@@ -46,6 +46,13 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
 
+    @property
+    def locks(self) -> Path:
+        """Folder of lock files, made if it is not there."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key if names and sizes of its files are right, or None. Changes nothing."""
         artifact = self._read(self.root / stage / key)
@@ -84,12 +91,9 @@ class Store:
     ) -> tuple[Artifact, bool]:
         """The artifact of this material, built if it is not there.
 
-        Args:
-            stage: The stage's name.
-            material: The inputs that decide the result; their hash is the key.
-            build: Writes the artifact's files into the empty folder it is given, and returns what is
-                recorded under ``info``.
-            resumable: Keep the folder of an interrupted build, and give it to the next build as it is.
+        The key is the hash of the material. ``build`` writes the artifact's files into the empty folder it is
+        given, and returns what ``info`` records. The folder of an interrupted ``resumable`` build is
+        given to the next one as it is.
 
         Returns:
             The artifact, and whether it was there already.
@@ -226,9 +230,7 @@ class Store:
     def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
         from filelock import FileLock
 
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
+        return FileLock(self.locks / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
 
     def _sweep_dead(self, stage: str, key: str) -> None:
         """Delete what killed processes left: of this key, whose lock is held here, and of any other.

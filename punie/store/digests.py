@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
 import time
 from collections.abc import Iterable
@@ -14,8 +13,6 @@ import platformdirs
 
 from punie.store.keys import file_digest
 from punie.util.files import write_json
-
-log = logging.getLogger(__name__)
 
 _REMEMBER_FROM = 32 * 2**20
 """Size in bytes from which digests are remembered."""
@@ -33,13 +30,17 @@ def content_digests(files: Iterable[Path]) -> dict[str, str]:
     Raises:
         OSError: A file cannot be read.
     """
-    memory = _Memory()
-    found = {path.name: _digest(path, memory) for path in sorted(files)}
-    memory.save()
+    known = _remembered()
+    before = len(known)
+    found = {path.name: _digest(path, known) for path in sorted(files)}
+    if len(known) > before:
+        with contextlib.suppress(OSError):  # losing them costs time only
+            _memory().parent.mkdir(parents=True, exist_ok=True)
+            write_json(_memory(), known)
     return found
 
 
-def _digest(path: Path, memory: _Memory) -> str:
+def _digest(path: Path, known: dict[str, str]) -> str:
     real = path.resolve()
     if path.is_symlink() and _BLOB.fullmatch(real.name) and _is_of_hub(real):
         return real.name
@@ -47,10 +48,9 @@ def _digest(path: Path, memory: _Memory) -> str:
     if stat.st_size < _REMEMBER_FROM or time.time() - stat.st_mtime < _SETTLED:
         return file_digest(real)
     tag = f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-    if tag not in memory.known:
-        memory.known[tag] = file_digest(real)
-        memory.changed = True
-    return memory.known[tag]
+    if tag not in known:
+        known[tag] = file_digest(real)
+    return known[tag]
 
 
 def _is_of_hub(real: Path) -> bool:
@@ -60,22 +60,13 @@ def _is_of_hub(real: Path) -> bool:
     return real.parent.name == "blobs" and real.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
 
 
-class _Memory:
-    """Digests of large files, kept in the user's cache folder. Losing it costs time only."""
+def _memory() -> Path:
+    """Where digests of large files are kept, in the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("punie")) / "digests.json"
 
-    def __init__(self) -> None:
-        self.path = Path(platformdirs.user_cache_dir("punie")) / "digests.json"
-        self.changed = False
-        self.known: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            loaded = json.loads(self.path.read_text("utf-8"))
-            self.known = {path: digest for path, digest in loaded.items() if isinstance(digest, str)}
 
-    def save(self) -> None:
-        if not self.changed:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, self.known)
-        except OSError as error:
-            log.debug("digests are not remembered: %s", error)
+def _remembered() -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        loaded = json.loads(_memory().read_text("utf-8"))
+        return {path: digest for path, digest in loaded.items() if isinstance(digest, str)}
+    return {}

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 from collections.abc import Generator
-from pathlib import Path
 
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import StoreError
@@ -30,7 +29,7 @@ def lease(store: Store, stage: str, key: str) -> Generator[None]:
     with contextlib.ExitStack() as held:
         try:
             with store.writing():
-                stream = held.enter_context(_file(store, stage, key).open("wb"))
+                stream = held.enter_context((store.locks / f"{stage}-{key}.lease").open("wb"))
             fcntl.flock(stream, fcntl.LOCK_SH)
         except StoreError as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _UNWRITABLE:
@@ -40,16 +39,11 @@ def lease(store: Store, stage: str, key: str) -> Generator[None]:
 
 def drop(store: Store, artifact: Artifact) -> bool:
     """Delete an artifact if nobody uses it; returns whether it was deleted."""
-    with store.writing(), _file(store, artifact.path.parent.name, artifact.path.name).open("wb") as stream:
+    name = f"{artifact.path.parent.name}-{artifact.path.name}.lease"
+    with store.writing(), (store.locks / name).open("wb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False  # its last user will drop it
         store.remove(artifact)
         return True
-
-
-def _file(store: Store, stage: str, key: str) -> Path:
-    folder = store.root / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{stage}-{key}.lease"

@@ -29,9 +29,8 @@ def slot(store: Store, count: int | None) -> Generator[float]:
     if count is None:
         yield 0.0
         return
-    folder = store.root / ".locks"
     with store.writing():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = store.locks
     slots = [FileLock(folder / f"device-{socket.gethostname()}-{n}.lock", timeout=0) for n in range(count)]
     clock = time.monotonic()
     while (held := next(filter(_take, slots), None)) is None:

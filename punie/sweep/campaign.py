@@ -137,8 +137,10 @@ class Campaign:
         A launcher may give up while others of its jobs are still running, elsewhere: those are waited for.
         """
         cause: Exception | None = None
+        place = sweep_dir(self.folder)
+        lines = [[*job.overrides, place, f"hydra.sweep.subdir={job.folder}"] for job in jobs]
         try:
-            self._launch([launch_overrides(job, self.folder) for job in jobs], jobs[0].number)
+            self._launch(lines, jobs[0].number)
         except Exception as error:  # a launcher raises what it likes when a worker is killed
             log.info("the launcher gave up: %s: %s", type(error).__name__, error)
             cause = error
@@ -180,7 +182,6 @@ class Campaign:
             raise SweepEnded(f"{gated} of {count} jobs are below eval.fail_under.", GATE)
 
 
-def launch_overrides(job: PlannedJob, folder: Path) -> list[str]:
-    """A job's overrides, with the folder that the plan gives it."""
-    quoted = QuotedString(str(folder), Quote.single).with_quotes()
-    return [*job.overrides, f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={job.folder}"]
+def sweep_dir(folder: Path) -> str:
+    """The override that sets a sweep's folder."""
+    return f"hydra.sweep.dir={QuotedString(str(folder), Quote.single).with_quotes()}"

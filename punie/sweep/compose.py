@@ -6,14 +6,13 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, RangeSweep
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -46,58 +45,47 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
         PunieError: An override cannot be read, is of a kind that has no list of values, or has none; or
             there are more than 10,000 jobs.
     """
-    parsed = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
-    axes: dict[str, tuple[int, str]] = {}
-    for override in parsed:
-        axes[override.get_key_element()] = _count(override), str(override.input_line)
-    size = math.prod(count for count, _ in axes.values())
-    if not 0 < size <= MAX_JOBS:
-        few, many = min(axes.values()), max(axes.values())
-        raise ConfigError(
-            "A sweep of no jobs." if not size else "A sweep of too many jobs.",
-            where=excerpt((many if size else few)[1], LONG),
-            found="no values" if not size else f"more than {MAX_JOBS:,} combinations",
-            expected=f"1 to {MAX_JOBS:,} combinations of values",
-        )
+    axes: dict[str, list[str]] = {}
+    given: dict[str, str] = {}
     try:
-        values = {override.get_key_element(): _lines(override) for override in parsed}
+        for override in parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader):
+            key = override.get_key_element()
+            axes[key], given[key] = _lines(override), str(override.input_line)
+    except PunieError:
+        raise
     except Exception as error:  # Hydra raises HydraException, and others for values it did not expect
         raise ConfigError(
             "The values of a sweep cannot be listed.",
             where=brief(arguments),
             found=f"{type(error).__name__}: {excerpt(str(error))}",
-            expected="strings, numbers, lists or mappings, separated by commas",
+            expected="strings, numbers, lists or mappings, separated by commas; or range(start, stop, step)",
         ) from error
-    return [list(job) for job in itertools.product(*values.values())]
+    size = math.prod(map(len, axes.values()))
+    if not 0 < size <= MAX_JOBS:
+        key = (max if size else min)(axes, key=lambda key: len(axes[key]))
+        raise ConfigError(
+            "A sweep of too many jobs." if size else "A sweep of no jobs.",
+            where=excerpt(given[key], LONG),
+            found=f"more than {MAX_JOBS:,} combinations" if size else "no values",
+            expected=f"1 to {MAX_JOBS:,} combinations of values",
+        )
+    return [list(job) for job in itertools.product(*axes.values())]
 
 
 def _lines(override: Override) -> list[str]:
-    """An override with each of its values, as the overrides of one job each."""
-    key = override.get_key_element()
+    """An override with each of its values; at most one more than there may be jobs."""
+    key, values = override.get_key_element(), override.value()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise ValueError(f"{override.input_line} has no list of values")
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if isinstance(values, RangeSweep) and _is_long(values.range()):
+        values.shuffle = False  # to shuffle them would list them all
+    return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)]
 
 
-def _count(override: Override) -> int:
-    """How many values an override has, counted up to one more than is allowed."""
-    values = override.value()
-    if isinstance(values, ChoiceSweep):
-        return len(values.list)
-    if not isinstance(values, RangeSweep | Glob):
-        return 1
-    try:
-        found = values.range() if isinstance(values, RangeSweep) else override.sweep_iterator()
-        return sum(1 for _ in itertools.islice(found, MAX_JOBS + 1))
-    except (HydraException, ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError(
-            "An override is no range of numbers.",
-            where=override.input_line,
-            found=f"{type(error).__name__}: {error}",
-            expected="range(start, stop) or range(start, stop, step), the step not 0",
-        ) from None
+def _is_long(values: Iterable[object]) -> bool:
+    return next(itertools.islice(values, MAX_JOBS, None), None) is not None
 
 
 def compose_all(

@@ -123,9 +123,10 @@ def _require_planned(composed: DictConfig, folder: Path) -> None:
     config = RunConfig(plain)
     if name is None or config.sha256[:SHORT] == name["id"]:
         return
-    from punie.sweep.plan import config_changes, read
+    from punie.results.sweep import SweepPlan
+    from punie.sweep.plan import config_changes
 
-    planned = read(folder.parent.parent).by_folder[folder.name]
+    planned = SweepPlan.read(folder.parent.parent).by_folder[folder.name]
     raise ConfigError(
         "The job's config is not the planned one.",
         where=folder,

@@ -1,6 +1,6 @@
 """Plans a sweep: every job with its config, every stage once, what is missing of them, and in what order.
 
-``make`` plans it, ``freeze`` writes plan.json, ``read`` and ``changes`` compare it later.
+``make`` plans it, ``freeze`` writes plan.json, ``changes`` compares it later.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY
 from punie.util.jsonl import excerpt
 from punie.util.paths import resource
-
-read = SweepPlan.read
 
 
 def make(

@@ -32,12 +32,13 @@ def prepared(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[Non
             if _finished(job, folder):
                 continue
             parts = plan.parts_of(job)
+            transient = job.config.value("quantize.keep") == "until_evaluated"
             checks = tuple(part.key for part in parts if part.stage in CHECKS and part.state != "hit")
             if checks and checks not in checked:
                 checked.add(checks)
                 _check(job, reporter)
             for part in parts:
-                if part.stage == "quantize" and part.key not in leased and _drops(job):
+                if part.stage == "quantize" and part.key not in leased and transient:
                     leased.add(part.key)
                     users = [other for other in plan.jobs if part.key in other.stages]
                     _lease(job, users, folder, leases)
@@ -67,10 +68,6 @@ def _lease(job: PlannedJob, users: list[PlannedJob], folder: Path, leases: conte
 
     leases.callback(drop_at_last)  # called after the lease has been given back
     leases.enter_context(lease(store, "quantize", key))
-
-
-def _drops(job: PlannedJob) -> bool:
-    return job.config.value("quantize.keep") == "until_evaluated"
 
 
 def _finished(job: PlannedJob, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from punie.results.sweep import SweepPlan
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
-from punie.sweep.plan import changes, freeze, make, read
+from punie.sweep.plan import changes, freeze, make
 from punie.util.errors import PunieError
 
 _LOCK = ".lock"
@@ -48,10 +48,10 @@ def sweep(
         config.hydra.sweep.dir = str(folder)
     slurm.watch(str(OmegaConf.select(config, "hydra.launcher._target_")))
     if resume:
-        read(folder)  # before anything is written where there is no sweep
+        SweepPlan.read(folder)  # before anything is written where there is no sweep
     with _held(folder):
         if resume:
-            plan = _unchanged(read(folder), plan, folder)
+            plan = _unchanged(SweepPlan.read(folder), plan, folder)
         else:
             freeze(plan, folder)
         Campaign(plan, folder, launcher.launch).run()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Protocol
 
 from punie.util.interrupts import check
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -27,6 +27,8 @@ class Reporter:
     """Writes to standard error, so that standard output has results only."""
 
     def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console  # a plan reports nothing, and rich takes a while to import
+
         self.console = console or Console(stderr=True, highlight=False)
 
     def line(self, text: str, style: str | None = None) -> None:
@@ -41,6 +43,8 @@ class Reporter:
             KeyboardInterrupt: From the bar, if a signal's exception was swallowed.
         """
         if self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
             columns = (
                 TextColumn("  {task.description}"),
                 BarColumn(bar_width=24),

@@ -29,9 +29,9 @@ from punie.results.records import Git, Phase
 from punie.results.registration import Job, Registration
 from punie.results.run import Run, read_status, require_responses
 from punie.results.summary.collect import collect
+from punie.results.sweep import SweepPlan
 from punie.store.artifacts import MANIFEST, Store
 from punie.store.keys import artifact_key
-from punie.sweep.plan import read as read_plan
 from punie.util.errors import PunieError
 from punie.util.paths import resource
 from tests.malformed.jsonl_files import RECORD
@@ -212,7 +212,7 @@ def _plan(content: bytes, folder: Path) -> None:
         collect([folder])
     except PunieError as error:
         refusal = error
-    planned = read_plan(folder)
+    planned = SweepPlan.read(folder)
     for job in planned.by_folder.values():
         planned.label(job)
         planned.parts_of(job)

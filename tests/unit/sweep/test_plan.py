@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from punie.config.compose import compose
 from punie.results import files
+from punie.results.sweep import SweepPlan
 from punie.store.keys import SHORT, digest
 from punie.sweep import plan as plans
 from punie.sweep import preview
@@ -18,7 +19,7 @@ from punie.util.errors import PunieError
 from tests.unit.sweep.conftest import Planner
 
 
-def stages(plan: plans.SweepPlan) -> dict[str, int]:
+def stages(plan: SweepPlan) -> dict[str, int]:
     """Distinct stages by name."""
     names = [part.stage for part in plan.parts.values()]
     return {name: names.count(name) for name in names}
@@ -107,7 +108,7 @@ def test_a_frozen_plan_reads_back(planned: Planner, tmp_path: Path) -> None:
     """plan.json holds the whole plan; a second sweep cannot claim the folder."""
     plan = planned("seed=0,1")
     plans.freeze(plan, tmp_path / "sweep")
-    assert files.plain(plans.read(tmp_path / "sweep")) == files.plain(plan)
+    assert files.plain(SweepPlan.read(tmp_path / "sweep")) == files.plain(plan)
     with pytest.raises(PunieError, match="already holds a sweep"):
         plans.freeze(plan, tmp_path / "sweep")
     assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["plan.json"]
@@ -128,7 +129,7 @@ def test_a_folder_without_a_usable_plan_is_refused(tmp_path: Path, content: str 
     if content is not None:
         (tmp_path / "plan.json").write_text(content)
     with pytest.raises(PunieError, match=words):
-        plans.read(tmp_path)
+        SweepPlan.read(tmp_path)
 
 
 def test_changes_are_told_by_name(planned: Planner, tmp_path: Path) -> None:
