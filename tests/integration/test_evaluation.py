@@ -205,38 +205,6 @@ def test_errors_are_missing_answers_and_not_zeros(world: World, suite: Path, dyi
     )
 
 
-@pytest.mark.parametrize(
-    ("overrides", "code", "words"),
-    [
-        (["eval.repeats=2", "eval.temperature=0"], 2, "same answer every time"),
-        (["eval.targets=[base,adapter]"], 2, "eval.target"),
-        (["eval.targets=[base,other]"], 2, "one of base, adapter, quantized"),
-        (["eval.server.url=http://127.0.0.1:1"], 2, "eval.backend=server"),
-        (
-            [*BASE, "eval.backend=server", "eval.server.url=http://127.0.0.1:1", "eval.server.retries=0"],
-            1,
-            "does not answer",
-        ),
-        ([*BASE, "eval.backend=server", "eval.server.url=file:///etc/passwd"], 2, "URL"),
-    ],
-    ids=["repeats", "target", "unknown", "unused", "nobody", "scheme"],
-)
-def test_what_cannot_be_evaluated_is_said(world: World, overrides: list[str], code: int, words: str) -> None:
-    """A contradiction and a server that is not there are errors in words."""
-    done = punie(*QUICK, *overrides, cwd=world.cwd)
-    assert done.code == code, done.err
-    assert words in done.err
-    assert "Traceback" not in done.err
-
-
-def test_a_bad_address_is_found_before_a_training(tmp_path: Path) -> None:
-    """What is no server's address ends the run in the preflight, and nothing is trained."""
-    done = punie(*QUICK, "eval.backend=server", "eval.server.url=http://:80", cwd=tmp_path)
-    assert done.code == 2, done.err
-    assert "eval.server.url=http://:80" in done.err
-    assert not list((tmp_path / "outputs/store").glob("train/*"))
-
-
 def test_a_prompt_beyond_the_context_is_named(world: World, suite: Path, tmp_path: Path) -> None:
     """An item whose prompt and answer do not fit the model is told with both lengths."""
     item = json.loads(suite.read_text("utf-8").split("\n")[0])
