@@ -52,7 +52,7 @@ def test_the_config_cannot_claim_another_temperature(world: World) -> None:
                   for t in (0.0, 0.7))  # fmt: skip
     sampling = [read_json(run / "results.json")["sampling"] for run in (cold, warm)]
     assert [each["temperature"] for each in sampling] == [0.0, 0.7]
-    assert all(each["top_k"] == 50 and each["max_tokens"] == 32 and each["seed"] == 0 for each in sampling)
+    assert all(each["top_k"] == 50 and each["max_tokens"] == 256 and each["seed"] == 0 for each in sampling)
     rows = [lines(run / "samples.jsonl") for run in (cold, warm)]
     assert [row["tokens"] for row in rows[0]] != [row["tokens"] for row in rows[1]]
     assert {row["logprobs"] for row in rows[0]} == {None}
@@ -190,19 +190,17 @@ def test_errors_are_missing_answers_and_not_zeros(world: World, suite: Path, dyi
     done = punie(*QUICK, *options, cwd=world.cwd)
     assert done.code == 0, done.err
     run = world.cwd / done.run_directory
-    scores = read_json(run / "results.json")["scores"]
-    assert scores["missing"]["count"] == 2
-    assert scores["strict"]["overall"]["mean"] is None
-    assert "2 of 4 answers are missing" in done.out
+    results = read_json(run / "results.json")
+    assert results["missing"]["count"] == 2
+    assert results["scores"]["strict"]["overall"]["mean"] is None
+    assert "2 of 4 responses are missing" in done.out
     assert [row["missing"] is None for row in lines(run / "samples.jsonl")] == [True, True, False, False]
     for kind in ("html", "md"):
         assert "502" in (run / f"report.{kind}").read_text("utf-8")
     _Dying.served = 0
     allowed = punie(*QUICK, *options, "eval.allow_missing=true", cwd=world.cwd)
-    assert (
-        read_json(world.cwd / allowed.run_directory / "results.json")["scores"]["keyword"]["overall"]["n"]
-        == 2
-    )
+    scores = read_json(world.cwd / allowed.run_directory / "results.json")["scores"]
+    assert scores["keyword"]["overall"]["n"] == 2
 
 
 def test_a_prompt_beyond_the_context_is_named(world: World, suite: Path, tmp_path: Path) -> None:

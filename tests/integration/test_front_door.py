@@ -122,7 +122,7 @@ _SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server
         (["lora.max_seq_length=24"], 1, ["train.jsonl:1", "lora.max_seq_length"]),
         (["lora.batch_size=5000"], 1, ["lora.batch_size", "at most 64"]),
         (["lora.save_every=5000"], 2, ["lora.save_every", "lora.save_every=12"]),
-        (["lora.num_layers=5"], 2, ["lora.num_layers", "at most 4"]),
+        (["lora.num_layers=5"], 1, ["lora.num_layers", "at most 4"]),
         (["lora.workers=2", "lora.keys=[nope]"], 1, ["No layer of the model is adapted"]),
         (
             ["lora.select=best_eval", "lora.select_suite=core27", "eval.suite=core27"],
@@ -131,7 +131,7 @@ _SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server
         ),
         (["store.dir=FILE/store"], 1, ["FILE"]),
         (["hydra.run.dir=FILE/run"], 1, ["FILE"]),
-        (["eval.repeats=2", "eval.temperature=0"], 2, ["same answer every time"]),
+        (["eval.repeats=2", "eval.temperature=0"], 2, ["same response"]),
         (["eval.targets=[base,adapter]"], 2, ["eval.target"]),
         (["eval.targets=[base,other]"], 2, ["one of base, adapter, quantized"]),
         (["eval.server.url=http://127.0.0.1:1"], 2, ["eval.backend=server"]),
