@@ -40,11 +40,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run punie; returns the exit code.
-
-    Args:
-        arguments: The command line without the program's name; None takes the process's own.
-    """
+    """Run punie with a command line, without the program's name; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.raiseExceptions = False  # no traceback when a log cannot be written to a full disk
     try:

@@ -18,8 +18,7 @@ from punie.util.errors import GateError, PunieError
 
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
-    from punie.results.records import ArtifactFiles, Results, Scores, StageStatus
-    from punie.run.pipeline import Plan
+    from punie.results.records import Results, Scores
     from punie.train.callbacks import Callback
     from punie.util.progress import Reporter
 
@@ -29,12 +28,7 @@ log = logging.getLogger(__name__)
 def task(
     composed: DictConfig, reporter: Reporter | None = None, callbacks: Sequence[Callback] = ()
 ) -> float | None:
-    """Run the pipeline and show its result.
-
-    Args:
-        composed: The config.
-        reporter: Told of the progress; a run with one of its own shows no result. None: the terminal.
-        callbacks: Told of the run's events; one that raises is switched off.
+    """Run the pipeline and show its result, unless it has a reporter of its own; callbacks are told.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -45,9 +39,12 @@ def task(
         PunieError: The run cannot start, or failed; its directory says so too.
     """
     # Imported here, so that --help and --cfg, which never come here, stay quick.
+    from punie.model import blas
+    from punie.results.records import ArtifactFiles, StageStatus
     from punie.results.run import Run
     from punie.run import capture, pipeline
     from punie.run.directory import RunDirectory
+    from punie.stages.registered import merged
     from punie.store.artifacts import Store
     from punie.store.keys import digest
     from punie.train.callbacks import Callbacks
@@ -56,18 +53,17 @@ def task(
     config = resolve(composed)
     job = HydraConfig.get()
     shown, reporter = reporter is None, reporter or Reporter()
-    resolved = OmegaConf.to_yaml(composed, resolve=True)
+    plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
     directory = RunDirectory(Path(job.runtime.output_dir))
     provenance = capture.capture(
         argv=["python", "-m", "punie", *sys.argv[1:]],
         overrides=list(job.overrides.task),
-        config_digest=digest("config", OmegaConf.to_container(composed, resolve=True)),
+        config_digest=digest("config", plain),
     )
     plan, told = pipeline.Plan(), Callbacks(callbacks)
     status, error = "failed", None
     try:
-        directory.begin(resolved, provenance, store=config.store.dir)
-        plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
+        directory.begin(OmegaConf.to_yaml(composed, resolve=True), provenance, store=config.store.dir)
         told.each(lambda each: each.run_started(name=config.name, folder=directory.path, config=plain))
         if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
             reporter.line(
@@ -96,9 +92,29 @@ def task(
         try:
             at = next((step.stage.name for step in plan.steps if step.running), None)
             record = capture.finish(
-                provenance, blas=_blas(), inputs=_inputs(plan), artifacts=_artifacts(plan)
+                provenance,
+                blas=blas.in_use(),
+                inputs=merged(step.material["contents"] for step in plan.steps if step.material is not None),
+                artifacts={
+                    name: ArtifactFiles(
+                        key=artifact.key,
+                        files={file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
+                    )
+                    for name, artifact in plan.artifacts().items()
+                },
             )
-            directory.finish(status, record, _stages(plan), error, at)
+            stages = [
+                StageStatus(
+                    stage=step.name,
+                    key=step.key or "",
+                    reused=step.reused,
+                    reason=step.reason,
+                    seconds=step.seconds,
+                )
+                for step in plan.steps
+                if step.artifact is not None
+            ]
+            directory.finish(status, record, stages, error, at)
         except OSError as unwritable:
             if status == "finished":
                 raise
@@ -133,48 +149,8 @@ def _show(config: Config, results: Results, path: Path, overrides: list[str]) ->
     from punie.results.pages.tables import terminal
 
     phase = phase_record(config.phase)
-    try:
-        shown = os.path.relpath(path)
-    except ValueError:
-        shown = str(path)
+    shown = os.path.relpath(path)
     print(f"\n{terminal(results, phase.baseline if phase else None)}\n\nrun directory: {shown}")
     print(f"next: open {shown}/report.html")
     if phase and (decision := decide(phase, results.verdict.outcome, overrides)):
         print(f"next: {decision}")
-
-
-def _stages(plan: Plan) -> list[StageStatus]:
-    from punie.results.records import StageStatus
-
-    return [
-        StageStatus(
-            stage=step.name, key=step.key or "", reused=step.reused, reason=step.reason, seconds=step.seconds
-        )
-        for step in plan.steps
-        if step.artifact is not None
-    ]
-
-
-def _inputs(plan: Plan) -> dict[str, Any]:
-    from punie.stages.registered import merged
-
-    return merged(step.material["contents"] for step in plan.steps if step.material is not None)
-
-
-def _artifacts(plan: Plan) -> dict[str, ArtifactFiles]:
-    from punie.results.records import ArtifactFiles
-
-    return {
-        name: ArtifactFiles(
-            key=artifact.key,
-            files={file: entry["sha256"] for file, entry in artifact.manifest["files"].items()},
-        )
-        for name, artifact in plan.artifacts().items()
-    }
-
-
-def _blas() -> str | None:
-    """What served this process, if a stage ran in it."""
-    from punie.model import blas
-
-    return blas.in_use()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from html.parser import HTMLParser
 from typing import Any
 
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
 from punie.results.pages.report import Facts
-from punie.results.records import Phase, Results, Sample
+from punie.results.records import Phase, Sample
 from punie.results.scoring import asked, scored, summary
 from punie.results.verdict import judge
+from tests.unit.results import made
 
 HOSTILE = (
     "</pre></dd></dl></details><script>window.hacked = 1</script></style></script><!-- "
@@ -38,16 +40,6 @@ TRAINED = {
     "iters": 100, "updates": 100, "selected_iter": 80, "first_valid_loss": 4.0, "valid_loss": 0.1,
     "train_loss": 0.1, "supervised_tokens": 1000, "tokens": 2000, "padding_share": 0.1, "trainable": 10,
     "parameters": 100,
-}  # fmt: skip
-_IDENTITY = {
-    "unverified": None,
-    "weights": {"whole": "0", "files": {"model.safetensors": "0"}, "tensors": {}},
-    "suite": {"name": "core27", "sha256": "0"},
-    **dict.fromkeys(("model", "tokenizer", "chat_template", "prompts"), "0"),
-}
-_SAMPLING = {
-    "temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": 0, "repeats": 1, "max_tokens": 64,
-    "stop": [],
 }  # fmt: skip
 
 
@@ -76,18 +68,49 @@ def records(answers: Iterable[tuple[str, str | None]]) -> list[Sample]:
 def facts(samples: Sequence[Sample], **more: Any) -> Facts:
     """A run with these responses; ``more`` goes into its results."""
     scores = summary(samples)
-    results = {
-        **dict(scores),
-        "schema": Results.VERSION,
-        "target": "quantized",
-        "sampling": _SAMPLING,
-        "identity": _IDENTITY,
-        "generation": {"backend": "mlx", "samples": len(samples), "tokens": 1, "seconds": 1.0},
-        "verdict": judge(scores, PHASE),
-        "artifacts": {},
-    }
+    fields: dict[str, Any] = {**dict(scores), "verdict": judge(scores, PHASE), **more}
+    results = made.results(None, len(samples), **fields)
     return Facts(
-        name="x", model="tiny", data="code_mode", suite="core27", phase=PHASE,
-        results=Results.model_validate(results | more), samples=samples, metrics=[], info={},
-        settings={"eval.stop": ["</tool_call>"]},
+        name="x", model="tiny", data="code_mode", suite="core27", phase=PHASE, results=results,
+        samples=samples, metrics=[], info={}, settings={"eval.stop": ["</tool_call>"]},
     )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, the text within each, and the elements left open."""
+
+    VOID = frozenset({"meta", "input", "path", "use", "link"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.texts.setdefault(tag, []).append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self.open):
+            self.texts[tag][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def ids(self) -> list[str | None]:
+        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """Its Content-Security-Policy, by directive."""
+        [content] = [str(each["content"]) for each in self.all("meta") if "http-equiv" in each]
+        return dict(part.strip().partition(" ")[::2] for part in content.split(";"))

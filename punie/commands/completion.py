@@ -14,12 +14,7 @@ _COMPOSING = ("plan", "prereg", "data")
 
 
 def complete(commands: Collection[str], by_hydra: Callable[[], int]) -> int:
-    """Print what completes the shell's line, or a completion script; returns the exit code.
-
-    Args:
-        commands: The names of the subcommands.
-        by_hydra: Calls Hydra's completion, which returns the exit code.
-    """
+    """Print what completes the shell's line, or a completion script; returns the exit code."""
     sys.argv[0] = "punie"  # the program to complete; with python -m it would be python itself
     if "COMP_LINE" not in os.environ:
         return by_hydra()  # print the script to install

@@ -74,18 +74,14 @@ def _check(path: Path, config: Config) -> int:
     from punie.data.validate import check
     from punie.evals.suite import load_suite
     from punie.formats.prompts import format_example
-    from punie.model import blas, resolve
-    from punie.stages.inputs import suite_path
+    from punie.model import blas
+    from punie.stages.inputs import base_folder, suite_path
     from punie.util.progress import Reporter
 
     blas.activate(config.runtime.blas)
     from punie.model.load import tokenizer
 
-    model = config.model
-    folder = resolve.locate(
-        embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
-    )
-    loaded = tokenizer(folder)
+    loaded = tokenizer(base_folder(config.model))
     suites = {name: {s.id: s.prompt for s in load_suite(suite_path(name))} for name in (config.eval.suite,)}
     with Reporter().bar("checking", 100, "%") as bar:
         report = check(

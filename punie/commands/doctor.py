@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +38,7 @@ def _findings(store: Path) -> Iterator[Finding]:
     from punie.model import blas
     from punie.model.device import default_device
     from punie.run.capture import PACKAGES, version
+    from punie.util.files import free_bytes
 
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield "Python", platform.python_version(), "" if supported else "must be 3.11, 3.12 or 3.13"
@@ -58,10 +58,7 @@ def _findings(store: Path) -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
     yield "memory", found, "close other programs to train large models" if memory.available < 2e9 else ""
-    place = store.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(store)
     yield "disk", f"{free / 1e9:.1f} GB free for {store}", "punie store gc" if free < 2e9 else ""
     yield _hub()
 

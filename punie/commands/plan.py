@@ -9,12 +9,10 @@ punie plan --estimate +phase=43a    also parameters, sizes and peak memory, from
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import gc
 import json
 import shlex
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,8 @@ from punie.util.printable import in_bytes
 if TYPE_CHECKING:
     from punie.config.schema import Config
 
+Figures = dict[str, Any]
+"""Plain JSON values by name."""
 _STATES = {"hit": "cached", "miss": "to run", "skip": "not needed"}
 
 
@@ -36,8 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if the run could not start."""
-    with _few_collections():
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000)  # composing creates many objects and drops few: 743 ms of CPU time, not 880
+    try:
         found = _sweep(arguments.overrides) if arguments.multirun else _run(arguments)
+    finally:
+        gc.set_threshold(*thresholds)
     if arguments.json:
         print(json.dumps(found, indent=1))
         return 1 if found["problems"] else 0
@@ -54,21 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found["problems"] else 0
 
 
-@contextlib.contextmanager
-def _few_collections() -> Generator[None]:
-    """Run the garbage collector rarely: importing and composing create many objects and drop few.
-
-    Measured: 743 instead of 880 ms of CPU time for a plan, as the least of several runs.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+def _run(arguments: argparse.Namespace) -> Figures:
     """The plan of one run, as plain values."""
     from punie.config import resolve
     from punie.config.compose import compose
@@ -87,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         for problem in each_problem(step.problem)
     ]
     problems += preflight.machine(config, plan.needed_bytes, plan.parameters)
-    found: dict[str, Any] = {
+    found: Figures = {
         "stages": [
             {"stage": step.name, "key": step.key, "state": step.state, "reason": step.reason}
             for step in plan.steps
@@ -99,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})
 
 
-def _sweep(overrides: list[str]) -> dict[str, Any]:
+def _sweep(overrides: list[str]) -> Figures:
     """The plan of a sweep, as plain values."""
     from punie.stages import preflight
     from punie.sweep import preview
@@ -116,7 +106,7 @@ def _sweep(overrides: list[str]) -> dict[str, Any]:
     return found | {"problems": list(dict.fromkeys(found["problems"]))}
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: Figures) -> str:
     """The plan of one run for a terminal."""
     from tabulate import tabulate
 
@@ -135,7 +125,7 @@ def _text(found: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def estimate(config: Config) -> dict[str, Any]:
+def estimate(config: Config) -> Figures:
     """Sizes of the config's recipe on its model, from the model's config alone; bytes and counts.
 
     Raises:
@@ -158,7 +148,7 @@ def estimate(config: Config) -> dict[str, Any]:
     }
 
 
-def _estimate_text(found: dict[str, Any]) -> str:
+def _estimate_text(found: Figures) -> str:
     from tabulate import tabulate
 
     total, trained = found["parameters"] / 1e6, found["trainable"] / 1e6

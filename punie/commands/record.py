@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from punie.commands.prereg import FOLDER
 from punie.results.run import CONFIG, RESULTS, Run, unfinished
@@ -34,10 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
-    from punie.results.recorded import Recorded
+    from punie.results.recorded import Recorded, part_id, sweep_section
     from punie.results.registration import read
     from punie.stages.registered import fields
-    from punie.sweep.recorded import section
     from punie.util.files import write_text
 
     runs, plan = _runs(arguments.run)
@@ -60,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     notes, parts = [each.in_words() for each in held], {each.id: each.section() for each in held}
     if plan is not None:
-        name, by_folder = quote(arguments.run.resolve().name), {each.run.folder.name: each for each in held}
-        parts = {name: section(name, document.registration, plan, arguments.run, by_folder)} | parts
+        name = part_id(arguments.run)
+        parts = {name: sweep_section(arguments.run, document, plan, jobs, held)} | parts
         notes.insert(0, f"{name}: {len(runs)} of {len(plan.jobs)} jobs have finished")
     text = document.with_parts(parts)
     if text != document.text:

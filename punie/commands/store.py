@@ -35,25 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("ls", "verify", "gc"))
     parser.add_argument("--dir", default="outputs/store", help="folder of the store (default: %(default)s)")
     parser.add_argument("--stage", help="only this stage")
-    parser.add_argument(
-        "--older-than",
-        type=float,
-        metavar="DAYS",
-        help=f"gc: age in days (default: {AGE:g}, and 0 with --max-size)",
-    )
-    parser.add_argument(
-        "--max-size", type=float, metavar="GB", help="gc: the oldest, until the store is no larger than this"
-    )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="gc: where runs and sweeps are (default: beside the store, and outputs); may be given again",
-    )
-    parser.add_argument(
-        "--referenced", action="store_true", help="gc: also what runs speak of; their answers stay with them"
-    )
+    age = f"gc: age in days (default: {AGE:g}, and 0 with --max-size)"
+    parser.add_argument("--older-than", type=float, metavar="DAYS", help=age)
+    size = "gc: the oldest, until the store is no larger than this"
+    parser.add_argument("--max-size", type=float, metavar="GB", help=size)
+    runs = "gc: where runs and sweeps are (default: beside the store, and outputs); may be given again"
+    parser.add_argument("--runs", type=Path, action="append", metavar="DIR", help=runs)
+    referenced = "gc: also what runs speak of; their answers stay with them"
+    parser.add_argument("--referenced", action="store_true", help=referenced)
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 
 
@@ -86,9 +75,8 @@ def _verify(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
-    age = arguments.older_than
-    if age is None:
-        age = AGE if arguments.max_size is None else 0.0
+    default = AGE if arguments.max_size is None else 0.0
+    age = default if arguments.older_than is None else arguments.older_than
     found = list(store.artifacts())
     places = arguments.runs or _places(store)
     kept = set() if arguments.referenced else _in_use(places, found)
@@ -159,19 +147,8 @@ def _amount(artifacts: list[Artifact], leftovers: list[Path]) -> str:
 
 def _table(artifacts: list[Artifact]) -> str:
     rows = [
-        [
-            a.stage,
-            a.key[:SHORT],
-            a.manifest["created"].removesuffix("+00:00"),
-            f"{a.size / 1e6:.1f}",
-            f"{a.manifest['seconds']:.1f}",
-        ]
+        [a.stage, a.key[:SHORT], a.manifest["created"][:19], a.size / 1e6, a.manifest["seconds"]]
         for a in artifacts
     ]
-    return tabulate(
-        rows,
-        ["stage", "key", "created (UTC)", "MB", "seconds"],
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=["left", "left", "left", "right", "right"],
-    )
+    headers = ["stage", "key", "created (UTC)", "MB", "seconds"]
+    return tabulate(rows, headers, tablefmt="simple", floatfmt=".1f", disable_numparse=[0, 1, 2])

@@ -6,8 +6,11 @@ one of these texts changes; punie's message then says less, and stays correct.
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable, Iterator
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -27,8 +30,26 @@ def refusal(error: OmegaConfBaseException) -> str | None:
 
 
 def is_within_null(error: BaseException) -> bool:
-    """Whether an override sets a field within a value that is null: OmegaConf only asserts that it is not."""
-    return isinstance(error, AssertionError)
+    """Whether an override sets a field within a value that is null: OmegaConf 2.3 asserts that it is not, and
+    2.4 says so."""
+    return any(
+        isinstance(each, AssertionError) or re.search(r"because '[\w.]+' is None", str(each))
+        for each in _causes(error)
+    )
+
+
+def register_resolver(name: str, resolver: Callable[..., object]) -> None:
+    """Replace a resolver of OmegaConf: 2.4 calls ``register_resolver`` what 2.3 calls otherwise."""
+    newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
+    register = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
+    register(name, resolver, replace=True)  # ty: ignore[unknown-argument]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it was raised for."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _found(pattern: str, error: BaseException) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from omegaconf import OmegaConf
+from punie.config import compat
 
 RUN_ID = "PUNIE_RUN_ID"
 """The environment variable that names a run; see ``compose.prepare``."""
@@ -15,7 +15,7 @@ def confine() -> None:
 
     A config may come from elsewhere and is written into the run's files, which must not disclose a token.
     """
-    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
+    compat.register_resolver("oc.env", _environment)
 
 
 def _environment(name: str, *_default: object) -> str:

@@ -56,13 +56,8 @@ class Blas:
 def activate(enabled: bool = True) -> Blas:
     """Load an optimised BLAS, once per process and before mlx; later calls change nothing.
 
-    It starts with one thread; ``set_threads`` gives a large model more.
-
-    Args:
-        enabled: False keeps MLX's own BLAS (``runtime.blas=false``).
-
-    Returns:
-        The BLAS in use.
+    It starts with one thread; ``set_threads`` gives a large model more. With ``enabled`` False
+    (``runtime.blas=false``) MLX's own BLAS stays.
     """
     global _active, _enabled
     if _active is None:
@@ -78,14 +73,10 @@ def activate(enabled: bool = True) -> Blas:
 
 
 def set_threads(parameters: int, requested: int | None = None) -> int | None:
-    """Set the threads of a product: one for a small model, all cores for a large one.
+    """Set the threads of a product: ``requested``, else one for a small model, all cores for a large one.
 
     The last bits of a product depend on it. OPENBLAS_NUM_THREADS is therefore ignored: the same config must
     give the same bytes.
-
-    Args:
-        parameters: Of the model.
-        requested: ``runtime.threads``; None decides by size.
 
     Returns:
         The number of threads; None if punie loaded no BLAS.
@@ -149,15 +140,7 @@ def _activate(enabled: bool) -> Blas:
 
 
 def _unprefixed_copy() -> tuple[Path, str]:
-    """The wheel's OpenBLAS without its ``scipy_`` prefix, made once and cached.
-
-    Returns:
-        The library's path and the wheel's version.
-
-    Raises:
-        LookupError: The wheel or patchelf is not installed.
-        CalledProcessError: patchelf failed.
-    """
+    """The wheel's OpenBLAS without its ``scipy_`` prefix, made once and cached."""
     spec = importlib.util.find_spec("scipy_openblas32")
     if spec is None or spec.origin is None:
         raise LookupError("scipy-openblas32 is not installed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
@@ -31,13 +30,13 @@ def set_server_loader(load: Callable[..., tuple[Any, Any, Any]]) -> None:
 
 def repeat_rows(cache: list[Any], times: int) -> None:
     """Repeat a prompt cache of batch size 1 along the batch, in place, by rewriting each layer's state."""
+
+    def repeated(state: Any) -> Any:
+        """Other leaves than arrays, such as an offset, are shared."""
+        return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
+
     for layer in cache:
-        layer.state = tree_map(partial(_repeated, times=times), layer.state)
-
-
-def _repeated(state: Any, times: int) -> Any:
-    """A leaf of a cache's state, repeated; other leaves than arrays, such as an offset, are shared."""
-    return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
+        layer.state = tree_map(repeated, layer.state)
 
 
 def intermediate_bytes(layer: nn.Module, *, tokens: int, width: int, dtype: mx.Dtype) -> int:

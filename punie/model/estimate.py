@@ -42,13 +42,6 @@ def adapter_bytes(
 ) -> int:
     """Size of what is trained, float32: two matrices of the rank for each linear layer, or whole layers.
 
-    Args:
-        folder: The base model's.
-        fine_tune_type: ``lora``, ``dora`` or ``full``.
-        num_layers: Layers that are trained, from the last one; -1 for all.
-        rank: Of the adapter.
-        keys: Layers within a block; None for all.
-
     Raises:
         PunieError: A weight file is damaged.
     """

@@ -58,16 +58,7 @@ def measure(
     float32: bool = False,
     threads: int | None = None,
 ) -> Fidelity:
-    """Compare the three models, one in memory at a time.
-
-    Args:
-        base: The base model's folder.
-        adapter: The adapter's folder.
-        quantized: The folder that ``fuse`` wrote.
-        rows: Tokens of each row, and the number of them that are prompt.
-        float32: Compute in float32, as for evaluation on a CPU.
-        threads: As in ``load.load``.
-    """
+    """Compare the three models, one in memory at a time; a row is its tokens, and how many are prompt."""
     model = load(base, float32=float32, threads=threads).model
     plain = [(logprobs.argmax(-1), _of(logprobs, answer)) for logprobs, answer in _read(model, rows)]
     mx.eval(plain)
@@ -94,9 +85,8 @@ def measure(
     mx.clear_cache()
     tokens = sum(logprobs.shape[0] for logprobs in tuned)
     means = [value / tokens for value in cast(list[float], mx.stack(sums).sum(0).tolist())]
-    base_logprob, adapter_logprob, quantized_logprob, agreement, base_agreement, kl = (
-        round(mean, 6) for mean in means
-    )
+    base_logprob, adapter_logprob, quantized_logprob, *others = (round(mean, 6) for mean in means)
+    agreement, base_agreement, kl = others
     gain = adapter_logprob - base_logprob
     return Fidelity(
         rows=len(rows),

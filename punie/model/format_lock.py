@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_map
 
+from punie.model.compat import repeat_rows
 from punie.model.generate import Sampling, read, shared_prefix, truncation
 
 Tokens = tuple[int, ...]
@@ -58,10 +57,6 @@ def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
     The end of a text often merges with what follows (``>`` and a line break are one token in some
     vocabularies), so every token that begins with the text of the last token completes the spelling.
 
-    Args:
-        tokenizer: mlx-lm's tokenizer wrapper.
-        spellings: Name to text, as a format has them.
-
     Raises:
         ValueError: One text is the beginning of another, so that their probabilities do not add up.
     """
@@ -90,15 +85,9 @@ def format_lock(
     samplings: Sequence[Sampling],
     done: Callable[[int], None] = lambda _: None,
 ) -> list[list[Lock]]:
-    """The format lock of every prompt.
+    """The format lock of every prompt, at each of K temperatures; at 0 a probability is 0 or 1.
 
-    Args:
-        model: The model, in evaluation mode.
-        spellings: As :func:`branches` gives them.
-        prompts: Token ids, each up to where the response begins.
-        temperatures: The grid, K of them; at 0 a probability is 0 or 1.
-        samplings: Truncations, with one curve for each. Their own temperature and seed are not used.
-        done: Called with the number of finished prompts.
+    Of ``samplings`` only the truncation is used: each has its own curve.
 
     Returns:
         By sampling, by prompt.
@@ -122,19 +111,13 @@ def _logits(
     cache = read(model, prompt[:-1], after=shared)
     rows = [[prompt[-1], *branch.tokens] for branch in spellings]
     longest = max(map(len, rows))
-    for layer in cache:
-        layer.state = tree_map(partial(_repeated, times=len(rows)), layer.state)
+    repeat_rows(cache, len(rows))
     logits = model(mx.array([row + [0] * (longest - len(row)) for row in rows]), cache=cache)
     return {
         branch.tokens[:position]: logits[row, position].astype(mx.float32)
         for row, branch in enumerate(spellings)
         for position in range(len(branch.tokens) + 1)
     }
-
-
-def _repeated(state: Any, times: int) -> Any:
-    """A leaf of a cache's state for several rows; a leaf that is no array, such as an offset, is shared."""
-    return mx.repeat(state, times, axis=0) if isinstance(state, mx.array) else state
 
 
 def _curves(

@@ -24,7 +24,7 @@ from mlx_lm.utils import dequantize_model, save_config
 from punie.model import blas
 from punie.model.layout import Layout, plan
 from punie.model.shards import Writer
-from punie.util.errors import PunieError
+from punie.util.files import disk_shortage
 
 PIECE = 1 << 21
 """Weights computed at a time, where a layer can be cut without changing a bit of it."""
@@ -84,7 +84,8 @@ def fuse(
     layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
     needed = max(map(working_bytes, layout.sources.values()), default=0)
     writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
-    _require_disk(out, writer.total_bytes)
+    if short := disk_shortage(out, writer.total_bytes, "the quantized model"):
+        raise short
     writer.create()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
@@ -198,18 +199,6 @@ def _dequantized(module: nn.Module) -> nn.Module:
     holder = nn.Module()
     holder.layer = copy.copy(module)
     return dequantize_model(holder).layer
-
-
-def _require_disk(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise PunieError(
-            "The quantized model does not fit the disk.",
-            where=folder,
-            found=f"{free / 1e6:.2f} MB free",
-            expected=f"{needed / 1e6:.2f} MB",
-            next_step="punie store gc, or another disk: store.dir=FOLDER",
-        )
 
 
 def _join(path: str, name: str) -> str:

@@ -196,13 +196,7 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 
 def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = None) -> list[Any]:
-    """Read a text into a prompt cache, batch size 1.
-
-    Args:
-        model: The model.
-        tokens: The text; may be empty.
-        after: The cache of what precedes it; not changed.
-    """
+    """Read a text into a prompt cache, batch size 1, behind a copy of the cache of what precedes it."""
     cache = make_prompt_cache(model) if after is None else copy.deepcopy(after)
     for start in range(0, len(tokens), PREFILL_STEP):
         model(mx.array([tokens[start : start + PREFILL_STEP]]), cache=cache)

@@ -20,10 +20,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
+from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
 from punie.model import estimate
 from punie.model.load import load_lazily
+from punie.model.resolve import ModelJson
 from punie.model.shards import Tensor, read_header
 from punie.util.errors import PunieError
 
@@ -45,7 +47,7 @@ class Layout:
     """The model to write, and the layers that it is computed from."""
 
     tensors: list[Tensor]
-    config: dict[str, Any]
+    config: ModelJson
     """config.json."""
     bits_per_weight: float
     """Mean over all weights, scales and biases included."""
@@ -71,14 +73,9 @@ def plan(
 
 
 def lay_out(
-    model: nn.Module, config: dict[str, Any], *, bits: int | None, group_size: int, recipe: str | None
+    model: nn.Module, config: ModelJson, *, bits: int | None, group_size: int, recipe: str | None
 ) -> Layout:
     """Plan the fused model of a lazy model, whether its weights are on a disk or do not exist.
-
-    Args:
-        model: The model with its adapter; its layers are replaced, its weights are not evaluated.
-        config: Its config.json.
-        bits: As for ``fuse.fuse``; so are the others.
 
     Raises:
         PunieError: The group size does not divide the layers' inputs.
@@ -112,7 +109,7 @@ def lay_out(
     )
 
 
-def _cast_of(model: nn.Module, config: dict[str, Any]) -> Cast:
+def _cast_of(model: nn.Module, config: ModelJson) -> Cast:
     """The cast of ``mlx_lm convert``: floating-point tensors take the type that the config names, if any."""
     named = config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype")
     dtype = getattr(mx, named) if named in MODEL_CONVERSION_DTYPES else None
@@ -137,13 +134,8 @@ def _alone(module: nn.Module) -> nn.Module:
     return own
 
 
-def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The base with the adapter's layers, nothing read yet.
-
-    Raises:
-        PunieError: The adapter was trained on another base, or does not have the tensors that its config
-            and the base require.
-    """
+def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, ModelJson]:
+    """The base with the adapter's layers, nothing read yet."""
     config = json.loads((adapter / "adapter_config.json").read_text())
     if config.get("base_key") != base_key:
         raise PunieError(
@@ -155,7 +147,8 @@ def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, 
         )
     given = read_header(adapter / "adapters.safetensors").tensors
     try:
-        model, model_config = load_lazily(base, adapter)
+        model, model_config = load_lazily(base)
+        model = load_adapters(model, str(adapter))
         names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
         if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
             raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")

@@ -14,6 +14,7 @@ from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
 from transformers.utils import logging as transformers_logging
 
 from punie.model import blas
+from punie.model.resolve import ModelJson
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 
@@ -25,7 +26,7 @@ class Loaded:
     model: nn.Module
     tokenizer: Any
     """mlx-lm's wrapper around a Hugging Face tokenizer."""
-    config: dict[str, Any]
+    config: ModelJson
     """The model's config.json."""
 
 
@@ -70,9 +71,10 @@ def load(
     Raises:
         PunieError: mlx-lm cannot load it.
     """
-    model, config = _load_model(folder)
+    model, config = load_lazily(folder)
     if float32:
-        to_float32(model)
+        dequantize_model(model)
+        model.set_dtype(mx.float32)
     parameters = [cast(mx.array, array) for _, array in tree_flatten(model.parameters())]
     blas.set_threads(sum(array.size for array in parameters), threads)
     for array in parameters:  # one at a time: the packed weights of each are freed before the next
@@ -84,19 +86,8 @@ def load(
     return Loaded(model, tokenizer(folder), config)
 
 
-def load_lazily(folder: Path, adapter: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A model with its adapter, no weight read into memory yet, and the model's config."""
-    model, config = _load_model(folder)
-    return load_adapters(model, str(adapter)), config
-
-
-def to_float32(model: nn.Module) -> None:
-    """Dequantize every weight and convert it to float32, in place."""
-    dequantize_model(model)
-    model.set_dtype(mx.float32)
-
-
-def _load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_lazily(folder: Path) -> tuple[nn.Module, ModelJson]:
+    """A model of which no weight is read into memory yet, and its config."""
     try:
         return load_model(folder, lazy=True)
     except Exception as error:  # of mlx-lm or MLX

@@ -19,18 +19,16 @@ _ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 """Names of mlx-lm's architectures; it imports the module that a config names."""
 
 
+ModelJson = dict[str, Any]
+"""A model's config.json."""
+
+
 class NotCached(PunieError):
     """The model is not on this machine and has to be downloaded."""
 
 
 def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
-    """Find the folder of a model that is on this machine.
-
-    Args:
-        embedded: Name of one of punie's own models.
-        path: A local folder.
-        repo: A hub repository, as owner/name.
-        revision: Its commit, tag or branch.
+    """Find a model's folder on this machine: of an embedded model, a local one, or one of the hub.
 
     Raises:
         PunieError: There is no such model, or its folder cannot be used.
@@ -59,7 +57,7 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
     return folder
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> ModelJson:
     """Read a model's config.json.
 
     Raises:
@@ -68,7 +66,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_object(folder / "config.json")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> ModelJson:
     found: object = "it is not a JSON object"
     try:
         value = parse_json(path.read_bytes())
@@ -154,11 +152,7 @@ def _cached(repo: str, revision: str) -> Path:
 
 
 def _missing_shards(folder: Path) -> list[str]:
-    """Names of the model's weight files that do not exist.
-
-    Raises:
-        PunieError: The shard index cannot be read.
-    """
+    """Names of the model's weight files that do not exist."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = _read_object(index).get("weight_map")

@@ -109,16 +109,8 @@ def sizes(
 ) -> Sizes:
     """Compute the sizes of a recipe on a model.
 
-    Args:
-        config: The model's config.json, or the part of it that states its dimensions.
-        fine_tune_type: ``lora``, ``dora`` or ``full``.
-        num_layers: Layers that are trained, from the last one; -1 for all.
-        rank: Of the adapter.
-        keys: Layers within a block; None for all.
-        bits: Of the result.
-        group_size: Of the result.
-        recipe: Of the result.
-        float32: The model is dequantized and computes in float32, as on a CPU.
+    ``config`` is the model's config.json, or the part of it that states its dimensions. With ``float32`` the
+    model is dequantized and computes in float32, as on a CPU. The others are fields of lora and quantize.
 
     Raises:
         PunieError: mlx-lm has no such model, or the settings do not fit it.
@@ -199,7 +191,7 @@ def _model(config: Mapping[str, Any]) -> Any:
     if quantization := config.get("quantization"):
         own = getattr(model, "quant_predicate", None)
 
-        def chosen(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        def chosen(path: str, module: nn.Module) -> bool | dict[str, object]:
             if path in quantization:
                 return quantization[path]
             if not hasattr(module, "to_quantized") or module.weight.shape[-1] % quantization["group_size"]:

@@ -125,13 +125,7 @@ class _Place:
 
 
 class Writer:
-    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order.
-
-    Args:
-        folder: Where the files go.
-        tensors: All tensors that will be written.
-        limit: Most bytes of tensors to a file.
-    """
+    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order."""
 
     def __init__(self, folder: Path, tensors: Sequence[Tensor], limit: int) -> None:
         self._folder = folder
@@ -197,7 +191,7 @@ class Writer:
 
 def _header(tensors: Sequence[Tensor]) -> bytes:
     """The header of a file with these tensors, one after another."""
-    entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    entries: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     position = 0
     for tensor in tensors:
         offsets = [position, position := position + tensor.nbytes]

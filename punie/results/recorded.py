@@ -1,4 +1,4 @@
-"""A run's part of a results document: its verdict as registered, what differs, scores, prompts, training."""
+"""The parts of a results document that are about a run or a sweep: what they show by what was registered."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import quote
 
 from punie.evals.scores import ALWAYS, heading
+from punie.results.config import RunConfig
 from punie.results.decisions import decide
-from punie.results.pages import tables
+from punie.results.outcome import Job, concluded
+from punie.results.pages import sentences, tables
 from punie.results.pages.text import share
 from punie.results.records import Metric, Sample
-from punie.results.registration import Change, Document, Fields, nearest_job, phase_changes, render
-from punie.results.run import Run
+from punie.results.registration import Change, Document, Fields, named, nearest_job, render
+from punie.results.run import Run, read_status
+from punie.results.sweep import SweepPlan
 from punie.results.verdict import judge
 
 _BUILT = re.compile(r"built ([\d-]{10}) ([\d:]{8})")
@@ -31,17 +35,15 @@ class Recorded:
 
     @property
     def id(self) -> str:
-        """The name of its folder; for a job of a sweep, after the sweep's."""
-        whole = self.run.folder.resolve()
-        names = [whole.parent.parent.name, whole.name] if whole.parent.name == "jobs" else [whole.name]
-        return "/".join(map(quote, names))
+        """The part's id in the document."""
+        return part_id(self.run.folder)
 
     @cached_property
     def changes(self) -> list[Change]:
         """What is not as registered."""
-        registration, phase = self.document.registration, self.run.config.phase
-        _, found = nearest_job(registration, self.fields)
-        return (phase_changes(registration, phase) if phase else []) + found
+        phase = self.run.config.phase
+        found = {**self.fields, "phase": named(phase)} if phase else self.fields
+        return nearest_job(self.document.registration, found)[1]
 
     @property
     def answered(self) -> str | None:
@@ -65,7 +67,7 @@ class Recorded:
         """The part of a document that is about this run; the registered criteria give its verdict."""
         results, phase, provenance = self.run.results, self.document.registration.phase, self.run.provenance
         verdict = judge(results, phase)
-        changes = [[name, _shown(before), _shown(after)] for name, before, after in self.changes]
+        changes = [["–" if value is None else str(value) for value in change] for change in self.changes]
         return render(
             "run",
             recorded=self,
@@ -75,10 +77,48 @@ class Recorded:
             decision=decide(phase, verdict.outcome, provenance.overrides),
             changes=(["field", "registered", "in this run"], changes),
             baseline=phase.baseline,
-            baseline_sentence=tables.baseline_sentence(results, phase),
+            baseline_sentence=sentences.baseline_sentence(results, phase),
             prompts=_prompts(self.run.samples),
             training=_training(self.run.metrics),
         )
+
+
+def part_id(folder: Path) -> str:
+    """The id of a folder's part in a document: its name; for a job of a sweep, after the sweep's."""
+    whole = folder.resolve()
+    names = [whole.parent.parent.name, whole.name] if whole.parent.name == "jobs" else [whole.name]
+    return "/".join(map(quote, names))
+
+
+def sweep_section(
+    folder: Path, document: Document, plan: SweepPlan, jobs: Sequence[Fields], held: Sequence[Recorded]
+) -> str:
+    """The part of a document that is about a sweep; the registered criteria and outcomes give its verdict.
+
+    Args:
+        folder: The sweep's.
+        document: The document.
+        plan: The sweep's.
+        jobs: The fields of each planned job.
+        held: The finished runs.
+    """
+    registration, by_folder = document.registration, {each.run.folder.name: each for each in held}
+    phase, left_out = registration.phase.model_dump(mode="json"), dict(enumerate(registration.jobs))
+    rows, judged = [], []
+    for (place, job), fields in zip(plan.by_folder.items(), jobs, strict=True):
+        number, changes = nearest_job(registration, fields)
+        if not changes:
+            left_out.pop(number, None)
+        found = by_folder.get(place)
+        results = found.run.results if found else None
+        scores = [share(results.find(score) if results else None) for score in ALWAYS]
+        otherwise = found.changes or found.early if found else changes
+        state = read_status(folder / job.folder).status
+        rows.append([place, plan.label(job), state, *scores, "no" if otherwise else "yes"])
+        judged.append(Job(RunConfig({**job.config.values, "phase": phase}), job.overrides, results))
+    rows += [["–", job.values or "the registered config", "not run", *"–––"] for job in left_out.values()]
+    headers = ["job", "values", "state", *map(heading, ALWAYS), "as registered"]
+    return render("sweep", name=part_id(folder), outcome=concluded(judged), jobs=(headers, rows))
 
 
 def _prompts(samples: Sequence[Sample]) -> tables.Table:
@@ -112,9 +152,3 @@ def _training(metrics: Sequence[Metric]) -> tables.Table:
             lowest, at = min(losses)
             rows.append([name, f"{losses[0][0]:.3f}", f"{losses[-1][0]:.3f}", f"{lowest:.3f}", str(at)])
     return ["", "first", "last", "lowest", "at iteration"], rows
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
-        return value[:12]
-    return "–" if value is None else str(value)

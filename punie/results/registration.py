@@ -18,7 +18,7 @@ from pydantic import Field
 
 from punie.results import files
 from punie.results.difference import SOURCES
-from punie.results.pages import tables
+from punie.results.pages import sentences, tables
 from punie.results.pages.render import environment
 from punie.results.pages.text import inline
 from punie.results.records import File, Git, Phase, Record
@@ -120,44 +120,38 @@ def compose(registration: Registration, path: Path) -> str:
 def render(part: str, **facts: Any) -> str:
     """A part of a results document: ``document``, ``run`` or ``sweep``."""
     template = environment(autoescape=False).get_template("registration.md.jinja")
-    return template.render(part=part, begin=BEGIN, end=END, tables=tables, inline=inline, **facts)
-
-
-def phase_changes(registration: Registration, phase: Phase) -> list[Change]:
-    """What of a run's phase is not as registered: criteria by metric, outcomes by number."""
-    return _changes({"phase": _named(registration.phase)}, {"phase": _named(phase)})
+    return template.render(
+        part=part, begin=BEGIN, end=END, tables=tables, sentences=sentences, inline=inline, **facts
+    )
 
 
 def nearest_job(registration: Registration, found: Fields) -> tuple[int, list[Change]]:
     """The registered job that a run is nearest to, by number, and what differs."""
-    jobs = [_job_changes({**registration.fields, **job.differs}, found) for job in registration.jobs]
+    first = {**registration.fields, "phase": named(registration.phase)}
+    jobs = [_changes({**first, **job.differs}, found) for job in registration.jobs]
     return min(enumerate(jobs), key=lambda each: len(each[1]))
 
 
-def _job_changes(registered: Fields, found: Fields) -> list[Change]:
-    """Where both digests of an input are known, its path does not count; else only its path does."""
-    unneeded = {name for name in registered.keys() ^ found.keys() if "." not in name}
-    known = registered.keys() & found.keys() & SOURCES.keys()
-    unneeded |= {place for name in known for place in SOURCES[name]}
-    before, after = ({k: v for k, v in each.items() if k not in unneeded} for each in (registered, found))
-    return _changes(before, after)
-
-
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    return [(name.replace("/", "."), *values) for name, *values in differences(before, after)]
-
-
-def _differing(job: Fields, first: Fields) -> dict[str, Any]:
-    return {key: value for key, value in job.items() if first.get(key) != value}
-
-
-def _named(phase: Phase) -> dict[str, Any]:
-    """A phase as nested mappings, so that each difference has a name."""
+def named(phase: Phase) -> dict[str, Any]:
+    """A phase as nested mappings: criteria by metric, outcomes by number, so that each has a name."""
     return {
         **phase.model_dump(exclude_none=True),
         "criteria": {f"{each.metric} {each.op}": each.value for each in phase.criteria},
         "outcomes": {str(n): each.model_dump(exclude_none=True) for n, each in enumerate(phase.outcomes, 1)},
     }
+
+
+def _changes(registered: Fields, found: Fields) -> list[Change]:
+    """Where both digests of an input are known, its path does not count; else only its path does."""
+    unneeded = {name for name in registered.keys() ^ found.keys() if "." not in name}
+    known = registered.keys() & found.keys() & SOURCES.keys()
+    unneeded |= {place for name in known for place in SOURCES[name]}
+    before, after = ({k: v for k, v in each.items() if k not in unneeded} for each in (registered, found))
+    return [(name.replace("/", "."), *values) for name, *values in differences(before, after)]
+
+
+def _differing(job: Fields, first: Fields) -> dict[str, Any]:
+    return {key: value for key, value in job.items() if first.get(key) != value}
 
 
 def _split(text: str, path: Path) -> tuple[str, str, str]:

@@ -89,7 +89,7 @@ def read_status(folder: Path) -> Status:
     except DataError:
         if (folder / STATUS).exists():
             raise
-        return Status(version=Status.VERSION)  # a sweep may delete it between the two
+        return Status(version=Status.VERSION, status="planned")  # a sweep may delete it between the two
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

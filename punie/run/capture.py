@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from punie.model.device import device_kind
@@ -33,13 +34,7 @@ ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MLX_DISABLE_COMPILE",
 
 
 def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> Provenance:
-    """The surroundings of a run at its start, without passwords of URLs; ``finish`` adds the rest.
-
-    Args:
-        argv: The command line.
-        overrides: The config overrides of this job.
-        config_digest: sha256 of the resolved config.
-    """
+    """The surroundings of a run at its start, without passwords of URLs; ``finish`` adds the rest."""
     import psutil
 
     return Provenance(
@@ -69,14 +64,7 @@ def finish(
     inputs: Mapping[str, Any],
     artifacts: Mapping[str, ArtifactFiles],
 ) -> Provenance:
-    """The record with what is known in the end, the time and the peak memory among it.
-
-    Args:
-        record: As ``capture`` gave it.
-        blas: What served this process.
-        inputs: Digests of the base model, the data and the suite, as far as the run got to know them.
-        artifacts: By stage, what the run made or found.
-    """
+    """The record with what is known in the end, the time and the peak memory among it."""
     end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
     return record.model_copy(update={**end, "inputs": dict(inputs), "artifacts": dict(artifacts)})
 
@@ -105,38 +93,27 @@ def git() -> Git | None:
     """Commit and dirtiness of punie's checkout; None in an installed copy, or without git."""
     if not (PACKAGE.parent / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(PACKAGE.parent),
-        "status",
-        "--porcelain=v2",
-        "--branch",
-        "--untracked-files=no",
-    ]
-    try:
-        lines = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
+    status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    found = _output("git", "-C", str(PACKAGE.parent), *status)
+    if found is None:
         return None
+    lines = found.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
     return Git(commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
 def _chip() -> str:
     if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            return platform.processor()
+        return (_output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()).strip()
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None if it fails."""
     try:
-        with open("/proc/cpuinfo") as stream:
-            return next(
-                (line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), ""
-            )
-    except OSError:
-        return platform.processor()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -22,24 +22,14 @@ from punie.util.files import flush, write_text
 
 
 class RunDirectory:
-    """One run's folder.
-
-    Args:
-        path: The folder; Hydra has made it.
-    """
+    """One run's folder, which Hydra has made."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._status = Status(version=Status.VERSION, status="running", started=now())
 
     def begin(self, config_yaml: str, provenance: Provenance, store: str | None = None) -> None:
-        """Write what is known before the first stage.
-
-        Args:
-            config_yaml: The resolved config.
-            provenance: The record so far.
-            store: Folder of the store; its absolute path is recorded, for whoever comes from elsewhere.
-        """
+        """Write what is known before the first stage; the store by its absolute path."""
         write_text(self.path / CONFIG, config_yaml)
         files.write(self.path / PROVENANCE, provenance)
         self._write(pid=os.getpid(), store=None if store is None else str(Path(store).absolute()))
@@ -60,15 +50,7 @@ class RunDirectory:
         error: str | None = None,
         at: str | None = None,
     ) -> None:
-        """Write the end.
-
-        Args:
-            status: ``finished``, ``failed`` or ``interrupted``.
-            provenance: The completed record.
-            stages: Those that were reached.
-            error: What went wrong.
-            at: The stage that was being built then.
-        """
+        """Write the end; ``at`` is the stage that was being built then."""
         files.write(self.path / PROVENANCE, provenance)
         self._write(status=status, ended=now(), stages=list(stages), error=error, at=at)
 

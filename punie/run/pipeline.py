@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,185 +36,174 @@ def run(
     reporter: Reporter,
     *,
     wanted: Collection[str] = SHOWN,
-    began: Callable[[Step], None] | None = None,
+    began: Callable[[Step], None] = lambda _: None,
     callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
 
-    Args:
-        plan: Of this very config; what happens is recorded in its steps.
-        config: The run's.
-        store: Where artifacts are.
-        reporter: Told of each stage.
-        wanted: Names of the stages the run is for.
-        began: Told when a stage begins to be built.
-        callbacks: Told of each stage that has ended, and of the records of a training.
+    What happens is recorded in the plan's steps. ``began`` is told when a stage begins to be built, the
+    callbacks of each stage that has ended, and of the records of a training.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
     """
-    _require_ready(plan, config, store, reporter)
-    _acquire(plan, config, store, reporter)
-    _set_damaged_aside(plan, store)
+    running = _Running(plan, config, store, reporter, began, callbacks or Callbacks())
+    running.require_ready()
+    running.acquire()
+    running.set_damaged_aside()
     mark_needed(plan, wanted)
-    steps: dict[str, Step] = {}
-    with contextlib.ExitStack() as leases:
+    with running.leases:
         for step in plan.steps:
-            steps[step.name] = step
             if step.needed or step.artifact is not None:
-                _complete(step, config, steps, store, reporter, leases, began, callbacks)
+                running.complete(step)
             if step.stage is preflight.STAGE:
-                _require_memory(plan, config, step, reporter)
+                running.require_memory(step)
     if set(SHOWN) <= set(wanted):
-        _drop(plan, store, reporter)
+        running.drop()
 
 
-def _drop(plan: Plan, store: Store, reporter: Reporter) -> None:
-    """Delete artifacts that are kept only as long as a run needs them; another run builds them again."""
-    for step in plan.steps:
-        if step.artifact is not None and step.stage.transient(step.settings) and drop(store, step.artifact):
-            reporter.line(f"  {step.stage.name} dropped, {step.artifact.size / 1e6:.1f} MB (quantize.keep)")
+@dataclass
+class _Running:
+    """A plan that is being run."""
 
+    plan: Plan
+    config: Config
+    store: Store
+    reporter: Reporter
+    began: Callable[[Step], None]
+    callbacks: Callbacks
+    leases: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-def _require_ready(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
-    """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
-    problems: dict[str, PunieError] = {}
-    for step in plan.steps:
-        if step.problem is not None and not isinstance(step.problem, NotCached):
-            problems |= {str(problem): problem for problem in each_problem(step.problem)}
-    problems |= {str(p): p for p in preflight.machine(config, plan.needed_bytes, plan.parameters)}
-    first = plan.steps[0]
-    if problems and first.material is not None and first.artifact is None:
-        try:
-            _complete(first, config, {}, store, reporter)
-        except PunieError as error:
-            problems |= {str(problem): problem for problem in each_problem(error)}
-    if len(problems) == 1:
-        raise next(iter(problems.values()))
-    if problems:
-        raise Problems("The run cannot start:", list(problems.values()))
-
-
-def _require_memory(plan: Plan, config: Config, checked: Step, reporter: Reporter) -> None:
-    """Refuse what does not fit, now that the preflight knows how long the rows and the prompts are."""
-    from punie.model import blas
-    from punie.stages import memory
-
-    missing = [step for step in plan.steps if step.needed and step.artifact is None]
-    trained, evaluated = (
-        [step.config for step in missing if step.stage.memory == kind] for kind in ("training", "evaluation")
-    )
-    if not trained and not evaluated:
-        return
-    blas.activate(config.runtime.blas)  # what follows imports mlx, and the BLAS has to be there first
-    facts = checked.artifact.info if checked.artifact is not None else {}
-    if longest := facts.get("longest"):
-        answers = facts["prompts"] * config.eval.repeats
-        try:
-            found = memory.shortage(
-                trained, evaluated, row=longest["row"], prompt=longest["prompt"], answers=answers
-            )
-        except PunieError as error:  # of a model that punie knows too little of: not a reason to refuse it
-            reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
-            return
-        if found is not None:
-            raise found
-
-
-def _acquire(plan: Plan, config: Config, store: Store, reporter: Reporter) -> None:
-    """Fetch what is not on this machine, so that the preflight checks it too, and find the keys again."""
-    missing = [step for step in plan.steps if isinstance(step.problem, NotCached) and step.stage.acquire]
-    for step in missing:
-        if step.stage.acquire is not None:
-            step.stage.acquire(step.settings, reporter)
-    if missing:
-        steps = {step.name: step for step in plan.steps}
+    def require_ready(self) -> None:
+        """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
+        plan, problems = self.plan, dict[str, PunieError]()
         for step in plan.steps:
-            resolve_key(step, steps, store)
+            if step.problem is not None and not isinstance(step.problem, NotCached):
+                problems |= {str(problem): problem for problem in each_problem(step.problem)}
+        problems |= {str(p): p for p in preflight.machine(self.config, plan.needed_bytes, plan.parameters)}
+        first = plan.steps[0]
+        if problems and first.material is not None and first.artifact is None:
+            try:
+                self.complete(first)
+            except PunieError as error:
+                problems |= {str(problem): problem for problem in each_problem(error)}
+        if len(problems) == 1:
+            raise next(iter(problems.values()))
+        if problems:
+            raise Problems("The run cannot start:", list(problems.values()))
 
+    def acquire(self) -> None:
+        """Fetch what is not on this machine, so that the preflight checks it too; find the keys again."""
+        fetched = False
+        for step in self.plan.steps:
+            if isinstance(step.problem, NotCached) and step.stage.acquire is not None:
+                step.stage.acquire(step.settings, self.reporter)
+                fetched = True
+        for step in self.plan.steps if fetched else ():
+            resolve_key(step, self.plan.by_name, self.store)
 
-def _set_damaged_aside(plan: Plan, store: Store) -> None:
-    """Read every byte of what this run will use; what is damaged is moved away and built again."""
-    used = set(COPIES)
-    for step in reversed(plan.steps):
-        if step.artifact is not None and (step.name in used or step.stage.name in used):
-            damage = step.artifact.damage(digests=True)
-            step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
-            if step.rejected is not None:
-                store.set_aside(step.artifact)
-                step.artifact = None
-        if step.artifact is None:
-            used |= set(step.stage.needs(step.settings))
+    def set_damaged_aside(self) -> None:
+        """Read every byte of what this run will use; what is damaged is moved away and built again."""
+        used = set(COPIES)
+        for step in reversed(self.plan.steps):
+            if step.artifact is not None and (step.name in used or step.stage.name in used):
+                damage = step.artifact.damage(digests=True)
+                step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
+                if step.rejected is not None:
+                    self.store.set_aside(step.artifact)
+                    step.artifact = None
+            if step.artifact is None:
+                used |= set(step.stage.needs(step.settings))
 
+    def require_memory(self, checked: Step) -> None:
+        """Refuse what does not fit, now that the preflight knows how long the rows and the prompts are."""
+        from punie.model import blas
+        from punie.stages import memory
 
-def _complete(
-    step: Step,
-    config: Config,
-    steps: Mapping[str, Step],
-    store: Store,
-    reporter: Reporter,
-    leases: contextlib.ExitStack | None = None,
-    began: Callable[[Step], None] | None = None,
-    callbacks: Callbacks | None = None,
-) -> None:
-    """Make sure that the step has its artifact, and tell what happened."""
-    from punie.model import blas  # what only a run needs is imported here: plan must be quick
-    from punie.util.processes import run_alone
-
-    interrupts.check()
-    told = callbacks or Callbacks()
-    name, clock = step.name, time.monotonic()
-    if step.material is None:
-        resolve_key(step, steps, store)
-    if step.problem is not None:
-        raise step.problem
-    assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
-    if step.stage.leased and leases is not None and step.key is not None:
-        leases.enter_context(lease(store, name, step.key))
-        step.artifact = store.find(name, step.key)  # another run may have dropped it since the plan
-        if step.artifact is None and not step.needed:
+        missing = [step for step in self.plan.steps if step.needed and step.artifact is None]
+        trained, evaluated = (
+            [step.config for step in missing if step.stage.memory == kind]
+            for kind in ("training", "evaluation")
+        )
+        if not trained and not evaluated:
             return
-    if step.artifact is not None:
-        step.reused = True
-    else:
-        reporter.line(f"▸ {name:<10} run    {step.reason}")
-        step.running = True
-        if began is not None:
-            began(step)
-        inputs = {n: a for n in step.stage.needs(step.settings) if (a := steps[n].artifact) is not None}
+        blas.activate(self.config.runtime.blas)  # before what follows imports mlx
+        facts = checked.artifact.info if checked.artifact is not None else {}
+        if longest := facts.get("longest"):
+            answers = facts["prompts"] * self.config.eval.repeats
+            try:
+                found = memory.shortage(
+                    trained, evaluated, row=longest["row"], prompt=longest["prompt"], answers=answers
+                )
+            except PunieError as error:  # of a model that punie knows too little of: no reason to refuse it
+                self.reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
+                return
+            if found is not None:
+                raise found
+
+    def complete(self, step: Step) -> None:
+        """Make sure that the step has its artifact, and tell what happened."""
+        interrupts.check()
+        name, clock = step.name, time.monotonic()
+        if step.material is None:
+            resolve_key(step, self.plan.by_name, self.store)
+        if step.problem is not None:
+            raise step.problem
+        assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
+        if step.stage.leased and step.key is not None:
+            self.leases.enter_context(lease(self.store, name, step.key))
+            step.artifact = self.store.find(name, step.key)  # another run may have dropped it since the plan
+            if step.artifact is None and not step.needed:
+                return
+        if step.artifact is not None:
+            step.reused = True
+        else:
+            self.reporter.line(f"▸ {name:<10} run    {step.reason}")
+            step.running = True
+            self.began(step)
+            step.artifact, step.reused = self.store.get_or_build(
+                step.stage.name,
+                step.material,
+                lambda out: self._build(step, out),
+                resumable=step.stage.resumable,
+            )
+            step.running = False
+        artifact, reused = step.artifact, step.reused
+        seconds = step.seconds = round(time.monotonic() - clock, 3)
+        detail = step.reason if reused else f"{artifact.size / 1e6:.1f} MB"
+        mark = f"✓ {name:<10} {'reused' if reused else 'done':<6} {artifact.key[:SHORT]}"
+        self.reporter.line(f"{mark}  {seconds:6.1f} s  {detail}", style="green")
+        self.callbacks.each(
+            lambda each: each.stage_ended(stage=name, folder=artifact.path, seconds=seconds, reused=reused)
+        )
+
+    def _build(self, step: Step, out: Path) -> Mapping[str, Any]:
+        from punie.model import blas  # what only a run needs is imported here: plan must be quick
+        from punie.util.processes import run_alone
+
+        runtime, needs = self.config.runtime, step.stage.needs(step.settings)
+        inputs = {n: a for n in needs if (a := self.plan.by_name[n].artifact) is not None}
         isolated = step.stage.computes and (
-            config.runtime.isolation == "process"
-            or (config.runtime.isolation == "auto" and device_kind() != "cpu")
-            or blas.decided_otherwise(config.runtime.blas)
+            runtime.isolation == "process"
+            or (runtime.isolation == "auto" and device_kind() != "cpu")
+            or blas.decided_otherwise(runtime.blas)
         )
+        arguments = (step.stage.name, step.settings, inputs, out, runtime.blas)
+        places = runtime.device_jobs or (None if device_kind() == "cpu" else 1)
+        if not step.stage.computes:
+            places = None
+        # The slot is innermost: whoever has a place waits for nothing else.
+        stream = out / NAME if step.stage.computes else None
+        with self.callbacks.following(stream), slot(self.store, places) as waited:
+            info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, self.reporter)
+        return {**info, "waited_seconds": round(waited, 3)} if places else info
 
-        def build(out: Path) -> Mapping[str, Any]:
-            arguments = (step.stage.name, step.settings, inputs, out, config.runtime.blas)
-            places = _device_jobs(config) if step.stage.computes else None
-            # The slot is innermost: whoever has a place waits for nothing else.
-            with told.following(out / NAME), slot(store, places) as waited:
-                info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, reporter)
-            return {**info, "waited_seconds": round(waited, 3)} if places else info
-
-        step.artifact, step.reused = store.get_or_build(
-            step.stage.name, step.material, build, resumable=step.stage.resumable
-        )
-        step.running = False
-    step.seconds = round(time.monotonic() - clock, 3)
-    mark = "reused" if step.reused else "done"
-    detail = step.reason if step.reused else f"{step.artifact.size / 1e6:.1f} MB"
-    reporter.line(
-        f"✓ {name:<10} {mark:<6} {step.artifact.key[:SHORT]}  {step.seconds:6.1f} s  {detail}", style="green"
-    )
-    artifact, seconds, reused = step.artifact, step.seconds, step.reused
-    told.each(lambda each: each.stage_ended(stage=name, folder=artifact.path, seconds=seconds, reused=reused))
-
-
-def _device_jobs(config: Config) -> int | None:
-    """How many jobs may compute at once here; None for no limit."""
-    if config.runtime.device_jobs is None and device_kind() != "cpu":
-        return 1
-    return config.runtime.device_jobs
+    def drop(self) -> None:
+        """Delete artifacts that are kept only as long as a run needs them; another run builds them again."""
+        for step in self.plan.steps:
+            found = step.artifact
+            if found is not None and step.stage.transient(step.settings) and drop(self.store, found):
+                self.reporter.line(f"  {step.stage.name} dropped, {found.size / 1e6:.1f} MB (quantize.keep)")
 
 
 def _run_stage(

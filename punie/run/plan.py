@@ -15,7 +15,7 @@ from typing import Any
 from punie.config.schema import Config
 from punie.model.device import device_kind, version
 from punie.stages import COPIES, STAGES
-from punie.stages.contract import Stage
+from punie.stages.contract import Contents, Stage
 from punie.stages.inputs import model_parameters
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SCHEMA, artifact_key
@@ -36,7 +36,7 @@ class Step:
     """The run's config, as this step sees it."""
     settings: Any
     """The stage's slice of it."""
-    material: dict[str, Any] | None = None
+    material: Contents | None = None
     """What its key is made of; None as long as an input is unknown."""
     key: str | None = None
     artifact: Artifact | None = None
@@ -92,6 +92,11 @@ class Plan:
     def needed_bytes(self) -> int:
         """Disk that what is missing will take, roughly."""
         return sum(self.bytes.values())
+
+    @property
+    def by_name(self) -> dict[str, Step]:
+        """The steps by name."""
+        return {step.name: step for step in self.steps}
 
     def artifacts(self) -> dict[str, Artifact]:
         """What is there, by stage."""

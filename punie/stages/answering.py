@@ -24,12 +24,7 @@ def requests(
 ) -> list[Request]:
     """The requests of an evaluation: every prompt of a suite, its repeats side by side.
 
-    Args:
-        loaded: ``load.Loaded``.
-        suite: The prompts.
-        system: System prompt; empty for none.
-        repeats: Samples of each prompt.
-        max_tokens: Longest response to an item that sets no limit.
+    ``max_tokens`` holds for items that set no limit of their own.
 
     Raises:
         Problems: Prompts that do not fit the model's context.
@@ -61,10 +56,7 @@ def samples(
 ) -> list[records.Sample]:
     """The records (samples.jsonl) of a suite's responses, each scored.
 
-    Args:
-        suite: The prompts.
-        asked: The requests, as :func:`requests` made them of the suite.
-        answers: One for each request, in order: a response, or the reason why it is missing.
+    ``answers`` has one for each request, in order: a response, or the reason why it is missing.
     """
     from punie.evals.sandbox import Sandbox
     from punie.results import records, scoring

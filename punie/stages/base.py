@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from punie.model import estimate, resolve
 from punie.model.resolve import NotCached
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder
 from punie.stages.slices import Base
 from punie.util.files import write_json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Base) -> dict[str, Any]:
+def contents(settings: Base) -> Contents:
     """Digest of every file of the model that can influence a result."""
     return {"model": resolve.contents(base_folder(settings.model))}
 
@@ -27,7 +27,7 @@ def acquire(settings: Base, reporter: Reporter) -> None:
     resolve.download(settings.model.repo or "", settings.model.revision)
 
 
-def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write base.json: the model's files with their digests, and its size."""
     folder = base_folder(settings.model)
     weights = estimate.weights(folder)

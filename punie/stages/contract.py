@@ -23,15 +23,8 @@ S = TypeVar("S", bound="DataclassInstance")
 """A slice of the config: a dataclass whose fields are groups of it, parts of groups, or single fields."""
 Inputs = Mapping[str, Artifact]
 """The artifacts of the stages that a stage needs, by name."""
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """The slice of a stage that reads no config."""
-
-
-def _no_contents(_: Any) -> dict[str, Any]:
-    return {}
+Contents = dict[str, Any]
+"""Plain JSON values by name: digests of a stage's inputs, or what its manifest records as info."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Stage(Generic[S]):
     """The stages whose artifacts it is given."""
     run: Callable[[S, Inputs, Path, Reporter], Mapping[str, Any]]
     """Writes its files into the folder; returns what the manifest records as info."""
-    contents: Callable[[S], dict[str, Any]] = _no_contents
+    contents: Callable[[S], Contents] = lambda _: {}
     """Digests of the inputs that are not artifacts: data, suite, base model."""
     acquire: Callable[[S, Reporter], None] | None = None
     """Fetches inputs that ``contents`` found to be missing."""
@@ -76,11 +69,16 @@ class Stage(Generic[S]):
     @property
     def fields(self) -> tuple[str, ...]:
         """The groups (``lora``) and single fields (``eval.target``) that it declares."""
-        return tuple(name for name, _ in _declared(self.reads))
+        found: list[str] = []
+        for field in dataclasses.fields(self.reads):
+            part = _part(self.reads, field.name)
+            inner = dataclasses.fields(part) if part is not None else ()
+            found += [f"{field.name}.{each.name}" for each in inner] if part is not None else [field.name]
+        return tuple(found)
 
     def settings(self, config: Config) -> S:
         """Its slice of a config."""
-        values: dict[str, Any] = {}
+        values: Contents = {}
         for field in dataclasses.fields(self.reads):
             value, part = getattr(config, field.name), _part(self.reads, field.name)
             if part is not None:
@@ -88,9 +86,9 @@ class Stage(Generic[S]):
             values[field.name] = value
         return self.reads(**values)
 
-    def identity(self, config: Config) -> dict[str, Any]:
+    def identity(self, config: Config) -> Contents:
         """The declared fields that decide the result, by dotted name, as plain JSON values."""
-        found: dict[str, Any] = {}
+        found: Contents = {}
         for dotted in self.fields:
             value: Any = config
             for part in dotted.split("."):
@@ -98,7 +96,7 @@ class Stage(Generic[S]):
             self._collect(dotted, value, found)
         return found
 
-    def _collect(self, key: str, value: Any, found: dict[str, Any]) -> None:
+    def _collect(self, key: str, value: Any, found: Contents) -> None:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             for field in dataclasses.fields(value):
                 self._collect(f"{key}.{field.name}", getattr(value, field.name), found)
@@ -113,18 +111,6 @@ class Stage(Generic[S]):
 
 
 @functools.cache
-def _declared(slice_: type) -> tuple[tuple[str, Any], ...]:
-    """The dotted names that a slice stands for, each with its declared type."""
-    found: list[tuple[str, Any]] = []
-    for name, hint in typing.get_type_hints(slice_).items():
-        part = _part(slice_, name)
-        if part is None:
-            found.append((name, hint))
-        else:
-            found += [(f"{name}.{inner}", kind) for inner, kind in typing.get_type_hints(part).items()]
-    return tuple(found)
-
-
 def _part(slice_: type, name: str) -> type[DataclassInstance] | None:
     """The dataclass that narrows a group; None where the slice has the group, or a single field, itself."""
     hint = typing.get_type_hints(slice_)[name]

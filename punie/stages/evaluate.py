@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.stages import answering
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.stages.slices import Evaluate
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Evaluate) -> dict[str, Any]:
+def contents(settings: Evaluate) -> Contents:
     """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
     found = {
         "suite": suite_digest(settings.eval.suite),
@@ -31,11 +31,11 @@ def contents(settings: Evaluate) -> dict[str, Any]:
     return found | ({"scores": more} if more else {})
 
 
-def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write samples.jsonl, one record a response, and results.json: scores with identity."""
+    from punie.evals.serve import serve
     from punie.evals.suite import load_suite
     from punie.model import generate, load
-    from punie.model.device import device_kind
     from punie.results import files, run
     from punie.results.records import Evaluation, Generation, Sampling
     from punie.results.scoring import summary
@@ -44,9 +44,9 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     options = settings.eval
     folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
-    float32 = settings.runtime.cpu_float32 and device_kind() == "cpu"
+    float32, threads = settings.runtime.float32, settings.runtime.threads
     suite = load_suite(suite_path(options.suite))
-    loaded = load.load(folder, adapter=adapter, float32=float32, threads=settings.runtime.threads)
+    loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
     system = answering.system_prompt(settings.eval.system_prompt)
     asked = answering.requests(
         loaded, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
@@ -69,13 +69,13 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 sampling,
                 stop=options.stop,
                 options=options.server,
-                start=serving.started(
+                start=lambda: serve(
                     folder,
-                    adapter,
-                    out,
+                    adapter=adapter,
+                    log=out / "server.log",
                     float32=float32,
                     blas=settings.runtime.blas,
-                    threads=settings.runtime.threads,
+                    threads=threads,
                 ),
                 done=bar,
             )

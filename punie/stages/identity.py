@@ -20,12 +20,7 @@ def identity(
 ) -> Identity:
     """The digests, sha256 as hex digits, of all that decides an evaluation's answers besides the sampling.
 
-    Args:
-        loaded: ``load.Loaded``: its arrays are hashed as they lie in memory, dequantized ones as float32.
-        folder: Where it came from.
-        adapter: Folder of the adapter that was put onto it.
-        suite: The suite's file.
-        asked: The requests, with the prompts as rendered.
+    Arrays are hashed as they lie in memory, dequantized ones as float32.
     """
     from punie.model.arrays import digests
     from punie.results.records import Identity, Named, Weights
@@ -50,7 +45,7 @@ def _weights(files: Mapping[str, str]) -> dict[str, str]:
     return {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
 
 
-def _tokenizer(tokenizer: Any) -> dict[str, Any]:
+def _tokenizer(tokenizer: Any) -> dict[str, object]:
     """All that decides how text becomes tokens, and which of them end an answer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return {

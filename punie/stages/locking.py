@@ -28,14 +28,8 @@ def lock(
 ) -> Lock:
     """The exact probability that a response opens a tool call, beside the sampled rate.
 
-    Args:
-        loaded: ``load.Loaded``.
-        prompts: By sample id, the tokens up to where the answer begins.
-        samples: The responses that were sampled.
-        sampling: How they were: ``generate.Sampling``.
-        temperatures: The grid; the run's own is added.
-        top_p: A curve for each; those without truncation and with the run's own are added.
-        done: Called with the number of finished prompts.
+    The run's own temperature is added to the grid, and to the curves those without truncation and with the
+    run's own. ``prompts`` are tokens up to where the response begins, by sample id.
 
     Returns:
         Means over prompts: ``strict`` is the canonical spelling at the very start, ``total`` the sum over

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from punie.config.schema import Config
 from punie.model import device, resolve
-from punie.model.resolve import NotCached
+from punie.model.resolve import ModelJson, NotCached
+from punie.stages.inputs import base_folder
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ _CACHE_STEP = 256
 def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     """Sizes of the config's recipe on its model; reads only the model's config.json, downloads nothing.
 
-    Args:
-        config: The run's.
-        float32: The model is dequantized and computes in float32; None for what this machine does.
+    ``float32`` None: as this machine computes.
 
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
@@ -58,24 +57,13 @@ def training_peak(config: Config, found: Sizes, row: int) -> int:
 
 
 def training(config: Config, row: int) -> int:
-    """Bytes that training takes at its peak on this machine, its processes included.
-
-    Args:
-        config: The run's.
-        row: Tokens of the longest row.
-    """
+    """Bytes that training takes at its peak on this machine, its processes included."""
     here = 1 if config.lora.hosts else config.lora.workers
     return here * PROCESS + training_peak(config, sizes(config), row)
 
 
 def evaluation(config: Config, answers: int, prompt: int) -> int:
-    """Bytes that an evaluation takes at its peak, its process included.
-
-    Args:
-        config: The run's.
-        answers: Number of responses; at most ``eval.batch_size`` are generated at a time.
-        prompt: Tokens of the longest prompt.
-    """
+    """Bytes that an evaluation takes at its peak, its process included."""
     found = sizes(config)
     weights = {
         "quantized": found.result_bytes,
@@ -94,15 +82,7 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
 def shortage(
     trainings: Iterable[Config], evaluations: Iterable[Config], *, row: int, prompt: int, answers: int
 ) -> PunieError | None:
-    """Why a run does not fit this machine, and what would make it fit; None if it fits.
-
-    Args:
-        trainings: The config of each training that is still to run.
-        evaluations: The config of each evaluation; they may differ in their target.
-        row: Tokens of the longest row, cut to length.
-        prompt: Tokens of the longest prompt.
-        answers: Number of responses that an evaluation asks for.
-    """
+    """Why a run does not fit this machine, and what would make it fit; None if it fits."""
     limit = device.memory()
     if limit is None:
         return None
@@ -116,12 +96,7 @@ def shortage(
 
 
 def weights_shortage(config: Config, parameters: int | None) -> PunieError | None:
-    """Why the weights alone do not fit a CPU in float32; does not import mlx or need the model.
-
-    Args:
-        config: The run's.
-        parameters: Of the base model; None if not known yet.
-    """
+    """Why the weights alone do not fit a CPU in float32; does not import mlx or need the model."""
     limit = device.memory() if parameters and _in_float32(config) else None
     needed = PROCESS + 4 * (parameters or 0)
     if limit is None or needed <= limit:
@@ -153,14 +128,14 @@ def _refusal(action: str, peak: int, limit: int, remedy: str | None) -> PunieErr
 def _smaller_training(config: Config, row: int, limit: int) -> str | None:
     """The first changes of the recipe, taken together, with which it fits."""
     lora = config.lora
-    steps: list[dict[str, Any]] = []
+    steps: list[dict[str, int]] = []
     if not lora.grad_checkpoint:
         steps.append({"grad_checkpoint": True})  # the same result, slower
     if lora.batch_size > 1:
         rows = lora.batch_size * lora.grad_accumulation_steps
         steps.append({"batch_size": 1, "grad_accumulation_steps": rows})
     steps += [{"max_seq_length": length} for length in (1024, 512, 256) if length < row]
-    taken: dict[str, Any] = {}
+    taken: dict[str, int] = {}
     for step in steps:
         taken |= step
         smaller = dataclasses.replace(config, lora=dataclasses.replace(lora, **taken))
@@ -180,14 +155,11 @@ def _smaller_batch(config: Config, answers: int, prompt: int, limit: int) -> str
     return None
 
 
-def _dimensions(config: Config) -> dict[str, Any]:
+def _dimensions(config: Config) -> ModelJson:
     """The model's own config.json if it is on this machine, else the dimensions in its preset."""
     model = config.model
     try:
-        folder = resolve.locate(
-            embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision
-        )
-        return resolve.read_config(folder)
+        return resolve.read_config(base_folder(model))
     except NotCached:
         if model.dimensions:
             return model.dimensions

@@ -7,8 +7,6 @@ is checked before every run.
 from __future__ import annotations
 
 import json
-import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +17,12 @@ from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, tokens
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
-from punie.util.files import write_json
-from punie.util.printable import in_bytes
+from punie.util.files import disk_shortage, write_json
 
 if TYPE_CHECKING:
     from punie.util.progress import Reporter
@@ -34,9 +31,9 @@ SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
 """A Qwen-style model must have these as single tokens, and those of the tool-call format."""
 
 
-def contents(settings: Preflight) -> dict[str, Any]:
+def contents(settings: Preflight) -> Contents:
     """Digests of data, suite and tokenizer; a model that is not here yet is checked when it is."""
-    found: dict[str, Any] = {
+    found: Contents = {
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
         "system_prompt": answering.system_prompt(settings.eval.system_prompt),
@@ -50,7 +47,7 @@ def contents(settings: Preflight) -> dict[str, Any]:
     return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(folder)}
 
 
-def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Check data, suite and tokenizer against each other; write preflight.json.
 
     Raises:
@@ -94,25 +91,9 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> d
 
 
 def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterator[PunieError]:
-    """What this machine lacks for the run, each with what would help.
-
-    Args:
-        config: The run's config.
-        needed_bytes: Disk that the missing artifacts and the download will take.
-        parameters: Of the base model; None if it is not known yet.
-    """
-    place = Path(config.store.dir).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if needed_bytes > free:
-        yield PunieError(
-            "There is not enough free disk.",
-            where=place,
-            found=f"{in_bytes(free)} free",
-            expected=f"{in_bytes(needed_bytes)} for the stages to run",
-            next_step="punie store gc, or another disk: store.dir=FOLDER",
-        )
+    """What this machine lacks for the run, each with what would help."""
+    if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
+        yield found
     sizes = _config(config.model)
     sparse_and_plain = bool(sizes.get("num_experts")) and "quantization" not in sizes
     if device_kind() == "cpu" and not config.runtime.cpu_float32 and sparse_and_plain:
@@ -148,7 +129,7 @@ def _undivided(sizes: Mapping[str, Any], group: int) -> Iterator[PunieError]:
         )
 
 
-def _config(model: ModelConfig) -> dict[str, Any]:
+def _config(model: ModelConfig) -> resolve.ModelJson:
     """The model's config.json; empty if it cannot be read yet."""
     try:
         return read_config(base_folder(model))
@@ -232,9 +213,9 @@ def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> l
     leaked = [sample.id for sample in suite if " ".join(sample.prompt.split()).casefold() in asked]
     if leaked:
         warnings.append(f"suite prompts that are in the training data: {', '.join(leaked)}")
-    trained = Counter(
+    trained = {
         next((m["content"] for m in row.messages if m["role"] == "system"), None) for row in rows[SPLITS[0]]
-    )
+    }
     if system not in trained:
         warnings.append("the evaluation's system prompt is in no training example (eval.system_prompt)")
     return warnings

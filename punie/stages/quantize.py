@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from punie.formats.prompts import format_example
 from punie.model import estimate
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Quantize
 
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
 _SPLIT = "valid.jsonl"
 
 
-def contents(settings: Quantize) -> dict[str, Any]:
+def contents(settings: Quantize) -> Contents:
     """Digest of the rows on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
     return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
 
 
-def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write the model folder, and measure its quality.
 
     Raises:
         PunieError: The inputs do not fit together, or the fine-tune did not survive.
     """
     from punie.model import fidelity, load
-    from punie.model.device import device_kind
     from punie.model.fuse import fuse
 
     quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings.model)
@@ -58,7 +57,7 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> di
         adapter.path,
         out,
         rows,
-        float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
+        float32=settings.runtime.float32,
         threads=settings.runtime.threads,
     )
     fidelity.require_kept(measured, quantize.min_gain_kept, quantize.bits)

@@ -9,10 +9,10 @@ from punie.config.schema import Config
 from punie.model.resolve import NotCached
 from punie.results.difference import CHAIN, SOURCES
 from punie.stages import STAGES
-from punie.stages.contract import Stage
+from punie.stages.contract import Contents, Stage
 
 
-def fields(config: Config) -> dict[str, Any]:
+def fields(config: Config) -> Contents:
     """The fields that decide the result, by dotted name, those that say where the inputs are among them."""
     found = {key: value for stage in _stages() for key, value in stage.identity(config).items()}
     for group, _, name in (key.partition(".") for keys in SOURCES.values() for key in keys):
@@ -20,7 +20,7 @@ def fields(config: Config) -> dict[str, Any]:
     return found
 
 
-def inputs(config: Config) -> dict[str, Any]:
+def inputs(config: Config) -> Contents:
     """Digests of the inputs that are on this machine: of the model, the data, the suites.
 
     Raises:
@@ -35,9 +35,9 @@ def inputs(config: Config) -> dict[str, Any]:
     return merged(found)
 
 
-def merged(contents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(contents: Iterable[Mapping[str, Any]]) -> Contents:
     """The inputs of several stages as one; a stage may read a part of an input, such as one split."""
-    found: dict[str, Any] = {}
+    found: Contents = {}
     for each in contents:
         for name, value in each.items():
             found[name] = {**found.get(name, {}), **value} if isinstance(value, Mapping) else value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from punie.config.targets import TARGETS
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.slices import Report
 from punie.store.artifacts import Artifact
 from punie.util.files import write_text
@@ -31,7 +31,7 @@ def _needs(settings: Report) -> tuple[str, ...]:
     return (*behind, "evaluate", *(f"evaluate:{target}" for target in others))
 
 
-def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write results.json (scores, identity, verdict, keys), report.md and report.html.
 
     The metrics of a training are copied, so that whoever has the report needs no training.

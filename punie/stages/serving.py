@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.evals.endpoint import Endpoint
 from punie.evals.probe import PROBE_TOKENS, probe
 from punie.evals.replies import Reply, Request
-from punie.evals.serve import Server, serve
+from punie.evals.serve import Server
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -46,18 +45,10 @@ def answer(
     start: Callable[[], contextlib.AbstractContextManager[Server]],
     done: Callable[[int], None],
 ) -> tuple[list[Reply | str], str | None]:
-    """Ask a server for every answer.
+    """Ask a server for every response: the one of ``options``, else one that ``start`` starts.
 
-    Args:
-        asked: The requests.
-        texts: By sample id, the prompt as rendered.
-        tokenizer: Of the model that the server is to hold.
-        probed: That model's :func:`expected` answers.
-        sampling: How to draw.
-        stop: Texts that end an answer.
-        options: Where the server is, and how long to try.
-        start: Starts one where ``options`` names none; ``evals.serve.serve`` with its arguments.
-        done: Called with the number of requests that are over.
+    ``texts`` are the rendered prompts by sample id; ``probed`` is what :func:`expected` gave for the model
+    that the server is to hold.
 
     Returns:
         For each request the reply or why it is missing; and why the server may not hold the model, or None
@@ -93,10 +84,3 @@ def answer(
     doubts = dict.fromkeys(doubt for each in answers if isinstance(each, Reply) for doubt in each.doubts)
     reasons = [*dict.fromkeys(each for each in differences if each), *doubts]
     return answers, "; ".join(reasons) or None
-
-
-def started(
-    folder: Path, adapter: Path | None, out: Path, **options: Any
-) -> Callable[[], contextlib.AbstractContextManager[Server]]:
-    """What starts mlx_lm.server for a model, its log in ``out``."""
-    return lambda: serve(folder, adapter=adapter, log=out / "server.log", **options)

@@ -13,6 +13,7 @@ from punie.config.schema import (
     QuantizeConfig,
     StoreConfig,
 )
+from punie.model.device import device_kind
 
 # Parts of groups.
 
@@ -39,26 +40,28 @@ class Computing:
     cpu_float32: bool
     threads: int | None
 
+    @property
+    def float32(self) -> bool:
+        """Whether the model is dequantized and computes in float32 on this machine."""
+        return self.cpu_float32 and device_kind() == "cpu"
+
 
 @dataclass(frozen=True)
-class Rendering:
-    """What decides the tokens of an example and where its loss is."""
+class Masking:
+    """How examples are cut and masked."""
 
     max_seq_length: int
     mask_prompt: bool
-    supervise: str
 
 
 @dataclass(frozen=True)
-class CheckedRecipe:
+class CheckedRecipe(Masking):
     """What preflight checks of a recipe."""
 
     batch_size: int
     num_layers: int
     select: str
     select_suite: str
-    max_seq_length: int
-    mask_prompt: bool
     supervise: str
 
 
@@ -71,14 +74,6 @@ class CheckedEval:
 
 
 @dataclass(frozen=True)
-class Masking:
-    """How validation examples are cut and masked."""
-
-    max_seq_length: int
-    mask_prompt: bool
-
-
-@dataclass(frozen=True)
 class Targets:
     """What is evaluated, and on what."""
 
@@ -88,6 +83,11 @@ class Targets:
 
 
 # One slice for each stage.
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Of a stage that reads no config."""
 
 
 @dataclass(frozen=True)

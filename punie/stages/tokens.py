@@ -6,14 +6,15 @@ over the same data and tokenizer, and by the workers of a training.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from punie.config.schema import DataConfig, StoreConfig
+from punie.config.schema import LoraConfig
+from punie.model.device import version
+from punie.stages.contract import Contents
 from punie.stages.inputs import data_digests, data_folder
-from punie.stages.slices import DataPath
+from punie.stages.slices import CheckedRecipe, Preflight, Train
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
 from punie.util.errors import DataError, Problems
@@ -23,44 +24,13 @@ FILE = "rows.safetensors"
 _SHOWN = 20
 
 
-class Rendering(Protocol):
-    """The fields of ``lora`` that decide the tokens of an example and where its loss is."""
-
-    @property
-    def max_seq_length(self) -> int:
-        """Longest example, in tokens."""
-        ...
-
-    @property
-    def mask_prompt(self) -> bool:
-        """No loss on the prompt."""
-        ...
-
-    @property
-    def supervise(self) -> str:
-        """last_turn or all_turns."""
-        ...
+Recipe = LoraConfig | CheckedRecipe
 
 
-class _Reads(Protocol):
-    """A slice with what ``tokenized`` reads."""
-
-    @property
-    def data(self) -> DataPath | DataConfig: ...
-    @property
-    def lora(self) -> Rendering: ...
-    @property
-    def store(self) -> StoreConfig: ...
-
-
-def tokenized(settings: _Reads, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]) -> Artifact:
-    """A split's examples as tokens (``punie.train.batches.load_rows`` reads them).
-
-    Args:
-        settings: A stage's slice of the config.
-        split: ``train.jsonl`` or ``valid.jsonl``.
-        tokenizer: The model's.
-        tokenizer_digests: Of the files that decide what it does.
+def tokenized(
+    settings: Preflight | Train, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]
+) -> Artifact:
+    """The tokenized examples of a split such as ``train.jsonl``; ``batches.load_rows`` reads them.
 
     Raises:
         Problems: Examples that cannot be trained on, the first twenty of them.
@@ -76,10 +46,10 @@ def tokenized(settings: _Reads, split: str, tokenizer: Any, tokenizer_digests: d
             "lora.supervise": lora.supervise,
         },
         "contents": {"data": data_digests(settings.data.path)[split], "tokenizer": tokenizer_digests},
-        "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
+        "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
     }
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
         rows = tokenize(data_folder(settings.data.path) / split, tokenizer, lora)
@@ -91,7 +61,7 @@ def tokenized(settings: _Reads, split: str, tokenizer: Any, tokenizer_digests: d
     return artifact
 
 
-def tokenize(path: Path, tokenizer: Any, lora: Rendering) -> list[Any]:
+def tokenize(path: Path, tokenizer: Any, lora: Recipe) -> list[Any]:
     """Every row of a file as ``batches.Row``, cut to length, each with at least one supervised token."""
     from punie.data.load import load_rows
     from punie.train.batches import Row
@@ -131,9 +101,7 @@ def tokenize(path: Path, tokenizer: Any, lora: Rendering) -> list[Any]:
     return rows
 
 
-def _spans(
-    tokenizer: Any, messages: Sequence[Any], lora: Rendering
-) -> tuple[list[int], list[tuple[int, int]]]:
+def _spans(tokenizer: Any, messages: Sequence[Any], lora: Recipe) -> tuple[list[int], list[tuple[int, int]]]:
     from punie.formats.prompts import format_example, format_turns
 
     if lora.mask_prompt and lora.supervise == "all_turns":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from punie.model import estimate, resolve
 from punie.stages import tokens
-from punie.stages.contract import Inputs, Stage
+from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
 from punie.stages.slices import Train
 from punie.train.callbacks import Record
@@ -18,21 +18,20 @@ if TYPE_CHECKING:
     from punie.util.progress import Reporter
 
 
-def contents(settings: Train) -> dict[str, Any]:
+def contents(settings: Train) -> Contents:
     """Digests of the two splits, and of the suite a checkpoint is selected by."""
-    found: dict[str, Any] = {"data": data_digests(settings.data.path)}
+    found: Contents = {"data": data_digests(settings.data.path)}
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     return found
 
 
-def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> dict[str, Any]:
+def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write the adapter in mlx-lm's format, ``train.jsonl`` and ``checkpoints/``.
 
     ``out`` may hold the checkpoints of a killed run of the same training.
     """
     from punie.model import load
-    from punie.model.device import device_kind
     from punie.stages import training
 
     lora, folder = settings.lora, base_folder(settings.model)
@@ -51,7 +50,7 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> dict[
         parent=os.getpid(),
         lora=dataclasses.asdict(lora),
         select_suite=str(suite_path(lora.select_suite)) if lora.select == "best_eval" else None,
-        float32=settings.runtime.cpu_float32 and device_kind() == "cpu",
+        float32=settings.runtime.float32,
         blas=settings.runtime.blas,
         threads=settings.runtime.threads,
     )

@@ -15,8 +15,9 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from punie.stages.contract import Contents
 from punie.train import callbacks
 from punie.util.errors import PunieError
 from punie.util.files import write_json
@@ -45,7 +46,7 @@ class Job:
     """Lock of the process that writes into ``out``; one left over from a killed run may still hold it."""
     parent: int
     """The run's own process; workers on this machine end with it."""
-    lora: dict[str, Any]
+    lora: Contents
     """The fields of ``lora``."""
     select_suite: str | None
     float32: bool
@@ -53,7 +54,7 @@ class Job:
     threads: int | None
 
 
-def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> dict[str, Any]:
+def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> Contents:
     """Train in this process; returns ``loop.Trained`` as plain values."""
     from filelock import FileLock
 
@@ -84,7 +85,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     return dataclasses.asdict(trained)
 
 
-def launch(job: Job, report: Report) -> dict[str, Any]:
+def launch(job: Job, report: Report) -> Contents:
     """Train with ``lora.workers`` processes under ``mlx.launch`` and its ring backend.
 
     Raises:

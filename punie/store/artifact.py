@@ -72,11 +72,7 @@ class Artifact:
             )
 
     def damage(self, *, digests: bool) -> str | None:
-        """The first thing that is wrong with it, or None.
-
-        Args:
-            digests: Read every byte; otherwise only names and sizes are compared.
-        """
+        """The first thing that is wrong with it, or None; without ``digests`` by names and sizes."""
         if artifact_key(self.manifest["material"]) != self.key or self.path.name != self.key:
             return "its key is not that of its material"
         for name, entry in self.manifest["files"].items():

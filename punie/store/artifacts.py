@@ -41,11 +41,7 @@ _REMEDIES = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _FOLDER, e
 
 
 class Store:
-    """The artifacts below one folder.
-
-    Args:
-        root: The folder; it is made when the first artifact is built.
-    """
+    """The artifacts below one folder, which is made when the first is built."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
@@ -163,9 +159,7 @@ class Store:
     def leftovers(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
         """Folders that no artifact uses: of killed builds, damaged ones set aside, half-deleted ones.
 
-        Args:
-            older_than_seconds: Leave out a resumable build that was written to more recently than this.
-            stage: Only this stage's.
+        A resumable build that was written to more recently is left out.
         """
         return [
             path

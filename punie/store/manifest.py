@@ -22,12 +22,7 @@ _UNSEALED = 1
 
 
 def write(folder: Path, values: Mapping[str, Any]) -> None:
-    """Flush the files of a complete artifact to disk, and write its manifest.
-
-    Args:
-        folder: The artifact's folder.
-        values: The manifest without its ``files``.
-    """
+    """Flush the files of a complete artifact to disk, and write its manifest: the values and its files."""
     path = folder / MANIFEST
     path.unlink(missing_ok=True)  # of a build that was killed before it was published
     text = json.dumps({"schema": _SCHEMA, **values, "files": _inventory(folder)}, allow_nan=False)
@@ -59,7 +54,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
+def _inventory(folder: Path) -> Mapping[str, Mapping[str, object]]:
     """sha256 and size of every file below the folder, each flushed to disk first."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -70,19 +65,20 @@ def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_manifest(value: Any) -> bool:
-    """Whether a value has the fields and types of a manifest.
-
-    Raises:
-        ValueError: ``created`` is not a date.
-    """
-    types = {"stage": str, "key": str, "material": dict, "files": dict, "created": str, "info": dict}
-    return (
-        isinstance(value, dict)
-        and all(isinstance(value.get(name), kind) for name, kind in types.items())
-        and isinstance(value.get("seconds"), (int, float))
-        and datetime.fromisoformat(value["created"]).tzinfo is not None
-        and all(_is_file(name, entry) for name, entry in value["files"].items())
-    )
+    """Whether a value has the fields and types of a manifest."""
+    match value:
+        case {
+            "stage": str(),
+            "key": str(),
+            "material": dict(),
+            "files": dict(files),
+            "created": str(created),
+            "seconds": int() | float(),
+            "info": dict(),
+        }:
+            dated = datetime.fromisoformat(created).tzinfo is not None
+            return dated and all(_is_file(name, entry) for name, entry in files.items())
+    return False
 
 
 def _is_file(name: str, entry: Any) -> bool:
@@ -93,12 +89,8 @@ def _is_file(name: str, entry: Any) -> bool:
     return inside and typed and isinstance(entry.get("size"), int)
 
 
-def _is_sealed(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest has the digest it was written with; those of the first schema have none.
-
-    Raises:
-        ValueError: It contains a value that is never written, such as NaN.
-    """
+def _is_sealed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has the digest it was written with; those of the first schema have none."""
     unsealed = {name: value for name, value in manifest.items() if name != "digest"}
     found = digest("manifest", unsealed)
     if manifest.get("schema") == _UNSEALED and "digest" not in manifest:

@@ -41,13 +41,7 @@ class SweepEnded(PunieError):
 
 
 class Campaign:
-    """Runs one sweep.
-
-    Args:
-        plan: What to run.
-        folder: The sweep's; absolute.
-        launch: Of a launcher of Hydra's.
-    """
+    """Runs one sweep in its folder, an absolute path."""
 
     def __init__(self, plan: SweepPlan, folder: Path, launch: Launch) -> None:
         self.plan, self.folder = plan, folder
@@ -141,9 +135,6 @@ class Campaign:
         """Launch jobs together; returns those that began and did not end.
 
         A launcher may give up while others of its jobs are still running, elsewhere: those are waited for.
-
-        Raises:
-            PunieError: It gave up before any of them began.
         """
         cause: Exception | None = None
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -39,12 +40,7 @@ class Composed:
 
 
 def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
-    """Every combination of the values given, as the overrides of one job each.
-
-    Args:
-        loader: Hydra's, for ``glob``; None where there are no globs.
-        params: A preset's axes; an argument of the same key wins.
-        arguments: The command line's overrides, with commas, ``range`` or ``choice``.
+    """Every combination of the values given, as the overrides of one job each; arguments win over params.
 
     Raises:
         PunieError: An override cannot be read, is of a kind that has no list of values, or has none; or
@@ -86,11 +82,7 @@ def _lines(override: Override) -> list[str]:
 
 
 def _count(override: Override) -> int:
-    """How many values an override has, counted up to one more than is allowed.
-
-    Raises:
-        ConfigError: It is a range of no numbers.
-    """
+    """How many values an override has, counted up to one more than is allowed."""
     values = override.value()
     if isinstance(values, ChoiceSweep):
         return len(values.list)
@@ -113,20 +105,15 @@ def compose_all(
 ) -> list[Composed]:
     """Compose and check every job.
 
-    Args:
-        loader: Hydra's, initialised.
-        jobs: Each one's overrides.
-        hydra_overrides: Those of the command line that concern Hydra itself.
-
     Raises:
         Problems: Jobs that cannot be run; every distinct mistake, with the first job that has it.
     """
-    composer = _Composer(loader, hydra_overrides)
+    compose = _composer(loader, hydra_overrides)
     found: list[Composed] = []
     mistakes: dict[str, tuple[PunieError, list[int]]] = {}
     for number, overrides in enumerate(jobs):
         try:
-            composed = composer.compose(overrides)
+            composed = compose(overrides)
             OmegaConf.resolve(composed)  # once: each reader below would resolve it again
             plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             found.append(Composed(tuple(overrides), resolve(composed), plain))
@@ -143,51 +130,41 @@ def compose_all(
     return found
 
 
-class _Composer:
-    """Composes many jobs: what is not a plain value once for each combination, the values on a copy of that.
+def _composer(loader: ConfigLoader, hydra_overrides: Sequence[str]) -> Callable[[Sequence[str]], DictConfig]:
+    """Composes many jobs, each from its overrides, without Hydra's own part.
 
-    Hydra takes 65 ms to compose a job, nearly all of it for the groups, and most axes are plain values.
-    Each job compares its own config, which Hydra composes in full, with the planned one before it runs.
+    Hydra takes 65 ms to compose a job, nearly all of it for the groups, and most axes are plain values. So
+    what is not a plain value is composed once for each combination, and the values are set on a copy. Each
+    job compares its own config, which Hydra composes in full, with the planned one before it runs.
     """
+    parser = OverridesParser.create(config_loader=loader)
+    is_group = functools.cache(lambda key: bool(loader.get_group_options(key)))  # Hydra takes 10 ms to answer
 
-    def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str]) -> None:
-        self._loader = loader
-        self._hydra = list(hydra_overrides)
-        self._parser = OverridesParser.create(config_loader=loader)
-        self._parsed: dict[str, Override | None] = {}
-        self._groups: dict[str, bool] = {}
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
-
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of one job, without Hydra's own part."""
-        values = [value for line in overrides if (value := self._value(line)) is not None]
-        composed = copy.deepcopy(self._base(tuple(line for line in overrides if self._value(line) is None)))
-        try:
-            for value in values:
-                OmegaConf.update(composed, value.key_or_group, value.value())
-        except OmegaConfBaseException:
-            return self._base(tuple(overrides))  # Hydra's own error names the override
+    @functools.cache
+    def whole(overrides: tuple[str, ...]) -> DictConfig:
+        composed = loader.load_configuration(CONFIG_NAME, [*hydra_overrides, *overrides], RunMode.RUN)
+        with open_dict(composed):
+            del composed["hydra"]
         return composed
 
-    def _base(self, overrides: tuple[str, ...]) -> DictConfig:
-        if overrides not in self._bases:
-            base = self._loader.load_configuration(CONFIG_NAME, [*self._hydra, *overrides], RunMode.RUN)
-            with open_dict(base):
-                del base["hydra"]
-            self._bases[overrides] = base
-        return self._bases[overrides]
-
-    def _value(self, line: str) -> Override | None:
+    @functools.cache
+    def assigned(line: str) -> Override | None:
         """The override if it sets a field, else None: it chooses a group's option, adds or deletes."""
-        if line not in self._parsed:
-            (override,) = self._parser.parse_overrides([line])
-            key, value = override.key_or_group, override.value()
-            if key not in self._groups:  # Hydra takes 10 ms to answer
-                self._groups[key] = bool(self._loader.get_group_options(key))
-            group = self._groups[key] and not isinstance(value, dict)
-            plain = override.type is OverrideType.CHANGE and override.package is None and not group
-            self._parsed[line] = override if plain else None
-        return self._parsed[line]
+        (override,) = parser.parse_overrides([line])
+        group = is_group(override.key_or_group) and not isinstance(override.value(), dict)
+        plain = override.type is OverrideType.CHANGE and override.package is None and not group
+        return override if plain else None
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        composed = copy.deepcopy(whole(tuple(line for line in overrides if assigned(line) is None)))
+        try:
+            for value in filter(None, map(assigned, overrides)):
+                OmegaConf.update(composed, value.key_or_group, value.value())
+        except OmegaConfBaseException:
+            return whole(tuple(overrides))  # Hydra's own error names the override
+        return composed
+
+    return compose
 
 
 def _named(problem: PunieError, first: int, count: int, jobs: Sequence[Sequence[str]]) -> PunieError:

@@ -106,11 +106,7 @@ def headline(error: str) -> str:
 def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
     """Complete a job's status; what the run itself wrote of its end stays.
 
-    Args:
-        folder: The job's; made if it is not there.
-        status: ``failed``, ``killed``, ``interrupted`` or ``skipped``.
-        error: What went wrong.
-        exit_code: What a single run would have ended with; 3 for a finished one below its gate.
+    ``exit_code`` is what a single run would have ended with; 3 for a finished one below its gate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = read_status(folder)
@@ -121,11 +117,7 @@ def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
 
 
 def _require_planned(composed: DictConfig, folder: Path) -> None:
-    """Refuse a config that is not the one in the plan: its digest is in the folder's name.
-
-    Raises:
-        ConfigError: They differ.
-    """
+    """Refuse a config that is not the one in the plan: its digest is in the folder's name."""
     name = _FOLDER.fullmatch(folder.name)
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     config = RunConfig(plain)

@@ -50,30 +50,25 @@ def _seconds(step: Step, nearest: Artifact) -> float | None:
 
 
 class Remembering(Store):
-    """A store as it was at the first look: a thousand jobs ask for the same artifacts.
-
-    Args:
-        root: The store's folder.
-    """
+    """A store as it was at the first look: a thousand jobs ask for the same artifacts."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._known: dict[tuple[str, str | None], Any] = {}
+        self._known: dict[tuple[str, ...], Any] = {}
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key, as it was at the first look."""
-        return self._once(f"find {stage}", key, lambda: super(Remembering, self).find(stage, key))
+        return self._once(lambda: Store.find(self, stage, key), "find", stage, key)
 
     def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
         """Why it was not there."""
-        key = artifact_key(material)
-        return self._once("explain", key, lambda: super(Remembering, self).explain(stage, material))
+        return self._once(lambda: Store.explain(self, stage, material), "explain", artifact_key(material))
 
     def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
         """Every artifact, as they were at the first look."""
-        return iter(self._once("artifacts", stage, lambda: [*super(Remembering, self).artifacts(stage)]))
+        return iter(self._once(lambda: [*Store.artifacts(self, stage)], "artifacts", stage or ""))
 
-    def _once(self, what: str, of: str | None, look: Callable[[], Any]) -> Any:
-        if (what, of) not in self._known:
-            self._known[what, of] = look()
-        return self._known[what, of]
+    def _once(self, look: Callable[[], Any], *question: str) -> Any:
+        if question not in self._known:
+            self._known[question] = look()
+        return self._known[question]

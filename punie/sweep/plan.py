@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -24,7 +24,6 @@ from punie.store.digests import content_digests
 from punie.store.keys import SHORT, differences, digest
 from punie.sweep.compose import Composed, compose_all, grid
 from punie.sweep.parts import Remembering, parts_of
-from punie.sweep.waves import waves
 from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY
 from punie.util.jsonl import excerpt
@@ -41,12 +40,6 @@ def make(
     hydra_overrides: Sequence[str] = (),
 ) -> SweepPlan:
     """Plan a sweep; changes nothing and imports neither mlx nor transformers.
-
-    Args:
-        loader: Hydra's, initialised.
-        arguments: The command line's overrides, without those for Hydra itself.
-        params: A preset's axes.
-        hydra_overrides: Those for Hydra itself.
 
     Raises:
         PunieError: A job does not compose, or its config cannot be used.
@@ -97,6 +90,31 @@ def make(
         problems=list(problems),
         parameters=parameters,
     )
+
+
+def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
+    """Divide jobs into waves; the jobs of one wave build nothing in common.
+
+    The first wave has one job for each distinct set of expensive stages that is missing; a later job finds
+    what an earlier wave has built. Jobs that build nothing are in the last wave.
+    ``missing`` are the keys, for each job, of the expensive stages that are not in the store.
+    """
+    found, built = [], set[str]()
+    left, idle = [job for job in missing if missing[job]], [job for job in missing if not missing[job]]
+    while left:
+        wave, taken = [], set[str]()
+        for job in left:
+            wanted = missing[job] - built
+            if wanted and not wanted & taken:
+                wave.append(job)
+                taken |= wanted
+        wave = wave or left  # all that these need was built by the waves before
+        found.append(wave)
+        built |= taken
+        left = [job for job in left if job not in wave]
+    if idle:
+        found = [*found[:-1], [*found[-1], *idle]] if found else [idle]
+    return found
 
 
 def freeze(plan: SweepPlan, folder: Path) -> None:

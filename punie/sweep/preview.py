@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -16,6 +16,8 @@ from punie.sweep.plan import make
 from punie.util.printable import in_bytes
 
 _SHOWN = 30
+Figures = dict[str, Any]
+"""Plain JSON values by name."""
 
 
 def plan(overrides: Sequence[str]) -> SweepPlan:
@@ -30,7 +32,7 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
         return make(loader, list(master.hydra.overrides.task), params=params, hydra_overrides=own)
 
 
-def figures(plan: SweepPlan) -> dict[str, Any]:
+def figures(plan: SweepPlan) -> Figures:
     """The plan as plain values: ``jobs``, ``stages``, ``waves``, ``needed_bytes``, ``seconds``."""
     missing = [part for part in plan.parts.values() if part.missing]
     known = not any(part.computes and part.seconds is None for part in missing)
@@ -56,59 +58,37 @@ def figures(plan: SweepPlan) -> dict[str, Any]:
     }
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The figures for a terminal.
-
-    Args:
-        found: What ``figures`` returned.
-    """
-    jobs, stages = found["jobs"], found["stages"]
+def text(found: Figures) -> str:
+    """The figures for a terminal."""
+    jobs = found["jobs"]
     axes = list(dict.fromkeys(axis for job in jobs for axis in job["axes"]))
-    rows = [
-        [
-            f"{job['number']:03d}",
-            *(job["axes"].get(axis, "") for axis in axes),
-            job["wave"],
-            ", ".join(s for s, (_, state) in job["stages"].items() if state in ("miss", "blocked")) or "–",
-        ]
-        for job in jobs[:_SHOWN]
-    ]
-    blocks = [
-        tabulate(rows, ["job", *axes, "wave", "to run"], disable_numparse=True)
-        + (f"\n… and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""),
-        tabulate(
-            [
-                [
-                    row["stage"],
-                    row["distinct"],
-                    row["hit"],
-                    row["miss"],
-                    "–" if row["seconds"] is None else f"{row['seconds']:.1f}",
-                    "; ".join(row["reasons"][:2]) + (" …" if len(row["reasons"]) > 2 else ""),
-                ]
-                for row in stages
-            ],
-            ["stage", "distinct", "cached", "to run", "seconds", "why"],
-            disable_numparse=True,
-            maxcolwidths=[None] * 5 + [60],
-        ),
-    ]
+    rows = []
+    for job in jobs[:_SHOWN]:
+        run = ", ".join(s for s, (_, state) in job["stages"].items() if state in ("miss", "blocked")) or "–"
+        rows.append([f"{job['number']:03d}", *(job["axes"].get(axis, "") for axis in axes), job["wave"], run])
+    stages = []
+    for row in found["stages"]:
+        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        why = "; ".join(row["reasons"][:2]) + (" …" if len(row["reasons"]) > 2 else "")
+        stages.append([row["stage"], row["distinct"], row["hit"], row["miss"], seconds, why])
+    headers = ["stage", "distinct", "cached", "to run", "seconds", "why"]
+    more = f"\n… and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""
     dropped = f" ({found['duplicates']} duplicates left out)" if found["duplicates"] else ""
     waves = " + ".join(map(str, found["waves"]))
-    seconds = found["seconds"]
     time = "unknown: one of these stages was never built before"
-    if seconds is not None:
-        time = f"about {seconds:.0f} s, one job at a time"
+    if found["seconds"] is not None:
+        time = f"about {found['seconds']:.0f} s, one job at a time"
     count = len(found["waves"])
-    blocks.append(
+    return (
+        f"{tabulate(rows, ['job', *axes, 'wave', 'to run'], disable_numparse=True)}{more}\n\n"
+        f"{tabulate(stages, headers, disable_numparse=True, maxcolwidths=[None] * 5 + [60])}\n\n"
         f"jobs: {len(jobs)}{dropped}, in {count} wave{'s' * (count > 1)} of {waves}\n"
         f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run\n"
         f"time: {time}"
     )
-    return "\n\n".join(blocks)
 
 
-def _stage(plan: SweepPlan, name: str) -> dict[str, Any] | None:
+def _stage(plan: SweepPlan, name: str) -> Figures | None:
     parts = [part for part in plan.parts.values() if part.stage == name]
     if not parts:
         return None

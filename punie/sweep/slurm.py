@@ -14,11 +14,7 @@ _EVERY = 60
 
 
 def watch(launcher: str) -> None:
-    """Make submitit ask ``squeue`` where ``sacct`` has no answers.
-
-    Args:
-        launcher: The class that Hydra instantiates; nothing changes unless it is submitit's for Slurm.
-    """
+    """Make submitit ask ``squeue`` where ``sacct`` has no answers, if the launcher is its own for Slurm."""
     if not launcher.endswith(".SlurmLauncher") or _has_accounts():
         return
     from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob

@@ -33,13 +33,8 @@ def sweep(
 ) -> None:
     """Run every job of a sweep that is not finished, and write its summary.
 
-    Args:
-        config: Hydra's own of the sweep, shared with the launcher.
-        loader: Hydra's.
-        launcher: Any of Hydra's.
-        arguments: The command line's overrides.
-        params: A preset's axes.
-        resume: Finish the sweep that ``hydra.sweep.dir`` holds.
+    ``config`` is Hydra's own, shared with the launcher; ``params`` are a preset's axes. With ``resume`` the
+    sweep is the one that ``hydra.sweep.dir`` holds.
 
     Raises:
         SweepEnded: Jobs failed, or the sweep was interrupted.
@@ -59,42 +54,27 @@ def sweep(
             plan = _unchanged(read(folder), plan, folder)
         else:
             freeze(plan, folder)
-
-        def launch(batch: Sequence[Sequence[str]], first_number: int) -> None:
-            launcher.launch(batch, initial_job_idx=first_number)
-
-        Campaign(plan, folder, launch).run()
+        Campaign(plan, folder, launcher.launch).run()
 
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Generator[None]:
-    """Keep the folder from any other sweep while the block runs.
-
-    Raises:
-        PunieError: Another one has it.
-    """
+    """Keep the folder from any other sweep while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise PunieError(
-            "A sweep is running in this folder.",
-            where=folder,
-            next_step="wait for it to end, or stop it; a sweep without hydra.sweep.dir has its own folder",
-        ) from None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(folder / _LOCK, timeout=0))
+        except Timeout:
+            raise PunieError(
+                "A sweep is running in this folder.",
+                where=folder,
+                next_step="wait for its end, or stop it; without hydra.sweep.dir a sweep has its own folder",
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def _unchanged(old: SweepPlan, new: SweepPlan, folder: Path) -> SweepPlan:
-    """The plan as it is now, which has the frozen one's jobs: only what is missing may differ.
-
-    Raises:
-        PunieError: The jobs would not be the same any more.
-    """
+    """The plan as it is now, which has the frozen one's jobs: only what is missing may differ."""
     if found := changes(old, new):
         raise PunieError(
             "The sweep cannot go on: what decides its results has changed.",

@@ -67,12 +67,7 @@ def watching(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[Non
 
 
 class View:
-    """The states of a sweep's jobs, as of the last look.
-
-    Args:
-        plan: The sweep's.
-        folder: Its folder.
-    """
+    """The states of a sweep's jobs, as of the last look."""
 
     def __init__(self, plan: SweepPlan, folder: Path) -> None:
         self.plan, self.folder = plan, folder

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from punie.util.errors import PunieError
+from punie.util.printable import in_bytes
 
 TEMPORARY = ".tmp"
 """Ending of the name of a file that is being written; the name begins with a dot."""
@@ -45,6 +49,28 @@ def flush(path: Path) -> None:
     """Write a file's bytes through to the disk (fsync)."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def disk_shortage(folder: Path, needed: int, purpose: str) -> PunieError | None:
+    """The error if a folder's disk has less than the needed bytes free."""
+    free = free_bytes(folder)
+    if needed <= free:
+        return None
+    return PunieError(
+        "There is not enough free disk.",
+        where=folder,
+        found=f"{in_bytes(free)} free",
+        expected=f"{in_bytes(needed)} for {purpose}",
+        next_step="punie store gc, or another disk: store.dir=FOLDER",
+    )
 
 
 def sweep(folder: Path) -> None:

@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import textwrap
-from typing import Any
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -36,16 +35,3 @@ def folded(sentence: str) -> str:
         return sentence
     width = shutil.get_terminal_size().columns
     return textwrap.fill(sentence, width, break_long_words=False, break_on_hyphens=False)
-
-
-def printable_value(value: Any) -> Any:
-    """A JSON value with every string and field name made printable."""
-    match value:
-        case str():
-            return printable(value)
-        case list():
-            return [printable_value(each) for each in value]
-        case dict():
-            return {printable(name): printable_value(each) for name, each in value.items()}
-        case _:
-            return value

@@ -49,8 +49,8 @@ class Broken(Callback):
 
 
 def main() -> None:
-    """Run punie with both callbacks."""
-    import punie.main  # after the method is in its table
+    """Run punie with both callbacks; the schema, which is imported here, takes its choices from the table."""
+    import punie.main
 
     task = punie.main.task
 

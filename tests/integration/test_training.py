@@ -32,7 +32,9 @@ def validation(run: Path) -> list[float]:
 
 
 ITERS = 60
-LONG = (*QUICK[1:], f"lora.iters={ITERS}", "lora.save_every=2", "lora.batch_size=2")
+BRIEF = ("eval.max_tokens=1", "eval.lock.temperatures=[]", "quantize.fidelity_rows=0")
+"""Overrides that leave little to do but the training."""
+LONG = (*QUICK[1:4], f"lora.iters={ITERS}", "lora.save_every=2", "lora.batch_size=2", *BRIEF)
 
 
 def checkpoint(cwd: Path) -> int:
@@ -132,7 +134,7 @@ def test_a_method_and_a_callback_that_are_added_take_part(world: World, tmp_path
     """A method trains through the front door under a key of its own, with its own loss; a callback gets the
     four events in order, also from a stage in its own process; one that raises changes nothing."""
     shutil.copytree(world.cwd / "outputs/store", tmp_path / "outputs/store")
-    command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK]
+    command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK, *BRIEF]
     done = subprocess.run(
         [*command, "lora.method=doubled", "runtime.isolation=process"],
         cwd=tmp_path,

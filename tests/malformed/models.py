@@ -128,7 +128,7 @@ def _load(files: dict[str, bytes], folder: Path) -> None:
     write({**right, FILE: (resource("data/models/tiny") / FILE).read_bytes()} | files, place)
     (place / "chat_template.jinja").write_text("{{ messages[0].content }}")
     load.tokenizer(locate(embedded=None, path=str(place), repo=None, revision="main"))
-    load._load_model(place)
+    load.load_lazily(place)
 
 
 SURFACES = (

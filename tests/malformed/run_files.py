@@ -248,8 +248,9 @@ def _document(content: dict[str, bytes], folder: Path) -> None:
     write(content, folder / "docs")
     found = registrations.read(folder / "docs" / "doc.md")
     found.with_parts({"r1": "words"}).encode("utf-8")
-    registrations.nearest_job(found.registration, {"lora.seed": 2, "data": {"train.jsonl": "2"}})
-    registrations.phase_changes(found.registration, found.registration.phase)
+    phase = registrations.named(found.registration.phase)
+    fields = {"lora.seed": 2, "data": {"train.jsonl": "2"}, "phase": phase}
+    registrations.nearest_job(found.registration, fields)
 
 
 def _yaml(content: bytes, folder: Path) -> None:

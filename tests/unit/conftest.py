@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,9 +49,10 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def splits(tokenizer: Any) -> dict[str, list[Any]]:
     """The first rows of code_mode, tokenized."""
+    from punie.config.schema import LoraConfig
     from punie.stages.tokens import tokenize
 
-    lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
+    lora = LoraConfig(max_seq_length=2048)
     folder = resource("data/code_mode")
     return {name: tokenize(folder / f"{name}.jsonl", tokenizer, lora)[:30] for name in ("train", "valid")}
 

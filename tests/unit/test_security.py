@@ -11,7 +11,6 @@ import os
 import pickle
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from punie.results.summary import documents
 from punie.results.summary.summary import summarize
 from punie.util.errors import PunieError
 from punie.util.paths import PACKAGE, resource
-from tests.facts import HOSTILE, facts
+from tests.facts import HOSTILE, Page, facts
 from tests.facts import records as samples_of
 from tests.hostile import AUTO_TOKENIZER, PLANTED, Bomb, amend, plant
 from tests.malformed.run_files import plan as sweep_plan
@@ -408,38 +407,6 @@ def test_a_password_in_a_url_is_refused_before_it_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-class Page(HTMLParser):
-    """What a browser would make of a page: elements with their attributes, and the text of each kind."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, str] = {}
-        self._inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        self.texts[self._inside] = self.texts.get(self._inside, "") + data
-
-    @property
-    def policy(self) -> dict[str, str]:
-        """Its Content-Security-Policy, by directive."""
-        [content] = [
-            str(attributes["content"])
-            for tag, attributes in self.elements
-            if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
-        ]
-        return dict(part.strip().partition(" ")[::2] for part in content.split(";"))
-
-
 def report_page(words: str) -> str:
     """report.html of a run whose names, prompts and answers are these words; categories are a fixed set."""
     samples = [
@@ -480,20 +447,20 @@ def test_a_page_is_under_a_policy_and_data_cannot_break_out(kind: str, tmp_path:
     policy = page.policy
     assert policy.keys() - {"script-src"} == {"default-src", "style-src", "base-uri", "form-action"}
     assert {policy[name] for name in ("default-src", "base-uri", "form-action")} == {"'none'"}
-    scripts = [tag for tag, _ in page.elements if tag == "script"]
+    scripts = page.all("script")
     if kind == "report":
-        sha256 = hashlib.sha256(page.texts["script"].encode()).digest()
+        sha256 = hashlib.sha256(page.texts["script"][0].encode()).digest()
         assert policy["script-src"] == f"'sha256-{base64.b64encode(sha256).decode()}'"
     assert len(scripts) == (kind == "report")
-    attributes = [(tag, name, value or "") for tag, each in page.elements for name, value in each.items()]
+    attributes = [(tag, name, value or "") for tag, each in page.tags for name, value in each.items()]
     assert [found for found in attributes if found[1].startswith("on")] == []
     addresses = [value for _, name, value in attributes if name in ADDRESSES]
     assert [value for value in addresses if re.match(r"(?!#)[^/]*:|//", value)] == []
-    elements = {tag for tag, _ in page.elements}
+    elements = {tag for tag, _ in page.tags}
     assert not elements & {"img", "iframe", "object", "embed", "base", "link", "image", "foreignobject"}
     calm = Page(report_page("calm") if kind == "report" else summary_page("calm", tmp_path / "calm"))
-    assert elements - {"i"} == {tag for tag, _ in calm.elements} - {"i"}  # <i> shows a control character
-    assert "window.hacked" in "".join(page.texts[tag] for tag in page.texts.keys() - {"script", "style"})
+    assert elements - {"i"} == {tag for tag, _ in calm.tags} - {"i"}  # <i> shows a control character
+    assert "window.hacked" in "".join(page.texts["body"])
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", "..", ".", "a//b", "a/", "", "a\\..\\x"])

@@ -26,7 +26,7 @@ class Status(File):
 
     KIND = "a run's status"
 
-    status: str = "planned"
+    status: str
     """planned, running, finished, failed, killed, skipped or interrupted."""
     started: str | None = None
     """UTC, ISO 8601."""

@@ -63,12 +63,14 @@ class Callbacks:
                 )
 
     @contextlib.contextmanager
-    def following(self, stream: Path) -> Generator[None]:
+    def following(self, stream: Path | None) -> Generator[None]:
         """Deliver the records of a ``train.jsonl`` while the block writes it, in this or another process.
+
+        ``stream`` is None for a block that writes none.
 
         A thread reads the file, so that a slow callback does not slow down the training.
         """
-        if not self._active:
+        if stream is None or not self._active:
             yield
             return
         ended = threading.Event()

@@ -14,11 +14,12 @@ from punie.config.compose import compose, quote_phases
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation, Sample
 from punie.results import files
-from punie.results.records import Machine, Provenance, Results
+from punie.results.records import Machine, Provenance
 from punie.results.records import Sample as Record
 from punie.results.run import samples_digest
 from punie.results.scoring import asked, scored, summary
 from punie.run.directory import RunDirectory
+from tests.unit.results import made
 
 GIT = Sample("git-01", "git", "What has changed?", (Expectation("git_status"),))
 LSP = Sample("lsp-01", "lsp", "Where is main?", (Expectation("goto_definition", {"file": "src/app.py"}),))
@@ -91,18 +92,14 @@ def make_run(
     directory.begin(config(*overrides), provenance, store="store")
     directory.finish("finished", provenance, [])
     samples = [Record.model_validate(row) for row in rows]
-    results = Results.model_validate(
-        {
-            **dict(summary(samples)),
-            "schema": Results.VERSION,
-            "target": "quantized",
-            "sampling": SAMPLING,
-            "identity": IDENTITY,
-            "generation": {"backend": "mlx", "samples": len(rows), "tokens": 12, "seconds": 2.0},
-            "answers": samples_digest(samples),
-            "verdict": {"summary": "", "passed": None, "criteria": [], "outcome": None},
-            "artifacts": {"evaluate": {"key": "4" * 64, "files": {}}},
-        }
+    results = made.results(
+        None,
+        len(rows),
+        **dict(summary(samples)),
+        sampling=SAMPLING,
+        identity=IDENTITY,
+        answers=samples_digest(samples),
+        artifacts={"evaluate": {"key": "4" * 64, "files": {}}},
     )
     (folder / "results.json").write_text(json.dumps(files.plain(results) | changes))
     write_records(folder, rows)

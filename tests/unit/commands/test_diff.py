@@ -110,19 +110,18 @@ def test_outputs_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_configs(capsys: pytest.CaptureFixture[str]) -> None:
-    """A phase by name is the phase as an override, another temperature diverges at evaluate alone."""
+    """A phase by name is the phase as an override; another temperature diverges at evaluate alone.
+
+    Two phases with other models differ in identity, though neither model's digest is known.
+    """
+    assert punie_diff("33b", "43b", "--format", "json") == 1
+    assert "model.repo" in [change["key"] for change in read(capsys)["axes"]["identity"]]
     assert punie_diff("44", "+phase=44") == 0
     capsys.readouterr()
     assert punie_diff("", "eval.temperature=0", "--format", "json") == 1
     found = read(capsys)
     assert [stage["stage"] for stage in found["stages"]] == ["evaluate"]
     assert found["scores"] is None
-
-
-def test_models_that_are_not_here(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two phases with other models differ in identity, though neither model's digest is known."""
-    assert punie_diff("33b", "43b", "--format", "json") == 1
-    assert "model.repo" in [change["key"] for change in read(capsys)["axes"]["identity"]]
 
 
 def test_runs_on_other_suites(capsys: pytest.CaptureFixture[str]) -> None:

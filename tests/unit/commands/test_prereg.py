@@ -57,7 +57,7 @@ def test_a_registration_is_never_overwritten(capsys: pytest.CaptureFixture[str])
         (("+phase=45,46",), "A document is about one phase"),
         (("+phase=43a", "data=jsonl", "data.path=nowhere"), "data folder does not exist"),
         (("+phase=99",), "no phase called 99"),
-        (("+phase=43a", "lora.rank=[1"), "override cannot be read"),
+        (("+phase=43a", "lora.rank=[1"), "override cannot be parsed"),
         (("-m", *TINY, "lora.rank=8,0"), r"lora.rank is out of range(.|\n)*job 1"),
     ],
 )

@@ -129,27 +129,18 @@ def test_an_old_format_does_not_flood_the_terminal(
     assert err.count("samples.jsonl:") == 20
 
 
-@pytest.mark.parametrize("content", [None, ""])
-def test_no_records_are_named(
-    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A samples.jsonl that is empty or gone is said."""
-    run = make_run(tmp_path / "run", records())
-    (run / "samples.jsonl").unlink()
-    if content is not None:
-        (run / "samples.jsonl").write_text(content)
-    assert main(["rescore", str(run)]) == 1
-    assert "samples.jsonl" in capsys.readouterr().err
-
-
-def test_nothing_but_missing_responses_has_no_scores(
+def test_without_a_response_there_is_nothing_to_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where every response is missing, that is said with the first reason."""
+    """Where every response is missing, the first reason is named; a file that is empty or gone is named."""
     run = make_run(tmp_path / "run", records())
     write_records(run, records([None, None]))
     assert main(["rescore", str(run)]) == 1
     assert "the server closed the connection" in capsys.readouterr().err
+    for change in (lambda: write_records(run, []), (run / "samples.jsonl").unlink):
+        change()
+        assert main(["rescore", str(run)]) == 1
+        assert "samples.jsonl" in capsys.readouterr().err
 
 
 def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from punie.__main__ import parser
 from punie.commands import store as command
 from punie.store import manifest
 from punie.store.artifacts import MANIFEST, Artifact, Store
@@ -29,9 +29,7 @@ def built(store: Store, stage: str, text: str = "a", **material: Any) -> Artifac
 
 
 def punie_store(store: Store, *arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([*arguments, "--dir", str(store.root)]))
+    return command.run(parser("store").parse_args([*arguments, "--dir", str(store.root)]))
 
 
 def interrupted(store: Store, stage: str) -> None:

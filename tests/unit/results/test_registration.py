@@ -21,8 +21,8 @@ from punie.results.registration import (
     Job,
     Registration,
     compose,
+    named,
     nearest_job,
-    phase_changes,
     read,
 )
 from punie.util.errors import PunieError
@@ -124,11 +124,11 @@ def test_changes_are_named() -> None:
     milder = PHASE.criteria[0].model_copy(update={"value": 0.3})
     other = PHASE.outcomes[0].model_copy(update={"at_least": 0.7})
     phase = PHASE.model_copy(update={"criteria": [milder], "outcomes": [other, *PHASE.outcomes[1:]]})
-    assert phase_changes(registration(), phase) == [
+    assert changes(phase=named(phase)) == [
         ("phase.criteria.overall >=", 0.8, 0.3),
         ("phase.outcomes.1.at_least", 0.8, 0.7),
     ]
-    assert phase_changes(registration(), PHASE) == []
+    assert changes(phase=named(PHASE)) == []
     assert changes(**{"lora.seed": 7}) == [("lora.seed", 0, 7)]
 
 

@@ -87,20 +87,15 @@ def ended(world: World, launch: Callable[..., None] | None = None) -> PunieError
     return None
 
 
-def test_all_is_well(world: World) -> None:
-    """Both waves are launched once, and the sweep says so in its folder."""
-    assert ended(world) is None
-    assert world.batches == [[0, 2], [1, 3]]
-    assert read_status(world.folder).status == "finished"
-    assert {"sweep.json"} <= {path.name for path in world.folder.iterdir()}
+def exit_code(error: PunieError | None) -> int:
+    assert isinstance(error, SweepEnded)
+    return error.exit_code
 
 
 def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
     """Job 0 fails in training: job 1, of the same seed, is skipped; the other seed goes on; exit code 1."""
     world.ends[0] = ["failed"]
-    error = ended(world)
-    assert isinstance(error, SweepEnded)
-    assert error.exit_code == 1
+    assert exit_code(ended(world)) == 1
     assert world.states() == ["failed", "skipped", "finished", "finished"]
     assert "upstream: train failed in 000" in (
         read_status(world.folder / world.plan.jobs[1].folder).error or ""
@@ -110,24 +105,19 @@ def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
 def test_a_killed_worker_loses_only_its_own_job(world: World) -> None:
     """Two jobs are lost with a worker: each runs again alone; the one that dies again is the killed one."""
     world.ends = {0: ["worker killed", "worker killed"], 2: ["worker killed"]}
-    error = ended(world)
-    assert isinstance(error, SweepEnded)
+    assert exit_code(ended(world)) == 1
     assert world.batches == [[0, 2], [0], [2], [3]]
     assert world.states() == ["killed", "skipped", "finished", "finished"]
 
 
-def test_a_launcher_that_cannot_start_jobs_is_told(world: World) -> None:
-    """A launcher that raises before any job begins ends the sweep with its message, not in a loop."""
+def test_a_launcher_that_starts_nothing_is_told(world: World) -> None:
+    """A launcher that raises before any job begins, or returns without one, ends the sweep, not in a loop."""
 
     def launch(*_: object) -> None:
         raise OSError("no such queue")
 
     assert "no such queue" in str(ended(world, launch))
     assert read_status(world.folder).status == "failed"
-
-
-def test_a_launcher_that_runs_nothing_is_told(world: World) -> None:
-    """A launcher that returns without a job having left a record ends the sweep too."""
     assert "no job has a status" in str(ended(world, lambda *_: None))
 
 
@@ -158,8 +148,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:
     """Ctrl-C in job 2: it is interrupted, the rest is not started, exit code 130; going on finishes all."""
     world.ends[2] = ["interrupt"]
     error = ended(world)
-    assert isinstance(error, SweepEnded)
-    assert error.exit_code == 130
+    assert exit_code(error) == 130
     assert "punie resume" in str(error)
     assert world.states() == ["finished", "planned", "interrupted", "planned"]
     assert read_status(world.folder).status == "interrupted"
@@ -169,8 +158,10 @@ def test_an_interrupted_sweep_says_how_to_go_on(world: World) -> None:
 
 
 def test_the_summary_is_the_same_after_an_interruption(world: World) -> None:
-    """The digest over what was measured does not tell an undisturbed sweep from a resumed one."""
+    """Both waves run once; what was measured has the same digest after a job is lost and run again."""
     assert ended(world) is None
+    assert world.batches == [[0, 2], [1, 3]]
+    assert read_status(world.folder).status == "finished"
     whole = summary.collect(world.plan, world.folder).digest
     (world.folder / world.plan.jobs[2].folder / STATUS).unlink()
     assert summary.collect(world.plan, world.folder).digest != whole
@@ -187,9 +178,7 @@ def test_jobs_below_their_gate_give_exit_code_3(world: World) -> None:
         if (gated / STATUS).exists():
             job.end(gated, "failed", "below eval.fail_under", job.GATE)
 
-    error = ended(world, launch)
-    assert isinstance(error, SweepEnded)
-    assert (error.exit_code, world.states()) == (3, ["finished"] * 4)
+    assert (exit_code(ended(world, launch)), world.states()) == (3, ["finished"] * 4)
 
 
 def test_fail_fast_starts_no_further_wave(world: World) -> None:

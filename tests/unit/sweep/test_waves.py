@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from punie.sweep.waves import waves
+from punie.sweep.plan import waves
 
 
 def test_the_first_wave_trains_each_seed_once() -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import re
-from html.parser import HTMLParser
 
 import pytest
 
-from punie.results.pages import plots, report, tables
+from punie.results.pages import plots, report, sentences, tables
 from punie.results.pages.responses import MARKS
 from punie.results.records import Baseline, Metric, Sample
-from tests.facts import HOSTILE, SHOWN, TRAINED, call, facts, records
+from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
 
 RIGHT = call('print(read_file("src/app.py").content)')
 ANSWERS = [("text_tools", RIGHT), ("text_tools", "No."), ("lsp", None), ("git", HOSTILE)]
@@ -23,38 +20,6 @@ METRICS = [
     Metric(kind="score", iter=50),
     Metric(kind="valid", iter=100, loss=0.1),
 ]
-
-
-class Page(HTMLParser):
-    """What a page is made of."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.texts: dict[str, list[str]] = {}
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.texts.setdefault(tag, []).append("")
-        if tag not in {"meta", "input", "path", "use", "link"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in {"meta", "input", "path", "use", "link"}:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        for tag in set(self.open):
-            self.texts[tag][-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def ids(self) -> list[str | None]:
-        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +39,6 @@ def test_a_page_is_whole_and_its_links_lead_somewhere(samples: list[Sample]) -> 
     assert len(page.ids()) == len(set(page.ids()))
     links = [href for tag in page.all("a") if (href := tag["href"]) is not None]
     assert [link for link in links if not link.startswith("#") or link[1:] not in page.ids()] == []
-
-
-def test_nothing_is_loaded_and_only_the_own_script_runs(samples: list[Sample]) -> None:
-    """The policy allows no more than the page's one script, by its digest; no element names an address."""
-    page = Page(report.html(trained(samples)))
-    policy = next(tag["content"] for tag in page.all("meta") if "http-equiv" in tag)
-    digest = base64.b64encode(hashlib.sha256(page.texts["script"][0].encode()).digest()).decode()
-    assert len(page.all("script")) == 1
-    assert policy is not None
-    assert f"script-src 'sha256-{digest}';" in policy
-    assert policy.startswith("default-src 'none'; ")
-    named = [(tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert named == []
-    assert [tag for tag, attributes in page.tags if "src" in attributes or tag in {"link", "img"}] == []
 
 
 def test_hostile_output_is_text(samples: list[Sample]) -> None:
@@ -201,6 +152,6 @@ def test_a_published_score_stands_beside_what_the_prompts_can_tell(published: fl
     found = facts(records([("git", RIGHT), ("git", "No.")] * 3))
     assert found.phase is not None
     phase = found.phase.model_copy(update={"baseline": Baseline(source="33b", overall=published)})
-    words = tables.baseline_sentence(found.results, phase)
+    words = sentences.baseline_sentence(found.results, phase)
     assert (words or "").endswith(ending)
-    assert tables.baseline_sentence(found.results, None) is None
+    assert sentences.baseline_sentence(found.results, None) is None
