@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -138,6 +139,7 @@ def _call(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], ou
     for handle, name in ((1, "out"), (2, "err")):
         with (outputs / name).open("wb") as stream:
             os.dup2(stream.fileno(), handle)
+    random.seed()  # or each fork would draw the same ports
     sys.argv = ["punie", *arguments]
     from punie.__main__ import main
 

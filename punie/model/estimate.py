@@ -40,7 +40,11 @@ def weights(folder: Path) -> Weights:
 def adapter_bytes(
     folder: Path, *, fine_tune_type: str, num_layers: int, rank: int, keys: list[str] | None
 ) -> int:
-    """Size of what is trained, float32: two matrices of the rank for each linear layer, or whole layers."""
+    """Size of what is trained, float32: two matrices of the rank for each linear layer, or whole layers.
+
+    Raises:
+        PunieError: A weight file is damaged.
+    """
     blocks: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for name, shape in _tensors(folder):
         if found := _BLOCK.search(name):

@@ -102,7 +102,11 @@ def measure(
 
 
 def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> None:
-    """Check that the fine-tune survived."""
+    """Check that the fine-tune survived.
+
+    Raises:
+        PunieError: The share of the gain that is left is below ``min_gain_kept``.
+    """
     kept = fidelity.gain_kept
     if kept is None or kept >= min_gain_kept:
         return

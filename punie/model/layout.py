@@ -62,7 +62,11 @@ class Layout:
 def plan(
     base: Path, adapter: Path, *, base_key: str, bits: int | None, group_size: int, recipe: str | None = None
 ) -> Layout:
-    """Plan the fused model of two folders from their headers; see ``fuse.fuse`` for the arguments."""
+    """Plan the fused model of two folders from their headers; see ``fuse.fuse`` for the arguments.
+
+    Raises:
+        PunieError: The adapter, the base or the settings do not fit.
+    """
     estimate.weights(base)  # checks that every file is as long as its header states
     model, config = _with_adapter(base, adapter, base_key)
     return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
@@ -71,7 +75,11 @@ def plan(
 def lay_out(
     model: nn.Module, config: ModelJson, *, bits: int | None, group_size: int, recipe: str | None
 ) -> Layout:
-    """Plan the fused model of a lazy model, whether its weights are on a disk or do not exist."""
+    """Plan the fused model of a lazy model, whether its weights are on a disk or do not exist.
+
+    Raises:
+        PunieError: The group size does not divide the layers' inputs.
+    """
     sources = dict(model.named_modules())
     fused = [(path, m.fuse(dequantize=True)) for path, m in sources.items() if hasattr(m, "fuse")]
     model.update_modules(tree_unflatten(fused))

@@ -63,6 +63,9 @@ def load(
 
     ``float32`` dequantizes and computes in float32: on a CPU, quantized and half-precision products are 50 to
     200 times slower (docs/decisions/0003-cpu-float32.md). ``threads`` None decides by the model's size.
+
+    Raises:
+        PunieError: mlx-lm cannot load it.
     """
     model, config = load_lazily(folder)
     if float32:

@@ -147,13 +147,22 @@ class Writer:
         return sum(map(len, self._headers.values())) + self._tensor_bytes
 
     def create(self) -> None:
-        """Create the files, each with its header."""
+        """Create the files, each with its header.
+
+        Raises:
+            OSError: A file exists, or the disk cannot be written.
+        """
         for path, header in self._headers.items():
             with path.open("xb") as stream:
                 stream.write(header)
 
     def write(self, name: str, piece: memoryview) -> None:
-        """Append a piece to a tensor."""
+        """Append a piece to a tensor.
+
+        Raises:
+            ValueError: The tensor has more bytes than its header states.
+            OSError: The disk is full or cannot be written.
+        """
         place = self._places[name]
         if place.position + piece.nbytes > place.end:
             raise ValueError(f"{name} has more bytes than its header states")
@@ -163,7 +172,11 @@ class Writer:
         place.position += piece.nbytes
 
     def finish(self, parameters: int) -> None:
-        """Write model.safetensors.index.json, as mlx-lm does, once every tensor is complete."""
+        """Write model.safetensors.index.json, as mlx-lm does, once every tensor is complete.
+
+        Raises:
+            ValueError: A tensor has fewer bytes than its header states.
+        """
         if missing := [name for name, place in self._places.items() if place.position < place.end]:
             raise ValueError(f"{', '.join(missing[:3])} has fewer bytes than its header states")
         write_json(

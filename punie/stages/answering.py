@@ -25,6 +25,9 @@ def requests(
     """The requests of an evaluation: every prompt of a suite, its repeats side by side.
 
     ``max_tokens`` holds for items that set no limit of their own.
+
+    Raises:
+        Problems: Prompts that do not fit the model's context.
     """
     from punie.model.generate import Request
 

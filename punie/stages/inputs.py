@@ -46,7 +46,11 @@ def data_digests(path: str) -> dict[str, str]:
 
 
 def suite_path(suite: str) -> Path:
-    """The suite's file: one of punie's own by name, else a path."""
+    """The suite's file: one of punie's own by name, else a path.
+
+    Raises:
+        DataError: There is none.
+    """
     own = resource("data/suites")
     for path in (own / f"{suite}.jsonl", Path(suite).expanduser()):
         if path.is_file():
@@ -74,5 +78,9 @@ def model_parameters(model: ModelConfig) -> int | None:
 
 
 def base_folder(model: ModelConfig) -> Path:
-    """The base model's folder on this machine."""
+    """The base model's folder on this machine.
+
+    Raises:
+        PunieError: See ``resolve.locate``.
+    """
     return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)

@@ -26,6 +26,9 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     """Sizes of the config's recipe on its model; reads only the model's config.json, downloads nothing.
 
     ``float32`` None: as this machine computes.
+
+    Raises:
+        PunieError: Neither the model nor its dimensions are on this machine.
     """
     from punie.model import shapes
 

@@ -46,7 +46,11 @@ def contents(settings: Preflight) -> Contents:
 
 
 def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
-    """Check data, suite and tokenizer against each other; write preflight.json."""
+    """Check data, suite and tokenizer against each other; write preflight.json.
+
+    Raises:
+        Problems: Everything that would make the run fail or its score meaningless.
+    """
     from punie.data.load import load_rows
     from punie.evals.suite import load_suite
 

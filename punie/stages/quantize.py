@@ -27,7 +27,11 @@ def contents(settings: Quantize) -> Contents:
 
 
 def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
-    """Write the model folder, and measure its quality."""
+    """Write the model folder, and measure its quality.
+
+    Raises:
+        PunieError: The inputs do not fit together, or the fine-tune did not survive.
+    """
     from punie.model import fidelity, load
     from punie.model.fuse import fuse
 

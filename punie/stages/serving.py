@@ -53,6 +53,9 @@ def answer(
     Returns:
         For each request the reply or why it is missing; and why the server may not hold the model, or None
         where its greedy answers were the model's, token for token.
+
+    Raises:
+        PunieError: No server answers, or not one answer arrived.
     """
     requests = [
         Request(each.id, texts[each.id.rpartition("#")[0]], len(each.prompt), each.max_tokens)

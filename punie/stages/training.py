@@ -86,7 +86,11 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
 
 
 def launch(job: Job, report: Report) -> Contents:
-    """Train with ``lora.workers`` processes under ``mlx.launch`` and its ring backend."""
+    """Train with ``lora.workers`` processes under ``mlx.launch`` and its ring backend.
+
+    Raises:
+        PunieError: A worker failed; the end of its output is shown.
+    """
     out, lora = Path(job.out), job.lora
     write_json(out / JOB, dataclasses.asdict(job))
     command = [

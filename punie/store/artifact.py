@@ -64,7 +64,11 @@ class Artifact:
         return self.path / name
 
     def verify_once(self) -> None:
-        """Check every digest, the first time this process uses the artifact."""
+        """Check every digest, the first time this process uses the artifact.
+
+        Raises:
+            StoreError: A file is missing or changed.
+        """
         if self.path not in verified and (damage := self.damage(digests=True)):
             raise StoreError(
                 f"The {self.stage} artifact is damaged: {damage}.",

@@ -26,6 +26,9 @@ def content_digests(files: Iterable[Path]) -> dict[str, str]:
 
     A file in the Hugging Face cache of this machine links to a blob named by its sha256, which is trusted.
     Any other large file is hashed once, and its digest is remembered by path, size, inode and time.
+
+    Raises:
+        OSError: A file cannot be read.
     """
     known = _remembered()
     before = len(known)

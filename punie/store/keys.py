@@ -34,7 +34,11 @@ def digest(tag: str, value: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as 64 hex digits."""
+    """sha256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -20,6 +20,9 @@ def mentioned(folder: Path) -> set[str]:
     """Every key in the records of the runs and sweeps below a folder.
 
     Everything that looks like a key counts, so that a damaged record, or one of another version, counts too.
+
+    Raises:
+        OSError: A record cannot be read.
     """
     return {key.decode() for record in _records(folder) for key in _KEY.findall(record.read_bytes())}
 

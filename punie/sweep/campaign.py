@@ -51,7 +51,11 @@ class Campaign:
         """Keys of stages that failed in this sweep, each with the job it failed in."""
 
     def run(self) -> None:
-        """Launch what is not finished, and write the summary whatever happens."""
+        """Launch what is not finished, and write the summary whatever happens.
+
+        Raises:
+            SweepEnded: Jobs failed, or the sweep was interrupted.
+        """
         self._clear()
         began, interrupted, broken = now(), False, None
         try:

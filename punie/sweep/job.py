@@ -47,6 +47,9 @@ def run_job(composed: DictConfig) -> float | None:
 
     Returns:
         Its score; None if it has none.
+
+    Raises:
+        SweepInterrupted: The sweep is to stop.
     """
     runtime = HydraConfig.get().runtime
     folder = Path(runtime.output_dir)

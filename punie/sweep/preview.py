@@ -21,7 +21,11 @@ Figures = dict[str, Any]
 
 
 def plan(overrides: Sequence[str]) -> SweepPlan:
-    """The plan of ``python -m punie -m OVERRIDES``, without running it."""
+    """The plan of ``python -m punie -m OVERRIDES``, without running it.
+
+    Raises:
+        PunieError: It does not compose.
+    """
     with multirun(overrides) as (loader, master):
         own = [str(line) for line in master.hydra.overrides.hydra if not str(line).startswith("hydra.mode=")]
         params = {str(key): str(value) for key, value in (master.hydra.sweeper.params or {}).items()}

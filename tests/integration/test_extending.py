@@ -103,7 +103,7 @@ def test_a_model_a_stage_and_a_scorer_take_part_in_a_run(copy: Copy, place: Path
     ]
     again = copy.run("-m", "punie", "rescore", str(folder), cwd=place)
     assert "economy" in again
-    assert "0 of 7 answers are scored otherwise" in again
+    assert "0 of 7 responses are scored differently" in again
 
 
 @pytest.mark.slow

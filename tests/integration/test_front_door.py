@@ -112,6 +112,58 @@ def test_a_config_error_leaves_no_folder(mistake: str, tmp_path: Path, here: Cal
     assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
 
 
+_SELECTED = ("lora.select=best_eval", "lora.select_suite=core27")
+_SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "words"),
+    [
+        (["lora.max_seq_length=24"], 1, ["train.jsonl:1", "lora.max_seq_length"]),
+        (["lora.batch_size=5000"], 1, ["lora.batch_size", "at most 64"]),
+        (["lora.save_every=5000"], 2, ["lora.save_every", "lora.save_every=12"]),
+        (["lora.num_layers=5"], 1, ["lora.num_layers", "at most 4"]),
+        (["lora.workers=2", "lora.keys=[nope]"], 1, ["No layer of the model is adapted"]),
+        (
+            ["lora.select=best_eval", "lora.select_suite=core27", "eval.suite=core27"],
+            1,
+            ["lora.select_suite"],
+        ),
+        (["store.dir=FILE/store"], 1, ["FILE"]),
+        (["hydra.run.dir=FILE/run"], 1, ["FILE"]),
+        (["eval.repeats=2", "eval.temperature=0"], 2, ["same response"]),
+        (["eval.targets=[base,adapter]"], 2, ["eval.target"]),
+        (["eval.targets=[base,other]"], 2, ["one of base, adapter, quantized"]),
+        (["eval.server.url=http://127.0.0.1:1"], 2, ["eval.backend=server"]),
+        ([*_SERVER, "eval.server.url=file:///etc/passwd"], 2, ["URL"]),
+        ([*_SERVER, "eval.server.url=http://:80"], 2, ["eval.server.url=http://:80"]),
+        ([*_SERVER, "eval.server.url=http://127.0.0.1:1", "eval.server.retries=0"], 1, ["does not answer"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_what_cannot_run_is_refused_before_time_is_spent(
+    overrides: list[str], code: int, words: list[str], world: World, tmp_path: Path
+) -> None:
+    """What contradicts itself, the data, the model or the machine ends in one message, and nothing is
+    trained."""
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file")
+    trained = sorted((world.cwd / "outputs/store/train").iterdir())
+    done = punie(*QUICK, *(each.replace("FILE", where) for each in overrides), cwd=world.cwd)
+    assert done.code == code, done.err
+    assert [word for word in words if word.replace("FILE", where) not in done.err] == []
+    assert "Traceback" not in done.err
+    assert sorted((world.cwd / "outputs/store/train").iterdir()) == trained
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Metal computes them")
+def test_what_the_cpu_cannot_compute_is_refused(world: World) -> None:
+    """Experts in half precision cannot be computed on a CPU: reported before training, with the remedy."""
+    done = punie(*QUICK, "runtime.cpu_float32=false", cwd=world.cwd)
+    assert done.code == 1
+    assert "runtime.cpu_float32=true" in done.err
+
+
 def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
     """Rows that are not JSON, lack messages, have an unknown role or no answer: each with file and line."""
     good = resource("data/code_mode/train.jsonl").read_text().splitlines()[:30]
@@ -127,14 +179,6 @@ def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
     assert done.code == 1
     assert [line for line in (31, 32, 33, 34) if f"train.jsonl:{line}" not in done.err] == []
     assert not list((tmp_path / "outputs/store").glob("train/*"))
-
-
-def test_rows_that_lose_their_answer_are_found_before_training(tmp_path: Path) -> None:
-    """A row whose answer is cut off entirely is a problem of the preflight, with file and line."""
-    done = punie("lora.max_seq_length=24", cwd=tmp_path)
-    assert done.code == 1
-    assert "train.jsonl:1" in done.err
-    assert "lora.max_seq_length" in done.err
 
 
 def test_a_model_that_is_nowhere_names_the_way_out(tmp_path: Path) -> None:
@@ -158,27 +202,6 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(tmp_path: Pat
     done = punie("+phase=43a", "runtime.cpu_float32=true", cwd=tmp_path, env={"HF_HOME": str(tmp_path)})
     assert done.code == 1
     assert "memory" in done.err
-
-
-def test_what_the_cpu_cannot_compute_is_refused(tmp_path: Path) -> None:
-    """Experts in half precision are not to be had on a CPU: said before training, with what to do."""
-    if sys.platform == "darwin":
-        pytest.skip("Metal computes them")
-    done = punie(*QUICK, "runtime.cpu_float32=false", cwd=tmp_path)
-    assert done.code == 1
-    assert "runtime.cpu_float32=true" in done.err
-
-
-def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
-    """A store below a file, where no folder can be made, is an error for people."""
-    (tmp_path / "file").write_text("")
-    done = punie(*QUICK, f"store.dir={tmp_path}/file/store", cwd=tmp_path)
-    assert done.code == 1
-    assert "file" in done.err
-    assert "Traceback" not in done.err
-    done = punie(*QUICK, f"hydra.run.dir={tmp_path}/file/run", cwd=tmp_path)
-    assert done.code == 1
-    assert "Traceback" not in done.err
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_fidelity_is_recorded_and_shown(world: World) -> None:
     assert model.info["budget"]["measured"]["disk_mb"] == model.info["size_mb"]
     for document in ("report.md", "report.html"):
         text = (world.first / document).read_text()
-        assert "Fidelity" in text
+        assert "Quantization quality" in text
         assert f"{100 * fidelity['gain_kept']:.1f} %" in text
 
 
@@ -85,7 +85,7 @@ def test_export_carries_scores_and_digests(world: World, tmp_path: Path) -> None
     assert all(file_digest(out / name) == sha for name, sha in files.items())
     card = (out / "README.md").read_text()
     low, high = results["scores"]["strict"]["overall"]["interval"]
-    expected = [f"{low:.2f} to {high:.2f}", *files.values(), "temperature 0.7", "after quantization"]
+    expected = [f"{low:.2f} to {high:.2f}", *files.values(), "temperature 0.7", "the fine-tune's gain"]
     assert [word for word in expected if word not in card] == []
     again = punie("export", str(world.first), str(out), cwd=world.cwd)
     assert again.code == 1

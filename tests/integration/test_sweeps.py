@@ -122,16 +122,25 @@ def test_two_workers_give_the_same_and_share_as_much(swept: tuple[Place, Finishe
     assert fresh.summary()["digest"] == swept[0].summary()["digest"]
 
 
-def test_a_killed_sweep_is_resumed(swept: tuple[Place, Finished], fresh: Place) -> None:
-    """kill -9 once a job has finished: resume finishes the others and does not run the finished one again."""
+def test_an_interrupted_and_then_killed_sweep_is_resumed(swept: tuple[Place, Finished], fresh: Place) -> None:
+    """SIGINT: exit code 130, no traceback, status interrupted, and the command printed continues. kill -9
+    once a job has finished: resume finishes the others and does not run the finished one again."""
     process = fresh.start(*AXES)
+    while not fresh.job_states():
+        assert process.code is None
+        time.sleep(0.02)
+    process.signal(signal.SIGINT)
+    stopped = process.wait(timeout=60)
+    assert stopped.code == 130, stopped.err
+    assert "Traceback" not in stopped.err
+    assert read_json(fresh.folder / "status.json")["status"] == "interrupted"
+    process = start(*stopped.err.split("next     punie ")[1].split(), cwd=fresh.cwd)
     while "finished" not in fresh.job_states().values():
         assert process.code is None
         time.sleep(0.02)
     process.signal(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
-    at_kill = fresh.job_states()
-    finished = [job for job, status in at_kill.items() if status == "finished"]
+    finished = [job for job, status in fresh.job_states().items() if status == "finished"]
     records = {job: (fresh.folder / "jobs" / job / "status.json").read_bytes() for job in finished}
     assert 1 <= len(finished) < 4
     done = punie("resume", str(fresh.folder), cwd=fresh.cwd)
@@ -142,25 +151,11 @@ def test_a_killed_sweep_is_resumed(swept: tuple[Place, Finished], fresh: Place) 
     assert [fresh.stored(stage) for stage in ("train", "quantize", "evaluate")] == [2, 2, 4]
 
 
-def test_ctrl_c_stops_a_sweep_that_can_be_resumed(fresh: Place) -> None:
-    """SIGINT: exit code 130, no traceback, status interrupted, and the command printed finishes the sweep."""
-    process = fresh.start(*AXES)
-    while not list(fresh.cwd.glob("outputs/sweeps/*/*/jobs/*/status.json")):
-        assert process.code is None
-        time.sleep(0.05)
-    process.signal(signal.SIGINT)
-    done = process.wait(timeout=60)
-    assert done.code == 130, done.err
-    assert "Traceback" not in done.err
-    assert read_json(fresh.folder / "status.json")["status"] == "interrupted"
-    command = done.err.split("next     punie ")[1].split()
-    assert punie(*command, cwd=fresh.cwd).code == 0
-    assert fresh.states() == ["finished"] * 4
-
-
 def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
-    """One learning rate diverges: its first job fails, its second is skipped, the others finish."""
-    done = fresh.sweep("lora.learning_rate=1e-4,1e30", "eval.temperature=0.0,0.5")
+    """One learning rate diverges: its first job fails, its second is skipped, the others finish. They share a
+    quantized model that is built once, and dropped with quantize.keep=until_evaluated."""
+    rates, keep = "lora.learning_rate=1e-4,1e30", "quantize.keep=until_evaluated"
+    done = fresh.sweep(rates, "eval.temperature=0.0,0.5", keep)
     assert done.code == 1
     assert fresh.states() == ["finished", "finished", "failed", "skipped"]
     failed = fresh.summary()["jobs"][2]
@@ -168,6 +163,8 @@ def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
     assert "Traceback" in (fresh.folder / failed["traceback"]).read_text()
     assert failed["traceback"] in done.out
     assert "Traceback" not in done.err
+    assert fresh.built()["quantize"] == 1
+    assert fresh.stored("quantize") == 0
 
 
 def test_a_killed_worker_is_one_lost_job(fresh: Place) -> None:
@@ -187,14 +184,6 @@ def test_a_killed_worker_is_one_lost_job(fresh: Place) -> None:
     assert fresh.states() == ["finished"] * 4
 
 
-def test_a_model_that_is_dropped_is_built_once(fresh: Place) -> None:
-    """With quantize.keep=until_evaluated three temperatures quantize once, and nothing is left of it."""
-    done = fresh.sweep("eval.temperature=0.0,0.3,0.5", "quantize.keep=until_evaluated")
-    assert done.code == 0, done.err
-    assert fresh.built()["quantize"] == 1
-    assert fresh.stored("quantize") == 0
-
-
 def test_a_phase_that_is_a_sweep_ends_with_its_outcome(fresh: Place) -> None:
     """Phase 46 ends with what its criteria say of the seeds' own scores, in the table and in summary.md."""
     done = fresh.sweep("+phase=46", "model=tiny", "seed=0,1")
@@ -207,13 +196,15 @@ def test_a_phase_that_is_a_sweep_ends_with_its_outcome(fresh: Place) -> None:
 
 
 def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
-    """A folder that is none, one in use, and one whose data was edited: each refused with the reason."""
+    """A folder that is none, one in use, and one whose data was edited: each refused with the reason. Paths
+    are relative to the sweep's folder, also for a worker in another one, here the job's own."""
     from filelock import FileLock
 
     done = punie("resume", str(fresh.cwd), cwd=fresh.cwd)
     assert (done.code, "not a sweep's" in done.err) == (1, True)
     shutil.copytree(FIXTURES / "data", fresh.cwd / "data")
-    assert fresh.sweep("data.path=data", "seed=0").code == 0
+    assert fresh.sweep("data.path=data", "seed=0", "hydra.job.chdir=true").code == 0
+    assert [fresh.stored(stage) for stage in ("train", "evaluate")] == [1, 1]
     with FileLock(fresh.folder / ".lock"):
         done = punie("resume", str(fresh.folder), cwd=fresh.cwd)
     assert (done.code, "is running" in done.err) == (1, True)
@@ -223,13 +214,6 @@ def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
     assert done.code == 1
     assert "data.valid.jsonl" in done.err
     assert "Traceback" not in done.err
-
-
-def test_relative_paths_are_the_sweeps(fresh: Place) -> None:
-    """A worker in another folder, here the job's own, finds the suite and the store of the sweep's."""
-    done = fresh.sweep("seed=0", "hydra.job.chdir=true")
-    assert done.code == 0, done.err
-    assert [fresh.stored(stage) for stage in ("train", "evaluate")] == [1, 1]
 
 
 def test_no_job_starts_if_one_cannot_be_composed(fresh: Place) -> None:

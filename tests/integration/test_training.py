@@ -184,39 +184,10 @@ def test_two_workers_train_as_one(world: World) -> None:
     assert validation(two) == pytest.approx(validation(world.first), rel=1e-4)
 
 
-def test_a_worker_that_fails_is_shown(world: World) -> None:
-    """An error in a worker comes out as the run's error."""
-    done = punie(*QUICK, "lora.workers=2", "lora.keys=[nope]", cwd=world.cwd)
-    assert done.code == 1
-    assert "No layer of the model is adapted" in done.err
-    assert "Traceback" not in done.err
-
-
 def test_the_suite_that_selects_is_not_the_one_that_is_evaluated(world: World) -> None:
-    """best_eval scores every checkpoint on another suite, and refuses the evaluated one."""
+    """best_eval scores every checkpoint on another suite."""
     run = world.run("lora.select=best_eval")
     assert any('"select"' in line for line in (run / "train.jsonl").read_text().splitlines())
-    done = punie(*QUICK, "lora.select=best_eval", "lora.select_suite=core27", cwd=world.cwd)
-    assert done.code == 1
-    assert "lora.select_suite" in done.err
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("lora.batch_size=5000", ["lora.batch_size", "at most 64"]),
-        ("lora.save_every=5000", ["lora.save_every", "lora.save_every=12"]),
-        ("lora.num_layers=5", ["lora.num_layers", "at most 4"]),
-    ],
-)
-def test_what_cannot_train_is_refused_before_time_is_spent(
-    world: World, override: str, words: list[str]
-) -> None:
-    """A batch longer than the set, a checkpoint that never comes, more layers than there are."""
-    done = punie(*QUICK, override, cwd=world.cwd)
-    assert done.code != 0
-    assert [word for word in words if word not in done.err] == []
-    assert "train      run" not in done.err
 
 
 def test_changed_data_is_another_training(world: World, tmp_path: Path) -> None:

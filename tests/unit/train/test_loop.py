@@ -339,6 +339,7 @@ def test_the_metrics_stream_is_complete(trainer: Trainer) -> None:
         "kind", "iter", "update", "loss", "tokens", "supervised_tokens", "tokens_per_second", "learning_rate",
         "gradient_norm", "peak_memory_mb",
     }  # fmt: skip
+    assert {*trainer.kind("valid")[0]} == {"kind", "iter", "update", "loss"}
     assert trainer.kind("train")[-1]["supervised_tokens"] == result.supervised_tokens
     assert trainer.kind("train")[-1]["gradient_norm"] > 0
     assert 0 <= result.padding_share < 0.2

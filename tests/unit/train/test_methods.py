@@ -15,7 +15,7 @@ import pytest
 from punie.train.batches import Batch, Row, load_rows, pad, save_rows
 from punie.train.methods import METHODS, Loss, Method, build
 from punie.train.methods.sft import Sft
-from tests.unit.train.trainer import SFT, Killed, Trainer
+from tests.unit.train.trainer import Killed, Trainer
 
 
 class Doubled(Sft):
@@ -105,10 +105,3 @@ def _figures(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
     lines = (trainer.out / "train.jsonl").read_text().splitlines()
     records = [record for record in map(json.loads, lines) if record["kind"] == kind]
     return [{name: record[name] for name in ("iter", "loss", "margin")} for record in records]
-
-
-def test_sft_needs_no_figures_of_its_own(trainer: Trainer) -> None:
-    """Its records are those of the loop alone."""
-    assert SFT.logged == ()
-    trainer()
-    assert set(trainer.kind("valid")[0]) == {"kind", "iter", "update", "loss"}
