@@ -98,8 +98,9 @@ def test_a_model_a_stage_and_a_scorer_take_part_in_a_run(copy: Copy, place: Path
     assert {*answers[0]["scores"]} == {"keyword", "strict", "economy"}
     assert " economy | " in (folder / "report.md").read_text()
     planned = copy.run("-m", "punie", "plan", "model=mine", "name=mine", *SHORT, cwd=place)
-    assert re.findall(r"^(\w+) .* (hit|miss) ", planned, re.MULTILINE) == [
-        (stage, "hit") for stage in ("preflight", "base", "train", "quantize", "evaluate", "weigh", "report")
+    assert re.findall(r"^(\w+) .* (cached|to run) ", planned, re.MULTILINE) == [
+        (stage, "cached")
+        for stage in ("preflight", "base", "train", "quantize", "evaluate", "weigh", "report")
     ]
     again = copy.run("-m", "punie", "rescore", str(folder), cwd=place)
     assert "economy" in again

@@ -66,10 +66,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 def test_the_wheel_has_every_file(wheel: Path) -> None:
     """Package, presets, schemas, data and templates are all inside, byte for byte, and nothing else."""
+    places = (("punie/resources", ROOT, ("conf", "data")), ("punie", PACKAGE, (".",)))
     files = {
-        f"punie/{path.relative_to(top)}": path.read_bytes()
-        for top, roots in ((ROOT, (ROOT / "conf", ROOT / "data")), (PACKAGE, (PACKAGE,)))
-        for root in roots
+        f"{place}/{path.relative_to(top)}": path.read_bytes()
+        for place, top, names in places
+        for root in (top / name for name in names)
         for path in root.rglob("*")
         if path.is_file() and not _NOISE & {*path.parts}
     }
@@ -105,6 +106,6 @@ def test_punie_works_where_the_wheel_is_installed(installed: Installed) -> None:
     out = installed.run("python", "-m", "punie", *QUICK, "eval.lock.temperatures=[]")
     assert len(re.findall(r"^✓ \w+ +done", out, re.MULTILINE)) == 6
     planned = installed.run("punie", "plan", *QUICK, "eval.lock.temperatures=[]")
-    assert len(re.findall(r" hit ", planned)) == 6
+    assert len(re.findall(r" cached ", planned)) == 6
     (folder,) = (installed.place / "outputs/runs/tiny").iterdir()
     assert {"report.html", "results.json", "config.yaml"} <= {path.name for path in folder.iterdir()}
