@@ -19,6 +19,7 @@ from punie.results.run import CONFIG, RESULTS, Run, unfinished
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
+    from punie.config.schema import PhaseConfig
     from punie.sweep.plan import SweepPlan
 
 
@@ -41,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     runs, plan = _runs(arguments.run)
     configs = [each.config.typed(each.folder / CONFIG) for each in runs]
     jobs = [fields(job.typed()) for job in plan.jobs] if plan else [fields(each) for each in configs]
-    document = read(arguments.document or _find(arguments.out, plan.name if plan else configs[0].name, jobs))
+    document = read(
+        arguments.document
+        or _find(arguments.out, plan.name if plan else configs[0].name, jobs, configs[0].phase)
+    )
     registered = document.registration.phase.id
     for each, config in zip(runs, configs, strict=True):
         if config.phase is None or config.phase.id != registered:
@@ -90,16 +94,19 @@ def _runs(folder: Path) -> tuple[list[Run], SweepPlan | None]:
     return runs, plan
 
 
-def _find(folder: Path, name: str, jobs: list[dict[str, object]]) -> Path:
-    """The document of this config, or else the only one of this name.
+def _find(folder: Path, name: str, jobs: list[dict[str, object]], phase: PhaseConfig | None) -> Path:
+    """The document of this config, or else the only one of this phase.
 
     Raises:
         PunieError: There is none, or more than one.
     """
-    from punie.results.registration import document_path
+    from punie.results.registration import document_path, read
 
     exact = document_path(folder, name, jobs)
-    found = [exact] if exact.exists() else sorted(folder.glob(f"{exact.stem.rpartition('-')[0]}-*.md"))
+    if exact.exists():
+        return exact
+    records = [path for path in sorted(folder.glob("*.md")) if path.with_suffix(".json").exists()]
+    found = [path for path in records if phase and read(path).registration.phase.id == phase.id]
     if len(found) == 1:
         return found[0]
     raise PunieError(
