@@ -96,8 +96,9 @@ def _config(text: str, root: Path | None) -> Side:
 
     from punie.config import resolve
     from punie.config.compose import compose
+    from punie.config.targets import DECIDING
     from punie.results.config import RunConfig
-    from punie.results.difference import CHAIN, Side
+    from punie.results.difference import Side
     from punie.run import pipeline
     from punie.run.capture import capture
     from punie.store.artifacts import Store
@@ -119,7 +120,7 @@ def _config(text: str, root: Path | None) -> Side:
     composed = compose(overrides)
     config = resolve(composed)
     plan = pipeline.plan(config, Store(root or Path(config.store.dir)))
-    steps = {step.stage.name: step for step in plan.steps if step.stage.name in CHAIN}
+    steps = {step.stage.name: step for step in plan.steps if step.stage.name in DECIDING}
     return Side(
         name=text or "the default config",
         config=RunConfig.parse(OmegaConf.to_container(composed, resolve=True), Path(text)),

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from punie.config.targets import TARGETS
 from punie.evals.scores import SCORERS
 from punie.train.methods import METHODS
 
@@ -202,11 +203,11 @@ class EvalConfig:
     """The evaluation: which suite, which model, how to sample."""
 
     suite: str = neutral("core27, another of punie's suites, or the path of a JSONL file.")
-    target: str = option("Weights to score.", "quantized", choices=("base", "adapter", "quantized"))
+    target: str = option("Weights to score.", "quantized", choices=tuple(TARGETS))
     targets: list[str] = neutral(
         "Evaluate all of these, target among them, and compare them prompt by prompt.",
         [],
-        choices=("base", "adapter", "quantized"),
+        choices=tuple(TARGETS),
     )
     temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
     top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from punie.config.fields import Known, find_field
+from punie.config.targets import DECIDING
 from punie.results.config import RunConfig
 from punie.results.records import Provenance
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run
@@ -15,8 +16,6 @@ from punie.results.sweep import PlannedJob, SweepPlan
 from punie.store.artifacts import Store
 from punie.store.keys import differences
 
-CHAIN = ("base", "train", "quantize", "evaluate")
-"""The stages that decide a score, in order. Preflight only checks, and the report only shows."""
 AXES = ("identity", "data", "code", "environment", "neutral")
 """Config that decides the result; content of data and suite; punie; where it ran; names and the like."""
 _TIMED = ("evaluate",)
@@ -73,14 +72,14 @@ class Side:
             if planned and planned.keys[stage] == keys[stage]
         }
         store = Store(root or run.store)
-        for stage in keys.keys() & set(CHAIN) - materials.keys():
+        for stage in keys.keys() & set(DECIDING) - materials.keys():
             if artifact := store.find(stage, keys[stage]):
                 materials[stage] = artifact.manifest["material"]
         return cls(
             name=str(folder),
             config=planned.config if planned else run.config,
             provenance=run.provenance if (folder / PROVENANCE).exists() else None,
-            keys={stage: keys[stage] for stage in CHAIN if stage in keys},
+            keys={stage: keys[stage] for stage in DECIDING if stage in keys},
             materials=materials,
             files={stage: artifact.files for stage, artifact in named.items()},
         )
@@ -91,7 +90,7 @@ class Side:
         keys, materials = {}, {}
         for part in plan.parts_of(job):
             # The first evaluation is that of the target whose score counts.
-            if part.stage in CHAIN and part.material is not None and part.stage not in keys:
+            if part.stage in DECIDING and part.material is not None and part.stage not in keys:
                 keys[part.stage], materials[part.stage] = part.key, part.material
         place = folder / job.folder
         planned = cls(str(place), job.config, keys=keys, materials=materials)
@@ -146,7 +145,7 @@ def compare(a: Side, b: Side) -> Difference:
     for change in _surroundings(a.provenance, b.provenance):
         code = change.key.split(".")[0] == "git" or change.key == "packages.punie"
         rows["code" if code else "environment"].append(change)
-    stages = tuple(found for stage in CHAIN if (found := _stage(stage, a, b)) is not None)
+    stages = tuple(found for stage in DECIDING if (found := _stage(stage, a, b)) is not None)
     for stage in stages:
         rows["code"] += [
             Change(f"{stage.stage}.{c.key}", c.a, c.b) for c in stage.changes if c.key == "version"
@@ -198,7 +197,7 @@ def _known(key: str) -> Known | None:
 def _contents(a: Side, b: Side) -> Iterator[Change]:
     """Digests of data, suite and base model that differ, each once, though several stages read it."""
     seen = set()
-    for stage in CHAIN:
+    for stage in DECIDING:
         if stage in a.materials and stage in b.materials:
             contents = (side.materials[stage].get("contents", {}) for side in (a, b))
             for change in _changes(*contents):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from punie.results.difference import AXES, CHAIN, Change, Difference, Side, StageChange, compare
+from punie.config.targets import DECIDING
+from punie.results.difference import AXES, Change, Difference, Side, StageChange, compare
 from punie.results.records import Named
 from punie.results.summary import axes
 from punie.results.summary.collect import NOT_STARTED, RunScores
@@ -51,7 +52,7 @@ def compare_jobs(a: Sequence[Side], b: Sequence[Side], matched: Matched) -> Diff
     stages = _counted((stage for each in found for stage in each.stages), 1)
     return Difference(
         changes,
-        tuple(sorted(stages, key=lambda each: (CHAIN.index(each.stage), -each.jobs))),
+        tuple(sorted(stages, key=lambda each: (DECIDING.index(each.stage), -each.jobs))),
         same=not any(matched.only) and all(each.same for each in found),
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from punie.config.schema import Config
+from punie.config.targets import DECIDING
 from punie.model.resolve import NotCached
-from punie.results.difference import CHAIN, SOURCES
+from punie.results.difference import SOURCES
 from punie.stages import STAGES
 from punie.stages.contract import Contents, Stage
 
@@ -45,4 +46,4 @@ def merged(contents: Iterable[Mapping[str, Any]]) -> Contents:
 
 
 def _stages() -> list[Stage]:
-    return [stage for stage in STAGES if stage.name in CHAIN]
+    return [stage for stage in STAGES if stage.name in DECIDING]
