@@ -1,8 +1,7 @@
 """Run tests with the newest versions that pyproject.toml allows of Hydra, OmegaConf and MLX.
 
-Pre-releases count. What is newer than the installed version is put into a folder of its own, ahead of the
-environment; so a pin in constraints.txt is a choice, and a change in one of these libraries is seen before
-it is a release.
+What is newer than the installed version is put into a folder of its own, ahead of the environment, so a
+pin in constraints.txt is a choice. ``make newest ARGS=--pre`` shows a change before it is released.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCHED = {"hydra-core", "omegaconf", "mlx", "mlx-cpu", "mlx-lm"}
+PRE = "--pre"
+"""Count pre-releases, which CI does not: they may change before they are released."""
 TESTS = ("tests/unit/config", "tests/unit/sweep", "tests/integration/test_front_door.py")
 """What uses these libraries the most; extended by what the command line names."""
 
@@ -35,22 +36,15 @@ def allowed() -> list[str]:
 
 def newer(folder: Path) -> list[str]:
     """Install what is newer than the environment's into a folder; returns names and versions."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--pre",
-    ]
-    plan = [*pip, "--ignore-installed", "--dry-run", "--report", "-", *allowed()]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--pre"] if PRE in sys.argv else []
+    plan = [*pip, "--ignore-installed", "--dry-run", "--report", "-", *allowed()]  # what goes together
     report = json.loads(subprocess.run(plan, check=True, capture_output=True, text=True).stdout)
     found = {each["metadata"]["name"]: each["metadata"]["version"] for each in report["install"]}
-    ahead = [f"{name}=={v}" for name, v in found.items() if v != importlib.metadata.version(name)]
+    newest = {name: found[name] for name in WATCHED & found.keys()}
+    ahead = [f"{name}=={v}" for name, v in newest.items() if v != importlib.metadata.version(name)]
     if ahead:
-        subprocess.run([*pip, "--upgrade", "--target", str(folder), *ahead], check=True)
+        subprocess.run([*pip, "--no-deps", "--upgrade", "--target", str(folder), *ahead], check=True)
     return ahead
 
 
@@ -64,7 +58,7 @@ def main() -> int:
     if not ahead:
         return 0
     paths = [str(folder), str(ROOT)]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *TESTS, *sys.argv[1:]]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *TESTS]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     ).returncode

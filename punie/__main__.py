@@ -103,8 +103,8 @@ def _hydra(arguments: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
+    from punie.config import compat, resolve
     from punie.config import compose as composing
-    from punie.config import resolve
     from punie.main import task
 
     composing.refuse_code(arguments)
@@ -135,7 +135,7 @@ def _hydra(arguments: list[str]) -> int:
     entry = hydra.main(
         config_path=composing.prepare(),
         config_name=composing.CONFIG_NAME,
-        version_base=composing.VERSION_BASE,
+        **compat.version_base(),
     )
     try:
         entry(job)()

@@ -38,6 +38,22 @@ def is_within_null(error: BaseException) -> bool:
     )
 
 
+def version_base() -> dict[str, str]:
+    """The argument that fixes Hydra's defaults: 1.3 warns where it is missing, 1.4 where it is given."""
+    import hydra
+
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
+
+
+def store_schema(name: str, node: type) -> None:
+    """Make a schema known to Hydra, again if need be: 1.4 wants to be told that this is meant."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance().store
+    known = "replace" in inspect.signature(store).parameters
+    store(name=name, node=node, **({"replace": True} if known else {}))  # ty: ignore[invalid-argument-type]
+
+
 def register_resolver(name: str, resolver: Callable[..., object]) -> None:
     """Replace a resolver of OmegaConf: 2.4 calls ``register_resolver`` what 2.3 calls otherwise."""
     newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from punie.config import compat
 from punie.config.resolvers import RUN_ID
 from punie.config.schema import register
 from punie.config.wording import FAULTS, TARGET, instantiates, translate, unreadable
@@ -27,7 +28,6 @@ from punie.util.paths import resource
 __all__ = ["FAULTS", "compose", "multirun", "parse", "prepare", "quote_phases", "refuse_code", "translate"]
 
 CONFIG_NAME = "config"
-VERSION_BASE = "1.3"
 _PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
 _RERUN = "--experimental-rerun"
 _MODE = "hydra.mode=MULTIRUN"
@@ -99,7 +99,7 @@ def multirun(overrides: Sequence[str]) -> Generator[tuple[ConfigLoader, DictConf
 
 
 def _initialized() -> contextlib.AbstractContextManager[None]:
-    return hydra.initialize_config_dir(prepare(), version_base=VERSION_BASE, job_name="punie")
+    return hydra.initialize_config_dir(prepare(), job_name="punie", **compat.version_base())
 
 
 def _worded(load: Callable[[], DictConfig]) -> DictConfig:

@@ -336,6 +336,6 @@ class Config:
 
 def register() -> None:
     """Make the schema known to Hydra under ``SCHEMA_NAME``."""
-    from hydra.core.config_store import ConfigStore
+    from punie.config import compat
 
-    ConfigStore.instance().store(name=SCHEMA_NAME, node=Config)
+    compat.store_schema(SCHEMA_NAME, Config)

@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import compat
-from punie.config.compose import VERSION_BASE, prepare
+from punie.config.compose import prepare
 
 
 def raised(*overrides: str) -> Exception:
     """What Hydra raises for overrides of punie's config."""
     with (
-        hydra.initialize_config_dir(prepare(), version_base=VERSION_BASE),
+        hydra.initialize_config_dir(prepare(), **compat.version_base()),
         pytest.raises(Exception) as caught,
     ):
         hydra.compose("config", overrides=list(overrides))
