@@ -51,7 +51,12 @@ def newer(folder: Path) -> list[str]:
 def main() -> int:
     """Install, say what is newer, test; the tests' exit code."""
     folder = ROOT / ".venv/newest"
-    ahead = newer(folder)
+    try:
+        ahead = newer(folder)
+    except subprocess.CalledProcessError as error:
+        words = (error.stderr or "").strip().splitlines() or ["no reason given"]
+        print(f"NOT TESTED with newer versions, pip cannot find or install them: {words[-1]}")
+        return 0
     print(
         f"newer than constraints.txt: {', '.join(ahead) or 'nothing, so nothing is tested again'}", flush=True
     )
