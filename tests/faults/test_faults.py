@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import read_json
 
 COUNTS = {
-    **{"kills": 3, "calls": 4, "power": 2, "gc": 2, "damage": 3},
-    **{"disk": 1, "signals": 2, "clock": 1, "crowd": 1, "readonly": 1},
+    **{"kills": 4, "calls": 8, "power": 4, "gc": 3, "damage": 4},
+    **{"disk": 2, "signals": 2, "clock": 1, "crowd": 1, "readonly": 2},
 }
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
