@@ -1,25 +1,24 @@
-"""The checks of one training example: errors make it useless, warnings do not."""
+"""The one check of a training example, on its rendered tokens: `data check`, preflight and training share it.
+
+Errors make an example useless, warnings do not.
+"""
 
 from __future__ import annotations
 
 import ast
 import builtins
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from punie import formats
 from punie.data.load import Row
-from punie.formats import Block, Message
-from punie.formats.tools import TOOLS
+from punie.formats import Call, Format
+from punie.formats.chat import Chat, Conversation, Example
+from punie.formats.tools import TOOLS, Tool, wrong_arguments
 from punie.util.jsonl import excerpt
 
-Tokenize = Callable[[Sequence[Message]], tuple[list[int], int]]
-"""From a conversation to its token ids and the number of them that belong to the prompt, as in
-:func:`punie.formats.prompts.format_example`; a ValueError says why it cannot be rendered."""
-
-WARNINGS = ("turn order", "empty turn", "over-long")
+WARNINGS = ("turn order", "empty turn", "over-long", "never ends", "control token", "dropped")
 """Kinds of findings that are warnings; all others are errors."""
 
 _Fault = tuple[str, str]
@@ -43,85 +42,215 @@ class Finding:
         return "warning" if self.kind in WARNINGS else "error"
 
 
-def check_row(
-    row: Row, tokenize: Tokenize | None, max_seq_length: int, *, where: str | None = None
-) -> tuple[list[Finding], int]:
-    """Every fault of an example whose shape is right, and its length.
+@dataclass(frozen=True)
+class Checked:
+    """What the check made of an example."""
 
-    Args:
-        row: The example, as :func:`punie.data.load.load_rows` reads it.
-        tokenize: From messages to tokens; None leaves out the checks that need tokens.
-        max_seq_length: Longest example, in tokens; a longer one is cut off at its end.
-        where: File and line for the findings; default the line alone.
-
-    Returns:
-        The findings, and the number of tokens; of characters where they could not be counted.
-    """
-    found = [*_check_turns(row.messages), *_check_calls(row.messages)]
-    length = sum(len(message["content"]) for message in row.messages)
-    if tokenize is not None and not any(kind == "no supervised tokens" for kind, _ in found):
-        try:
-            tokens, prompt = tokenize(row.messages)
-            length = len(tokens)
-            found += _check_length(length, prompt, max_seq_length)
-        except ValueError as error:
-            what = f"The chat template cannot render the example: {excerpt(str(error), 100)}."
-            found.append(("cannot be rendered", what))
-    return [Finding(kind, what, where or f"line {row.line}") for kind, what in found], length
+    findings: list[Finding]
+    """Every fault."""
+    examples: list[Example]
+    """Its renderings, cut to length, each with loss; empty if there is an error, or no tokenizer."""
+    length: int
+    """Tokens of the longest rendering before it was cut; characters without a tokenizer."""
 
 
-def _check_turns(messages: Sequence[Message]) -> Iterator[_Fault]:
-    for number, message in enumerate(messages, 1):
-        if not message["content"].strip():
-            if number == len(messages):
+@dataclass(frozen=True)
+class Check:
+    """How examples are rendered and checked."""
+
+    form: Format
+    """How calls are written."""
+    chat: Chat | None = None
+    """The model's template and tokenizer; None leaves out the checks that need tokens."""
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    """What examples without tools of their own may call, by name."""
+    limit: int = 2048
+    """Longest rendering, in tokens."""
+    every_turn: bool = False
+    """Whether every assistant turn has loss, or the last one only."""
+    mask_prompt: bool = True
+    """Whether loss is on responses only."""
+    too_long: Literal["truncate", "refuse", "drop"] = "truncate"
+    """What becomes of an example that is longer than the limit."""
+    vocabulary: int | None = None
+    """Rows of the model's embedding; None if unknown."""
+
+    def row(self, row: Row, where: str | None = None) -> Checked:
+        """Every fault of an example whose shape is right, and its renderings.
+
+        Args:
+            row: The example, as :func:`punie.data.load.load_rows` reads it.
+            where: File and line for the findings; default the line alone.
+        """
+        faults = [*_check_turns(row), *self._check_calls(row)]
+        length = sum(len(message["content"]) for message in row.messages) or len(row.text or "")
+        examples: list[Example] = []
+        if self.chat is not None and not any(kind == "no supervised tokens" for kind, _ in faults):
+            try:
+                examples = self._render(self.chat, row)
+            except Exception as error:  # a chat template is a program of the model's, and may raise anything
+                words = excerpt((str(error).splitlines() or [type(error).__name__])[0], 200)
+                faults.append(
+                    ("cannot be rendered", f"The chat template cannot render the example: {words}.")
+                )
+            else:
+                length = max(len(each.tokens) for each in examples)
+                faults += self._check_properties(self.chat, row, examples)
+                examples, cut = self._cut(examples)
+                faults += cut
+        place = where or f"line {row.line}"
+        findings = [Finding(kind, what, place) for kind, what in dict.fromkeys(faults)]
+        return Checked(findings, [] if any(f.severity == "error" for f in findings) else examples, length)
+
+    def _known(self, row: Row) -> Mapping[str, Tool]:
+        return {tool.name: tool for tool in row.tools} or self.tools
+
+    def _render(self, chat: Chat, row: Row) -> list[Example]:
+        if row.text is not None:
+            return [chat.text(row.text)]
+        known = () if self.form.code_tool else self._known(row).values()
+        talk = Conversation(row.messages, known, row.options)
+        found = chat.examples(talk, row.turns(every=self.every_turn))
+        if self.mask_prompt:
+            return found
+        return [Example(each.tokens, [(1, len(each.tokens))], each.text, each.ranges) for each in found[-1:]]
+
+    def _cut(self, examples: Sequence[Example]) -> tuple[list[Example], list[_Fault]]:
+        """The renderings with at most ``limit`` tokens, and what was done for that."""
+        kept: list[Example] = []
+        faults: list[_Fault] = []
+        for each in examples:
+            tokens, first = len(each.tokens), each.spans[0][0]
+            spans = [(max(a, 1), min(b, self.limit)) for a, b in each.spans]
+            spans = [(a, b) for a, b in spans if a < b]
+            if not spans:
+                what = f"The prompt has {first:,} tokens and {self.limit:,} are kept: nothing of the response is left."
+                faults.append(("no supervised tokens", what))
+            elif tokens <= self.limit:
+                kept.append(Example(each.tokens, spans, each.text, each.ranges))
+            elif self.too_long == "truncate":
+                what = f"The example has {tokens:,} tokens; the response is cut off after {self.limit:,}."
+                faults.append(("over-long", what))
+                kept.append(Example(each.tokens[: self.limit], spans, each.text, each.ranges))
+            else:
+                kind = "too long" if self.too_long == "refuse" else "dropped"
+                what = f"The example has {tokens:,} tokens, of {self.limit:,} allowed (data.too_long={self.too_long})."
+                faults.append((kind, what))
+        return kept, faults
+
+    def _check_properties(self, chat: Chat, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:
+        for each in examples:
+            if self.vocabulary is not None and max(each.tokens) >= self.vocabulary:
+                token = chat.tokenizer.decode([max(each.tokens)])
+                what = f"The token {token!r} ({max(each.tokens)}) has no row in the embedding ({self.vocabulary} rows)."
+                yield "token out of vocabulary", what
+            if not all(chat.ends(each.text[a:b]) for a, b in each.ranges):
+                yield (
+                    "never ends",
+                    "The template does not end the response with a token that stops generation.",
+                )
+        shown = examples[-1].text
+        if self.form.code_tool is None and row.text is None:
+            for tool in self._known(row).values():
+                if tool.name not in shown:
+                    yield "tool not shown", f"The template does not show the model the tool '{tool.name}'."
+        for special in chat.controls:
+            if any(special in message["content"] for message in row.messages):
+                yield (
+                    "control token",
+                    f"The content holds {special!r}, which the tokenizer reads as a control token.",
+                )
+        if self.form.code_tool is None:
+            yield from self._check_returns(row, examples)
+
+    def _check_returns(self, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:
+        """Calls that do not come back when what the template wrote of them is parsed."""
+        learned = row.turns(every=self.every_turn)
+        written = [each.text[a:b] for each in examples for a, b in each.ranges]
+        assert self.chat is not None  # noqa: S101 - there are renderings
+        for turn, text in zip(learned, written, strict=False):
+            wanted = calls_of(row.messages[turn])
+            if not wanted:
+                continue
+            found = self.form.parse(self.chat.unended(text), tools=self._known(row).values())
+            if list(found.calls) != wanted or any(block.problem for block in found.blocks):
+                names = ", ".join(call.tool for call in found.calls) or "no call"
+                yield (
+                    "calls not readable",
+                    f"Turn {turn + 1} calls {', '.join(c.tool for c in wanted)}; what the template writes of it "
+                    f"({excerpt(text, 80)!r}) is read as {names}, or with other arguments.",
+                )
+
+    def _check_calls(self, row: Row) -> Iterator[_Fault]:
+        known = self._known(row)
+        for number, message in enumerate(row.messages, 1):
+            if message["role"] != "assistant":
+                continue
+            if message.get("tool_calls") and self.form.code_tool is not None:
+                what = f"Turn {number} has tool_calls, and in {self.form.name} calls are code in the content."
+                yield "tool calls", what + " Set format=native."
+                continue
+            for call in calls_of(message):
+                for kind, what in _check_call(call, known):
+                    yield kind, f"Turn {number}: {what}"
+            content = message["content"]
+            for block in self.form.parse(content, tools=known.values()).blocks:
+                if block.problem:
+                    start = excerpt(content[content.find("<") :])
+                    yield (
+                        "malformed wrapper",
+                        f"Turn {number} has a tool-call block that cannot be read: {start}",
+                    )
+                    continue
+                for kind, what in self._check_block(Call(block.name or "", block.arguments), known):
+                    yield kind, f"Turn {number}: {what}"
+
+    def _check_block(self, call: Call, known: Mapping[str, Tool]) -> Iterator[_Fault]:
+        code_tool = self.form.code_tool
+        if code_tool is None:
+            yield from _check_call(call, known)
+        elif call.tool == code_tool:
+            yield from check_code(call.arguments["code"], known or TOOLS)
+        else:
+            yield "unknown tool", f"a block calls '{call.tool}'; the only tool is {code_tool}."
+
+
+def calls_of(message: Mapping[str, object]) -> list[Call]:
+    """The calls of a turn's ``tool_calls``."""
+    listed = message.get("tool_calls")
+    return [
+        Call(each["function"]["name"], each["function"]["arguments"])
+        for each in (listed if isinstance(listed, list) else [])
+    ]
+
+
+def _check_turns(row: Row) -> Iterator[_Fault]:
+    for number, message in enumerate(row.messages, 1):
+        if not message["content"].strip() and not message.get("tool_calls"):
+            if number == len(row.messages):
                 yield "no supervised tokens", "The last response is empty, so there is nothing to learn."
             else:
                 yield "empty turn", f"Turn {number} ({message['role']}) is empty."
-        if message["role"] == "system" and number > 1:
+        if message["role"] in ("system", "developer") and number > 1:
             yield "turn order", f"Turn {number} is a system turn; many templates take one only at the start."
+    if row.messages and not row.turns(every=True):
+        yield "no supervised tokens", "Every assistant turn has weight 0, so there is nothing to learn."
+    elif row.messages and len(row.messages) - 1 in row.silent:
+        yield (
+            "no supervised tokens",
+            "The last response has weight 0; lora.supervise=all_turns learns the others.",
+        )
 
 
-def _check_length(tokens: int, prompt: int, limit: int) -> Iterator[_Fault]:
-    if prompt >= min(tokens, limit):
-        what = f"The prompt has {prompt:,} tokens and {limit:,} are kept: nothing of the response is left."
-        yield "no supervised tokens", what
-    elif tokens > limit:
-        yield "over-long", f"The example has {tokens:,} tokens; the response is cut off after {limit:,}."
+def _check_call(call: Call, known: Mapping[str, Tool]) -> Iterator[_Fault]:
+    if call.tool not in known:
+        declared = ", ".join(list(known)[:10]) or "none; give the example tools, or set tools.path"
+        yield "unknown tool", f"there is no tool '{call.tool}' (declared: {declared})."
+    elif wrong := wrong_arguments(known[call.tool], call.arguments):
+        yield "wrong arguments", f"{wrong}."
 
 
-def _check_calls(messages: Sequence[Message]) -> Iterator[_Fault]:
-    form = formats.chosen()
-    for number, message in enumerate(messages, 1):
-        content = message["content"]
-        for block in form.parse(content).blocks if message["role"] == "assistant" else ():
-            if block.problem:
-                start = excerpt(content[content.find("<") :])
-                yield "malformed wrapper", f"Turn {number} has a tool-call block that cannot be read: {start}"
-            else:
-                yield from (
-                    (kind, f"Turn {number}: {what}") for kind, what in _check_call(block, form.code_tool)
-                )
-
-
-def _check_call(block: Block, code_tool: str | None) -> Iterator[_Fault]:
-    if code_tool is not None and block.name == code_tool:
-        yield from check_code(block.arguments["code"])
-    elif code_tool is not None:
-        yield "unknown tool", f"a block calls '{block.name}'; the only tool is {code_tool}."
-    elif block.name not in TOOLS:
-        yield "unknown tool", f"there is no tool '{block.name}'."
-    else:
-        yield from _check_arguments(block.name, (), block.arguments)
-
-
-def _check_arguments(tool: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[_Fault]:
-    try:
-        TOOLS[tool].bind(*args, **kwargs)
-    except TypeError as error:
-        yield "wrong arguments", f"{error}."
-
-
-def check_code(code: str) -> Iterator[_Fault]:
+def check_code(code: str, known: Mapping[str, Tool]) -> Iterator[_Fault]:
     """Every fault of a piece of Python that calls tools, found without running it.
 
     These are code that does not parse, calls of functions that are neither tools nor builtins nor defined in
@@ -141,14 +270,17 @@ def check_code(code: str) -> Iterator[_Fault]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id in defined:
             continue
         name = node.func.id
-        if name not in TOOLS:
+        if name not in known:
             if not hasattr(builtins, name):
                 yield "unknown tool", f"the code calls '{name}', which is neither a tool nor defined in it."
             continue
         keywords = {each.arg: each.value for each in node.keywords}
         # What *args and **kwargs hold is known only when the code runs.
         if None not in keywords and not any(isinstance(each, ast.Starred) for each in node.args):
-            yield from _check_arguments(name, node.args, {str(key): keywords[key] for key in keywords})
+            try:
+                known[name].bind(*node.args, **{str(key): value for key, value in keywords.items()})
+            except TypeError as error:
+                yield "wrong arguments", f"{error}."
 
 
 def _defined(node: ast.AST) -> str | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from tabulate import tabulate
 
-from punie.data.load import NEXT_STEP, Row, check_messages
+from punie.data.load import NEXT_STEP, check_row, read_row
 from punie.data.overlap import KINDS, Overlap, Request, find_overlaps
-from punie.data.rows import Finding, Tokenize, check_row
+from punie.data.rows import Check, Finding
 from punie.data.similar import normal
 from punie.util import jsonl
 from punie.util.errors import DataError
@@ -35,6 +35,8 @@ class Report:
     """Faults of examples, in the order of the files."""
     overlaps: Sequence[Overlap] = ()
     """At most one per example and relation, the strongest; neither errors nor warnings."""
+    unused: Counter[str] = field(default_factory=Counter)
+    """Number of examples by the keys that nothing reads."""
     system_prompts: Counter[str] = field(default_factory=Counter)
     """Number of examples by the text of their system turn; "" for examples without one."""
 
@@ -53,7 +55,8 @@ class Report:
         counts = {"rows": sum(map(len, self.lengths.values())), "errors": len(self.errors)}
         counts |= {"warnings": len(self.warnings), "overlaps": len(self.overlaps)}
         title = f"{self.path}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        sections = [self._files(), self._findings(), self._overlaps(), self._prompts(), self._histogram()]
+        sections = [self._files(), self._findings(), self._unused(), self._overlaps()]
+        sections += [self._prompts(), self._histogram()]
         return "\n\n".join([title, *filter(None, sections)]) + "\n"
 
     def _files(self) -> str:
@@ -71,6 +74,10 @@ class Report:
         groups = [kinds[kind] for kind in sorted(kinds)]
         rows = [[*kind, len(kinds[kind])] for kind in sorted(kinds)]
         return _section(tabulate(rows, ["", "problem", "count"]), groups)
+
+    def _unused(self) -> str:
+        rows = [[key, count] for key, count in self.unused.most_common()]
+        return tabulate(rows, ["key that nothing reads", "rows"], intfmt=",") if rows else ""
 
     def _overlaps(self) -> str:
         counts = Counter((each.relation, each.kind) for each in self.overlaps)
@@ -108,9 +115,8 @@ def _section(table: str, groups: Iterable[Sequence[str]]) -> str:
 
 def check(
     path: Path,
+    checks: Check,
     *,
-    tokenize: Tokenize | None = None,
-    max_seq_length: int = 2048,
     suites: Mapping[str, Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
@@ -118,8 +124,7 @@ def check(
 
     Args:
         path: The folder, or a file.
-        tokenize: From messages to tokens; None leaves out the checks that need tokens.
-        max_seq_length: Longest example, in tokens.
+        checks: How examples are rendered and checked.
         suites: Prompts that must not be in the data: by suite, by the item's id.
         progress: Called now and then with the bytes read so far and in all.
 
@@ -131,7 +136,7 @@ def check(
         found = "no *.jsonl file in it" if path.is_dir() else "no such file or folder"
         raise DataError("There is nothing to check.", where=path, found=found, next_step=NEXT_STEP)
     done, total = 0, sum(file.stat().st_size for file in files)
-    report = Report(path, "characters" if tokenize is None else "tokens")
+    report = Report(path, "characters" if checks.chat is None else "tokens")
     requests: list[Request] = []
     for file in files:
         lengths = report.lengths[file.name] = []
@@ -141,19 +146,22 @@ def check(
                 if line.number % 500 == 0:
                     progress(done, total)
                 where = f"{file}:{line.number}"
-                if unusable := list(_unusable(line, where)):
-                    report.findings += unusable
+                problems = [line.problem] if line.problem else list(check_row(line.value, where))
+                if problems:
+                    kind = "cannot be read" if line.problem else "not an example"
+                    report.findings += [_unusable(kind, each) for each in problems]
                     continue
-                row = Row(tuple(line.value["messages"]), line.number)
-                findings, length = check_row(row, tokenize, max_seq_length, where=where)
-                report.findings += findings
-                lengths.append(length)
+                row = read_row(line.value, line.number)
+                checked = checks.row(row, where)
+                report.findings += checked.findings
+                report.unused.update(row.unused)
+                lengths.append(checked.length)
                 roles = tuple(each["role"] for each in row.messages)
                 texts = [each["content"] for each in row.messages]
-                report.system_prompts[texts[0] if roles[0] == "system" else ""] += 1
+                report.system_prompts[texts[0] if roles and roles[0] in ("system", "developer") else ""] += 1
                 if "user" in roles:
                     text = normal(texts[roles.index("user")])
-                    requests.append(Request(file.name, where, text, hash((roles, *texts))))
+                    requests.append(Request(file.name, where, text, hash((roles, *map(str, row.messages)))))
         except OSError as error:
             raise DataError("The file cannot be read.", where=file, found=error.strerror) from error
         if not lengths:
@@ -172,9 +180,7 @@ def _by_split(file: Path) -> tuple[int, str]:
     return (order.index(file.stem) if file.stem in order else len(order), file.name)
 
 
-def _unusable(line: jsonl.Line, where: str) -> Iterator[Finding]:
-    """Why a line is no conversation."""
-    kind = "cannot be read" if line.problem else "not a conversation"
-    for problem in [line.problem] if line.problem else check_messages(line.value, where):
-        found = f" Found: {problem.found}." if problem.found else ""
-        yield Finding(kind, problem.what + found, problem.where or "")
+def _unusable(kind: str, problem: DataError) -> Finding:
+    """Why a line is no example."""
+    found = f" Found: {problem.found}." if problem.found else ""
+    return Finding(kind, problem.what + found, problem.where or "")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from punie.evals.suite import Expectation, Sample
+from punie.evals.suite import Expectation, Sample, acceptable
 from punie.formats import Call, Completion
-from punie.formats.tools import TOOLS
+from punie.formats.tools import TOOLS, Tool, wrong_arguments
 
 if TYPE_CHECKING:  # at run time this would load the interpreter, which no score needs
     from punie.evals.sandbox import Execution
@@ -30,13 +30,15 @@ Failure = Literal[
     "wrong arguments",
     "runtime error",
     "limit hit",
+    "unwanted call",
 ]
 TAXONOMY: tuple[Failure, ...] = get_args(Failure)
 """What can become of a response.
 
 no call: no tool is called. malformed wrapper, truncated: a tool-call block cannot be read, the second because
 the token limit cut it off. Where calls are made by code: direct call, a tool is called by its name instead of
-by the code; syntax error, runtime error, limit hit: how the code ended.
+by the code; syntax error, runtime error, limit hit: how the code ended. unwanted call:
+a tool is called where none should be.
 """
 
 MAX_OTHER_TOOLS = 2
@@ -61,12 +63,14 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     """The published rule, which looks for names in the raw text and never checks whether anything was called.
 
     The mark of a tool-call block and the name of any expected tool: 1.0; a name without the mark: 0.5; the
-    mark without a name: 0.1; neither: 0.0. If several tools are expected together: the fraction of names
+    mark without a name: 0.1; neither: 0.0. Where no call is expected: 1.0 without the mark. If several tools are expected together: the fraction of names
     found, plus 0.1 for the mark, at most 1.0.
     """
     names = {each.tool for each in sample.expect}
     found = sorted(name for name in names if name in completion.text)
     marked = completion.has_block
+    if not sample.expect:
+        return Score(float(not marked), f"{'a' if marked else 'no'} tool-call block, none expected")
     if sample.match == "all" and len(names) > 1:
         value = min(1.0, len(found) / len(names) + 0.1 * marked)
     elif found:
@@ -108,7 +112,7 @@ def calls_made(completion: Completion, execution: Execution | None) -> Sequence[
 
 
 def _judge(sample: Sample, completion: Completion, execution: Execution | None) -> tuple[Failure, str]:
-    code_tool = completion.code_tool
+    code_tool, known = completion.code_tool, sample.known
     for block in completion.blocks:
         if code_tool is not None and block.name in TOOLS:
             return "direct call", f"{block.name} called without {code_tool}"
@@ -116,31 +120,45 @@ def _judge(sample: Sample, completion: Completion, execution: Execution | None) 
             return ("truncated", "") if block.problem == "truncated" else ("malformed wrapper", "")
         if code_tool is not None and block.name != code_tool:
             return "unknown tool", f"the only tool is {code_tool}"
-        if code_tool is None and block.name not in TOOLS:
+        if code_tool is None and sample.expect and block.name not in known:
             return "unknown tool", f"there is no tool {block.name}"
     if not completion.blocks:
         if completion.unfinished_thought:
             return "truncated", "the thought never ends"
         direct = _DIRECT.search(completion.before) if code_tool is not None else None
-        return ("direct call", direct[0] + "…)") if direct else ("no call", "")
+        if direct:
+            return "direct call", direct[0] + "…)"
+        return ("no call", "") if sample.expect else ("correct", "")
     if code_tool is not None:
         if execution is None:
             raise ValueError("the completion has code, but its execution is missing")
-        if execution.outcome != "ok":
+        if execution.outcome != "ok" and sample.expect:
             return execution.outcome, execution.error
         return _compare(sample, execution.calls)
-    try:
-        return _compare(sample, [Call(c.tool, TOOLS[c.tool].bind(**c.arguments)) for c in completion.calls])
-    except TypeError as error:
-        return "wrong arguments", str(error)
+    for call in completion.calls if sample.expect else ():
+        if wrong := wrong_arguments(known[call.tool], call.arguments):
+            return "wrong arguments", wrong
+    return _compare(sample, [_with_defaults(known, call) for call in completion.calls])
+
+
+def _with_defaults(known: Mapping[str, Tool], call: Call) -> Call:
+    """A call with the arguments that it leaves out, where the schema has a default."""
+    tool = known.get(call.tool)
+    parts = tool.schema.get("properties", {}) if tool else {}
+    defaults = {name: part["default"] for name, part in parts.items() if "default" in part}
+    return Call(call.tool, {**defaults, **call.arguments})
 
 
 def _compare(sample: Sample, calls: Sequence[Call]) -> tuple[Failure, str]:
+    if not sample.expect:
+        return ("unwanted call", _names(call.tool for call in calls)) if calls else ("correct", "")
     if not calls:
         return "no call", "the code calls no tool"
     wanted = {each.tool for each in sample.expect}
     called = {call.tool for call in calls}
-    missing = [each for each in sample.expect if not any(_matches(each, call) for call in calls)]
+    missing = [
+        each for each in sample.expect if not any(_matches(each, call, sample.known) for call in calls)
+    ]
     if missing and (sample.match == "all" or len(missing) == len(sample.expect)):
         # If any of several calls is enough, one whose tool was called says most about the failure.
         absent = [each.tool for each in missing if each.tool not in called]
@@ -156,14 +174,24 @@ def _names(tools: Iterable[str]) -> str:
     return ", ".join(sorted(set(tools)))
 
 
-def _matches(expected: Expectation, call: Call) -> bool:
-    return expected.tool == call.tool and all(
-        name in call.arguments and _same(value, call.arguments[name], is_path=name in _PATHS)
-        for name, value in expected.arguments.items()
+def _matches(expected: Expectation, call: Call, known: Mapping[str, Tool]) -> bool:
+    if expected.tool != call.tool:
+        return False
+    tool = known.get(call.tool)
+    types = {each.name: each.type for each in tool.parameters} if tool else {}
+    return all(
+        name in call.arguments
+        and any(
+            _same(value, call.arguments[name], is_path=name in _PATHS, is_number=types.get(name) == "float")
+            for value in acceptable(values)
+        )
+        for name, values in expected.arguments.items()
     )
 
 
-def _same(expected: object, actual: object, *, is_path: bool = False) -> bool:
+def _same(expected: object, actual: object, *, is_path: bool = False, is_number: bool = False) -> bool:
+    if is_number and type(expected) in (int, float) and type(actual) in (int, float):
+        return expected == actual
     if type(expected) is not type(actual):
         return False
     if is_path and isinstance(expected, str) and isinstance(actual, str):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from punie.formats.tools import CATEGORIES, TOOLS
+from punie.formats import Message
+from punie.formats.messages import check_turn, read_turns
+from punie.formats.tools import TOOLS, Tool, read_tools
 from punie.util import jsonl
-from punie.util.errors import DataError
+from punie.util.errors import DataError, Problems
 from punie.util.plain import is_text
 
 
@@ -21,7 +25,8 @@ class Expectation:
     tool: str
     """The tool's name."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments that are compared, by parameter name; others may be anything."""
+    """The arguments that are compared, by parameter name; others may be anything. A value is the only right one,
+    or ``{"any_of": [...]}`` lists several."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +36,32 @@ class Sample:
     id: str
     """Unique in its suite."""
     category: str
-    """One of the known categories; scores are averaged by it."""
+    """Any text; scores are averaged by it."""
     prompt: str
-    """The user's turn."""
+    """The user's turn; of a conversation, the last one."""
     expect: tuple[Expectation, ...]
-    """The expected calls; at least one."""
+    """The expected calls; empty if the right response calls nothing."""
     match: Literal["any", "all"] = "any"
     """Whether one of the expected calls is enough, or all are needed."""
     max_tokens: int | None = None
     """Longest response, in tokens; None means ``eval.max_tokens``."""
+    messages: tuple[Message, ...] = ()
+    """The conversation to go on with, in place of a single user turn; it ends with a user's or a tool's turn."""
+    tools: tuple[Tool, ...] = ()
+    """What may be called: the item's own tools, else those of the run."""
+
+    @property
+    def known(self) -> Mapping[str, Tool]:
+        """The tools by name; without any, the embedded ones, which code mode calls."""
+        return {tool.name: tool for tool in self.tools} or TOOLS
 
 
-def load_suite(path: Path) -> list[Sample]:
+def load_suite(path: Path, tools: Collection[Tool] = ()) -> list[Sample]:
     """The samples of a suite, in the order of its file.
 
     Args:
         path: A JSONL file, one item per line, with the fields of :class:`Sample`.
+        tools: What may be called in items without tools of their own; none means the embedded ones.
 
     Raises:
         DataError: The file is missing, cannot be read or is empty.
@@ -54,70 +69,109 @@ def load_suite(path: Path) -> list[Sample]:
     """
     lines = jsonl.load(
         path,
-        _check,
+        functools.partial(_check, tools={tool.name: tool for tool in tools} or TOOLS),
         kind="The suite",
         expected="a JSONL file, one item a line",
         next_step="Check eval.suite.",
         key=lambda item: item["id"] if isinstance(item.get("id"), str) else None,
     )
-    return [_build(line.value) for line in lines]
+    return [_build(line.value, tuple(tools)) for line in lines]
 
 
-def _build(item: Mapping[str, Any]) -> Sample:
+def _build(item: Mapping[str, Any], tools: tuple[Tool, ...]) -> Sample:
     values: dict[str, Any] = {**item, "expect": tuple(Expectation(**each) for each in item["expect"])}
+    values["tools"] = tuple(_own(item)) or tools
+    if "messages" in item:
+        values["messages"] = read_turns(item["messages"])
+        users = [each["content"] for each in values["messages"] if each["role"] == "user"]
+        values["prompt"] = users[-1] if users else ""
     return Sample(**values)
 
 
-def _check(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
+def _own(item: Mapping[str, Any]) -> list[Tool]:
+    return _read_tools(json.dumps(item["tools"])) if item.get("tools") else []
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_tools(text: str) -> list[Tool]:
+    return read_tools(text, "tools")
+
+
+def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) -> Iterator[DataError]:
     """Every problem of one item."""
     if not is_text(item):
         yield DataError("The item is not valid text.", where=where, found="half of a surrogate pair")
+        return
     yield from _unknown(item, [each.name for each in fields(Sample)], "field", where)
-    for name in ("id", "category", "prompt"):
+    asks = "messages" if "messages" in item else "prompt"
+    for name in ("id", "category", *([asks] if asks == "prompt" else [])):
         value = item.get(name)
         if not isinstance(value, str) or not value.strip():
             yield _wrong(name, item, "some text", where)
-        elif name == "category" and value not in CATEGORIES:
-            yield from _unknown([value], CATEGORIES, "category", where)
+    if asks == "messages":
+        yield from _check_messages(item, where)
     if item.get("match", "any") not in ("any", "all"):
         yield _wrong("match", item, "'any' or 'all'", where)
     limit = item.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
+    try:
+        tools = {tool.name: tool for tool in _own(item)} or tools
+    except (Problems, ValueError) as error:
+        for each in error.problems if isinstance(error, Problems) else [error]:
+            yield DataError(str(each).splitlines()[0], where=f"{where}, tools")
+        return
     expected = item.get("expect")
-    if not isinstance(expected, list) or not expected:
-        yield _wrong("expect", item, 'a list such as [{"tool": "git_status", "arguments": {}}]', where)
+    if not isinstance(expected, list):
+        yield _wrong(
+            "expect", item, 'a list such as [{"tool": "git_status", "arguments": {}}]; [] for no call', where
+        )
         return
     for each in expected:
-        yield from _check_expectation(each, where)
+        yield from _check_expectation(each, where, tools)
 
 
-def _check_expectation(each: object, where: str) -> Iterator[DataError]:
+def _check_messages(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    messages = item["messages"]
+    if "prompt" in item:
+        yield DataError("The item has a prompt and messages.", where=where, expected="one of the two")
+    if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages) or not messages:
+        yield _wrong("messages", item, '[{"role": …, "content": …}, …]', where)
+        return
+    for number, each in enumerate(messages, 1):
+        for what, found, expected in check_turn(each, number):
+            yield DataError(what, where=where, found=jsonl.excerpt(found), expected=expected)
+    if messages[-1].get("role") == "assistant":
+        yield DataError("The last turn is the assistant's, so there is nothing to respond to.", where=where)
+
+
+def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> Iterator[DataError]:
     if not isinstance(each, dict) or not isinstance(each.get("tool"), str):
         found = jsonl.excerpt(each)
         yield DataError("An expected call names no tool.", where=where, found=found, expected='{"tool": …}')
         return
     call = cast("dict[str, Any]", each)
     yield from _unknown(call, ("tool", "arguments"), "field of an expected call", where)
-    tool, arguments = TOOLS.get(call["tool"]), call.get("arguments", {})
+    tool, arguments = tools.get(call["tool"]), call.get("arguments", {})
     if not isinstance(arguments, dict):
         yield _wrong("arguments", call, "an object of argument names and values", where)
     elif tool is None:
-        yield from _unknown([call["tool"]], TOOLS, "tool", where)
+        yield from _unknown([call["tool"]], tools, "tool", where)
     else:
         types = {parameter.name: parameter.type for parameter in tool.parameters}
         yield from _unknown(arguments, types, f"argument of {tool.signature}", where)
         for name in arguments.keys() & types.keys():
-            if not _has_type(arguments[name], types[name]):
-                what = f"The argument '{name}' of {tool.name} has the wrong type."
-                found = jsonl.excerpt(arguments[name])
-                yield DataError(what, where=where, found=found, expected=types[name])
+            for value in acceptable(arguments[name]):
+                if wrong := tool.wrong_value(name, value):
+                    what = f"The argument '{name}' of {tool.name} has the wrong type."
+                    yield DataError(what, where=where, found=jsonl.excerpt(value), expected=wrong)
 
 
-def _has_type(value: object, expected: str) -> bool:
-    if expected == "list[str]":
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return type(value).__name__ == expected
+def acceptable(expected: object) -> list[Any]:
+    """The values that are right for an argument."""
+    if isinstance(expected, dict) and expected.keys() == {"any_of"} and isinstance(expected["any_of"], list):
+        return expected["any_of"]
+    return [expected]
 
 
 def _unknown(names: Collection[str], known: Collection[str], kind: str, where: str) -> Iterator[DataError]:

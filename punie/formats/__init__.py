@@ -1,15 +1,15 @@
 """How tool calls are written and read: the table of formats, and what a format provides.
 
-A format is one file and one line in ``FORMATS``. Every other room takes it from :func:`chosen` and does not
-know how a call is spelled.
+A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer, options)``
+gives the :class:`Format` for a model, and ``restore(record)`` gives it again from :attr:`Format.record`, for
+those who read a run without its model.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pkgutil import resolve_name
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from punie.formats.tools import Tool
@@ -76,11 +76,12 @@ class Completion:
 class Parse(Protocol):
     """A parser of responses. It never raises, and takes time linear in the length of the text."""
 
-    def __call__(self, text: str, *, truncated: bool = False) -> Completion:
+    def __call__(self, text: str, *, tools: Collection[Tool] = (), truncated: bool = False) -> Completion:
         """Parse a response.
 
         Args:
             text: The raw response, special tokens included.
+            tools: What may be called; values that are written without a type get theirs from the schemas.
             truncated: Generation ended at the token limit. A block that is never closed is then
                 ``truncated``, otherwise ``malformed``.
         """
@@ -96,10 +97,10 @@ def plain_template(messages: Sequence[Message], _: Collection[Tool]) -> tuple[li
 class Format:
     """One way to write tool calls."""
 
+    name: str
+    """Its name in ``FORMATS``."""
     parse: Parse
     """From a response's text to its calls."""
-    render: Callable[[Call], str]
-    """The call in the canonical spelling; parsing that text gives the call."""
     spellings: Mapping[str, str]
     """Name to text of the ways in which a response may open a tool-call block, up to where nothing but a call
     can follow. None is the beginning of another. The first is the canonical one, which training teaches. The
@@ -116,28 +117,39 @@ class Format:
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""
 
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Plain JSON values from which the module's ``restore`` makes it again."""
+
     def opening(self, text: str) -> str | None:
         """The name of the spelling that a response opens with, or None."""
         return next((name for name, spelling in self.spellings.items() if text.startswith(spelling)), None)
 
 
 FORMATS = {
-    "code_mode": "punie.formats.code_mode:FORMAT",
+    "native": "punie.formats.native",
+    "prompted": "punie.formats.prompted",
+    "code_mode": "punie.formats.code_mode",
 }
-"""Format name to ``module:attribute``, a :class:`Format`; imported when it is used."""
+"""Format name to module; imported when it is used."""
 
-DEFAULT = "code_mode"
-"""Name of the format in use."""
-
-
-_resolve = functools.cache(resolve_name)
+AUTO = "auto"
+"""``format=auto``: code_mode for examples without tools and calls, else native."""
 
 
-def load(name: str) -> Format:
-    """The format of that name."""
-    return _resolve(FORMATS[name])
+def build(name: str, tokenizer: Any, options: Mapping[str, Any] | None = None) -> Format:
+    """The format of that name for a model.
+
+    Args:
+        name: One of ``FORMATS``.
+        tokenizer: The model's tokenizer with its chat template.
+        options: Options of the template (``model.template_args``).
+
+    Raises:
+        ValueError: The model's template cannot write calls in this format.
+    """
+    return import_module(FORMATS[name]).build(tokenizer, options or {})
 
 
-def chosen() -> Format:
-    """The format in use. It is chosen here and nowhere else."""
-    return load(DEFAULT)
+def restore(name: str, record: Mapping[str, Any]) -> Format:
+    """The format of that name from :attr:`Format.record`."""
+    return import_module(FORMATS[name]).restore(record)

@@ -20,6 +20,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from punie.formats import Block, Call, Completion, Format
+from punie.formats.thoughts import skip_thoughts
 from punie.formats.tools import TOOLS, Tool
 
 EXECUTE_CODE: Final = "execute_code"
@@ -59,9 +60,9 @@ def system_prompt(tools: Collection[Tool] = TOOLS.values()) -> str:
     return f"You are Punie. Your {EXECUTE_CODE} runs Python with {len(tools)} tools."
 
 
-def parse(text: str, *, truncated: bool = False) -> Completion:
+def parse(text: str, *, tools: Collection[Tool] = (), truncated: bool = False) -> Completion:
     """Parse a response, as :class:`punie.formats.Parse` describes."""
-    start, unfinished = _skip_thoughts(text)
+    start, unfinished = skip_thoughts(text, OPEN)
     first = text.find(OPEN, start)
     before = text[start:first] if first >= 0 else text[start:]
     blocks = _bare_function(before) if first < 0 else []
@@ -78,18 +79,6 @@ def parse(text: str, *, truncated: bool = False) -> Completion:
         has_block=OPEN in text,
         code_tool=EXECUTE_CODE,
     )
-
-
-def _skip_thoughts(text: str) -> tuple[int, bool]:
-    """Where the response starts after a ``<think>`` preamble, and whether the thought never ends.
-
-    A prompt may open the thought itself, so a lone ``</think>`` before the first block counts too.
-    """
-    opened = text[:100].lstrip().startswith("<think>")
-    close = text.find("</think>")
-    if close >= 0 and (opened or OPEN not in text[:close]):
-        return close + len("</think>"), False
-    return (len(text), True) if opened and close < 0 else (0, False)
 
 
 def _bare_function(text: str) -> list[Block]:
@@ -152,8 +141,8 @@ _JSON = f'{OPEN}\n{{"name": "{EXECUTE_CODE}"'
 
 
 FORMAT = Format(
+    name="code_mode",
     parse=parse,
-    render=render,
     # Any white space may stand between the tags: the probability of what is not listed adds to the lock, so
     # the sum over these is a lower bound.
     spellings={
@@ -168,3 +157,13 @@ FORMAT = Format(
     single_tokens=(OPEN, CLOSE),
     code_tool=EXECUTE_CODE,
 )
+
+
+def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
+    """The format, which is the same for every model."""
+    return FORMAT
+
+
+def restore(record: Mapping[str, Any]) -> Format:
+    """The format again."""
+    return FORMAT

@@ -1,57 +1,30 @@
-"""Tools as data, and the 26 embedded ones, from which training data, suites, stubs and documents are made."""
+"""Tools as data: lists in OpenAI's schema, from a file, a row or a suite; and the 26 embedded ones."""
 
 from __future__ import annotations
 
-import ast
+import functools
 import inspect
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-# One declaration per tool, in Python syntax, by family.
-_DECLARED = {
-    "text_tools": """
-def read_file(path: str) -> FileContent: "Read a text file."
-def write_file(path: str, content: str) -> EditResult: "Write a text file, replacing what it held."
-def run_command(command: str, args: list[str] = [], cwd: str = ".") -> CommandResult: "Run a program."
-""",
-    "validation": """
-def typecheck(path: str) -> CheckResult: "Check the types of a file or folder."
-def ruff_check(path: str) -> CheckResult: "Lint a file or folder."
-def pytest_run(path: str) -> TestResult: "Run the tests in a file or folder."
-""",
-    "lsp": """
-def goto_definition(file: str, line: int, col: int, symbol: str) -> Locations: "Find a symbol's definition."
-def find_references(file: str, line: int, col: int, symbol: str) -> Locations: "Find every use of a symbol."
-def hover(file: str, line: int, col: int, symbol: str) -> HoverInfo: "Show a symbol's type and docstring."
-def document_symbols(file: str) -> SymbolList: "List the classes and functions of a file."
-def workspace_symbols(query: str) -> SymbolList: "Search the whole project for a symbol by name."
-""",
-    "git": """
-def git_status(path: str = ".") -> GitStatus: "List changed and untracked files."
-def git_diff(path: str = ".", staged: bool = False) -> GitDiff: "Show uncommitted (or staged) changes."
-def git_log(path: str = ".", count: int = 10) -> GitLog: "List the latest commits."
-""",
-    "cst": """
-def cst_find_pattern(file: str, pattern: str) -> Locations: "Find a syntax pattern in a file."
-def cst_rename(file: str, old_name: str, new_name: str) -> EditResult: "Rename a symbol in a file."
-def cst_add_import(file: str, import_stmt: str) -> EditResult: "Add an import to a file, once."
-""",
-    "domain": """
-def validate_component(file: str) -> CheckResult: "Check that a component follows the component rules."
-def check_render_tree(file: str) -> CheckResult: "Check how components nest when they are rendered."
-def validate_escape_context(file: str) -> CheckResult: "Check that template output is escaped."
-def validate_service_registration(file: str) -> CheckResult: "Check how services are registered."
-def check_dependency_graph(file: str) -> CheckResult: "Check the dependency graph for cycles and gaps."
-def validate_injection_site(file: str) -> CheckResult: "Check that injected parameters can be provided."
-def validate_middleware_chain(file: str) -> CheckResult: "Check the order of the middleware chain."
-def check_di_template_binding(file: str) -> CheckResult: "Check that injected values reach the template."
-def validate_route_pattern(file: str) -> CheckResult: "Check route patterns for mistakes and overlaps."
-""",
-}
-
+from punie.util.errors import DataError, Problems
+from punie.util.jsonl import excerpt
+from punie.util.paths import resource
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
+
+NO_ARGUMENTS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
+"""The schema of a tool that takes no arguments."""
+
+_PYTHON = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list"}
+_PYTHON |= {"object": "dict", "null": "None"}
+# The Python names of types in BFCL's tools, and what JSON Schema calls them.
+_DIALECT = {"dict": "object", "float": "number", "tuple": "array", "list": "array", "int": "integer"}
+_DIALECT |= {"str": "string", "bool": "boolean", "any": None, "none": "null"}
 
 
 @dataclass(frozen=True)
@@ -61,9 +34,9 @@ class Parameter:
     name: str
     """As it is spelled in a call."""
     type: str
-    """The Python type of its value: ``str``, ``int``, ``bool`` or ``list[str]``."""
+    """The Python type of its value, such as ``str`` or ``list[str]``; ``object`` if the schema names none."""
     default: object = REQUIRED
-    """The value when the call leaves it out, or REQUIRED."""
+    """The value when the call leaves it out, or REQUIRED; None if the schema gives no default."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type}" + ("" if self.default is REQUIRED else f" = {self.default!r}")
@@ -75,20 +48,46 @@ class Tool:
 
     name: str
     """As it is spelled in a call."""
-    description: str
+    description: str = ""
     """What it does."""
-    parameters: tuple[Parameter, ...] = ()
-    """In the order of positional arguments."""
+    schema: Mapping[str, Any] = field(default_factory=lambda: NO_ARGUMENTS)
+    """JSON Schema of the object that holds its arguments."""
     family: str = ""
-    """The group it belongs to; also the suite category of the prompts that ask for it."""
+    """Of an embedded tool: the group it belongs to, and the suite category of the prompts that ask for it."""
     returns: str = ""
-    """Name of its result type in ``punie.evals.stubs``."""
+    """Of an embedded tool: name of its result type in ``punie.evals.stubs``."""
+
+    @functools.cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Its parameters in the order of positional arguments: the required ones, then the others."""
+        required = self.schema.get("required", ())
+        found = [
+            Parameter(name, _python(part), REQUIRED if name in required else part.get("default"))
+            for name, part in self.schema.get("properties", {}).items()
+        ]
+        return tuple(sorted(found, key=lambda each: each.default is not REQUIRED))
 
     @property
     def signature(self) -> str:
         """The tool as Python would declare it: ``read_file(path: str) -> FileContent``."""
         result = f" -> {self.returns}" if self.returns else ""
         return f"{self.name}({', '.join(map(str, self.parameters))}){result}"
+
+    @property
+    def declaration(self) -> dict[str, Any]:
+        """The tool in OpenAI's schema, as chat templates expect it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.schema}
+        return {"type": "function", "function": function}
+
+    def wrong_value(self, name: str, value: object) -> str | None:
+        """What the schema of a parameter expects, if a value is not of it; None if it is."""
+        from jsonschema import Draft202012Validator
+
+        part = self.schema.get("properties", {}).get(name, {})
+        known = next(each.type for each in self.parameters if each.name == name)
+        if (type(value) is float and known == "int") or not Draft202012Validator(part).is_valid(value):
+            return known
+        return None
 
     def bind(self, /, *args: object, **kwargs: object) -> dict[str, Any]:
         """The arguments of a call by parameter name, defaults filled in.
@@ -106,28 +105,174 @@ class Tool:
         return {name: list(v) if isinstance(v, list) else v for name, v in bound.arguments.items()}
 
 
-def _declared(family: str, node: ast.FunctionDef) -> Tool:
-    names, values = node.args.args, [ast.literal_eval(value) for value in node.args.defaults]
-    parameters = tuple(
-        Parameter(each.arg, ast.unparse(each.annotation or ast.Name("str")), default)
-        for each, default in zip(names, [REQUIRED] * (len(names) - len(values)) + values, strict=True)
-    )
-    returns = ast.unparse(node.returns) if node.returns else ""
-    return Tool(node.name, ast.get_docstring(node) or "", parameters, family, returns)
+def _python(part: Mapping[str, Any]) -> str:
+    kind = part.get("type")
+    if kind == "array" and isinstance(part.get("items"), Mapping):
+        return f"list[{_python(part['items'])}]"
+    return _PYTHON.get(kind, "object") if isinstance(kind, str) else "object"
 
 
-TOOLS: Final[dict[str, Tool]] = {
-    node.name: _declared(family, node)
-    for family, source in _DECLARED.items()
-    for node in ast.parse(source).body
-    if isinstance(node, ast.FunctionDef)
-}
+def read_tools(declared: object, where: str) -> list[Tool]:
+    """Tools from a list in OpenAI's schema, each with or without its ``{"type": "function"}`` around it.
+
+    The types of BFCL's dialect (``dict``, ``float``, ``tuple``) become those of JSON Schema.
+
+    Args:
+        declared: The list, or its JSON text.
+        where: Where it stands, for the messages.
+
+    Raises:
+        Problems: What is wrong with each tool.
+    """
+    if isinstance(declared, str):
+        try:
+            declared = json.loads(declared)
+        except ValueError as error:
+            raise Problems(
+                "The tools cannot be read:", [_problem("They are not JSON.", where, str(error))]
+            ) from None
+    if not isinstance(declared, list):
+        expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
+        raise Problems(
+            "The tools cannot be read:",
+            [DataError("They are not a list.", where=where, found=excerpt(declared), expected=expected)],
+        )
+    tools: dict[str, Tool] = {}
+    problems: list[DataError] = []
+    for number, each in enumerate(declared, 1):
+        place = f"{where}, tool {number}"
+        function = each.get("function", each) if isinstance(each, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
+            problems.append(_problem("The tool has no name.", place, each))
+            continue
+        found = list(_check(function, f"{place} ({name})"))
+        if name in tools:
+            found.append(_problem("Two tools have the same name.", place, name))
+        problems += found
+        if not found:
+            tools[name] = _tool(function)
+    if problems:
+        raise Problems("The tools are wrong:", problems)
+    return list(tools.values())
+
+
+def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
+    schema = _standard(function.get("parameters") or NO_ARGUMENTS)
+    return Tool(function["name"], function.get("description") or "", schema, **extra)
+
+
+def load_tools(path: Path) -> list[Tool]:
+    """Tools from a JSON file.
+
+    Raises:
+        DataError: The file cannot be read.
+        Problems: What is wrong with each tool.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "The file of tools cannot be read.", where=path, found=error, next_step="check tools.path"
+        ) from error
+    return read_tools(text, str(path))
+
+
+def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with one function's description and schema."""
+    if not isinstance(function.get("description", ""), str | None):
+        yield _problem("The description is not text.", where, function["description"])
+    schema = function.get("parameters") or NO_ARGUMENTS
+    if not isinstance(schema, Mapping):
+        yield _problem("The parameters are not a JSON Schema.", where, schema)
+        return
+    schema = _standard(schema)
+    if schema.get("type", "object") != "object" or not isinstance(schema.get("properties", {}), Mapping):
+        yield DataError(
+            "The parameters are not the schema of an object.",
+            where=where,
+            found=excerpt(schema),
+            expected='{"type": "object", "properties": {…}, "required": […]}',
+        )
+        return
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        at = ".".join(map(str, error.absolute_path))
+        yield _problem(
+            f"The schema is wrong{f' at {at}' if at else ''}: {excerpt(error.message)}.",
+            where,
+            error.instance,
+        )
+        return
+    names = schema.get("properties", {})
+    for missing in [name for name in schema.get("required", ()) if name not in names]:
+        yield DataError(
+            f"A required parameter is not declared: '{missing}'.",
+            where=where,
+            expected=", ".join(names) or "none",
+        )
+
+
+def _standard(schema: Any) -> Any:
+    """A schema with the type names of JSON Schema."""
+    if isinstance(schema, list):
+        return [_standard(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {}
+    for key, value in schema.items():
+        if key == "type" and isinstance(value, str):
+            value = _DIALECT.get(value.lower(), value)
+            if value is None:
+                continue
+        elif key == "properties" and isinstance(value, Mapping):
+            value = {name: _standard(part) for name, part in value.items()}
+        elif key not in ("default", "enum", "const", "examples", "required"):
+            value = _standard(value)
+        found[key] = value
+    return found
+
+
+def _problem(what: str, where: str, found: object) -> DataError:
+    return DataError(what, where=where, found=excerpt(found))
+
+
+def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """What is wrong with a call's arguments by the tool's schema; None if nothing is."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    names = tool.schema.get("properties")
+    if names is not None and (unknown := sorted(arguments.keys() - names.keys())):
+        return f"{tool.name} takes no {', '.join(unknown)}; it is {tool.signature}"
+    error = best_match(Draft202012Validator(tool.schema).iter_errors(dict(arguments)))
+    if error is None:
+        return None
+    at = ".".join(map(str, error.absolute_path))
+    return f"{tool.name}: {f'{at}: ' if at else ''}{excerpt(error.message)}"
+
+
+def _embedded() -> Iterator[Tool]:
+    for each in json.loads(resource("data/tools/punie26.json").read_text(encoding="utf-8")):
+        yield _tool(each["function"], family=each["family"], returns=each["returns"])
+
+
+TOOLS: Final[dict[str, Tool]] = {tool.name: tool for tool in _embedded()}
 """Every embedded tool by name, in the order they are declared."""
 
-FAMILIES: Final[dict[str, tuple[str, ...]]] = {
-    family: tuple(name for name, tool in TOOLS.items() if tool.family == family) for family in _DECLARED
-}
+
+def _families(tools: Iterable[Tool]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for tool in tools:
+        found[tool.family] = (*found.get(tool.family, ()), tool.name)
+    return found
+
+
+FAMILIES: Final[dict[str, tuple[str, ...]]] = _families(TOOLS.values())
 """The tools' names by family."""
 
 CATEGORIES: Final[tuple[str, ...]] = (*FAMILIES, "multi_tool")
-"""The categories of suite items: one for each family, and one for prompts that need several tools."""
+"""The categories of punie's own suites: one for each family, and one for prompts that need several tools."""

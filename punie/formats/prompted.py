@@ -1,0 +1,84 @@
+"""prompted: for chat templates that know no tools.
+
+The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what a
+tool returns is a user's turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from punie.formats import Call, Format, Message
+from punie.formats.reading import parse
+from punie.formats.spelling import HERMES, Spelling
+from punie.formats.tools import Tool
+
+_INSTRUCTION = """You may call functions. Their JSON schemas, one a line:
+<tools>
+{tools}
+</tools>
+To call one, write its name and its arguments as a JSON object between tags:
+<tool_call>
+{{"name": "FUNCTION", "arguments": {{"ARGUMENT": "VALUE"}}}}
+</tool_call>
+If no function is needed, answer in words."""
+
+
+def in_content(message: Message, spelling: Spelling) -> Message:
+    """A turn whose calls, if it has any, are part of its content."""
+    if "tool_calls" not in message:
+        return message
+    calls = [Call(each["function"]["name"], each["function"]["arguments"]) for each in message["tool_calls"]]
+    content = "\n".join(filter(None, [message["content"], spelling.render(calls)]))
+    return {**{key: value for key, value in message.items() if key != "tool_calls"}, "content": content}
+
+
+def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
+    """The format for a model's template, which may refuse a system turn."""
+    probe = [{"role": "system", "content": "zqsystemqz"}, {"role": "user", "content": "zqrequestqz"}]
+    try:
+        text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, **options)
+    except Exception:  # the template is a program, and some raise for a system turn
+        text = ""
+    return restore({"system_turn": "zqsystemqz" in text})
+
+
+def restore(record: Mapping[str, Any]) -> Format:
+    """The format from its record."""
+
+    def template_input(
+        messages: Sequence[Message], tools: Collection[Tool]
+    ) -> tuple[list[Message], dict[str, Any]]:
+        turns = [_user(in_content(each, HERMES)) for each in messages]
+        if not tools:
+            return turns, {}
+        listed = "\n".join(json.dumps(tool.declaration, ensure_ascii=False) for tool in tools)
+        prompt = _INSTRUCTION.format(tools=listed)
+        place = 0 if turns and turns[0]["role"] == "system" else None
+        if place is None and record["system_turn"]:
+            return [{"role": "system", "content": prompt}, *turns], {}
+        if place is None:
+            place = next((at for at, turn in enumerate(turns) if turn["role"] == "user"), 0)
+        first = turns[place]
+        joined = [first["content"], prompt] if first["role"] == "system" else [prompt, first["content"]]
+        turns[place] = {**first, "content": "\n\n".join(joined)}
+        return turns, {}
+
+    return Format(
+        name="prompted",
+        parse=functools.partial(parse, HERMES),
+        spellings=HERMES.openings(),
+        system_prompt=lambda _: "",
+        template_input=template_input,
+        record=record,
+    )
+
+
+def _user(message: Message) -> Message:
+    """What a tool returned, as the user's turn; any other turn as it is."""
+    if message["role"] != "tool":
+        return message
+    return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
