@@ -1,0 +1,91 @@
+"""Conversations as text and tokens: what training sees is what evaluation asks."""
+
+from __future__ import annotations
+
+import pytest
+
+from punie.formats import code_mode
+from punie.formats.chat import Chat, Conversation
+
+from .templates import THINKING, tokenizer
+
+TALK = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "One."},
+    {"role": "user", "content": "And?"},
+    {"role": "assistant", "content": "Two."},
+]
+
+
+def chat(template: str) -> Chat:
+    return Chat(tokenizer(template), code_mode.FORMAT)
+
+
+@pytest.mark.parametrize("name", THINKING)
+@pytest.mark.parametrize("turns", [[3], [1, 3]])
+def test_the_prompt_of_training_is_that_of_evaluation(name: str, turns: list[int]) -> None:
+    """Before every span stand exactly the tokens that evaluation would ask with, and it ends generation."""
+    found = chat(THINKING[name])
+    seen = 0
+    for example in found.examples(Conversation(TALK), turns):
+        for (start, end), (begin, stop) in zip(example.spans, example.ranges, strict=True):
+            turn = turns[seen]
+            assert example.tokens[:start] == found.prompt_tokens(Conversation(TALK[:turn]))
+            response = example.text[begin:stop]
+            assert TALK[turn]["content"] in response
+            assert found.ends(response)
+            assert found.tokenizer.decode(example.tokens[start:end]) == response
+            seen += 1
+    assert seen == len(turns)
+
+
+@pytest.mark.parametrize(
+    ("name", "response"),
+    [
+        ("earlier thoughts are stripped", "<think>\n\n</think>\n\nTwo.<|im_end|>\n"),
+        ("the prompt opens a thought", "\n</think>\n\nTwo.<|im_end|>\n"),
+        ("the prompt closes a thought", "Two.<|im_end|>\n"),
+        ("the end comes with the next turn", "Two.<|im_end|>"),
+        ("a trimmed response", "Two.<|im_end|>\n"),
+    ],
+)
+def test_the_response_is_what_the_model_has_to_write(name: str, response: str) -> None:
+    """A thought that the prompt opened is closed, one that it closed is not written again."""
+    assert chat(THINKING[name]).turn(Conversation(TALK), 3)[1] == response
+
+
+def test_white_space_that_the_template_trims_costs_nothing() -> None:
+    """A response with line breaks around it trains under a template that trims."""
+    talk = [*TALK[:3], {"role": "assistant", "content": "\n\nTwo.\n"}]
+    (example,) = chat(THINKING["a trimmed response"]).examples(Conversation(talk), [3])
+    assert example.text[slice(*example.ranges[0])] == "Two.<|im_end|>\n"
+
+
+def test_a_thought_that_is_in_the_data_is_learned() -> None:
+    """A thought of the example is part of the response, where the template renders it."""
+    talk = [TALK[0], {**TALK[1], "reasoning_content": "Easy."}]
+    for name in ("earlier thoughts are stripped", "the prompt opens a thought"):
+        assert "Easy.\n</think>\n\nOne." in chat(THINKING[name]).turn(Conversation(talk), 1)[1]
+
+
+def test_options_reach_the_template() -> None:
+    """The model's options and the example's reach the template; the example's win."""
+    loaded = tokenizer("{{- messages[0].content + (mood or '') }}{{- 'A' if add_generation_prompt }}")
+    found = Chat(loaded, code_mode.FORMAT, {"mood": "calm"})
+    assert found.prompt(Conversation(TALK[:1])) == "HicalmA"
+    assert found.prompt(Conversation(TALK[:1], options={"mood": "glad"})) == "HigladA"
+
+
+def test_a_text_is_learned_as_a_whole() -> None:
+    """An example that is no conversation has loss on all of its tokens and an end."""
+    found = Chat(tokenizer(""), code_mode.FORMAT)
+    example = found.text("Hello there.")
+    assert example.spans == [(1, len(example.tokens))]
+    assert example.tokens[-1] == found.tokenizer.eos_token_id
+
+
+def test_a_template_that_hides_the_response_is_refused() -> None:
+    """Where the response cannot be found after the prompt, the example is refused in words."""
+    loaded = tokenizer("{{- messages | length }}{{- 'A' if add_generation_prompt }}")
+    with pytest.raises(ValueError, match="renders the prompt differently"):
+        Chat(loaded, code_mode.FORMAT).turn(Conversation(TALK), 3)
