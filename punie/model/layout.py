@@ -23,10 +23,9 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
-from punie.model import estimate
 from punie.model.load import load_lazily
 from punie.model.resolve import ModelJson
-from punie.model.shards import Tensor, read_header
+from punie.model.shards import Tensor, parameters, read_header
 from punie.util.errors import PunieError
 
 Cast = Callable[[str, mx.array], mx.array]
@@ -67,7 +66,7 @@ def plan(
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
-    estimate.weights(base)  # checks that every file is as long as its header states
+    parameters(base)  # checks that every file is as long as its header states
     model, config = _with_adapter(base, adapter, base_key)
     return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from punie.formats.prompts import format_example
-from punie.model import estimate
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Quantize
@@ -74,10 +73,10 @@ def _rows(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
 
 
 def disk(settings: Quantize, parameters: int) -> int:
-    """Bytes of the quantized model."""
+    """Bytes of the quantized model, with a 16-bit scale and bias for each group (affine)."""
     options = settings.quantize
     bits = max(options.bits or 0, 6) if options.recipe else options.bits
-    return estimate.quantized_bytes(parameters, bits, options.group_size)
+    return int(parameters * (16 if bits is None else bits + 32 / options.group_size) / 8)
 
 
 STAGE = Stage(

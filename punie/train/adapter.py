@@ -11,7 +11,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from punie.model.arrays import save_arrays
+from punie.model.load import save_arrays
 from punie.train.order import mlx_seed
 from punie.util.errors import PunieError
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from punie.model.arrays import save_arrays
+from punie.model.load import save_arrays
 from punie.store.keys import file_digest
 from punie.train import adapter
 from punie.util.errors import PunieError

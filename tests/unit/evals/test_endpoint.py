@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from punie.evals import endpoint as module
-from punie.evals.endpoint import ATTEMPTS, GONE, Endpoint
-from punie.evals.probe import PROBE_TOKENS, probe
+from punie.evals.endpoint import ATTEMPTS, GONE, PROBE_TOKENS, Endpoint, probe
 from punie.evals.replies import Reply, Request
 from punie.util.errors import ConfigError, PunieError
 

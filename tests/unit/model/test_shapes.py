@@ -11,7 +11,7 @@ import pytest
 
 from punie.config import resolve
 from punie.config.compose import compose
-from punie.model import estimate
+from punie.model import shards
 from punie.model.fuse import fuse
 from punie.model.shapes import Sizes, Training, sizes
 from punie.model.shards import read_header
@@ -112,13 +112,13 @@ def test_the_prediction_is_what_the_pass_writes(kind: str, tmp_path: Path) -> No
     info = fuse(base, adapter, tmp_path / "out", base_key=BASE_KEY, bits=5, group_size=64)
     config = json.loads((base / "config.json").read_text())
     found = size_of(config, num_layers=2, rank=4)
-    assert found.parameters == info["parameters"] == estimate.weights(base).parameters
+    assert found.parameters == info["parameters"] == shards.parameters(base)
     assert found.bits_per_weight == pytest.approx(info["bits_per_weight"], abs=1e-3)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert found.result_bytes == index["metadata"]["total_size"]
     path = adapter / "adapters.safetensors"
     written = path.stat().st_size - read_header(path).start
-    told = estimate.adapter_bytes(base, fine_tune_type="lora", num_layers=2, rank=4, keys=None)
+    told = shards.adapter_bytes(base, fine_tune_type="lora", num_layers=2, rank=4, keys=None)
     assert told == 4 * found.trainable == written
 
 
@@ -128,5 +128,5 @@ def test_a_full_fine_tune_trains_whole_layers(tmp_path: Path) -> None:
     found = size_of(config, fine_tune_type="full", num_layers=1)
     assert found.trainable == 128 * 128 + 2 * 64 * 128 + 128 * 128 + 3 * 128 * 192 + 2 * 64 + 2 * 128
     base = make_base(tmp_path / "base", "tied")
-    told = estimate.adapter_bytes(base, fine_tune_type="full", num_layers=1, rank=4, keys=None)
+    told = shards.adapter_bytes(base, fine_tune_type="full", num_layers=1, rank=4, keys=None)
     assert told == 4 * found.trainable
