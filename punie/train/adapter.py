@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from punie.model.load import save_arrays
-from punie.train.order import mlx_seed
+from punie.train.batches import mlx_seed
 from punie.util.errors import PunieError
 
 WEIGHTS = "adapters.safetensors"

@@ -1,4 +1,7 @@
-"""Tokenized rows, their file, and padded batches of them.
+"""Tokenized examples: their file, their order, and padded batches of them.
+
+The order depends on the examples' lengths, the batch size and the seed alone. Each purpose samples from its
+own stream, so that one cannot shift another.
 
 Shape letters: B = sequences in a batch, T = tokens of the longest of them, rounded up.
 """
@@ -6,7 +9,7 @@ Shape letters: B = sequences in a batch, T = tokens of the longest of them, roun
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,9 @@ from safetensors.numpy import load_file, save
 
 PAD_TO = 8
 """Batches are padded to a multiple of this many tokens."""
+STREAMS = {"order": 1, "adapter": 2, "dropout": 3, "validation": 4}
+_BUCKET = 16
+"""Tokens; examples whose lengths round down to the same multiple share batches."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,40 @@ def load_rows(path: Path, split: str) -> list[Row]:
         Row(f"{split}:{line}", ids.tolist(), tuple((int(start), int(end)) for start, end in ranges))
         for line, ids, ranges in zip(stored["lines"], tokens, spans, strict=True)
     ]
+
+
+def stream(seed: int, purpose: str, *part: int) -> np.random.Generator:
+    """The generator of a purpose (a key of ``STREAMS``) and, within it, of a part."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAMS[purpose], *part])))
+
+
+def mlx_seed(seed: int, purpose: str, *part: int) -> int:
+    """A seed for MLX's generator, from the stream of a purpose and a part."""
+    return int(stream(seed, purpose, *part).integers(2**63))
+
+
+def training_batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices of examples, by their ``lengths`` in tokens; each is once in an epoch.
+
+    In each epoch the examples are shuffled, sorted into buckets of similar length (for little padding) and
+    cut into batches, and the batches are shuffled. The last one may be smaller; no example is dropped.
+    """
+    rng = stream(seed, "order")
+    buckets = np.asarray(lengths) // _BUCKET
+    while True:
+        rows = rng.permutation(len(lengths))
+        rows = rows[np.argsort(buckets[rows], kind="stable")]
+        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        for index in rng.permutation(len(batches)):
+            yield [int(row) for row in batches[index]]
+
+
+def validation_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
+    """The batches of indices that every validation of a run scores, the shortest example first.
+
+    The examples of ``batches`` batches are sampled once; -1 takes all.
+    """
+    count = len(lengths) if batches < 0 else min(len(lengths), batches * batch_size)
+    rows = stream(seed, "validation").permutation(len(lengths))[:count]
+    rows = sorted((int(row) for row in rows), key=lambda row: (lengths[row], row))
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

@@ -22,13 +22,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from punie.model.compat import gradient_checkpointing, wired_memory
 from punie.train import adapter
-from punie.train.batches import Row
+from punie.train.batches import Row, mlx_seed, training_batches, validation_batches
 from punie.train.callbacks import Record
 from punie.train.callbacks.metrics_file import MetricsFile
 from punie.train.checkpoints import Checkpoints
 from punie.train.methods import Loss, Method
 from punie.train.metrics import Totals
-from punie.train.order import mlx_seed, training_batches, validation_batches
 from punie.train.recipe import Recipe, build_optimizer
 from punie.util.errors import PunieError
 from punie.util.files import flush, write_json

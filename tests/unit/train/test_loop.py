@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_mlx_lm(trainer: Trainer, monkeypatch: pytest.Monkey
     losses of mlx-lm's trainer within 1e-5 relative."""
     from mlx_lm.tuner import trainer as peer
 
-    from punie.train.order import training_batches
+    from punie.train.batches import training_batches
 
     iters, rate = 100, 1e-4  # the published rate; at ten times that, rounding alone grows to 1e-3 by then
     changes: dict[str, Any] = {
@@ -370,7 +370,7 @@ def _losses(out: Path) -> list[tuple[str, int, float]]:
 
 
 def _checks(trainer: Trainer) -> list[Row]:
-    from punie.train.order import validation_batches
+    from punie.train.batches import validation_batches
 
     valid = trainer.splits["valid"]
     batches = validation_batches([len(row.tokens) for row in valid], 2, 2, 0)
