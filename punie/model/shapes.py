@@ -10,7 +10,7 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -59,7 +59,7 @@ class Training:
         return self.weights + self.trainable * (_STATE + (_ACCUMULATED if accumulates else 0))
 
     def step(self, tokens: int, *, batch_size: int, grad_checkpoint: bool) -> int:
-        """Bytes that a step on rows of this many tokens takes beyond them."""
+        """Bytes that a step on examples of this many tokens takes beyond them."""
         logits = batch_size * tokens * self.vocabulary * (self.number + _HEAD)
         layer = math.ceil(_KEPT * self._layer(tokens) * batch_size)
         if grad_checkpoint:  # the input of each layer, and the inside of one
@@ -128,7 +128,7 @@ def sizes(
             else:
                 adapter = {"rank": rank, "scale": 1.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
                 linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
-            return sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
+            return sum(cast(mx.array, array).size for _, array in tree_flatten(model.trainable_parameters()))
 
         trainable = adapt(model)
         plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}

@@ -25,7 +25,7 @@ STAGES: tuple[Stage, ...] = (
 COPIES = {stage.name: stage.shows for stage in STAGES if stage.shows}
 """The files a run directory takes from the store, by stage."""
 
-_DECIDING = [stage for stage in STAGES if stage.name in DECIDING]
+_DECIDING: list[Stage] = [stage for stage in STAGES if stage.name in DECIDING]
 
 
 def deciding_fields(config: Config) -> Contents:

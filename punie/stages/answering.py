@@ -66,11 +66,13 @@ def samples(
     with Sandbox() as sandbox:
         for index, (request, answer) in enumerate(zip(asked, answers, strict=True)):
             item = suite[index // repeats]
-            row = scoring.asked(item, index % repeats, digest("prompt", request.prompt), len(request.prompt))
+            record = scoring.asked(
+                item, index % repeats, digest("prompt", request.prompt), len(request.prompt)
+            )
             if isinstance(answer, str):
-                row |= {"missing": answer, "output": None, "output_tokens": None}
+                record |= {"missing": answer, "output": None, "output_tokens": None}
             else:
-                row |= {
+                record |= {
                     "missing": None,
                     "output": answer.text,
                     "tokens": answer.tokens,
@@ -80,8 +82,8 @@ def samples(
                     "seconds": answer.seconds,
                 }
                 truncated = answer.finish_reason == "length"
-                row |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
-            found.append(records.Sample.model_validate(row))
+                record |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
+            found.append(records.Sample.model_validate(record))
     return found
 
 

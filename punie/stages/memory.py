@@ -50,8 +50,8 @@ def training_peak(config: Config, found: Sizes, row: int) -> int:
     """Bytes that training takes at its peak, without its processes; hosts have a worker each."""
     lora = config.lora
     held = found.training.held(accumulates=lora.grad_accumulation_steps > 1)
-    rows = math.ceil(lora.batch_size / lora.workers) if lora.hosts else lora.batch_size
-    step = found.training.step(row, batch_size=rows, grad_checkpoint=lora.grad_checkpoint)
+    batch = math.ceil(lora.batch_size / lora.workers) if lora.hosts else lora.batch_size
+    step = found.training.step(row, batch_size=batch, grad_checkpoint=lora.grad_checkpoint)
     return _workers(config) * held + step
 
 
@@ -140,8 +140,8 @@ def _smaller_recipes(config: Config, row: int) -> Iterator[tuple[str, Config]]:
     if not lora.grad_checkpoint:
         steps.append({"grad_checkpoint": True})  # the same result, slower
     if lora.batch_size > 1:
-        rows = lora.batch_size * lora.grad_accumulation_steps
-        steps.append({"batch_size": 1, "grad_accumulation_steps": rows})
+        whole = lora.batch_size * lora.grad_accumulation_steps
+        steps.append({"batch_size": 1, "grad_accumulation_steps": whole})
     steps += [{"max_seq_length": length} for length in (1024, 512, 256) if length < row]
     taken: dict[str, int] = {}
     for step in steps:

@@ -64,9 +64,11 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
             problems.extend(each_problem(error))
 
     folder, system = data_folder(settings.data.path), answering.system_prompt(settings.eval.system_prompt)
-    loaded = {name: rows for name in SPLITS if (rows := attempt(load_rows, folder / name)) is not None}
-    rows = {name: len(value) for name, value in loaded.items()}
-    problems += _unfit(settings, rows)
+    loaded = {
+        name: examples for name in SPLITS if (examples := attempt(load_rows, folder / name)) is not None
+    }
+    sizes = {name: len(value) for name, value in loaded.items()}
+    problems += _unfit(settings, sizes)
     suite = attempt(load_suite, suite_path(settings.eval.suite)) or []
     warnings = [] if problems else _overlaps(*loaded.values(), suite, system)
     longest = {} if problems else _longest(settings, suite, system, attempt)
@@ -74,7 +76,7 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
         raise Problems("The run cannot start:", problems)
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
-    found = {"rows": rows, "prompts": len(suite), "longest": longest, "warnings": warnings}
+    found = {"rows": sizes, "prompts": len(suite), "longest": longest, "warnings": warnings}
     write_json(out / "preflight.json", found)
     return found
 
@@ -126,29 +128,29 @@ def _depth(model: ModelConfig) -> int | None:
     return depth if isinstance(depth, int) else None
 
 
-def _unfit(settings: Preflight, rows: Mapping[str, int]) -> Iterator[PunieError]:
+def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:
     """What of the splits' sizes, the recipe, the model and the suites does not fit together."""
     data, lora, depth, (train, valid) = settings.data, settings.lora, _depth(settings.model), SPLITS
     for name, expected in ((train, data.expected_train), (valid, data.expected_valid)):
-        if expected is not None and rows.get(name, expected) != expected:
+        if expected is not None and sizes.get(name, expected) != expected:
             yield DataError(
                 "The split does not have the expected number of examples.",
                 where=f"{data.path}/{name}",
-                found=f"{rows[name]} examples",
+                found=f"{sizes[name]} examples",
                 expected=f"{expected} examples (data.expected_{name.partition('.')[0]})",
             )
-    if rows.get(train, lora.batch_size) < lora.batch_size:
+    if sizes.get(train, lora.batch_size) < lora.batch_size:
         yield DataError(
             "A batch is larger than the training set.",
             where="lora.batch_size",
             found=lora.batch_size,
-            expected=f"at most {rows[train]}",
+            expected=f"at most {sizes[train]}",
         )
-    if rows.get(train, data.min_examples) < data.min_examples:
+    if sizes.get(train, data.min_examples) < data.min_examples:
         yield DataError(
             "There are too few training examples.",
             where=f"{data.path}/{train}",
-            found=rows[train],
+            found=sizes[train],
             expected=f"at least {data.min_examples} (data.min_examples)",
         )
     if depth is not None and lora.num_layers > depth:
@@ -176,11 +178,14 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
         return " ".join(text.split()).casefold()
 
     trained, checked = (
-        {json.dumps(list(map(dict, row.messages)), sort_keys=True) for row in rows} for rows in (train, valid)
+        {json.dumps(list(map(dict, example.messages)), sort_keys=True) for example in examples}
+        for examples in (train, valid)
     )
-    asked = {normalized(m["content"]) for row in train for m in row.messages if m["role"] == "user"}
+    asked = {normalized(m["content"]) for example in train for m in example.messages if m["role"] == "user"}
     leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
-    systems = {next((m["content"] for m in row.messages if m["role"] == "system"), None) for row in train}
+    systems = {
+        next((m["content"] for m in example.messages if m["role"] == "system"), None) for example in train
+    }
     warnings = {
         f"{len(trained & checked)} validation examples are also in the training data": trained & checked,
         f"suite prompts that are in the training data: {', '.join(leaked)}": leaked,
@@ -221,7 +226,7 @@ def _longest(
     def longest_prompt() -> int:
         try:
             return max(map(count, answering.texts(loaded, suite, system=system).values()))
-        except Exception as error:  # as for rows: the template is a program of the model's
+        except Exception as error:  # as for examples: the template is a program of the model's
             found = (str(error).splitlines() or [type(error).__name__])[0]
             what = "The suite's prompts do not render."
             raise PunieError(what, where="chat template", found=found) from error

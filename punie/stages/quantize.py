@@ -1,6 +1,6 @@
 """quantize: fuses the adapter into the base and quantizes the sum, to a model folder that mlx-lm loads.
 
-The loss of quality is measured on validation rows and recorded; a run fails if it is too large.
+The loss of quality is measured on validation examples and recorded; a run fails if it is too large.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPLIT = "valid.jsonl"
 
 
 def contents(settings: Quantize) -> Contents:
-    """Digest of the rows on which the result is measured."""
+    """Digest of the examples on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
     return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
@@ -46,14 +46,14 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
         recipe=quantize.recipe,
         shard_mb=quantize.shard_mb,
     )
-    rows = _rows(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
-    if not rows:
+    examples = _rows(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
+    if not examples:
         return info
     measured = fidelity.measure(
         folder,
         adapter.path,
         out,
-        rows,
+        examples,
         float32=settings.runtime.float32,
         threads=settings.runtime.threads,
     )
@@ -62,12 +62,12 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
 
 
 def _rows(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Validation rows, evenly spread over the file: tokens and prompt length."""
+    """Validation examples, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
 
-    rows = load_rows(data_folder(settings.data.path) / _SPLIT)
-    count, limit = min(settings.quantize.fidelity_rows, len(rows)), settings.lora.max_seq_length
-    chosen = (format_example(tokenizer, rows[i * len(rows) // count].messages) for i in range(count))
+    examples = load_rows(data_folder(settings.data.path) / _SPLIT)
+    count, limit = min(settings.quantize.fidelity_rows, len(examples)), settings.lora.max_seq_length
+    chosen = (format_example(tokenizer, examples[i * len(examples) // count].messages) for i in range(count))
     masked = ((tokens, prompt if settings.lora.mask_prompt else 1) for tokens, prompt in chosen)
     return [(tokens[:limit], prompt) for tokens, prompt in masked if prompt < min(limit, len(tokens))]
 

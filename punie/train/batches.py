@@ -32,7 +32,7 @@ class Row:
     """``file:line``, for messages."""
     tokens: list[int]
     spans: tuple[tuple[int, int], ...]
-    """Half-open ranges of supervised tokens; none starts at 0, which has nothing to be predicted from."""
+    """Half-open ranges of tokens with loss; none starts at 0, which has nothing to be predicted from."""
 
     @property
     def supervised(self) -> int:
@@ -47,53 +47,56 @@ class Batch:
     ids: mx.array
     """Token ids, int32, (B, T), padded on the right with 0."""
     mask: mx.array
-    """Float32, (B, T - 1): 1 where the *next* token is supervised; padding never is."""
+    """Float32, (B, T - 1): 1 where the *next* token has loss; padding never has."""
     tokens: int
     """Real tokens, prompts included."""
     supervised: int
+    """Tokens with loss."""
     positions: int
     """B * T: what is computed, padding included."""
 
 
-def pad(rows: Sequence[Row]) -> Batch:
-    """The rows as one batch; T is the longest row's length, rounded up."""
-    width = math.ceil(max(len(row.tokens) for row in rows) / PAD_TO) * PAD_TO
-    ids = np.zeros((len(rows), width), np.int32)
-    mask = np.zeros((len(rows), width - 1), np.float32)
-    for index, row in enumerate(rows):
-        ids[index, : len(row.tokens)] = row.tokens
-        for start, end in row.spans:
+def pad(examples: Sequence[Row]) -> Batch:
+    """The examples as one batch; T is the length of the longest, rounded up."""
+    width = math.ceil(max(len(example.tokens) for example in examples) / PAD_TO) * PAD_TO
+    ids = np.zeros((len(examples), width), np.int32)
+    mask = np.zeros((len(examples), width - 1), np.float32)
+    for index, example in enumerate(examples):
+        ids[index, : len(example.tokens)] = example.tokens
+        for start, end in example.spans:
             mask[index, start - 1 : end - 1] = 1.0
     return Batch(
         ids=mx.array(ids),
         mask=mx.array(mask),
-        tokens=sum(len(row.tokens) for row in rows),
-        supervised=sum(row.supervised for row in rows),
+        tokens=sum(len(example.tokens) for example in examples),
+        supervised=sum(example.supervised for example in examples),
         positions=ids.size,
     )
 
 
-def save_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as one safetensors file.
+def save_rows(path: Path, examples: Sequence[Row]) -> None:
+    """Write examples as one safetensors file.
 
     Raises:
         OSError: The file cannot be written (safetensors' own ``save_file`` raises another error for that).
     """
     content = save(
         {
-            "tokens": np.concatenate([np.asarray(row.tokens, np.int32) for row in rows]),
-            "lengths": np.asarray([len(row.tokens) for row in rows], np.int64),
-            "spans": np.asarray([span for row in rows for span in row.spans], np.int32).reshape(-1, 2),
-            "span_counts": np.asarray([len(row.spans) for row in rows], np.int64),
-            "lines": np.asarray([int(row.name.rpartition(":")[2]) for row in rows], np.int64),
+            "tokens": np.concatenate([np.asarray(example.tokens, np.int32) for example in examples]),
+            "lengths": np.asarray([len(example.tokens) for example in examples], np.int64),
+            "spans": np.asarray([span for example in examples for span in example.spans], np.int32).reshape(
+                -1, 2
+            ),
+            "span_counts": np.asarray([len(example.spans) for example in examples], np.int64),
+            "lines": np.asarray([int(example.name.rpartition(":")[2]) for example in examples], np.int64),
         },
-        metadata={"split": rows[0].name.rpartition(":")[0]},
+        metadata={"split": examples[0].name.rpartition(":")[0]},
     )
     path.write_bytes(content)
 
 
 def load_rows(path: Path, split: str) -> list[Row]:
-    """Read what ``save_rows`` wrote; ``split`` is the name of the rows' JSONL file, for messages."""
+    """Read what ``save_rows`` wrote; ``split`` is the name of their JSONL file, for messages."""
     stored = load_file(path)
     tokens = np.split(stored["tokens"], np.cumsum(stored["lengths"])[:-1])
     spans = np.split(stored["spans"], np.cumsum(stored["span_counts"])[:-1])
@@ -122,11 +125,11 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iter
     rng = stream(seed, "order")
     buckets = np.asarray(lengths) // _BUCKET
     while True:
-        rows = rng.permutation(len(lengths))
-        rows = rows[np.argsort(buckets[rows], kind="stable")]
-        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        examples = rng.permutation(len(lengths))
+        examples = examples[np.argsort(buckets[examples], kind="stable")]
+        batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
         for index in rng.permutation(len(batches)):
-            yield [int(row) for row in batches[index]]
+            yield [int(example) for example in batches[index]]
 
 
 def validation_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
@@ -135,6 +138,6 @@ def validation_batches(lengths: Sequence[int], batch_size: int, batches: int, se
     The examples of ``batches`` batches are sampled once; -1 takes all.
     """
     count = len(lengths) if batches < 0 else min(len(lengths), batches * batch_size)
-    rows = stream(seed, "validation").permutation(len(lengths))[:count]
-    rows = sorted((int(row) for row in rows), key=lambda row: (lengths[row], row))
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    examples = stream(seed, "validation").permutation(len(lengths))[:count]
+    examples = sorted((int(example) for example in examples), key=lambda example: (lengths[example], example))
+    return [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]

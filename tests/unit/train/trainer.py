@@ -54,7 +54,7 @@ class Trainer:
         return Training(
             model=model,
             method=method,
-            rows=self.splits["train"],
+            examples=self.splits["train"],
             valid=self.splits["valid"],
             recipe=Recipe(**recipe),
             out=self.out,
