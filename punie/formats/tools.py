@@ -82,7 +82,7 @@ class Tool:
     family: str = ""
     """The group it belongs to; also the suite category of the prompts that ask for it."""
     returns: str = ""
-    """Name of its result type in ``punie.evals.stubs``."""
+    """Name of its result type in ``punie.evals.sandbox``."""
 
     @property
     def signature(self) -> str:

