@@ -106,10 +106,9 @@ def download(repo: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
+    patterns = [f"*{part}" for part in _PARTS]
     try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS])
-        )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise PunieError(
             "The hub has no such model, or the model is not public.",

@@ -46,7 +46,7 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
         recipe=quantize.recipe,
         shard_mb=quantize.shard_mb,
     )
-    examples = _rows(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
+    examples = _examples(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
     if not examples:
         return info
     measured = fidelity.measure(
@@ -61,7 +61,7 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
     return info | {"fidelity": dataclasses.asdict(measured)}
 
 
-def _rows(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
+def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
     """Validation examples, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
 

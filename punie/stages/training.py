@@ -103,7 +103,7 @@ def launch(job: Job, report: Report) -> Contents:
     with (out / OUTPUT).open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            callbacks.follow(out / "train.jsonl", lambda: process.poll() is not None, report)
+            callbacks.follow(out / callbacks.METRICS, lambda: process.poll() is not None, report)
         finally:
             process.terminate()
             process.wait()

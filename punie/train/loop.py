@@ -23,8 +23,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from punie.model.compat import gradient_checkpointing, wired_memory
 from punie.train import adapter
 from punie.train.batches import Row, mlx_seed, training_batches, validation_batches
-from punie.train.callbacks import Record
-from punie.train.callbacks.metrics_file import MetricsFile
+from punie.train.callbacks import MetricsFile, Record
 from punie.train.checkpoints import Checkpoints
 from punie.train.methods import Loss, Method
 from punie.train.metrics import Totals, Trained
