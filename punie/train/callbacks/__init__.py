@@ -1,4 +1,4 @@
-"""Callbacks of a run: the table of them, how events are delivered, and the metrics of a training in a file."""
+"""Callbacks of a run: the table of them, how events are delivered, and the file of a training's metrics."""
 
 from __future__ import annotations
 
