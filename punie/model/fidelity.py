@@ -4,7 +4,7 @@ Three models read the same examples: the base, the base with its adapter, and th
 adapter's *gain* is the increase of the responses' log-probability over the base; the share of it that the
 quantized model keeps says whether the fine-tune survived.
 
-Shapes: P positions compared in a example, T tokens of a example, V the vocabulary.
+Shapes: P positions compared in an example, T tokens of it, V the vocabulary.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(
     float32: bool = False,
     threads: int | None = None,
 ) -> Fidelity:
-    """Compare the three models, one in memory at a time; a example is its tokens, and how many are prompt."""
+    """Compare the three models, one in memory at a time; an example is its tokens, and how many are prompt."""
     model = load(base, float32=float32, threads=threads).model
     plain = [(logprobs.argmax(-1), _of(logprobs, answer)) for logprobs, answer in _read(model, examples)]
     mx.eval(plain)

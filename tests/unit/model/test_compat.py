@@ -57,11 +57,3 @@ def test_gradient_checkpointing_ends_with_its_block(fresh: Any) -> None:
     with compat.gradient_checkpointing(model, True):
         assert kind.__call__ is not call
     assert kind.__call__ is call
-
-
-def test_the_wired_limit_ends_with_its_block() -> None:
-    """The device's recommended limit is in force in the block, and the former one after it."""
-    before = mx.set_wired_limit(0)
-    with compat.wired_memory():
-        pass
-    assert mx.set_wired_limit(before) == 0

@@ -51,7 +51,8 @@ def openings(loaded: Any, prompts: list[list[int]]) -> list[Branch]:
 def test_exact_and_sampled_agree(
     loaded: Any, prompts: list[list[int]], openings: list[Branch], truncation: dict[str, Any]
 ) -> None:
-    """The share of 600 sampled answers that open in a listed way is within 4 standard errors of the lock."""
+    """The share of 600 sampled answers that open in a listed way is within 4 standard errors of the lock: no
+    truncation is only recorded."""
     sampling = Sampling(0.9, **truncation)
     (locks,) = format_lock.format_lock(
         loaded.model, openings, prompts[:2], temperatures=[0.9], samplings=[sampling]

@@ -91,16 +91,6 @@ def test_repeats_and_seeds_are_sampled_independently(loaded: Any, requests: list
     assert any(first[f"{index}#0"].tokens != first[f"{index}#1"].tokens for index in range(len(PROMPTS)))
 
 
-@pytest.mark.parametrize("change", [{"temperature": 1.5}, {"top_p": 0.05}, {"top_k": 1}, {"min_p": 0.9}])
-def test_every_sampling_parameter_is_in_force(
-    loaded: Any, requests: list[Request], change: dict[str, Any]
-) -> None:
-    """Each parameter changes what is sampled: none is only recorded."""
-    plain = Sampling(1.0, seed=3)
-    changed = dataclasses.replace(plain, **change)
-    assert tokens(run(loaded, requests, plain)) != tokens(run(loaded, requests, changed))
-
-
 def test_limits_are_each_requests_own(loaded: Any, requests: list[Request]) -> None:
     """A response that its limit ends has as many tokens as the limit, and says so; none has more."""
     cut = [dataclasses.replace(each, max_tokens=3 + index) for index, each in enumerate(requests)]

@@ -13,7 +13,7 @@ from punie.config import resolve
 from punie.config.compose import compose
 from punie.model import shards
 from punie.model.fuse import fuse
-from punie.model.shapes import Sizes, Training, sizes
+from punie.model.shapes import Sizes, sizes
 from punie.model.shards import read_header
 from punie.util.errors import PunieError
 from tests.unit.model.models import BASE_KEY, COMMON, KINDS, make_adapter, make_base
@@ -91,12 +91,6 @@ def test_what_has_no_size_is_refused() -> None:
         size_of({"model_type": "qwen3"})
     with pytest.raises(PunieError, match="SwitchLinear doesn't support DoRA"):
         size_of(NEXT, num_layers=2, rank=4, fine_tune_type="dora")
-
-
-def test_the_layers_memory_is_a_parabola_through_what_was_traced() -> None:
-    """3·T + 2·T² is found again from its values at two lengths, and four tenths of it counts."""
-    training = Training(0, 0, 0, 0, 1, 2, ((10, 230), (20, 860)))
-    assert training.step(40, batch_size=1, grad_checkpoint=False) == 0.4 * (3 * 40 + 2 * 40 * 40)
 
 
 @pytest.mark.parametrize("kind", KINDS)

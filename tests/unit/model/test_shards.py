@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from punie.model import shards
-from punie.model.shards import Tensor, Writer, read_header, split
+from punie.model.shards import Tensor, Writer, read_header
 from punie.util.errors import PunieError
 
 ARRAYS: dict[str, Any] = {
@@ -66,13 +66,6 @@ def test_what_the_disk_did_is_found(damage: str, tmp_path: Path) -> None:
     path.write_bytes(damaged[damage])
     with pytest.raises(PunieError, match=r"not what was written into it[\s\S]*model\.safetensors"):
         writer.finish(3067)
-
-
-def test_a_file_is_no_larger_than_its_limit() -> None:
-    """Tensors are distributed in order, each file within the limit unless one tensor alone is larger."""
-    files = split(TENSORS, 200)
-    assert [[t.name for t in file] for file in files] == [["a.weight"], ["a.scales", "b"]]
-    assert sum(t.nbytes for t in files[1]) <= 200
 
 
 def test_too_many_and_too_few_bytes_are_refused(tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ from tests.flushed import Flushed
 
 
 class Recorder(Callback):
-    """Remembers the records it was given."""
-
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.records = folder, list[Record]()
 
@@ -25,8 +23,6 @@ class Recorder(Callback):
 
 
 class Broken(Callback):
-    """Raises."""
-
     def metrics(self, record: Record) -> None:
         raise RuntimeError("the tracker is down")
 
