@@ -58,7 +58,7 @@ def measure(
     float32: bool = False,
     threads: int | None = None,
 ) -> Fidelity:
-    """Compare the three models, one in memory at a time; an example is its tokens, and how many are prompt."""
+    """Compare the three models, one in memory at a time; examples are tokens, and how many are prompt."""
     model = load(base, float32=float32, threads=threads).model
     plain = [(logprobs.argmax(-1), _of(logprobs, answer)) for logprobs, answer in _read(model, examples)]
     mx.eval(plain)

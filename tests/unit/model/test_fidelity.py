@@ -40,8 +40,8 @@ def test_more_bits_are_nearer_to_the_adapter(tmp_path: Path) -> None:
 
 
 def test_a_refusal_states_the_figures_and_the_remedy() -> None:
-    """Below the threshold: every figure, the threshold's name, and more bits if the model was quantized. A gain
-    at the threshold passes, and so does an adapter that gained nothing."""
+    """Below the threshold: every figure, the threshold's name, and more bits if the model was quantized. A
+    gain at the threshold passes, and so does an adapter that gained nothing."""
     require_kept(MEASURED, 0.25, 5)
     require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)
     with pytest.raises(PunieError) as caught:
