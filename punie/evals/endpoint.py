@@ -74,12 +74,16 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         base = checked_url(self.url)
+        try:
+            loopback = ipaddress.ip_address(base.host).is_loopback
+        except ValueError:  # a name
+            loopback = base.host == "localhost"
         self._client = httpx2.Client(
             base_url=base,
             timeout=httpx2.Timeout(self.timeout, connect=_CONNECT),
             headers={"accept-encoding": "identity"},  # so that MAX_REPLY limits what is held in memory
             follow_redirects=False,
-            trust_env=not _is_loopback(base.host),
+            trust_env=not loopback,
             auth=_credentials(),
         )
 
@@ -185,13 +189,9 @@ def probe(
 ) -> str | None:
     """Compare a greedy response of the server with the one that the expected model gives in this process.
 
-    Args:
-        endpoint: The server.
-        prompt_text: A prompt as rendered.
-        prompt_ids: The same prompt's tokens.
-        expected_ids: The greedy response to it in this process with ``max_tokens=PROBE_TOKENS``, no stop
-            texts, and without the end token.
-        expected_logprobs: The log-probability of each; compared if the server gives them, too.
+    The expected one is to a prompt that is given as rendered and as tokens, with
+    ``max_tokens=PROBE_TOKENS``, no stop texts, and without the end token. Its log-probabilities are compared
+    if the server gives them, too.
 
     Returns:
         Why the server may not hold that model; None if it gave the same token ids.
@@ -263,13 +263,6 @@ def _credentials() -> httpx2.Auth | None:
         return None
     except (OSError, NetrcParseError) as error:
         raise ConfigError("The file of passwords cannot be read.", where="~/.netrc", found=error) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def _in_words(error: httpx2.RequestError) -> str:

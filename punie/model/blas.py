@@ -159,11 +159,9 @@ def _unprefixed_copy() -> tuple[Path, str]:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         copy, names = Path(scratch) / wheel.name, Path(scratch) / "names"
         shutil.copyfile(wheel, copy)
-        words = {
-            word.decode(errors="replace") for word in wheel.read_bytes().split(b"\0")
-        }  # symbols among them
-        exported = sorted(word for word in words if re.fullmatch(rf"{PREFIX}\w{{1,73}}", word, re.ASCII))
-        names.write_text("".join(f"{word} {word.removeprefix(PREFIX)}\n" for word in exported))
+        exported = set(re.findall(rf"\0{PREFIX}(\w+)(?=\0)".encode(), wheel.read_bytes()))
+        words = sorted(word.decode() for word in exported)
+        names.write_text("".join(f"{PREFIX}{word} {word}\n" for word in words))
         subprocess.run(
             [patchelf, "--rename-dynamic-symbols", names, copy], check=True, capture_output=True, text=True
         )

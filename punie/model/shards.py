@@ -136,22 +136,6 @@ def adapter_bytes(
     return 4 * count
 
 
-def split(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
-    """Distribute tensors over files, in order, with at most ``limit`` bytes to a file.
-
-    A tensor larger than the limit gets a file of its own.
-    """
-    files: list[list[Tensor]] = []
-    size = 0
-    for tensor in tensors:
-        if not files or size + tensor.nbytes > limit:
-            files.append([])
-            size = 0
-        files[-1].append(tensor)
-        size += tensor.nbytes
-    return files
-
-
 @dataclass
 class _Place:
     """Where a tensor ends in its file, and where its next piece goes; bytes."""
@@ -162,7 +146,10 @@ class _Place:
 
 
 class Writer:
-    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order."""
+    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order.
+
+    A file has at most ``limit`` bytes of tensors, or a single larger one.
+    """
 
     def __init__(self, folder: Path, tensors: Sequence[Tensor], limit: int) -> None:
         self._folder = folder
@@ -170,7 +157,11 @@ class Writer:
         self._places: dict[str, _Place] = {}
         self._written: list[tuple[Path, int, int, bytes]] = []  # file, position, size and sha256 of a piece
         self._tensor_bytes = sum(tensor.nbytes for tensor in tensors)
-        files = split(tensors, limit)
+        files: list[list[Tensor]] = [[]]
+        for tensor in tensors:
+            if files[-1] and sum(each.nbytes for each in files[-1]) + tensor.nbytes > limit:
+                files.append([])
+            files[-1].append(tensor)
         for number, inside in enumerate(files, 1):
             part = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
             path = folder / f"model{part}.safetensors"

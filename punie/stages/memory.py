@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from punie.config.schema import Config
 from punie.model import device, resolve
-from punie.model.resolve import ModelJson, NotCached
+from punie.model.resolve import NotCached
 from punie.stages.inputs import base_folder
 from punie.util.errors import PunieError
 
@@ -32,9 +32,19 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     """
     from punie.model import shapes
 
-    lora, quantize = config.lora, config.quantize
+    model, lora, quantize = config.model, config.lora, config.quantize
+    try:
+        dimensions = resolve.read_config(base_folder(model))
+    except NotCached:  # the dimensions in its preset
+        dimensions = model.dimensions
+    if not dimensions:
+        raise PunieError(
+            "The size of the model is not known before it is downloaded.",
+            where="model.dimensions",
+            next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
+        )
     return shapes.sizes(
-        _dimensions(config),
+        dimensions,
         fine_tune_type=lora.fine_tune_type,
         num_layers=lora.num_layers,
         rank=lora.rank,
@@ -156,18 +166,3 @@ def _smaller_batches(config: Config, answers: int) -> Iterator[tuple[str, Config
     while (size := size // 2) > 0:
         smaller = dataclasses.replace(config.eval, batch_size=size)
         yield f"eval.batch_size={size}", dataclasses.replace(config, eval=smaller)
-
-
-def _dimensions(config: Config) -> ModelJson:
-    """The model's own config.json if it is on this machine, else the dimensions in its preset."""
-    model = config.model
-    try:
-        return resolve.read_config(base_folder(model))
-    except NotCached:
-        if model.dimensions:
-            return model.dimensions
-        raise PunieError(
-            "The size of the model is not known before it is downloaded.",
-            where="model.dimensions",
-            next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
-        ) from None

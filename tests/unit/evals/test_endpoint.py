@@ -200,10 +200,7 @@ def test_the_seed_belongs_to_the_request(stage: Stage, connect: Connect) -> None
 
 
 FAULTS: dict[str, tuple[Any, str]] = {
-    "html": (
-        raw(200, b"<html><body>Log in</body></html>", content_type="text/html"),
-        r"not JSON \(text/html\): <html>",
-    ),
+    "html": (raw(200, b"<html></html>", content_type="text/html"), r"not JSON \(text/html\): <html>"),
     "truncated_body": (raw(200, b'{"choices": [', content_length=500), "RemoteProtocolError"),
     "empty_body": (raw(200, b""), "not JSON"),
     "deep_json": (raw(200, b"[" * 19_000), "not JSON"),
