@@ -10,25 +10,11 @@ import numpy as np
 import pytest
 
 from punie.formats.code_mode import FORMAT, wrap
-from punie.formats.prompts import format_prompt
-from punie.model import format_lock, load
+from punie.model import format_lock
 from punie.model.format_lock import Branch
 from punie.model.generate import Request, Sampling, generate
-from punie.util.paths import resource
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.5)
-QUESTIONS = ("show me the git status of src", "rename foo to bar in a.py", "find the uses of parse in x.py")
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Any:
-    return load.load(resource("data/models/tiny"), float32=True)
-
-
-@pytest.fixture(scope="module")
-def prompts(loaded: Any) -> list[list[int]]:
-    system = {"role": "system", "content": "You are Punie."}
-    return [format_prompt(loaded.tokenizer, [system, {"role": "user", "content": q}]) for q in QUESTIONS]
 
 
 def draw(loaded: Any, prompt: list[int], sampling: Sampling, count: int, length: int) -> list[list[int]]:
