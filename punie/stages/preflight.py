@@ -64,9 +64,8 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
             problems.extend(each_problem(error))
 
     folder, system = data_folder(settings.data.path), answering.system_prompt(settings.eval.system_prompt)
-    loaded = {
-        name: examples for name in SPLITS if (examples := attempt(load_rows, folder / name)) is not None
-    }
+    read = {name: attempt(load_rows, folder / name) for name in SPLITS}
+    loaded = {name: examples for name, examples in read.items() if examples is not None}
     sizes = {name: len(value) for name, value in loaded.items()}
     problems += _unfit(settings, sizes)
     suite = attempt(load_suite, suite_path(settings.eval.suite)) or []
@@ -181,16 +180,14 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
         {json.dumps(list(map(dict, example.messages)), sort_keys=True) for example in examples}
         for examples in (train, valid)
     )
-    asked = {normalized(m["content"]) for example in train for m in example.messages if m["role"] == "user"}
+    asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
     leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
-    systems = {
-        next((m["content"] for m in example.messages if m["role"] == "system"), None) for example in train
-    }
+    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), None) for each in train)
+    untrained = system not in systems
     warnings = {
         f"{len(trained & checked)} validation examples are also in the training data": trained & checked,
         f"suite prompts that are in the training data: {', '.join(leaked)}": leaked,
-        "the evaluation's system prompt is in no training example (eval.system_prompt)": system
-        not in systems,
+        "the evaluation's system prompt is in no training example (eval.system_prompt)": untrained,
     }
     return [warning for warning, applies in warnings.items() if applies]
 
