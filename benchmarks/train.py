@@ -44,8 +44,8 @@ recipe = loop.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, a
                       steps_per_report=10, steps_per_eval=10**6, val_batches=1, save_every=10**6,
                       keep_checkpoints=1, select="last", grad_checkpoint=False, seed=0)
 out = Path(tempfile.mkdtemp(dir=sys.argv[5]))  # a finished training would not be repeated
-t = loop.Training(model=loaded.model, method=methods.build("sft", loaded, {}), rows=rows, valid=rows[:batch],
-                  recipe=recipe, out=out, description=description, identity=str(out),
+t = loop.Training(model=loaded.model, method=methods.build("sft", loaded, {}), examples=rows,
+                  valid=rows[:batch], recipe=recipe, out=out, description=description, identity=str(out),
                   report=lambda _: None).run()
 print(t.supervised_tokens * t.tokens_per_second / t.tokens)
 """

@@ -44,7 +44,7 @@ def task(
     from punie.results.run import Run
     from punie.run import capture, pipeline
     from punie.run.directory import RunDirectory
-    from punie.stages.registered import merged
+    from punie.stages import merged
     from punie.store.artifacts import Store
     from punie.store.keys import digest
     from punie.train.callbacks import Callbacks

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.results.config import phase_record
     from punie.results.registration import Registration, compose, document_path, jobs_of
     from punie.run.capture import git, now
-    from punie.stages.registered import fields, inputs
+    from punie.stages import deciding_fields, deciding_inputs
     from punie.util.files import write_text
 
     configs, values = _jobs(arguments.overrides, arguments.multirun)
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             expected="one phase, whose criteria are decided before the run",
             next_step="punie prereg +phase=43a",
         )
-    path = document_path(arguments.out, configs[0].name, [fields(each) for each in configs])
+    path = document_path(arguments.out, configs[0].name, [deciding_fields(each) for each in configs])
     record = path.with_suffix(".json")
     if path.exists() or record.exists():
         raise PunieError(
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             where=path,
             next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
         )
-    decided = [{**fields(each), **inputs(each)} for each in configs]
+    decided = [{**deciding_fields(each), **deciding_inputs(each)} for each in configs]
     swept = ["-m"] if configs[1:] or arguments.multirun else []
     registration = Registration(
         version=Registration.VERSION,

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
     from punie.results.recorded import Recorded, part_id, sweep_section
     from punie.results.registration import read
-    from punie.stages.registered import fields
+    from punie.stages import deciding_fields as fields
     from punie.util.files import write_text
 
     runs, plan = _runs(arguments.run)

@@ -1,4 +1,4 @@
-"""A client for an OpenAI-compatible completions endpoint: a request ends in a reply or is missing.
+"""A client for an OpenAI-compatible completions endpoint, and the check that it holds the expected model.
 
 The prompt is sent to /v1/completions as rendered text, because the chat route parses the response and drops
 what it cannot parse. Requests are sent one after another: in a server that batches them, the last bits of the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import json
 import re
 import time
@@ -36,6 +37,11 @@ _BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
 """Seconds before the second attempt, doubled for each one after it, and their maximum."""
 _CONNECT = 10.0
 """Seconds within which a server must accept a connection."""
+PROBE_TOKENS = 24
+"""Longest response that ``probe`` compares, in tokens."""
+TOLERANCE = 0.1
+"""Largest difference of a token's log-probability, in nats: more than another batch size or kernel causes in
+half precision, and less than another fine-tuning does where the tokens happen to be the same."""
 
 
 @dataclass
@@ -68,12 +74,16 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         base = checked_url(self.url)
+        try:
+            loopback = ipaddress.ip_address(base.host).is_loopback
+        except ValueError:  # a name
+            loopback = base.host == "localhost"
         self._client = httpx2.Client(
             base_url=base,
             timeout=httpx2.Timeout(self.timeout, connect=_CONNECT),
             headers={"accept-encoding": "identity"},  # so that MAX_REPLY limits what is held in memory
             follow_redirects=False,
-            trust_env=not _is_loopback(base.host),
+            trust_env=not loopback,
             auth=_credentials(),
         )
 
@@ -103,15 +113,9 @@ class Endpoint:
         self._client.close()
 
     def answer(self, request: Request, sampling: Sampling, *, stop: Sequence[str] = ()) -> Reply | str:
-        """Get one response: the same bytes are sent until there is a usable reply.
+        """Get one response, or why it is missing: the same bytes are sent until there is a usable reply.
 
-        Args:
-            request: The prompt and its limit.
-            sampling: How to sample.
-            stop: Texts that end a response.
-
-        Returns:
-            The reply, or why it is missing. A missing response has no score, which is not a score of zero.
+        ``stop`` are texts that end a response. A missing response has no score, which is not a score of zero.
         """
         body = self._body(request, sampling, stop)
         reason, attempts = "the server is gone", 0
@@ -133,7 +137,6 @@ class Endpoint:
         return reason
 
     def _wait(self, attempts: int) -> None:
-        """Wait before the next attempt."""
         self.sleep(min(_BACKOFF * 2 ** (attempts - 1), _LONGEST_BACKOFF) if attempts else 0.0)
 
     def _body(self, request: Request, sampling: Sampling, stop: Sequence[str]) -> bytes:
@@ -153,12 +156,7 @@ class Endpoint:
         return json.dumps({key: value for key, value in payload.items() if value is not None}).encode()
 
     def _exchange(self, body: bytes) -> object:
-        """Send a request; returns what the reply's JSON says.
-
-        Raises:
-            RequestError: There is no complete reply.
-            Fault: The reply is too long or too slow, or is not JSON.
-        """
+        """Send a request; returns what the reply's JSON says. Raises RequestError or Fault without it."""
         deadline = time.monotonic() + self.timeout
         reply = bytearray()
         headers = {"content-type": "application/json"}
@@ -182,11 +180,49 @@ class Endpoint:
         return parsed
 
 
-def request_seed(seed: int, request_id: str) -> int:
-    """The seed of one request, made from the evaluation's seed and the request's id.
+def probe(
+    endpoint: Endpoint,
+    prompt_text: str,
+    prompt_ids: Sequence[int],
+    expected_ids: Sequence[int],
+    expected_logprobs: Sequence[float] | None = None,
+) -> str | None:
+    """Compare a greedy response of the server with the one that the expected model gives in this process.
 
-    It has 31 bits, which fit into every server's integer type.
+    The expected one is to a prompt that is given as rendered and as tokens, with
+    ``max_tokens=PROBE_TOKENS``, no stop texts, and without the end token. Its log-probabilities are compared
+    if the server gives them, too.
+
+    Returns:
+        Why the server may not hold that model; None if it gave the same token ids.
     """
+    from punie.model.generate import Sampling
+
+    request = Request("identity probe", prompt_text, len(prompt_ids), PROBE_TOKENS)
+    reply = endpoint.answer(request, Sampling(temperature=0.0))
+    expected = list(expected_ids)
+    if isinstance(reply, str):
+        return f"the identity probe got no reply: {reply}"
+    if reply.doubts:
+        return "; ".join(reply.doubts)
+    if not expected:
+        return "the expected response to the identity probe is empty, so nothing is compared"
+    if reply.tokens is None:
+        outcome = "agree" if reply.text == endpoint.tokenizer.decode(expected) else "differ"
+        return f"the server gives no token ids; the texts of a greedy response {outcome}"
+    if reply.tokens != expected:
+        pairs = zip(reply.tokens, expected, strict=False)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return f"the token ids of a greedy response differ from position {same} on"
+    logprobs = zip(reply.logprobs or (), expected_logprobs or (), strict=False)
+    apart = max((abs(one - other) for one, other in logprobs), default=0.0)
+    if apart > TOLERANCE:
+        return f"the log-probabilities of a greedy response differ by up to {apart:.2f} nats"
+    return None
+
+
+def request_seed(seed: int, request_id: str) -> int:
+    """The seed of one request in 31 bits, which fit into every server's integer type."""
     digest = hashlib.sha256(f"{seed}/{request_id}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
@@ -199,26 +235,21 @@ def checked_url(url: str) -> httpx2.URL:
     """
     try:
         parsed = httpx2.URL(url)
+        faults = {
+            f"the scheme '{parsed.scheme}'": parsed.scheme not in ("http", "https"),
+            "no host": not parsed.host,
+            f"the port {parsed.port}": parsed.port is not None and not 0 < parsed.port < 2**16,
+            "a query or a fragment": parsed.query or parsed.fragment,
+            "a user or password; put it into ~/.netrc": parsed.userinfo,
+        }
+        found = next((fault for fault, wrong in faults.items() if wrong), None)
+        if found is None:
+            return parsed.copy_with(path=parsed.path.rstrip("/").removesuffix("/v1").rstrip("/") + "/")
     except httpx2.InvalidURL as error:
-        raise _bad_url(url, str(error)) from None
-    faults = {
-        f"the scheme '{parsed.scheme}'": parsed.scheme not in ("http", "https"),
-        "no host": not parsed.host,
-        f"the port {parsed.port}": parsed.port is not None and not 0 < parsed.port < 2**16,
-        "a query or a fragment": parsed.query or parsed.fragment,
-        "a user or password; put it into ~/.netrc": parsed.userinfo,
-    }
-    for found, wrong in faults.items():
-        if wrong:
-            raise _bad_url(url, found)
-    return parsed.copy_with(path=parsed.path.rstrip("/").removesuffix("/v1").rstrip("/") + "/")
-
-
-def _bad_url(url: str, found: str) -> ConfigError:
-    shown = re.sub("//.*@", "//...@", url)  # a password is not shown
-    return ConfigError(
+        found = str(error)
+    raise ConfigError(
         "The server's URL cannot be used.",
-        where=f"eval.server.url={shown}",
+        where=f"eval.server.url={re.sub('//.*@', '//...@', url)}",  # a password is not shown
         found=found,
         expected="http://host:port, or https",
     )
@@ -232,13 +263,6 @@ def _credentials() -> httpx2.Auth | None:
         return None
     except (OSError, NetrcParseError) as error:
         raise ConfigError("The file of passwords cannot be read.", where="~/.netrc", found=error) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def _in_words(error: httpx2.RequestError) -> str:

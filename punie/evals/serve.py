@@ -55,22 +55,16 @@ def serve(
 ) -> Generator[Server]:
     """Run mlx_lm.server. It and its children are ended when the block is left, however it is left.
 
-    It downloads nothing, runs no code from the model's folder, and ends with this process.
-
-    Args:
-        model: The folder to serve.
-        log: File for what the server prints; an old one is replaced.
-        adapter: Folder of an adapter for the model.
-        float32: Dequantize and compute in float32, as ``load.load`` does. On a CPU a mixture of experts that
-            is not quantized needs it, because MLX has no other matrix product for it there.
-        blas: Use punie's BLAS.
-        threads: Threads of a matrix product on the CPU; None decides by the model's size.
-        timeout: Seconds within which it must have loaded the model and generated a token.
+    It downloads nothing, runs no code from the model's folder, and ends with this process. ``log`` is a file
+    for what it prints; an old one is replaced. ``float32`` and ``threads`` are those of ``load.load``,
+    ``blas`` that of ``blas.activate``; within ``timeout`` seconds it must have generated a token.
 
     Raises:
         PunieError: It ended, cannot load the model or generate with it, or was not ready in time.
     """
-    port = _free_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     options = ["--parent", str(os.getpid()), "--host", "127.0.0.1", "--port", str(port)]
     options += ["--model", str(model.absolute())]
     options += [] if adapter is None else ["--adapter-path", str(adapter.absolute())]
@@ -91,7 +85,11 @@ def serve(
         _wait(server, timeout)
         yield server
     finally:
-        _stop(process)
+        for request in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, request)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
 
 
 def _wait(server: Server, timeout: float) -> None:
@@ -128,18 +126,3 @@ def _failure(what: str, found: str, log: Path) -> PunieError:
         found="\n           | ".join([found, *shown]),
         next_step="read the log; the lines above are its last error, if it has one, and its end",
     )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Terminate the server's process group, then kill what is left of it."""
-    for request in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.killpg(process.pid, request)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

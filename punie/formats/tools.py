@@ -55,7 +55,7 @@ class Tool:
     family: str = ""
     """Of an embedded tool: the group it belongs to, and the suite category of the prompts that ask for it."""
     returns: str = ""
-    """Of an embedded tool: name of its result type in ``punie.evals.stubs``."""
+    """Of an embedded tool: name of its result type in ``punie.evals.sandbox``."""
 
     @functools.cached_property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,19 +159,11 @@ def _unprefixed_copy() -> tuple[Path, str]:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         copy, names = Path(scratch) / wheel.name, Path(scratch) / "names"
         shutil.copyfile(wheel, copy)
-        names.write_text("".join(f"{PREFIX}{name} {name}\n" for name in _blas_names(wheel)))
+        exported = set(re.findall(rf"\0{PREFIX}(\w+)(?=\0)".encode(), wheel.read_bytes()))
+        words = sorted(word.decode() for word in exported)
+        names.write_text("".join(f"{PREFIX}{word} {word}\n" for word in words))
         subprocess.run(
             [patchelf, "--rename-dynamic-symbols", names, copy], check=True, capture_output=True, text=True
         )
         copy.replace(target)
     return target, version
-
-
-def _blas_names(library: Path) -> list[str]:
-    """Every exported name of the library that has the prefix, without it; read without binutils."""
-    content = library.read_bytes()
-    prefix = PREFIX.encode()
-    found = {
-        word[len(prefix) :] for word in content.split(b"\0") if word.startswith(prefix) and len(word) < 80
-    }
-    return sorted(name.decode() for name in found if name.replace(b"_", b"").isalnum())

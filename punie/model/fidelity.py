@@ -1,10 +1,10 @@
-"""Measures the quality of a quantized model on validation rows: how much of the fine-tune is left.
+"""Measures the quality of a quantized model on validation examples: how much of the fine-tune is left.
 
-Three models read the same rows: the base, the base with its adapter, and the quantized result. The
+Three models read the same examples: the base, the base with its adapter, and the quantized result. The
 adapter's *gain* is the increase of the responses' log-probability over the base; the share of it that the
 quantized model keeps says whether the fine-tune survived.
 
-Shapes: P positions compared in a row, T tokens of a row, V the vocabulary.
+Shapes: P positions compared in an example, T tokens of it, V the vocabulary.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from punie.model.load import load
 from punie.util.errors import PunieError
 
 POSITIONS = 64
-"""Positions compared in each row, from the response's first token: they hold the tool call. The limit keeps
-the distributions in memory small (rows * POSITIONS * V float32)."""
+"""Positions compared in each example, from the response's first token: they hold the tool call. The limit
+keeps the distributions in memory small (examples * POSITIONS * V float32)."""
 SMALLEST_GAIN = 0.01
 """Nats per token; a smaller gain cannot be told from noise."""
 
@@ -34,7 +34,7 @@ class Fidelity:
 
     rows: int
     tokens: int
-    """Positions compared, over all rows."""
+    """Positions compared, over all examples."""
     base_logprob: float
     """Mean log-probability of a response's tokens; nats per token."""
     adapter_logprob: float
@@ -53,23 +53,25 @@ def measure(
     base: Path,
     adapter: Path,
     quantized: Path,
-    rows: Sequence[tuple[list[int], int]],
+    examples: Sequence[tuple[list[int], int]],
     *,
     float32: bool = False,
     threads: int | None = None,
 ) -> Fidelity:
-    """Compare the three models, one in memory at a time; a row is its tokens, and how many are prompt."""
+    """Compare the three models, one in memory at a time; examples are tokens, and how many are prompt."""
     model = load(base, float32=float32, threads=threads).model
-    plain = [(logprobs.argmax(-1), _of(logprobs, answer)) for logprobs, answer in _read(model, rows)]
+    plain = [(logprobs.argmax(-1), _of(logprobs, answer)) for logprobs, answer in _read(model, examples)]
     mx.eval(plain)
     model = load_adapters(model, str(adapter))
     model.eval()
-    tuned = [logprobs for logprobs, _ in _read(model, rows)]
+    tuned = [logprobs for logprobs, _ in _read(model, examples)]
     del model
     mx.clear_cache()
     model = load(quantized, float32=float32, threads=threads).model
     sums: list[mx.array] = []
-    for (logprobs, answer), before, (top, base_answer) in zip(_read(model, rows), tuned, plain, strict=True):
+    for (logprobs, answer), before, (top, base_answer) in zip(
+        _read(model, examples), tuned, plain, strict=True
+    ):
         best = before.argmax(-1)
         found = (
             base_answer,
@@ -89,7 +91,7 @@ def measure(
     agreement, base_agreement, kl = others
     gain = adapter_logprob - base_logprob
     return Fidelity(
-        rows=len(rows),
+        rows=len(examples),
         tokens=tokens,
         base_logprob=base_logprob,
         adapter_logprob=adapter_logprob,
@@ -123,9 +125,9 @@ def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> 
     )
 
 
-def _read(model: nn.Module, rows: Sequence[tuple[list[int], int]]) -> Iterator[tuple[mx.array, mx.array]]:
-    """For each row the log-probabilities (P, V), float32, and the response's tokens (P,)."""
-    for tokens, prompt in rows:
+def _read(model: nn.Module, examples: Sequence[tuple[list[int], int]]) -> Iterator[tuple[mx.array, mx.array]]:
+    """For each example the log-probabilities (P, V), float32, and the response's tokens (P,)."""
+    for tokens, prompt in examples:
         start = max(prompt, 1)
         stop = min(len(tokens), start + POSITIONS)
         logits = model(mx.array([tokens[: stop - 1]]))[0, start - 1 :].astype(mx.float32)  # (P, V)

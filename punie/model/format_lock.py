@@ -19,7 +19,7 @@ import mlx.nn as nn
 import numpy as np
 
 from punie.model.compat import repeat_rows
-from punie.model.generate import Sampling, read, shared_prefix, truncation
+from punie.model.generate import Sampling, read, shared_prefix, truncate
 
 Tokens = tuple[int, ...]
 
@@ -129,7 +129,7 @@ def _curves(
     """Spelling to its probability at each temperature, (K,)."""
     row = {written: index for index, written in enumerate(logits)}
     z = mx.stack(list(logits.values()))
-    kept = truncation(sampling)(z - mx.logsumexp(z, axis=-1, keepdims=True))  # (rows, V)
+    kept = truncate(z - mx.logsumexp(z, axis=-1, keepdims=True), sampling)  # (rows, V)
     warm = np.array([t for t in temperatures if t > 0])
     norms = _norms(kept, warm)
     likeliest = cast(list[int], mx.argmax(kept, axis=-1).tolist())

@@ -129,7 +129,12 @@ def _pieces(layout: Layout) -> Iterator[Piece]:
 
 def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
     """A layer as it will be written: fused, cast, quantized, viewed as words of the elements' size."""
-    layer = module.fuse(dequantize=True) if hasattr(module, "fuse") else _dequantized(module)
+    if hasattr(module, "fuse"):
+        layer = module.fuse(dequantize=True)
+    else:
+        holder = nn.Module()
+        holder.layer = copy.copy(module)
+        layer = dequantize_model(holder).layer
     layer.update({name: layout.cast(_join(path, name), array) for name, array in layer.parameters().items()})
     if (target := layout.targets.get(path)) is not None:
         layer = layer.to_quantized(**target)
@@ -143,22 +148,18 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
     """The layer, cut along its first axis into pieces of about ``PIECE`` weights if it can be cut."""
     rows, weights = _extent(module)
     step = max(1, rows * PIECE // weights) if isinstance(module, _CUTTABLE) else rows
-    if step >= rows:
-        yield module
-        return
-    for start in range(0, rows, step):
-        yield _rows(module, start, start + step)
 
+    def cut(module: nn.Module, start: int) -> nn.Module:
+        """Some rows of a layer (experts of a switch layer), those of its adapter included."""
+        part = copy.copy(module)
+        for name, value in module.items():
+            if isinstance(value, nn.Module):
+                part[name] = cut(value, start)
+            elif isinstance(value, mx.array):
+                part[name] = value[start : start + step]
+        return part
 
-def _rows(module: nn.Module, start: int, stop: int) -> nn.Module:
-    """Some rows of a layer (experts of a switch layer), those of its adapter included."""
-    part = copy.copy(module)
-    for name, value in module.items():
-        if isinstance(value, nn.Module):
-            part[name] = _rows(value, start, stop)
-        elif isinstance(value, mx.array):
-            part[name] = value[start:stop]
-    return part
+    yield from [module] if step >= rows else (cut(module, start) for start in range(0, rows, step))
 
 
 def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -187,12 +188,6 @@ def _extent(module: nn.Module) -> tuple[int, int]:
     if weight is None:
         return 1, 1
     return weight.shape[0], weight.size * 32 // inner.bits if hasattr(inner, "bits") else weight.size
-
-
-def _dequantized(module: nn.Module) -> nn.Module:
-    holder = nn.Module()
-    holder.layer = copy.copy(module)
-    return dequantize_model(holder).layer
 
 
 def _join(path: str, name: str) -> str:

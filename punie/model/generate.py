@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,13 +91,17 @@ def generate(
         while len(answers) < len(requests):
             while len(running) < 2 * batch_size and (following := next(waiting, None)):
                 request, rest, cache = following
-                sampler = _Sampler(sampling, request.id) if sampling.temperature else greedy_sampler
+                sampler = _sampler(sampling, request.id) if sampling.temperature else greedy_sampler
                 (uid,) = generator.insert(
                     [rest], max_tokens=[request.max_tokens], caches=[cache], samplers=[sampler]
                 )
                 running[uid] = _Answering(request, tokenizer, stop)
             responses = generator.next_generated()
-            chosen = _chosen(responses) if logprobs else [None] * len(responses)
+            chosen: Sequence[float | None] = [None] * len(responses)
+            if logprobs:
+                tokens = mx.array([[response.token] for response in responses])
+                found = mx.take_along_axis(mx.stack([each.logprobs for each in responses]), tokens, axis=1)
+                chosen = cast(list[float], found[:, 0].tolist())
             for response, logprob in zip(responses, chosen, strict=True):
                 answer = running[response.uid]
                 ended = response.finish_reason == "stop" and response.token in ends
@@ -114,13 +119,6 @@ def generate(
     finally:
         generator.close()
     return [answers[request.id] for request in requests]
-
-
-def _chosen(responses: Sequence[Any]) -> list[float]:
-    """The log-probability of each response's token."""
-    rows = mx.stack([response.logprobs for response in responses])
-    tokens = mx.array([[response.token] for response in responses])
-    return cast(list[float], mx.take_along_axis(rows, tokens, axis=1)[:, 0].tolist())
 
 
 class _Answering:
@@ -163,19 +161,16 @@ def _prepared(
 
     A cache is only copied, never changed, so requests can share one.
     """
-    prompts = [request.prompt for request in requests]
-    prefix = shared_prefix(prompts)
+    prefix = shared_prefix([request.prompt for request in requests])
     shared = read(model, prefix)
-    last: list[int] = []
-    cache = shared
-    for index, request in enumerate(requests):
-        if request.prompt == last:
-            yield request, request.prompt[-1:], cache
-        elif request.prompt in prompts[index + 1 : index + 2]:
-            last, cache = request.prompt, read(model, request.prompt[len(prefix) : -1], after=shared)
-            yield request, request.prompt[-1:], cache
-        else:
-            yield request, request.prompt[len(prefix) :], shared
+    for prompt, repeats in itertools.groupby(requests, lambda request: request.prompt):
+        alike, rest = list(repeats), prompt[len(prefix) :]
+        if len(alike) == 1:
+            yield alike[0], rest, shared
+            continue
+        cache = read(model, rest[:-1], after=shared)
+        for request in alike:
+            yield request, rest[-1:], cache
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
@@ -197,40 +192,29 @@ def read(model: nn.Module, tokens: Sequence[int], *, after: list[Any] | None = N
     return cache
 
 
-class _Sampler:
+def _sampler(sampling: Sampling, request_id: str) -> Callable[[mx.array], mx.array]:
     """Samples the tokens of one request; the n-th sample depends on seed, request and n alone.
 
     mlx-lm's own truncation is applied at temperature 1, then a token is sampled at the temperature, by the
     Gumbel-max trick (Gumbel, "Statistical Theory of Extreme Values", 1954).
     """
+    counter = itertools.count()
 
-    def __init__(self, sampling: Sampling, request_id: str) -> None:
-        self._sampling = sampling
-        self._truncate = truncation(sampling)
-        self._request_id = request_id
-        self._count = 0
-
-    def __call__(self, logprobs: mx.array) -> mx.array:  # (1, V) -> (1,)
-        digest = hashlib.sha256(f"{self._sampling.seed}/{self._request_id}/{self._count}".encode()).digest()
-        self._count += 1
+    def sample(logprobs: mx.array) -> mx.array:  # (1, V) -> (1,)
+        digest = hashlib.sha256(f"{sampling.seed}/{request_id}/{next(counter)}".encode()).digest()
         words = [int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")]
         noise = mx.random.gumbel(logprobs.shape, key=mx.array(words, dtype=mx.uint32))
-        return mx.argmax(self._truncate(logprobs) + self._sampling.temperature * noise, axis=-1)
+        return mx.argmax(truncate(logprobs, sampling) + sampling.temperature * noise, axis=-1)
+
+    return sample
 
 
-def truncation(sampling: Sampling) -> Callable[[mx.array], mx.array]:
-    """The function that removes from log-probabilities (..., V) what is never sampled, in mlx-lm's order."""
-    steps: list[Callable[[mx.array], mx.array]] = []
+def truncate(logprobs: mx.array, sampling: Sampling) -> mx.array:
+    """Log-probabilities (..., V) without what is never sampled, in mlx-lm's order."""
     if sampling.top_p < 1.0:
-        steps.append(lambda x: apply_top_p(x, sampling.top_p))
+        logprobs = apply_top_p(logprobs, sampling.top_p)
     if sampling.min_p > 0.0:
-        steps.append(lambda x: apply_min_p(x, sampling.min_p))
+        logprobs = apply_min_p(logprobs, sampling.min_p)
     if sampling.top_k > 0:
-        steps.append(lambda x: apply_top_k(x, sampling.top_k))
-
-    def truncate(logprobs: mx.array) -> mx.array:
-        for step in steps:
-            logprobs = step(logprobs)
-        return logprobs
-
-    return truncate
+        logprobs = apply_top_k(logprobs, sampling.top_k)
+    return logprobs

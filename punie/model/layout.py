@@ -23,10 +23,9 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
-from punie.model import estimate
 from punie.model.load import load_lazily
 from punie.model.resolve import ModelJson
-from punie.model.shards import Tensor, read_header
+from punie.model.shards import Tensor, parameters, read_header
 from punie.util.errors import PunieError
 
 Cast = Callable[[str, mx.array], mx.array]
@@ -67,8 +66,33 @@ def plan(
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
-    estimate.weights(base)  # checks that every file is as long as its header states
-    model, config = _with_adapter(base, adapter, base_key)
+    parameters(base)  # checks that every file is as long as its header states
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    if about.get("base_key") != base_key:
+        raise PunieError(
+            "The adapter was trained on another base model.",
+            where=adapter,
+            found=f"base_key {about.get('base_key') or 'missing'}",
+            expected=f"base_key {base_key}",
+            next_step="fuse it into the model it was trained on, or train again on this one",
+        )
+    given = read_header(adapter / "adapters.safetensors").tensors
+    try:
+        model, config = load_lazily(base)
+        model = load_adapters(model, str(adapter))
+        names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
+        if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
+            raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
+    except (ValueError, KeyError, IndexError) as error:
+        lines = str(error).splitlines()
+        rank, layers = about.get("lora_parameters", {}).get("rank"), about.get("num_layers")
+        raise PunieError(
+            "The adapter's weights do not fit its config and the model.",
+            where=adapter,
+            found="; ".join(line.strip() for line in lines[1:4] or lines),
+            expected=f"rank {rank} in the last {layers} layers of {base}",
+            next_step="train again; the files in the adapter's folder belong to different runs",
+        ) from error
     return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
 
 
@@ -132,37 +156,6 @@ def _alone(module: nn.Module) -> nn.Module:
         if not isinstance(value, mx.array):
             del own[name]
     return own
-
-
-def _with_adapter(base: Path, adapter: Path, base_key: str) -> tuple[nn.Module, ModelJson]:
-    """The base with the adapter's layers, nothing read yet."""
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    if config.get("base_key") != base_key:
-        raise PunieError(
-            "The adapter was trained on another base model.",
-            where=adapter,
-            found=f"base_key {config.get('base_key') or 'missing'}",
-            expected=f"base_key {base_key}",
-            next_step="fuse it into the model it was trained on, or train again on this one",
-        )
-    given = read_header(adapter / "adapters.safetensors").tensors
-    try:
-        model, model_config = load_lazily(base)
-        model = load_adapters(model, str(adapter))
-        names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
-        if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
-            raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
-    except (ValueError, KeyError, IndexError) as error:
-        lines = str(error).splitlines()
-        raise PunieError(
-            "The adapter's weights do not fit its config and the model.",
-            where=adapter,
-            found="; ".join(line.strip() for line in lines[1:4] or lines),
-            expected=f"rank {config.get('lora_parameters', {}).get('rank')} in the last "
-            f"{config.get('num_layers')} layers of {base}",
-            next_step="train again; the files in the adapter's folder belong to different runs",
-        ) from error
-    return model, model_config
 
 
 def _require_divisible(model: nn.Module, group_size: int, predicate: Any) -> None:

@@ -1,7 +1,11 @@
-"""Loads a model and its tokenizer for training, evaluation or fusing."""
+"""Loads a model and its tokenizer; saves arrays, and computes their digests."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -97,3 +101,29 @@ def load_lazily(folder: Path) -> tuple[nn.Module, ModelJson]:
 
 def _in_words(error: Exception) -> str:
     return excerpt(f"{type(error).__name__}: {error}", 300)
+
+
+def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
+    """Write arrays as a safetensors file.
+
+    Raises:
+        OSError: They cannot be written; mlx itself raises a RuntimeError.
+    """
+    try:
+        mx.save_safetensors(str(path), arrays)
+    except RuntimeError as error:
+        size = sum(array.nbytes for array in arrays.values())
+        full = shutil.disk_usage(path.parent).free < size
+        code = errno.ENOSPC if full else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def digests(model: nn.Module) -> dict[str, str]:
+    """sha256 of every parameter's type, shape and bytes, by name; the parameters must be evaluated."""
+    found = {}
+    for name, array in cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters())):
+        about = f"{array.dtype} {tuple(array.shape)} ".encode()
+        hashed = hashlib.sha256(about)
+        hashed.update(memoryview(cast(Any, array.flatten().view(mx.uint8))))  # without a copy
+        found[name] = hashed.hexdigest()
+    return found

@@ -17,7 +17,8 @@ _TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "v
 _PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 """Names of mlx-lm's architectures; it imports the module that a config names."""
-
+_FILE = re.compile(r"[^/\\\0]{1,200}")
+"""Names of files directly in a folder."""
 
 ModelJson = dict[str, Any]
 """A model's config.json."""
@@ -57,30 +58,26 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
     return folder
 
 
-def read_config(folder: Path) -> ModelJson:
-    """Read a model's config.json.
+def read_config(folder: Path, name: str = "config.json") -> ModelJson:
+    """Read a model's config.json, or another of its files.
 
     Raises:
         PunieError: It is missing, cannot be read, or is not a JSON object.
     """
-    return _read_object(folder / "config.json")
-
-
-def _read_object(path: Path) -> ModelJson:
-    found: object = "it is not a JSON object"
+    path, found = folder / name, "it is not a JSON object"
     try:
         value = parse_json(path.read_bytes())
         if isinstance(value, dict):
             return value
     except FileNotFoundError:
         raise PunieError(
-            f"The model folder has no {path.name}.",
-            where=path.parent,
+            f"The model folder has no {name}.",
+            where=folder,
             next_step="give a model folder in mlx-lm's format",
         ) from None
     except (OSError, ValueError) as error:
-        found = error
-    raise PunieError(f"The model's {path.name} cannot be read.", where=path, found=found)
+        found = str(error)
+    raise PunieError(f"The model's {name} cannot be read.", where=path, found=found)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -109,10 +106,9 @@ def download(repo: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
+    patterns = [f"*{part}" for part in _PARTS]
     try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=[f"*{part}" for part in _PARTS])
-        )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise PunieError(
             "The hub has no such model, or the model is not public.",
@@ -154,23 +150,20 @@ def _cached(repo: str, revision: str) -> Path:
 def _missing_shards(folder: Path) -> list[str]:
     """Names of the model's weight files that do not exist."""
     index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = _read_object(index).get("weight_map")
-        if not isinstance(files, dict) or not all(map(_is_file_name, files.values())):
-            raise PunieError(
-                "The model's shard index cannot be read.",
-                where=index,
-                found=f"weight_map {excerpt(files)}",
-                expected="the name of a file for each tensor",
-                next_step="fetch or copy the model again",
-            )
-        return sorted(name for name in set(files.values()) if not (folder / name).exists())
-    return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
-
-
-def _is_file_name(name: object) -> bool:
-    """Whether it is the name of a file directly in the folder."""
-    return isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) is not None
+    if not index.exists():
+        return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
+    files = read_config(folder, index.name).get("weight_map")
+    if not isinstance(files, dict) or not all(
+        isinstance(name, str) and _FILE.fullmatch(name) for name in files.values()
+    ):
+        raise PunieError(
+            "The model's shard index cannot be read.",
+            where=index,
+            found=f"weight_map {excerpt(files)}",
+            expected="the name of a file for each tensor",
+            next_step="fetch or copy the model again",
+        )
+    return sorted(name for name in set(files.values()) if not (folder / name).exists())
 
 
 def _require_usable(folder: Path) -> None:
@@ -187,11 +180,11 @@ def _require_usable(folder: Path) -> None:
             expected="a name such as qwen3_moe",
         )
     if missing := _missing_shards(folder):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise PunieError(
             "The model folder lacks weights.",
             where=folder,
-            found=f"no {', '.join(missing[:3])}"
-            + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+            found=f"no {', '.join(missing[:3])}{more}",
             expected="model*.safetensors (punie reads no pickle formats)",
             next_step="fetch the model again, or convert it: mlx_lm.convert --hf-path FOLDER",
         )

@@ -10,7 +10,7 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -59,7 +59,7 @@ class Training:
         return self.weights + self.trainable * (_STATE + (_ACCUMULATED if accumulates else 0))
 
     def step(self, tokens: int, *, batch_size: int, grad_checkpoint: bool) -> int:
-        """Bytes that a step on rows of this many tokens takes beyond them."""
+        """Bytes that a step on examples of this many tokens takes beyond them."""
         logits = batch_size * tokens * self.vocabulary * (self.number + _HEAD)
         layer = math.ceil(_KEPT * self._layer(tokens) * batch_size)
         if grad_checkpoint:  # the input of each layer, and the inside of one
@@ -76,15 +76,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a recipe on a model."""
+    """The sizes of a recipe on a model; those of weights in bytes, as stored."""
 
     parameters: int
     """Of the base model."""
     trainable: int
     base_bytes: int
-    """The base model's weights, as stored."""
     adapter_bytes: int
-    """The adapter's weights, float32."""
     result_bytes: int
     """The fused and quantized model's weights."""
     bits_per_weight: float
@@ -130,7 +128,7 @@ def sizes(
             else:
                 adapter = {"rank": rank, "scale": 1.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
                 linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
-            return sum(array.size for array in _arrays(model.trainable_parameters()))
+            return sum(cast(mx.array, array).size for _, array in tree_flatten(model.trainable_parameters()))
 
         trainable = adapt(model)
         plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
@@ -152,7 +150,7 @@ def sizes(
                 for tokens in _TRACED
             ),
         )
-        cache_bytes = _cache_bytes(computing)
+        cache = _cache_bytes(computing)
         layout = lay_out(model, plain, bits=bits, group_size=group_size, recipe=recipe)
         return Sizes(
             parameters=parameters,
@@ -163,7 +161,7 @@ def sizes(
             bits_per_weight=layout.bits_per_weight,
             quantize_bytes=max(map(working_bytes, layout.sources.values())),
             training=training,
-            cache_bytes=cache_bytes,
+            cache_bytes=cache,
         )
     except PunieError:
         raise
@@ -214,9 +212,5 @@ def _cache_bytes(model: Any) -> tuple[int, int]:
     return found[0] - per_token * _TRACED[0], per_token
 
 
-def _arrays(tree: Any) -> list[mx.array]:
-    return [leaf for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)]
-
-
 def _bytes(tree: Any) -> int:
-    return sum(array.nbytes for array in _arrays(tree))
+    return sum(leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array))

@@ -1,4 +1,4 @@
-"""Safetensors files: reads and checks their headers, and writes tensors piece by piece.
+"""Safetensors files: their headers, what a model's headers say about its size, and writing piece by piece.
 
 The header of a file is written first, from the names, shapes and types of its tensors. After that each piece
 of a tensor goes straight to its position in the file, so memory never holds more than a piece. Does not
@@ -7,14 +7,17 @@ import mlx.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from punie.model.resolve import read_config
 from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.jsonl import excerpt
@@ -27,6 +30,8 @@ BYTES = {
 """Size of an element, by the format's name of its type."""
 _HEADER_LIMIT = 100_000_000
 """The format's own limit on a header; bytes."""
+_FILES = "model*.safetensors"
+_BLOCK = re.compile(r"(?:^|\.)layers\.(?P<number>\d+)\.(?P<path>.+)")
 _LARGEST = 1 << 63
 """Limit on an extent or offset: the product of a few huge numbers could take minutes to compute."""
 
@@ -98,20 +103,37 @@ def _is_entry(entry: object) -> bool:
     return False
 
 
-def split(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
-    """Distribute tensors over files, in order, with at most ``limit`` bytes to a file.
+def parameters(folder: Path) -> int:
+    """Count a model folder's parameters, a 4-bit tensor by its weights, not its words; reads no weights.
 
-    A tensor larger than the limit gets a file of its own.
+    Raises:
+        PunieError: A weight file is damaged, or the config states no valid bits per weight.
     """
-    files: list[list[Tensor]] = []
-    size = 0
-    for tensor in tensors:
-        if not files or size + tensor.nbytes > limit:
-            files.append([])
-            size = 0
-        files[-1].append(tensor)
-        size += tensor.nbytes
-    return files
+    return sum(math.prod(shape) for _, shape in _tensors(folder))
+
+
+def adapter_bytes(
+    folder: Path, *, fine_tune_type: str, num_layers: int, rank: int, keys: list[str] | None
+) -> int:
+    """Size of what is trained, float32: two matrices of the rank for each linear layer, or whole layers.
+
+    Raises:
+        PunieError: A weight file is damaged.
+    """
+    blocks: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+    for name, shape in _tensors(folder):
+        if found := _BLOCK.search(name):
+            blocks.setdefault(int(found["number"]), []).append((found["path"], shape))
+    count = 0
+    for number in sorted(blocks)[-num_layers if num_layers > 0 else 0 :]:
+        for path, shape in blocks[number]:
+            if fine_tune_type == "full":
+                count += math.prod(shape)
+            elif path.endswith(".weight") and len(shape) > 1 and (not keys or path[:-7] in keys):
+                *experts, outputs, inputs = shape
+                magnitudes = outputs if fine_tune_type == "dora" else 0
+                count += math.prod(experts) * (rank * (inputs + outputs) + magnitudes)
+    return 4 * count
 
 
 @dataclass
@@ -124,14 +146,22 @@ class _Place:
 
 
 class Writer:
-    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order."""
+    """Writes a model's tensors into a folder: the pieces of a tensor in order, the tensors in any order.
+
+    A file has at most ``limit`` bytes of tensors, or a single larger one.
+    """
 
     def __init__(self, folder: Path, tensors: Sequence[Tensor], limit: int) -> None:
         self._folder = folder
         self._headers: dict[Path, bytes] = {}
         self._places: dict[str, _Place] = {}
+        self._written: list[tuple[Path, int, int, bytes]] = []  # file, position, size and sha256 of a piece
         self._tensor_bytes = sum(tensor.nbytes for tensor in tensors)
-        files = split(tensors, limit)
+        files: list[list[Tensor]] = [[]]
+        for tensor in tensors:
+            if files[-1] and sum(each.nbytes for each in files[-1]) + tensor.nbytes > limit:
+                files.append([])
+            files[-1].append(tensor)
         for number, inside in enumerate(files, 1):
             part = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
             path = folder / f"model{part}.safetensors"
@@ -153,8 +183,8 @@ class Writer:
             OSError: A file exists, or the disk cannot be written.
         """
         for path, header in self._headers.items():
-            with path.open("xb") as stream:
-                stream.write(header)
+            path.touch(exist_ok=False)
+            self._put(path, 0, memoryview(header))
 
     def write(self, name: str, piece: memoryview) -> None:
         """Append a piece to a tensor.
@@ -166,19 +196,34 @@ class Writer:
         place = self._places[name]
         if place.position + piece.nbytes > place.end:
             raise ValueError(f"{name} has more bytes than its header states")
-        with place.path.open("r+b") as stream:
-            stream.seek(place.position)
-            stream.write(piece)
+        self._put(place.path, place.position, piece.cast("B"))
         place.position += piece.nbytes
 
+    def _put(self, path: Path, position: int, content: memoryview) -> None:
+        with path.open("r+b") as stream:
+            stream.seek(position)
+            stream.write(content)
+        self._written.append((path, position, content.nbytes, hashlib.sha256(content).digest()))
+
     def finish(self, parameters: int) -> None:
-        """Write model.safetensors.index.json, as mlx-lm does, once every tensor is complete.
+        """Read everything again, once every tensor is complete; write model.safetensors.index.json.
 
         Raises:
             ValueError: A tensor has fewer bytes than its header states.
+            PunieError: A file does not hold what was written into it.
         """
         if missing := [name for name, place in self._places.items() if place.position < place.end]:
             raise ValueError(f"{', '.join(missing[:3])} has fewer bytes than its header states")
+        for path, position, size, digest in self._written:
+            with path.open("rb") as stream:
+                stream.seek(position)
+                if hashlib.sha256(stream.read(size)).digest() != digest:
+                    raise PunieError(
+                        "A weight file is not what was written into it.",
+                        where=path,
+                        found=f"other bytes between {position} and {position + size}",
+                        next_step="check the disk (its log, its free space), then run again",
+                    )
         write_json(
             self._folder / "model.safetensors.index.json",
             {
@@ -198,3 +243,30 @@ def _header(tensors: Sequence[Tensor]) -> bytes:
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data is aligned to eight bytes
     return struct.pack("<Q", len(text)) + text
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every weight, unpacked; the scales and biases of quantized ones are skipped."""
+    quantization = read_config(folder).get("quantization") or {}
+    default_bits = _bits(quantization, folder)
+    for path in sorted(folder.glob(_FILES)):
+        for name, tensor in read_header(path).tensors.items():
+            if name.endswith((".scales", ".biases")):
+                continue
+            *outer, last = tensor["shape"] or [1]
+            layer = quantization.get(name.rpartition(".")[0])
+            bits = _bits(layer, folder, default_bits) if isinstance(layer, dict) else default_bits
+            yield name, (*outer, last * 32 // bits if tensor["dtype"] == "U32" else last)
+
+
+def _bits(quantization: object, folder: Path, default: int = 4) -> int:
+    """Bits per weight."""
+    bits = quantization.get("bits", default) if isinstance(quantization, dict) else None
+    if type(bits) is not int or not 1 <= bits <= 32:
+        raise PunieError(
+            "The model's config.json states no valid bits for its quantized weights.",
+            where=folder / "config.json",
+            found=f"quantization {excerpt(quantization)}",
+            expected='{"group_size": 64, "bits": 4}, and the same for layers that differ',
+        )
+    return bits

@@ -18,8 +18,7 @@ from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop, lease
 from punie.store.slots import slot
-from punie.train.callbacks import Callbacks
-from punie.train.callbacks.metrics_file import NAME
+from punie.train.callbacks import METRICS, Callbacks
 from punie.util import interrupts
 from punie.util.errors import Problems, PunieError, each_problem
 from punie.util.progress import Reporter
@@ -191,7 +190,7 @@ class _Running:
         if not step.stage.computes:
             places = None
         # The slot is innermost: whoever has a place waits for nothing else.
-        stream = out / NAME if step.stage.computes else None
+        stream = out / METRICS if step.stage.computes else None
         with self.callbacks.following(stream), slot(self.store, places) as waited:
             info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, self.reporter)
         return {**info, "waited_seconds": round(waited, 3)} if places else info

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,20 @@ def requests(
         for sample in suite
         for repeat in range(repeats)
     ]
-    _require_context(found, loaded.config)
+    limit = loaded.config.get("max_position_embeddings")
+    problems = [
+        DataError(
+            "The prompt and its response do not fit into the model's context.",
+            where=f"suite item {request.id.rpartition('#')[0]}",
+            found=f"{len(request.prompt)} + {request.max_tokens} tokens",
+            expected=f"at most {limit}",
+            next_step="lower eval.max_tokens, or shorten the prompt",
+        )
+        for request in found
+        if limit and len(request.prompt) + request.max_tokens > limit
+    ]
+    if problems:
+        raise Problems("The suite does not fit the model:", problems)
     return found
 
 
@@ -66,22 +79,24 @@ def samples(
     with Sandbox() as sandbox:
         for index, (request, answer) in enumerate(zip(asked, answers, strict=True)):
             item = suite[index // repeats]
-            row = scoring.asked(item, index % repeats, digest("prompt", request.prompt), len(request.prompt))
+            prompt = request.prompt
+            record = scoring.asked(item, index % repeats, digest("prompt", prompt), len(prompt))
             if isinstance(answer, str):
-                row |= {"missing": answer, "output": None, "output_tokens": None}
+                record |= {"missing": answer, "output": None, "output_tokens": None}
             else:
-                row |= {
+                counted = getattr(answer, "completion_tokens", None)  # by a server
+                record |= {
                     "missing": None,
                     "output": answer.text,
                     "tokens": answer.tokens,
-                    "output_tokens": _count(answer),
+                    "output_tokens": counted if answer.tokens is None else len(answer.tokens),
                     "logprobs": answer.logprobs and [round(value, 5) for value in answer.logprobs],
                     "finish_reason": answer.finish_reason,
                     "seconds": answer.seconds,
                 }
                 truncated = answer.finish_reason == "length"
-                row |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
-            found.append(records.Sample.model_validate(row))
+                record |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
+            found.append(records.Sample.model_validate(record))
     return found
 
 
@@ -116,25 +131,3 @@ def strict_score(loaded: Any, path: Path) -> float:
 def _messages(system: str, sample: Sample) -> list[dict[str, str]]:
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, {"role": "user", "content": sample.prompt}]
-
-
-def _count(answer: Answer | Reply) -> int | None:
-    """Tokens of a response; None if a server gives neither their ids nor their number."""
-    return len(answer.tokens) if answer.tokens is not None else getattr(answer, "completion_tokens", None)
-
-
-def _require_context(found: Sequence[Request], config: Mapping[str, Any]) -> None:
-    limit = config.get("max_position_embeddings")
-    problems = [
-        DataError(
-            "The prompt and its response do not fit into the model's context.",
-            where=f"suite item {request.id.rpartition('#')[0]}",
-            found=f"{len(request.prompt)} + {request.max_tokens} tokens",
-            expected=f"at most {limit}",
-            next_step="lower eval.max_tokens, or shorten the prompt",
-        )
-        for request in found
-        if limit and len(request.prompt) + request.max_tokens > limit
-    ]
-    if problems:
-        raise Problems("The suite does not fit the model:", problems)

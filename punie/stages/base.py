@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from punie.model import estimate, resolve
+from punie.model import resolve
 from punie.model.resolve import NotCached
+from punie.model.shards import parameters
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder
 from punie.stages.slices import Base
@@ -27,10 +28,10 @@ def acquire(settings: Base, reporter: Reporter) -> None:
 def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write base.json: the model's files with their digests, and its size."""
     folder = base_folder(settings.model)
-    weights = estimate.weights(folder)
-    record = {"files": resolve.contents(folder), "parameters": weights.parameters, "bytes": weights.bytes}
-    write_json(out / "base.json", record)
-    return {"parameters": weights.parameters, "bytes": weights.bytes}
+    stored = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
+    size = {"parameters": parameters(folder), "bytes": stored}
+    write_json(out / "base.json", {"files": resolve.contents(folder), **size})
+    return size
 
 
 def disk(settings: Base, parameters: int) -> int:

@@ -69,12 +69,12 @@ class Stage(Generic[S]):
     @property
     def fields(self) -> tuple[str, ...]:
         """The groups (``lora``) and single fields (``eval.target``) that it declares."""
-        found: list[str] = []
-        for field in dataclasses.fields(self.reads):
-            part = _part(self.reads, field.name)
-            inner = dataclasses.fields(part) if part is not None else ()
-            found += [f"{field.name}.{each.name}" for each in inner] if part is not None else [field.name]
-        return tuple(found)
+        declared = ((field.name, _part(self.reads, field.name)) for field in dataclasses.fields(self.reads))
+        return tuple(
+            each
+            for name, part in declared
+            for each in ([name] if part is None else [f"{name}.{f.name}" for f in dataclasses.fields(part)])
+        )
 
     def settings(self, config: Config) -> S:
         """Its slice of a config."""
@@ -89,44 +89,35 @@ class Stage(Generic[S]):
     def identity(self, config: Config) -> Contents:
         """The declared fields that decide the result, by dotted name, as plain JSON values."""
         found: Contents = {}
-        for dotted in self.fields:
-            value: Any = config
-            for part in dotted.split("."):
-                value = getattr(value, part)
-            self._collect(dotted, value, found)
+
+        def collect(value: Any, prefix: str = "") -> None:
+            for name, inner in vars(value).items():
+                known = find_field(key := f"{prefix}{name}")
+                about = known.about if known else {}
+                if dataclasses.is_dataclass(inner):
+                    collect(inner, f"{key}.")
+                elif not (about.get("neutral") and not self.labels) and about.get("omit_if", _NEVER) != inner:
+                    found[key] = _plain(inner)
+
+        collect(self.settings(config))
         return found
 
-    def _collect(self, key: str, value: Any, found: Contents) -> None:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            for field in dataclasses.fields(value):
-                self._collect(f"{key}.{field.name}", getattr(value, field.name), found)
-            return
-        known = find_field(key)
-        about = known.about if known else {}
-        if about.get("neutral") and not self.labels:
-            return
-        if "omit_if" in about and value == about["omit_if"]:
-            return
-        found[key] = _plain(value)
+
+_NEVER = object()
 
 
 @functools.cache
 def _part(slice_: type, name: str) -> type[DataclassInstance] | None:
     """The dataclass that narrows a group; None where the slice has the group, or a single field, itself."""
     hint = typing.get_type_hints(slice_)[name]
-    return (
-        hint if dataclasses.is_dataclass(hint) and hint is not typing.get_type_hints(Config)[name] else None
-    )
+    whole = typing.get_type_hints(Config)[name]
+    return hint if dataclasses.is_dataclass(hint) and hint is not whole else None
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {
-            field.name: _plain(inner)
-            for field, inner in values
-            if "omit_if" not in field.metadata or inner != field.metadata["omit_if"]
-        }
+    if dataclasses.is_dataclass(value):
+        omitted = {field.name: field.metadata.get("omit_if", _NEVER) for field in dataclasses.fields(value)}
+        return {name: _plain(inner) for name, inner in vars(value).items() if omitted[name] != inner}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -6,17 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
+from punie.model import resolve
 from punie.stages import answering
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.identity import identity
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
+from punie.store.keys import digest
 from punie.util.progress import Reporter
+
+if TYPE_CHECKING:
+    from punie.model.generate import Request
+    from punie.results.records import Identity
 
 
 def contents(settings: Evaluate) -> Contents:
@@ -34,31 +39,30 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.evals.serve import serve
     from punie.evals.suite import load_suite
     from punie.model import generate, load
-    from punie.results import files, run
+    from punie.results import files, run, scoring
     from punie.results.records import Evaluation, Generation, Sampling
-    from punie.results.scoring import summary
     from punie.stages import locking, serving
 
-    options = settings.eval
+    options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
     folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
-    float32, threads = settings.runtime.float32, settings.runtime.threads
     suite = load_suite(suite_path(options.suite))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
-    system = answering.system_prompt(settings.eval.system_prompt)
+    tokenizer, system = loaded.tokenizer, answering.system_prompt(options.system_prompt)
     asked = answering.requests(
         loaded, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
     sampling = generate.Sampling(
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
     )
-    bound = identity(loaded, folder, adapter, suite_path(options.suite), asked)
+    bound = _identity(loaded, folder, adapter, options.suite, asked)
     clock = time.perf_counter()
     answers: Sequence[Any]
     with reporter.bar("evaluating", len(asked), "answers") as bar:
         if options.backend == "server":
-            probed, tokenizer = serving.expected(loaded, asked), loaded.tokenizer
+            probed = serving.expected(loaded, asked)
             loaded = None  # the server needs the memory
+            blas, log = settings.runtime.blas, out / "server.log"
             answers, unverified = serving.answer(
                 asked,
                 answering.texts(tokenizer, suite, system=system),
@@ -67,21 +71,14 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 sampling,
                 stop=options.stop,
                 options=options.server,
-                start=lambda: serve(
-                    folder,
-                    adapter=adapter,
-                    log=out / "server.log",
-                    float32=float32,
-                    blas=settings.runtime.blas,
-                    threads=threads,
-                ),
+                own=serve(folder, adapter=adapter, log=log, float32=float32, blas=blas, threads=threads),
                 done=bar,
             )
             bound = bound.model_copy(update={"unverified": unverified})
         else:
             answers = generate.generate(
                 loaded.model,
-                loaded.tokenizer,
+                tokenizer,
                 asked,
                 sampling,
                 stop=options.stop,
@@ -96,47 +93,61 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     if loaded is not None and options.lock.temperatures:
         prompts = {sample.id: asked[index * options.repeats].prompt for index, sample in enumerate(suite)}
         with reporter.bar("format lock", len(prompts), "prompts") as bar:
-            lock = locking.lock(
-                loaded,
-                prompts,
-                samples,
-                sampling,
-                temperatures=options.lock.temperatures,
-                top_p=options.lock.top_p,
-                done=bar,
-            )
-    scores = summary(samples, allow_missing=options.allow_missing)
+            lock = locking.lock(loaded, prompts, samples, sampling, options.lock, done=bar)
+    scores = scoring.summary(samples, allow_missing=options.allow_missing)
     files.write_samples(out / run.SAMPLES, samples)
-    files.write(
-        out / run.RESULTS,
-        Evaluation(
-            version=Evaluation.VERSION,
-            **dict(scores),
-            target=options.target,
-            sampling=Sampling(
-                **asdict(sampling),
-                repeats=options.repeats,
-                max_tokens=options.max_tokens,
-                stop=list(options.stop),
-            ),
-            identity=bound,
-            generation=Generation(
-                backend=options.backend,
-                samples=len(samples),
-                tokens=tokens,
-                seconds=round(seconds, 3),
-                tokens_per_second=round(tokens / seconds, 1),
-            ),
-            answers=run.samples_digest(samples),
-            lock=lock,
+    results = Evaluation(
+        version=Evaluation.VERSION,
+        **dict(scores),
+        target=options.target,
+        sampling=Sampling(
+            **asdict(sampling),
+            repeats=options.repeats,
+            max_tokens=options.max_tokens,
+            stop=list(options.stop),
         ),
+        identity=bound,
+        generation=Generation(
+            backend=options.backend,
+            samples=len(samples),
+            tokens=tokens,
+            seconds=round(seconds, 3),
+            tokens_per_second=round(tokens / seconds, 1),
+        ),
+        answers=run.samples_digest(samples),
+        lock=lock,
     )
-    return {
-        "samples": len(samples),
-        "tokens": tokens,
-        "missing": scores.missing.count,
-        "unverified": bound.unverified,
+    files.write(out / run.RESULTS, results)
+    info = {"samples": len(samples), "tokens": tokens, "missing": scores.missing.count}
+    return info | {"unverified": bound.unverified}
+
+
+def _identity(
+    loaded: Any, folder: Path, adapter: Path | None, suite: str, asked: Sequence[Request]
+) -> Identity:
+    """The digests of all that decides the answers besides the sampling, recomputed from what was loaded and
+    rendered, not from the config. Arrays are hashed as they lie in memory, dequantized ones as float32."""
+    from punie.model.load import digests
+    from punie.results.records import Identity, Named, Weights
+
+    files = resolve.contents(folder)
+    also = resolve.contents(adapter) if adapter is not None else {}
+    weights = {name: sha for name, sha in (files | also).items() if name.endswith(".safetensors")}
+    tensors, tokenizer = digests(loaded.model), loaded.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = {
+        "serialized": backend.to_str() if backend is not None else tokenizer.get_vocab(),
+        "ends": sorted(tokenizer.eos_token_ids),
     }
+    return Identity(
+        unverified=None,
+        weights=Weights(whole=digest("weights", tensors), files=weights, tensors=tensors),
+        model=digest("model", files | weights),
+        tokenizer=digest("tokenizer", words),
+        chat_template=digest("chat template", tokenizer.chat_template),
+        suite=Named(name=suite_path(suite).stem, sha256=suite_digest(suite)),
+        prompts=digest("prompts", {request.id.rpartition("#")[0]: request.prompt for request in asked}),
+    )
 
 
 def unfinished(artifact: Artifact) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from punie.config.schema import ModelConfig
-from punie.model import estimate, resolve
+from punie.model import resolve, shards
 from punie.model.resolve import NotCached
 from punie.store.digests import content_digests
 from punie.util.errors import DataError, PunieError
@@ -70,7 +70,7 @@ def suite_digest(suite: str) -> str:
 def model_parameters(model: ModelConfig) -> int | None:
     """Parameters of the base model; of one still to be downloaded by its size there; None if unknown."""
     try:
-        return estimate.weights(base_folder(model)).parameters or None
+        return shards.parameters(base_folder(model)) or None
     except NotCached:
         return int((model.size_gb or 0) * 1e9 * 8 / _HUB_BITS) or None
     except PunieError:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from punie import formats
+from punie.config.schema import LockConfig
 from punie.results.records import Lock, LockAt, LockCurve, Margin, PromptLock, Sample, Sampled
 from punie.results.statistics import wilson
 
@@ -21,9 +22,8 @@ def lock(
     prompts: Mapping[str, Sequence[int]],
     samples: Sequence[Sample],
     sampling: Any,
+    options: LockConfig,
     *,
-    temperatures: Sequence[float],
-    top_p: Sequence[float],
     done: Callable[[int], None],
 ) -> Lock:
     """The exact probability that a response opens a tool call, beside the sampled rate.
@@ -40,10 +40,9 @@ def lock(
 
     spellings = formats.chosen().spellings
     canonical = next(iter(spellings))
-    grid = sorted({*temperatures, sampling.temperature})
-    own = replace(sampling, temperature=1.0, seed=0)
-    plain = Sampling(1.0)
-    wanted = list(dict.fromkeys([plain, *(replace(plain, top_p=value) for value in top_p), own]))
+    grid = sorted({*options.temperatures, sampling.temperature})
+    own, plain = replace(sampling, temperature=1.0, seed=0), Sampling(1.0)
+    wanted = list(dict.fromkeys([plain, *(replace(plain, top_p=value) for value in options.top_p), own]))
     found = format_lock(
         loaded.model,
         branches(loaded.tokenizer, spellings),
@@ -52,11 +51,6 @@ def lock(
         samplings=wanted,
         done=done,
     )
-    locks = dict(zip(prompts, found[wanted.index(own)], strict=True))
-    weakest = min(locks, key=lambda name: locks[name].margin)
-    here = grid.index(sampling.temperature)
-    opened = [sample.opening is not None for sample in samples]
-    rate = sum(opened) / len(opened)
     curves = [
         LockCurve(
             top_p=each.top_p,
@@ -69,31 +63,30 @@ def lock(
         )
         for each, by_prompt in zip(wanted, found, strict=True)
     ]
-    mean = curves[wanted.index(own)]
+    mean, here = curves[wanted.index(own)], grid.index(sampling.temperature)
+    locks = dict(zip(prompts, found[wanted.index(own)], strict=True))
+    weakest = min(locks, key=lambda name: locks[name].margin)
+    rate = sum(sample.opening is not None for sample in samples) / len(samples)
     return Lock(
         temperatures=grid,
         curves=curves,
         prompts={
             name: PromptLock(
-                margin=round(lock.margin, 4),
-                strict=_plain(lock.curves[canonical]),
-                total=_plain(lock.total),
+                margin=round(each.margin, 4),
+                strict=_mean([each.curves[canonical]]),
+                total=_mean([each.total]),
             )
-            for name, lock in locks.items()
+            for name, each in locks.items()
         },
         margin=Margin(value=round(locks[weakest].margin, 4), prompt=weakest),
         at=LockAt(
             temperature=sampling.temperature,
             strict=mean.strict[here],
             total=mean.total[here],
-            sampled=Sampled(rate=rate, n=len(opened), interval=wilson(rate, len(prompts))),
+            sampled=Sampled(rate=rate, n=len(samples), interval=wilson(rate, len(prompts))),
         ),
     )
 
 
 def _mean(curves: Sequence[np.ndarray]) -> list[float]:
-    return _plain(np.mean(curves, axis=0))
-
-
-def _plain(curve: np.ndarray) -> list[float]:
-    return [round(float(value), DIGITS) for value in curve]
+    return [round(float(value), DIGITS) for value in np.mean(curves, axis=0)]

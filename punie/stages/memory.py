@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from punie.config.schema import Config
 from punie.model import device, resolve
-from punie.model.resolve import ModelJson, NotCached
+from punie.model.resolve import NotCached
 from punie.stages.inputs import base_folder
 from punie.util.errors import PunieError
 
@@ -32,9 +32,19 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     """
     from punie.model import shapes
 
-    lora, quantize = config.lora, config.quantize
+    model, lora, quantize = config.model, config.lora, config.quantize
+    try:
+        dimensions = resolve.read_config(base_folder(model))
+    except NotCached:  # the dimensions in its preset
+        dimensions = model.dimensions
+    if not dimensions:
+        raise PunieError(
+            "The size of the model is not known before it is downloaded.",
+            where="model.dimensions",
+            next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
+        )
     return shapes.sizes(
-        _dimensions(config),
+        dimensions,
         fine_tune_type=lora.fine_tune_type,
         num_layers=lora.num_layers,
         rank=lora.rank,
@@ -50,16 +60,14 @@ def training_peak(config: Config, found: Sizes, row: int) -> int:
     """Bytes that training takes at its peak, without its processes; hosts have a worker each."""
     lora = config.lora
     held = found.training.held(accumulates=lora.grad_accumulation_steps > 1)
-    rows = math.ceil(lora.batch_size / lora.workers) if lora.hosts else lora.batch_size
-    here = 1 if lora.hosts else lora.workers
-    step = found.training.step(row, batch_size=rows, grad_checkpoint=lora.grad_checkpoint)
-    return here * held + step
+    batch = math.ceil(lora.batch_size / lora.workers) if lora.hosts else lora.batch_size
+    step = found.training.step(row, batch_size=batch, grad_checkpoint=lora.grad_checkpoint)
+    return _workers(config) * held + step
 
 
 def training(config: Config, row: int) -> int:
     """Bytes that training takes at its peak on this machine, its processes included."""
-    here = 1 if config.lora.hosts else config.lora.workers
-    return here * PROCESS + training_peak(config, sizes(config), row)
+    return _workers(config) * PROCESS + training_peak(config, sizes(config), row)
 
 
 def evaluation(config: Config, answers: int, prompt: int) -> int:
@@ -74,9 +82,12 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
         weights = 4 * found.parameters
     batch = config.eval.batch_size  # as many again wait, each with its prompt read
     read, written = min(2 * batch, answers), min(batch, answers)
-    tokens = read * _rounded(prompt) + written * _rounded(prompt + config.eval.max_tokens)
+    begun, whole = (
+        math.ceil(length / _CACHE_STEP) * _CACHE_STEP for length in (prompt, prompt + config.eval.max_tokens)
+    )
     per_sequence, per_token = found.cache_bytes
-    return PROCESS + weights + (read + written) * per_sequence + tokens * per_token
+    cache = (read + written) * per_sequence + (read * begun + written * whole) * per_token
+    return PROCESS + weights + cache
 
 
 def shortage(
@@ -86,12 +97,19 @@ def shortage(
     limit = device.memory()
     if limit is None:
         return None
-    for config in trainings:
-        if (peak := training(config, row)) > limit:
-            return _refusal("train", peak, limit, _smaller_training(config, row, limit))
-    for config in evaluations:
-        if (peak := evaluation(config, answers, prompt)) > limit:
-            return _refusal("evaluate", peak, limit, _smaller_batch(config, answers, prompt, limit))
+
+    def train(config: Config) -> int:
+        return training(config, min(row, config.lora.max_seq_length))
+
+    def evaluate(config: Config) -> int:
+        return evaluation(config, answers, prompt)
+
+    kinds = ((trainings, train, _smaller_recipes, row), (evaluations, evaluate, _smaller_batches, answers))
+    for configs, peak, smaller, size in kinds:
+        for config in configs:
+            if (needed := peak(config)) > limit:
+                fits = (words for words, other in smaller(config, size) if peak(other) <= limit)
+                return _refusal(peak.__name__, needed, limit, next(fits, None))
     return None
 
 
@@ -105,14 +123,14 @@ def weights_shortage(config: Config, parameters: int | None) -> PunieError | Non
     return _refusal("hold the model in float32", needed, limit, remedy)
 
 
+def _workers(config: Config) -> int:
+    """Training processes on this machine."""
+    return 1 if config.lora.hosts else config.lora.workers
+
+
 def _in_float32(config: Config) -> bool:
     """Whether the model is dequantized on this machine."""
     return config.runtime.cpu_float32 and device.device_kind() == "cpu"
-
-
-def _rounded(tokens: int) -> int:
-    """The positions that a cache allocates for this many tokens."""
-    return math.ceil(tokens / _CACHE_STEP) * _CACHE_STEP
 
 
 def _refusal(action: str, peak: int, limit: int, remedy: str | None) -> PunieError:
@@ -125,46 +143,26 @@ def _refusal(action: str, peak: int, limit: int, remedy: str | None) -> PunieErr
     )
 
 
-def _smaller_training(config: Config, row: int, limit: int) -> str | None:
-    """The first changes of the recipe, taken together, with which it fits."""
+def _smaller_recipes(config: Config, row: int) -> Iterator[tuple[str, Config]]:
+    """Changes of the recipe, each with those before it, and the config with them."""
     lora = config.lora
     steps: list[dict[str, int]] = []
     if not lora.grad_checkpoint:
         steps.append({"grad_checkpoint": True})  # the same result, slower
     if lora.batch_size > 1:
-        rows = lora.batch_size * lora.grad_accumulation_steps
-        steps.append({"batch_size": 1, "grad_accumulation_steps": rows})
+        whole = lora.batch_size * lora.grad_accumulation_steps
+        steps.append({"batch_size": 1, "grad_accumulation_steps": whole})
     steps += [{"max_seq_length": length} for length in (1024, 512, 256) if length < row]
     taken: dict[str, int] = {}
     for step in steps:
         taken |= step
-        smaller = dataclasses.replace(config, lora=dataclasses.replace(lora, **taken))
-        if training(smaller, min(row, taken.get("max_seq_length", row))) <= limit:
-            return " ".join(f"lora.{key}={str(value).lower()}" for key, value in taken.items())
-    return None
+        words = " ".join(f"lora.{key}={str(value).lower()}" for key, value in taken.items())
+        yield words, dataclasses.replace(config, lora=dataclasses.replace(lora, **taken))
 
 
-def _smaller_batch(config: Config, answers: int, prompt: int, limit: int) -> str | None:
-    """The largest batch that fits."""
+def _smaller_batches(config: Config, answers: int) -> Iterator[tuple[str, Config]]:
+    """Batch sizes, the largest first, and the config with each."""
     size = min(config.eval.batch_size, answers)
-    while size > 1:
-        size //= 2
-        smaller = dataclasses.replace(config, eval=dataclasses.replace(config.eval, batch_size=size))
-        if evaluation(smaller, answers, prompt) <= limit:
-            return f"eval.batch_size={size}"
-    return None
-
-
-def _dimensions(config: Config) -> ModelJson:
-    """The model's own config.json if it is on this machine, else the dimensions in its preset."""
-    model = config.model
-    try:
-        return resolve.read_config(base_folder(model))
-    except NotCached:
-        if model.dimensions:
-            return model.dimensions
-        raise PunieError(
-            "The size of the model is not known before it is downloaded.",
-            where="model.dimensions",
-            next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
-        ) from None
+    while (size := size // 2) > 0:
+        smaller = dataclasses.replace(config.eval, batch_size=size)
+        yield f"eval.batch_size={size}", dataclasses.replace(config, eval=smaller)

@@ -55,34 +55,27 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     from punie.evals.suite import load_suite
 
     problems: list[PunieError] = []
-    warnings: list[str] = []
 
-    def attempt(load: Callable[[Path], list[Any]], path: Path) -> list[Any] | None:
+    def attempt(load: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns; None if it raises, and its problems are noted."""
         try:
-            return load(path)
+            return load(*arguments)
         except PunieError as error:
             problems.extend(each_problem(error))
-            return None
 
-    folder = data_folder(settings.data.path)
-    loaded = {name: rows for name in SPLITS if (rows := attempt(load_rows, folder / name)) is not None}
-    problems += _counts(settings, loaded)
-    problems += _recipe(settings)
+    folder, system = data_folder(settings.data.path), answering.system_prompt(settings.eval.system_prompt)
+    read = {name: attempt(load_rows, folder / name) for name in SPLITS}
+    loaded = {name: examples for name, examples in read.items() if examples is not None}
+    sizes = {name: len(value) for name, value in loaded.items()}
+    problems += _unfit(settings, sizes)
     suite = attempt(load_suite, suite_path(settings.eval.suite)) or []
-    longest: dict[str, int] = {}
-    if not problems:
-        warnings += _overlaps(loaded, suite, answering.system_prompt(settings.eval.system_prompt))
-        problems += _rendering(settings, suite, longest)
+    warnings = [] if problems else _overlaps(*loaded.values(), suite, system)
+    longest = {} if problems else _longest(settings, suite, system, attempt)
     if problems:
         raise Problems("The run cannot start:", problems)
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
-    found = {
-        "rows": {name: len(rows) for name, rows in loaded.items()},
-        "prompts": len(suite),
-        "longest": longest,
-        "warnings": warnings,
-    }
+    found = {"rows": sizes, "prompts": len(suite), "longest": longest, "warnings": warnings}
     write_json(out / "preflight.json", found)
     return found
 
@@ -91,16 +84,24 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
     """What this machine lacks for the run, each with what would help."""
     if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
         yield found
-    sizes = _config(config.model)
-    sparse_and_plain = bool(sizes.get("num_experts")) and "quantization" not in sizes
-    if device_kind() == "cpu" and not config.runtime.cpu_float32 and sparse_and_plain:
+    sizes, group = _config(config.model), config.quantize.group_size
+    experts = bool(sizes.get("num_experts"))
+    if device_kind() == "cpu" and not config.runtime.cpu_float32 and experts and "quantization" not in sizes:
         yield PunieError(
             "MLX on a CPU cannot compute experts in half precision.",
             where="runtime.cpu_float32=false",
             next_step="runtime.cpu_float32=true, or a quantized or dense model",
         )
-    if config.quantize.bits is not None and config.eval.target == "quantized":
-        yield from _undivided(sizes, config.quantize.group_size)
+    inputs = ["hidden_size", "moe_intermediate_size"] + ["intermediate_size"] * (not experts)
+    extents = {name: sizes.get(name) for name in inputs}
+    odd = [f"{name} {size}" for name, size in extents.items() if isinstance(size, int) and size % group]
+    if odd and config.quantize.bits is not None and config.eval.target == "quantized":
+        yield PunieError(
+            "The group size does not divide the model's layers.",
+            where=f"quantize.group_size={group}",
+            found=", ".join(odd),
+            next_step="quantize.group_size=32, or quantize=none",
+        )
     if config.eval.server.url:
         from punie.evals.endpoint import checked_url
 
@@ -112,20 +113,6 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
         yield found
 
 
-def _undivided(sizes: Mapping[str, Any], group: int) -> Iterator[PunieError]:
-    """Layers whose inputs the quantization's groups do not divide, as far as config.json says."""
-    inputs = ["hidden_size", "moe_intermediate_size"] + ["intermediate_size"] * (not sizes.get("num_experts"))
-    found = {name: sizes.get(name) for name in inputs}
-    odd = [f"{name} {size}" for name, size in found.items() if isinstance(size, int) and size % group]
-    if odd:
-        yield PunieError(
-            "The group size does not divide the model's layers.",
-            where=f"quantize.group_size={group}",
-            found=", ".join(odd),
-            next_step="quantize.group_size=32, or quantize=none",
-        )
-
-
 def _config(model: ModelConfig) -> resolve.ModelJson:
     """The model's config.json; empty if it cannot be read yet."""
     try:
@@ -134,38 +121,37 @@ def _config(model: ModelConfig) -> resolve.ModelJson:
         return {}
 
 
-def _counts(settings: Preflight, rows: Mapping[str, list[Any]]) -> Iterator[PunieError]:
-    """Splits whose size does not fit the config or the recipe."""
-    data, (train, valid) = settings.data, SPLITS
-    found = {name: len(value) for name, value in rows.items()}
+def _depth(model: ModelConfig) -> int | None:
+    """Number of the model's layers; None if it cannot be read, which another check reports."""
+    depth = _config(model).get("num_hidden_layers")
+    return depth if isinstance(depth, int) else None
+
+
+def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:
+    """What of the splits' sizes, the recipe, the model and the suites does not fit together."""
+    data, lora, depth, (train, valid) = settings.data, settings.lora, _depth(settings.model), SPLITS
     for name, expected in ((train, data.expected_train), (valid, data.expected_valid)):
-        if name in found and expected is not None and found[name] != expected:
+        if expected is not None and sizes.get(name, expected) != expected:
             yield DataError(
                 "The split does not have the expected number of examples.",
                 where=f"{data.path}/{name}",
-                found=f"{found[name]} examples",
+                found=f"{sizes[name]} examples",
                 expected=f"{expected} examples (data.expected_{name.partition('.')[0]})",
             )
-    if train in found and found[train] < settings.lora.batch_size:
+    if sizes.get(train, lora.batch_size) < lora.batch_size:
         yield DataError(
             "A batch is larger than the training set.",
             where="lora.batch_size",
-            found=settings.lora.batch_size,
-            expected=f"at most {found[train]}",
+            found=lora.batch_size,
+            expected=f"at most {sizes[train]}",
         )
-    if train in found and found[train] < data.min_examples:
+    if sizes.get(train, data.min_examples) < data.min_examples:
         yield DataError(
             "There are too few training examples.",
             where=f"{data.path}/{train}",
-            found=found[train],
+            found=sizes[train],
             expected=f"at least {data.min_examples} (data.min_examples)",
         )
-
-
-def _recipe(settings: Preflight) -> Iterator[PunieError]:
-    """What the recipe asks of the model and of the suites."""
-    lora = settings.lora
-    depth = _depth(settings.model)
     if depth is not None and lora.num_layers > depth:
         yield PunieError(
             "The adapter has more layers than the model.",
@@ -183,80 +169,70 @@ def _recipe(settings: Preflight) -> Iterator[PunieError]:
         )
 
 
-def _depth(model: ModelConfig) -> int | None:
-    """Number of the model's layers; None if it cannot be read, which another check reports."""
-    depth = _config(model).get("num_hidden_layers")
-    return depth if isinstance(depth, int) else None
-
-
-def _overlaps(rows: Mapping[str, list[Any]], suite: list[Any], system: str) -> list[str]:
+def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str) -> list[str]:
     """What makes a score less meaningful: examples in both splits, suite prompts in the training data, a
     system prompt that is not in it."""
-    train, valid = (
-        [json.dumps(list(map(dict, row.messages)), sort_keys=True) for row in rows[name]] for name in SPLITS
+
+    def normalized(text: str) -> str:
+        return " ".join(text.split()).casefold()
+
+    trained, checked = (
+        {json.dumps(list(map(dict, example.messages)), sort_keys=True) for example in examples}
+        for examples in (train, valid)
     )
-    warnings = []
-    if shared := len(set(train) & set(valid)):
-        warnings.append(f"{shared} validation examples are also in the training data")
-    asked = {
-        " ".join(message["content"].split()).casefold()
-        for row in rows[SPLITS[0]]
-        for message in row.messages
-        if message["role"] == "user"
+    asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
+    leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
+    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), None) for each in train)
+    untrained = system not in systems
+    warnings = {
+        f"{len(trained & checked)} validation examples are also in the training data": trained & checked,
+        f"suite prompts that are in the training data: {', '.join(leaked)}": leaked,
+        "the evaluation's system prompt is in no training example (eval.system_prompt)": untrained,
     }
-    leaked = [sample.id for sample in suite if " ".join(sample.prompt.split()).casefold() in asked]
-    if leaked:
-        warnings.append(f"suite prompts that are in the training data: {', '.join(leaked)}")
-    trained = {
-        next((m["content"] for m in row.messages if m["role"] == "system"), None) for row in rows[SPLITS[0]]
-    }
-    if system not in trained:
-        warnings.append("the evaluation's system prompt is in no training example (eval.system_prompt)")
-    return warnings
+    return [warning for warning, applies in warnings.items() if applies]
 
 
-def _rendering(settings: Preflight, suite: list[Any], longest: dict[str, int]) -> list[PunieError]:
-    """Examples that lose their response, and markers that are not single tokens, under the model's tokenizer.
+def _longest(
+    settings: Preflight, suite: list[Any], system: str, attempt: Callable[..., Any]
+) -> dict[str, int]:
+    """Tokens of the longest example and of the longest prompt, under the model's tokenizer.
 
-    The tokens of the longest example and of the longest prompt are put into ``longest``.
+    Noted as problems are examples that lose their response, and markers that are not single tokens.
     """
     from punie.model.load import tokenizer
 
     try:
         folder = base_folder(settings.model)
-        loaded = tokenizer(folder)
     except NotCached:
-        return []
-    except PunieError as error:
-        return [error]
-    problems: list[PunieError] = []
-    whole = (*SINGLE_TOKENS, *formats.chosen().single_tokens)
-    split = [text for text in whole if len(loaded.encode(text, add_special_tokens=False)) != 1]
-    if split:
-        problems.append(
-            PunieError(
+        return {}
+    if (loaded := attempt(tokenizer, folder)) is None:
+        return {}
+
+    def count(text: str) -> int:
+        return len(loaded.encode(text, add_special_tokens=False))
+
+    def require_markers() -> None:
+        if split := [text for text in (*SINGLE_TOKENS, *formats.chosen().single_tokens) if count(text) != 1]:
+            raise PunieError(
                 "The tokenizer splits markers of the tool-call format.",
                 where="tokenizer of model",
                 found=", ".join(split),
                 next_step="use a model of the Qwen3 family, or one whose tokenizer has these tokens",
             )
-        )
-    for name in SPLITS:
+
+    def longest_prompt() -> int:
         try:
-            rows = tokens.tokenized(settings, name, loaded, resolve.tokenizer_contents(folder))
-            longest["row"] = max(longest.get("row", 0), rows.info["longest"])
-        except PunieError as error:
-            problems += each_problem(error)
-    try:
-        prompts = answering.texts(
-            loaded, suite, system=answering.system_prompt(settings.eval.system_prompt)
-        ).values()
-    except Exception as error:  # as for rows: the template is a program of the model's
-        found = (str(error).splitlines() or [type(error).__name__])[0]
-        problems.append(PunieError("The suite's prompts do not render.", where="chat template", found=found))
-        return problems
-    longest["prompt"] = max(len(loaded.encode(text, add_special_tokens=False)) for text in prompts)
-    return problems
+            return max(map(count, answering.texts(loaded, suite, system=system).values()))
+        except Exception as error:  # as for examples: the template is a program of the model's
+            found = (str(error).splitlines() or [type(error).__name__])[0]
+            what = "The suite's prompts do not render."
+            raise PunieError(what, where="chat template", found=found) from error
+
+    attempt(require_markers)
+    digests = resolve.tokenizer_contents(folder)
+    splits = [attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS]
+    prompt = attempt(longest_prompt)
+    return {"row": max(each.info["longest"] if each else 0 for each in splits), "prompt": prompt}
 
 
 STAGE = Stage(

@@ -1,6 +1,6 @@
 """quantize: fuses the adapter into the base and quantizes the sum, to a model folder that mlx-lm loads.
 
-The loss of quality is measured on validation rows and recorded; a run fails if it is too large.
+The loss of quality is measured on validation examples and recorded; a run fails if it is too large.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from punie.formats.prompts import format_example
-from punie.model import estimate
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Quantize
@@ -20,7 +19,7 @@ _SPLIT = "valid.jsonl"
 
 
 def contents(settings: Quantize) -> Contents:
-    """Digest of the rows on which the result is measured."""
+    """Digest of the examples on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
     return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
@@ -47,14 +46,14 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
         recipe=quantize.recipe,
         shard_mb=quantize.shard_mb,
     )
-    rows = _rows(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
-    if not rows:
+    examples = _examples(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
+    if not examples:
         return info
     measured = fidelity.measure(
         folder,
         adapter.path,
         out,
-        rows,
+        examples,
         float32=settings.runtime.float32,
         threads=settings.runtime.threads,
     )
@@ -62,22 +61,22 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
     return info | {"fidelity": dataclasses.asdict(measured)}
 
 
-def _rows(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Validation rows, evenly spread over the file: tokens and prompt length."""
+def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
+    """Validation examples, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
 
-    rows = load_rows(data_folder(settings.data.path) / _SPLIT)
-    count, limit = min(settings.quantize.fidelity_rows, len(rows)), settings.lora.max_seq_length
-    chosen = (format_example(tokenizer, rows[i * len(rows) // count].messages) for i in range(count))
+    examples = load_rows(data_folder(settings.data.path) / _SPLIT)
+    count, limit = min(settings.quantize.fidelity_rows, len(examples)), settings.lora.max_seq_length
+    chosen = (format_example(tokenizer, examples[i * len(examples) // count].messages) for i in range(count))
     masked = ((tokens, prompt if settings.lora.mask_prompt else 1) for tokens, prompt in chosen)
     return [(tokens[:limit], prompt) for tokens, prompt in masked if prompt < min(limit, len(tokens))]
 
 
 def disk(settings: Quantize, parameters: int) -> int:
-    """Bytes of the quantized model."""
+    """Bytes of the quantized model, with a 16-bit scale and bias for each group (affine)."""
     options = settings.quantize
     bits = max(options.bits or 0, 6) if options.recipe else options.bits
-    return estimate.quantized_bytes(parameters, bits, options.group_size)
+    return int(parameters * (16 if bits is None else bits + 32 / options.group_size) / 8)
 
 
 STAGE = Stage(

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from punie.config.targets import TARGETS
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.slices import Report
-from punie.store.artifacts import Artifact
 from punie.util.files import write_text
 from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
-    from punie.results.records import ArtifactFiles, Evaluation, Sample
+    from punie.results.records import Evaluation, Sample
 
 _TIMED = {"train.jsonl", "results.json", "samples.jsonl"}
 """What holds times, so that its bytes are not those of another build of the same key."""
@@ -26,9 +25,8 @@ def _others(settings: Report) -> list[str]:
 
 
 def _needs(settings: Report) -> tuple[str, ...]:
-    others = _others(settings)
-    behind = max((TARGETS[target].built for target in (settings.eval.target, *others)), key=len)
-    return (*behind, "evaluate", *(f"evaluate:{target}" for target in others))
+    behind = max((TARGETS[each].built for each in (settings.eval.target, *settings.eval.targets)), key=len)
+    return (*behind, "evaluate", *(f"evaluate:{target}" for target in _others(settings)))
 
 
 def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -45,9 +43,8 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     from punie.results.verdict import judge
 
     def evaluation(step: str) -> tuple[Evaluation, list[Sample]]:
-        artifact = inputs[step]
-        found = files.read(artifact.file(RESULTS), Evaluation)
-        return found, files.read_samples(artifact.file(SAMPLES))
+        found = files.read(inputs[step].file(RESULTS), Evaluation)
+        return found, files.read_samples(inputs[step].file(SAMPLES))
 
     own, samples = evaluation("evaluate")
     others = {target: evaluation(f"evaluate:{target}") for target in _others(settings)}
@@ -63,7 +60,10 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
                 for pair in pairs(target, own.target, theirs, samples)
             ],
             "verdict": judge(own, phase),
-            "artifacts": {name: _files(artifact) for name, artifact in inputs.items()},
+            "artifacts": {
+                name: {"key": each.key, "files": {n: s for n, s in each.digests.items() if n not in _TIMED}}
+                for name, each in inputs.items()
+            },
         }
     )
     facts = report.Facts(
@@ -89,14 +89,6 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     write_text(out / "report.md", report.markdown(facts))
     write_text(out / "report.html", report.html(facts))
     return {"verdict": results.verdict.summary}
-
-
-def _files(artifact: Artifact) -> ArtifactFiles:
-    """An artifact's key, and the digests of its files that hold no times."""
-    from punie.results.records import ArtifactFiles
-
-    files = {name: sha for name, sha in artifact.digests.items() if name not in _TIMED}
-    return ArtifactFiles(key=artifact.key, files=files)
 
 
 STAGE = Stage(

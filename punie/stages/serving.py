@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from punie.evals.endpoint import Endpoint
-from punie.evals.probe import PROBE_TOKENS, probe
+from punie.evals.endpoint import PROBE_TOKENS, Endpoint, probe
 from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server
 from punie.util.errors import PunieError
@@ -42,10 +41,10 @@ def answer(
     *,
     stop: Sequence[str],
     options: ServerConfig,
-    start: Callable[[], contextlib.AbstractContextManager[Server]],
+    own: contextlib.AbstractContextManager[Server],
     done: Callable[[int], None],
 ) -> tuple[list[Reply | str], str | None]:
-    """Ask a server for every response: the one of ``options``, else one that ``start`` starts.
+    """Ask a server for every response: the one of ``options``, else ``own``, which is then started.
 
     ``texts`` are the rendered prompts by sample id; ``probed`` is what :func:`expected` gave for the model
     that the server is to hold.
@@ -62,11 +61,8 @@ def answer(
         for each in asked
     ]
     with contextlib.ExitStack() as open_:
-        server, url = None, options.url
-        if url is None:
-            server = open_.enter_context(start())
-            url = server.url
-        attempts = options.retries + 1
+        server = None if options.url else open_.enter_context(own)
+        url, attempts = options.url or (server.url if server else ""), options.retries + 1
         endpoint = open_.enter_context(
             Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
         )
@@ -78,9 +74,8 @@ def answer(
             done(len(answers))
         ended = server.ended() if server is not None else None
     if all(isinstance(each, str) for each in answers):
-        raise ended or PunieError(
-            "Not one answer arrived.", where=url, found=answers[0], next_step="see what the server says"
-        )
+        step = "see what the server says"
+        raise ended or PunieError("Not one answer arrived.", where=url, found=answers[0], next_step=step)
     doubts = dict.fromkeys(doubt for each in answers if isinstance(each, Reply) for doubt in each.doubts)
     reasons = [*dict.fromkeys(each for each in differences if each), *doubts]
     return answers, "; ".join(reasons) or None

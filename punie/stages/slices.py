@@ -82,7 +82,7 @@ class Targets:
     targets: list[str]
 
 
-# One slice for each stage.
+# One slice for each stage, under its name.
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,6 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Preflight:
-    """Of preflight."""
-
     model: ModelConfig
     data: DataConfig
     eval: CheckedEval
@@ -103,15 +101,11 @@ class Preflight:
 
 @dataclass(frozen=True)
 class Base:
-    """Of base."""
-
     model: ModelConfig
 
 
 @dataclass(frozen=True)
 class Train:
-    """Of train."""
-
     model: ModelConfig
     data: DataPath
     lora: LoraConfig
@@ -121,8 +115,6 @@ class Train:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Of quantize."""
-
     model: ModelConfig
     data: DataPath
     quantize: QuantizeConfig
@@ -132,8 +124,6 @@ class Quantize:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Of evaluate."""
-
     model: ModelConfig
     eval: EvalConfig
     runtime: Computing
@@ -141,8 +131,6 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Of report."""
-
     name: str
     phase: PhaseConfig | None
     model: Named

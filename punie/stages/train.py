@@ -6,7 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from punie.model import estimate, resolve
+from punie.model import resolve
+from punie.model.shards import adapter_bytes
 from punie.stages import tokens
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
@@ -73,7 +74,7 @@ def disk(settings: Train, parameters: int) -> int:
     """Bytes of the adapter and of its checkpoints; 0 while the model is not on this machine."""
     lora = settings.lora
     try:
-        adapter = estimate.adapter_bytes(
+        adapter = adapter_bytes(
             base_folder(settings.model),
             fine_tune_type=lora.fine_tune_type,
             num_layers=lora.num_layers,

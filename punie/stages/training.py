@@ -40,7 +40,7 @@ class Job:
     """Folder of the base model."""
     base_key: str
     train: str
-    """File of tokenized rows."""
+    """File of tokenized examples."""
     valid: str
     lock: str
     """Lock of the process that writes into ``out``; one left over from a killed run may still hold it."""
@@ -72,7 +72,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         trained = loop.Training(
             model=loaded.model,
             method=method,
-            rows=method.load(Path(job.train), "train.jsonl"),
+            examples=method.load(Path(job.train), "train.jsonl"),
             valid=method.load(Path(job.valid), "valid.jsonl"),
             recipe=loop.Recipe(**{field.name: lora[field.name] for field in dataclasses.fields(loop.Recipe)}),
             out=out,
@@ -103,7 +103,7 @@ def launch(job: Job, report: Report) -> Contents:
     with (out / OUTPUT).open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            callbacks.follow(out / "train.jsonl", lambda: process.poll() is not None, report)
+            callbacks.follow(out / callbacks.METRICS, lambda: process.poll() is not None, report)
         finally:
             process.terminate()
             process.wait()

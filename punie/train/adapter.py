@@ -11,8 +11,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from punie.model.arrays import save_arrays
-from punie.train.order import mlx_seed
+from punie.model.load import save_arrays
+from punie.train.batches import mlx_seed
 from punie.util.errors import PunieError
 
 WEIGHTS = "adapters.safetensors"
@@ -54,7 +54,14 @@ def attach(
     model.freeze()
     description: dict[str, Any] = {"fine_tune_type": fine_tune_type, "num_layers": layers}
     if fine_tune_type == "full":
-        _unfreeze(model.layers[depth - layers :])
+        for layer in model.layers[depth - layers :]:
+            if any(isinstance(module, nn.QuantizedLinear) for _, module in layer.named_modules()):
+                raise PunieError(
+                    "A quantized layer cannot be trained as a whole.",
+                    where="lora.fine_tune_type=full",
+                    next_step="lora.fine_tune_type=lora, or a model that is not quantized",
+                )
+            layer.unfreeze()
         return description
     parameters: dict[str, Any] = {"rank": rank, "scale": scale, "dropout": dropout}
     if keys is not None:
@@ -78,17 +85,6 @@ def attach(
         )
     mx.eval(model.trainable_parameters())
     return description | {"lora_parameters": parameters}
-
-
-def _unfreeze(layers: list[nn.Module]) -> None:
-    if any(isinstance(module, nn.QuantizedLinear) for layer in layers for _, module in layer.named_modules()):
-        raise PunieError(
-            "A quantized layer cannot be trained as a whole.",
-            where="lora.fine_tune_type=full",
-            next_step="lora.fine_tune_type=lora, or a model that is not quantized",
-        )
-    for layer in layers:
-        layer.unfreeze()
 
 
 def save(model: nn.Module, folder: Path, description: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from punie.model.arrays import save_arrays
+from punie.model.load import save_arrays
 from punie.store.keys import file_digest
 from punie.train import adapter
 from punie.util.errors import PunieError
@@ -26,12 +26,7 @@ STATE = "resume.json"
 
 
 class Checkpoints:
-    """The checkpoints of one training.
-
-    Args:
-        folder: Where they are.
-        identity: Digest of all that the training depends on; a checkpoint with another one is refused.
-    """
+    """The checkpoints of one training, in a folder; one with another ``identity`` is refused."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
@@ -93,8 +88,8 @@ class Checkpoints:
         """Delete what only a resumption needs."""
         self._clear()
         for path in self._all():
-            (path / ARRAYS).unlink(missing_ok=True)
-            (path / STATE).unlink(missing_ok=True)
+            for name in (ARRAYS, STATE):
+                (path / name).unlink(missing_ok=True)
 
     def _all(self) -> list[Path]:
         """Oldest first."""

@@ -1,4 +1,4 @@
-"""The training loop over mlx-lm's models. Its result depends on the rows and the arguments alone.
+"""The training loop over mlx-lm's models. Its result depends on the examples and the arguments alone.
 
 Order, validation, reporting, checkpoints and resumption cannot influence one another (docs/training.md says
 how mlx-lm's own loop differs, and why). The loss is the method's (``punie.train.methods``).
@@ -22,13 +22,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from punie.model.compat import gradient_checkpointing, wired_memory
 from punie.train import adapter
-from punie.train.batches import Row
-from punie.train.callbacks import Record
-from punie.train.callbacks.metrics_file import MetricsFile
+from punie.train.batches import Row, mlx_seed, training_batches, validation_batches
+from punie.train.callbacks import MetricsFile, Record
 from punie.train.checkpoints import Checkpoints
 from punie.train.methods import Loss, Method
-from punie.train.metrics import Totals
-from punie.train.order import mlx_seed, training_batches, validation_batches
+from punie.train.metrics import Totals, Trained
 from punie.train.recipe import Recipe, build_optimizer
 from punie.util.errors import PunieError
 from punie.util.files import flush, write_json
@@ -38,51 +36,20 @@ STUCK = 0.01
 """A validation loss that fell by less than this share has not moved."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The outcome of a training."""
-
-    iters: int
-    updates: int
-    selected_iter: int
-    """The iteration whose weights are the result."""
-    resumed_from: int
-    """The iteration of the checkpoint that this process continued from; 0 for none."""
-    train_loss: float
-    """Mean over the last report window; for sft in nats per supervised token."""
-    valid_loss: float
-    """Of the selected weights."""
-    first_valid_loss: float
-    """Before the first update."""
-    supervised_tokens: int
-    tokens: int
-    """Prompts included, padding not."""
-    padding_share: float
-    """Share of the computed positions that were padding."""
-    tokens_per_second: float
-    """While training, without validation."""
-    trainable: int
-    """Trainable parameters."""
-    parameters: int
-    """All parameters of the model in memory."""
-    warnings: tuple[str, ...]
-    """Shown to the user."""
-
-
 @dataclass
 class Training:
     """One training of what ``adapter.attach`` left unfrozen.
 
     With ``accumulation`` by token, an update's gradient is that of the mean over the window's whole weight
-    (sft: its supervised tokens); by batch, it is the mean of the micro-batches' means. A window that the end
-    cuts short is applied too. Validation scores the same rows each time: before the first update, every
+    (sft: its tokens with loss); by batch, it is the mean of the micro-batches' means. A window that the end
+    cuts short is applied too. Validation scores the same examples each time: before the first update, every
     ``steps_per_eval`` micro-batches, at the checkpoints among which one is to be selected, and at the end.
     """
 
     model: nn.Module
     """In training precision."""
     method: Method[Any, Any]
-    rows: Sequence[Row]
+    examples: Sequence[Row]
     """The method's training examples."""
     valid: Sequence[Row]
     """Its validation examples."""
@@ -114,7 +81,7 @@ class Training:
         self.stream: MetricsFile | None = None
         self.gradient: dict[str, mx.array] = {}  # by parameter, summed over the window so far
         self.weight = 0.0  # what the sum is to be divided by
-        self.window: list[str] = []  # names of its rows
+        self.window: list[str] = []  # names of its examples
         self.best: tuple[tuple[float, ...], int] | None = None  # merit and iteration
 
     def run(self) -> Trained:
@@ -129,7 +96,7 @@ class Training:
         self.stream = MetricsFile(self.out) if self.rank == 0 else None
         try:
             resumed = self._resume()
-            batches = training_batches(_lengths(self.rows), recipe.batch_size, recipe.seed)
+            batches = training_batches(_lengths(self.examples), recipe.batch_size, recipe.seed)
             with wired_memory(), gradient_checkpointing(self.model, recipe.grad_checkpoint):
                 if resumed == 0:
                     self.totals.first_valid = self._validate(0)
@@ -143,25 +110,22 @@ class Training:
 
     def _finished(self) -> Trained | None:
         """The outcome of a training that ended, but whose process was killed before it was published."""
-        try:
-            record = json.loads((self.out / RESULT).read_text())
-        except FileNotFoundError:
-            return None
-        if record["identity"] != self.identity:
+        path = self.out / RESULT
+        record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if record.get("identity") != self.identity:
             return None
         self.checkpoints.finish()
-        known: dict[str, Any] = {**record["trained"], "warnings": tuple(record["trained"]["warnings"])}
-        return Trained(**known)
+        return Trained(**record["trained"])
 
     def _step(self, it: int, indices: Sequence[int]) -> None:
         """Train on one micro-batch, and update the weights if it closes an accumulation window."""
         recipe, clock = self.recipe, time.perf_counter()
-        rows = [self.rows[index] for index in indices]
-        self.window += [row.name for row in rows]
+        examples = [self.examples[index] for index in indices]
+        self.window += [example.name for example in examples]
         self.model.train()
         mx.random.seed(mlx_seed(recipe.seed, "dropout", it, self.rank))  # so that no state is to be resumed
         loss, gradient, counts = None, None, (0.0, 0, 0, 0)
-        if own := rows[self.rank :: self.size]:  # the last batch of an epoch may have fewer rows than workers
+        if own := examples[self.rank :: self.size]:  # the last batch may have fewer examples than workers
             batch = self.method.batch(own, it)
             loss, gradient = self.value_and_grad(self.model, batch)
             counts = (loss.weight, batch.tokens, batch.supervised, batch.positions)
@@ -197,7 +161,9 @@ class Training:
         """Apply the window's gradient; evaluates ``sums`` with it."""
         gradient = {}
         for name, like in tree_flatten(self.model.trainable_parameters()):
-            value = self.gradient.get(name, mx.zeros_like(cast(mx.array, like)))  # if this worker had no row
+            value = self.gradient.get(
+                name, mx.zeros_like(cast(mx.array, like))
+            )  # if this worker had no example
             gradient[name] = self._summed(value) / self.weight
         norm = mx.sqrt(mx.stack([mx.square(g.astype(mx.float32)).sum() for g in gradient.values()]).sum())
         self.optimizer.update(self.model, tree_unflatten(list(gradient.items())))
@@ -224,7 +190,7 @@ class Training:
             self._save(it)
 
     def _validate(self, it: int) -> float:
-        """The mean loss over the fixed validation rows."""
+        """The mean loss over the fixed validation examples."""
         self.model.eval()
         sums, weight = self._own(None), 0.0
         for indices in self.checks:
@@ -324,7 +290,7 @@ class Training:
             tokens_per_second=round(totals.tokens / totals.seconds, 1),
             trainable=_size(self.model.trainable_parameters()),
             parameters=_size(self.model.parameters()),
-            warnings=tuple(warnings),
+            warnings=warnings,
         )
         if self.rank == 0:  # a process killed after this is not missed: the next one reads the record
             write_json(self.out / RESULT, {"identity": self.identity, "trained": asdict(trained)})
@@ -361,7 +327,7 @@ class Training:
             f"The {'loss' if not math.isfinite(loss) else 'gradient'} is not finite at iteration {it}.",
             where=", ".join(self.window),
             found=f"loss {loss}, gradient norm {self.totals.gradient_norm}; {kept}",
-            next_step="lower lora.learning_rate or lora.scale, and check the rows named above",
+            next_step="lower lora.learning_rate or lora.scale, and check the examples named above",
         )
 
 
@@ -370,8 +336,8 @@ def join_workers() -> mx.distributed.Group:
     return mx.distributed.init(strict=True, backend="ring")
 
 
-def _lengths(rows: Sequence[Row]) -> list[int]:
-    return [len(row.tokens) for row in rows]
+def _lengths(examples: Sequence[Row]) -> list[int]:
+    return [len(example.tokens) for example in examples]
 
 
 def _number(scalar: mx.array) -> float:

@@ -1,4 +1,4 @@
-"""Sums over a training, from which its records are made."""
+"""Sums over a training, from which its records and its outcome are made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,38 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training."""
+
+    iters: int
+    updates: int
+    selected_iter: int
+    """The iteration whose weights are the result."""
+    resumed_from: int
+    """The iteration of the checkpoint that this process continued from; 0 for none."""
+    train_loss: float
+    """Mean over the last report window; for sft in nats per token with loss."""
+    valid_loss: float
+    """Of the selected weights."""
+    first_valid_loss: float
+    """Before the first update."""
+    supervised_tokens: int
+    """Tokens with loss."""
+    tokens: int
+    """Prompts included, padding not."""
+    padding_share: float
+    """Share of the computed positions that were padding."""
+    tokens_per_second: float
+    """While training, without validation."""
+    trainable: int
+    """Trainable parameters."""
+    parameters: int
+    """All parameters of the model in memory."""
+    warnings: list[str]
+    """Shown to the user."""
+
+
 @dataclass
 class Totals:
     """Sums over the whole training and over the current report window; part of every checkpoint."""
@@ -15,6 +47,7 @@ class Totals:
     tokens: int = 0
     """Real tokens, prompts included."""
     supervised: int = 0
+    """Tokens with loss."""
     positions: int = 0
     """Computed positions, padding included."""
     seconds: float = 0.0

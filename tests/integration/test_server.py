@@ -19,8 +19,7 @@ import httpx2
 import psutil
 import pytest
 
-from punie.evals.endpoint import Endpoint
-from punie.evals.probe import PROBE_TOKENS, probe
+from punie.evals.endpoint import PROBE_TOKENS, Endpoint, probe
 from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server, serve
 from punie.formats.prompts import format_prompt

@@ -12,8 +12,8 @@ from typing import Any, get_args
 from punie.evals.replies import Fault, Request, read
 from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
-from punie.evals.stubs import Call
 from punie.evals.suite import load_suite
+from punie.formats import Call
 from punie.formats.code_mode import parse, wrap
 from punie.results import scoring as record
 from punie.util.paths import resource

@@ -1,4 +1,4 @@
-"""Callbacks of a run: the table of them, what each entry provides, and how events are delivered."""
+"""Callbacks of a run: the table of them, how events are delivered, and the file of a training's metrics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from punie.util.files import flush
+
 Record = Mapping[str, Any]
 """A record of a training, as JSON values: ``kind`` (train, valid, select), ``iter``, ``update``, figures."""
 
-CALLBACKS = {"metrics_file": "punie.train.callbacks.metrics_file:MetricsFile"}
+CALLBACKS = {"metrics_file": "punie.train.callbacks:MetricsFile"}
 """By name, the ``module:attribute`` of what makes a callback of a folder, the run's or the training's. Adding
 one is one file and one line here."""
 
+METRICS = "train.jsonl"
+"""The metrics of a training, a JSON object a line: in an artifact of ``train`` and in a run directory."""
 _POLL = 0.2
 """Seconds between two looks at a file that is being written."""
 log = logging.getLogger(__name__)
@@ -38,6 +42,37 @@ class Callback:
 
     def run_ended(self, *, status: str, folder: Path) -> None:
         """The run directory is complete; the status is ``finished``, ``failed`` or ``interrupted``."""
+
+
+class MetricsFile(Callback):
+    """Appends each record to a folder's ``train.jsonl``, part of the artifact: its errors count."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+        self._stream = self.path.open("a")
+
+    def metrics(self, record: Record) -> None:
+        """Append a record.
+
+        Raises:
+            ValueError: A figure is not finite.
+        """
+        self._stream.write(json.dumps(record, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def position(self) -> int:
+        """Length of the file in bytes, all of them flushed to the disk; what a checkpoint records."""
+        flush(self.path)
+        return self._stream.tell()
+
+    def cut(self, position: int) -> None:
+        """Go back to a checkpoint: delete what was written after it."""
+        self._stream.truncate(position)
+        self._stream.seek(position)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
 
 
 def build(name: str, folder: Path) -> Callback:

@@ -35,7 +35,7 @@ class Loss(NamedTuple):
     total: mx.array
     """Float32, shape (), in nats; differentiable."""
     weight: float
-    """What the total is divided by for a mean, such as the number of supervised tokens or of pairs."""
+    """What the total is divided by for a mean, such as the number of tokens with loss or of pairs."""
     log: Mapping[str, mx.array]
     """By name in ``Method.logged``: a sum of shape (), reported divided by the weight."""
 

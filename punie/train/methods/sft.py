@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: cross-entropy on the supervised tokens of each row."""
+"""Supervised fine-tuning: cross-entropy on the tokens with loss."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Sft(Method[Row, Batch]):
     def __init__(self, loaded: Loaded, lora: Mapping[str, Any]) -> None: ...
 
     def load(self, path: Path, split: str) -> list[Row]:
-        """The tokenized rows as they are."""
+        """The tokenized examples as they are."""
         return load_rows(path, split)
 
     def batch(self, examples: Sequence[Row], it: int) -> Batch:
-        """The rows, padded on the right."""
+        """The examples, padded on the right."""
         return pad(examples)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """Cross-entropy in nats, summed over the supervised tokens."""
+        """Cross-entropy in nats, summed over the tokens with loss."""
         logits = model(batch.ids[:, :-1]).astype(mx.float32)  # (B, T - 1, vocabulary)
         total = (nn.losses.cross_entropy(logits, batch.ids[:, 1:]) * batch.mask).sum()
         return Loss(total, batch.supervised, {})

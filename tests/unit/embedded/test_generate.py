@@ -11,7 +11,7 @@ from punie.embedded.code import call, outcome, step
 from punie.embedded.generate import generate, selection_suite, write
 from punie.embedded.phrasings import Task, draw_task, expand, form_of, lines, templates
 from punie.embedded.values import Values, draws
-from punie.evals.stubs import Recorder
+from punie.evals.sandbox import Recorder
 from punie.evals.suite import load_suite
 from punie.formats.code_mode import system_prompt
 from punie.formats.tools import CATEGORIES, TOOLS

@@ -2,8 +2,8 @@ import pytest
 
 from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
-from punie.evals.stubs import Call
 from punie.evals.suite import Expectation, Sample, load_suite
+from punie.formats import Call
 from punie.formats.code_mode import parse, wrap
 from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS
 from punie.util.paths import resource

@@ -22,24 +22,21 @@ COMMON = {
     "vocab_size": 1024, "max_position_embeddings": 128, "rope_theta": 10000.0, "torch_dtype": "bfloat16",
     "eos_token_id": 2,
 }  # fmt: skip
-KINDS: dict[str, dict[str, Any]] = {
-    "dense": {
-        "model_type": "qwen3", "hidden_size": 128, "intermediate_size": 192, "head_dim": 64,
-        "tie_word_embeddings": False,
-    },
-    "tied": {
-        "model_type": "qwen3", "hidden_size": 128, "intermediate_size": 192, "head_dim": 64,
-        "tie_word_embeddings": True,
-    },
-    "biased": {
-        "model_type": "qwen2", "hidden_size": 128, "intermediate_size": 192, "tie_word_embeddings": True,
-    },
-    "moe": {
-        "model_type": "qwen3_moe", "hidden_size": 128, "intermediate_size": 192, "head_dim": 64,
-        "tie_word_embeddings": True, "num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1,
-        "mlp_only_layers": [], "moe_intermediate_size": 64, "norm_topk_prob": True,
-    },
+DENSE: dict[str, Any] = {
+    "model_type": "qwen3", "hidden_size": 128, "intermediate_size": 192, "head_dim": 64,
+    "tie_word_embeddings": False,
 }  # fmt: skip
+TIED = DENSE | {"tie_word_embeddings": True}
+EXPERTS = {
+    "num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    "moe_intermediate_size": 64, "norm_topk_prob": True,
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "dense": DENSE,
+    "tied": TIED,
+    "biased": {key: value for key, value in TIED.items() if key != "head_dim"} | {"model_type": "qwen2"},
+    "moe": TIED | {"model_type": "qwen3_moe"} | EXPERTS,
+}
 
 
 def shape_of(kind: str, **changes: Any) -> nn.Module:
@@ -91,8 +88,9 @@ def make_adapter(
         "fine_tune_type": kind,
         "num_layers": layers,
         "lora_parameters": parameters,
+        "base_key": BASE_KEY,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_key": BASE_KEY}))
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 from mlx_lm import server
-from mlx_lm.models.cache import make_prompt_cache
 
 from punie.model import compat
-from tests.unit.model.models import shape_of
 
 
 def test_the_server_loads_with_the_function_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,17 +30,6 @@ def test_the_server_loads_with_the_function_that_was_set(monkeypatch: pytest.Mon
     with contextlib.suppress(AttributeError):  # of a model that is none
         provider.load("default_model", None, None)
     assert asked == ["folder"]
-
-
-def test_a_repeated_cache_continues_every_row() -> None:
-    """After a cache is repeated, each row of a batch has the logits of the text read alone."""
-    model = cast(Any, shape_of("dense"))
-    cache = make_prompt_cache(model)
-    model(mx.array([[5, 6, 7]]), cache=cache)
-    compat.repeat_rows(cache, 2)
-    rows = model(mx.array([[8], [9]]), cache=cache)[:, -1]
-    alone = mx.stack([model(mx.array([[5, 6, 7, token]]))[0, -1] for token in (8, 9)])
-    assert mx.allclose(rows, alone, atol=1e-4).item()
 
 
 def test_intermediate_results_are_counted_and_views_are_not() -> None:
@@ -70,11 +57,3 @@ def test_gradient_checkpointing_ends_with_its_block(fresh: Any) -> None:
     with compat.gradient_checkpointing(model, True):
         assert kind.__call__ is not call
     assert kind.__call__ is call
-
-
-def test_the_wired_limit_ends_with_its_block() -> None:
-    """The device's recommended limit is in force in the block, and the former one after it."""
-    before = mx.set_wired_limit(0)
-    with compat.wired_memory():
-        pass
-    assert mx.set_wired_limit(before) == 0

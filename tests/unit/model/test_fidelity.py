@@ -19,21 +19,19 @@ MEASURED = Fidelity(
 )  # fmt: skip
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
+def test_more_bits_are_nearer_to_the_adapter(tmp_path: Path) -> None:
+    """Divergence falls from 2 to 4 to 8 bits; fused in bfloat16 it is near 0. 64 tokens of an example count.
+    The gain that is left is (quantized - base) / (adapter - base); of no gain there is no share."""
     base = make_base(tmp_path / "base", "moe")
-    return base, make_adapter(tmp_path / "adapter", base)
-
-
-def fused(folders: tuple[Path, Path], out: Path, bits: int | None) -> Fidelity:
-    out.mkdir()
-    fuse(*folders, out, base_key=BASE_KEY, bits=bits, group_size=64)
-    return measure(*folders, out, ROWS, float32=True)
-
-
-def test_more_bits_are_nearer_to_the_adapter(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Divergence falls from 2 to 4 to 8 bits; fused in bfloat16 it is near 0. 64 tokens of a row count."""
-    found = [fused(folders, tmp_path / str(bits), bits) for bits in (2, 4, 8, None)]
+    adapter, found = make_adapter(tmp_path / "adapter", base), []
+    for bits in (2, 4, 8, None):
+        out = tmp_path / str(bits)
+        out.mkdir()
+        fuse(base, adapter, out, base_key=BASE_KEY, bits=bits, group_size=64)
+        found.append(f := measure(base, adapter, out, ROWS, float32=True))
+        gain = f.adapter_logprob - f.base_logprob
+        kept = None if gain < 0.01 else (f.quantized_logprob - f.base_logprob) / gain
+        assert f.gain_kept == (kept and pytest.approx(kept, abs=1e-3))
     assert found[0].kl > found[1].kl > found[2].kl >= 0
     assert found[3].kl < 0.01
     assert found[0].tokens == 27 + 64
@@ -41,22 +39,11 @@ def test_more_bits_are_nearer_to_the_adapter(folders: tuple[Path, Path], tmp_pat
     assert len({(f.base_logprob, f.adapter_logprob, f.base_agreement) for f in found}) == 1
 
 
-def test_the_gain_that_is_left_is_a_share_of_the_adapters(tmp_path: Path) -> None:
-    """The share is (quantized - base) / (adapter - base), by the recorded figures; no gain, no share."""
-    base = make_base(tmp_path / "base", "tied")
-    for name in ("one", "two", "three"):
-        adapter = make_adapter(tmp_path / name, base, rank=len(name))
-        f = fused((base, adapter), tmp_path / f"{name}-out", 3)
-        gain = f.adapter_logprob - f.base_logprob
-        if gain < 0.01:
-            assert f.gain_kept is None
-        else:
-            kept = (f.quantized_logprob - f.base_logprob) / gain
-            assert f.gain_kept == pytest.approx(kept, abs=1e-3)
-
-
 def test_a_refusal_states_the_figures_and_the_remedy() -> None:
-    """Below the threshold: every figure, the threshold's name, and more bits if the model was quantized."""
+    """Below the threshold: every figure, the threshold's name, and more bits if the model was quantized. A
+    gain at the threshold passes, and so does an adapter that gained nothing."""
+    require_kept(MEASURED, 0.25, 5)
+    require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)
     with pytest.raises(PunieError) as caught:
         require_kept(MEASURED, 0.5, 5)
     message = str(caught.value)
@@ -65,9 +52,3 @@ def test_a_refusal_states_the_figures_and_the_remedy() -> None:
     with pytest.raises(PunieError) as caught:
         require_kept(MEASURED, 0.5, None)
     assert "more bits" not in str(caught.value)
-
-
-def test_what_passes() -> None:
-    """A gain at the threshold passes, and so does an adapter that gained nothing."""
-    require_kept(MEASURED, 0.25, 5)
-    require_kept(dataclasses.replace(MEASURED, gain_kept=None), 0.5, 5)

@@ -10,25 +10,11 @@ import numpy as np
 import pytest
 
 from punie.formats.code_mode import FORMAT, wrap
-from punie.formats.prompts import format_prompt
-from punie.model import format_lock, load
+from punie.model import format_lock
 from punie.model.format_lock import Branch
 from punie.model.generate import Request, Sampling, generate
-from punie.util.paths import resource
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.5)
-QUESTIONS = ("show me the git status of src", "rename foo to bar in a.py", "find the uses of parse in x.py")
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Any:
-    return load.load(resource("data/models/tiny"), float32=True)
-
-
-@pytest.fixture(scope="module")
-def prompts(loaded: Any) -> list[list[int]]:
-    system = {"role": "system", "content": "You are Punie."}
-    return [format_prompt(loaded.tokenizer, [system, {"role": "user", "content": q}]) for q in QUESTIONS]
 
 
 def draw(loaded: Any, prompt: list[int], sampling: Sampling, count: int, length: int) -> list[list[int]]:
@@ -51,7 +37,8 @@ def openings(loaded: Any, prompts: list[list[int]]) -> list[Branch]:
 def test_exact_and_sampled_agree(
     loaded: Any, prompts: list[list[int]], openings: list[Branch], truncation: dict[str, Any]
 ) -> None:
-    """The share of 600 sampled answers that open in a listed way is within 4 standard errors of the lock."""
+    """The share of 600 sampled answers that open in a listed way is within 4 standard errors of the lock: no
+    truncation is only recorded."""
     sampling = Sampling(0.9, **truncation)
     (locks,) = format_lock.format_lock(
         loaded.model, openings, prompts[:2], temperatures=[0.9], samplings=[sampling]
@@ -83,18 +70,6 @@ def test_the_curve_is_the_definition(loaded: Any, prompts: list[list[int]], open
             assert lock.curves[branch.name] == pytest.approx(expected, rel=1e-3, abs=1e-9)
             if branch is openings[0]:
                 assert lock.margin == pytest.approx(margin, abs=1e-3)
-
-
-def test_truncation_leaves_nothing_outside_the_kept_set(
-    loaded: Any, prompts: list[list[int]], openings: list[Branch]
-) -> None:
-    """With top-k 1 every temperature is greedy: each curve is the value at 0."""
-    (locks,) = format_lock.format_lock(
-        loaded.model, openings, prompts, temperatures=TEMPERATURES, samplings=[Sampling(1.0, top_k=1)]
-    )
-    for lock in locks:
-        assert all(curve == pytest.approx(curve[0], abs=1e-6) for curve in lock.curves.values())
-        assert lock.total.max() <= 1 + 1e-6
 
 
 class HalfPieces:

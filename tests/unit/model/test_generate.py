@@ -9,32 +9,13 @@ from typing import Any
 
 import pytest
 
-from punie.model import generate, load
+from punie.model import generate
 from punie.model.generate import Answer, Request, Sampling
-from punie.util.paths import resource
-
-PROMPTS = (
-    "show me the git status of src",
-    "what does punie do?",
-    "rename foo to bar in a.py",
-    "find uses of x",
-)
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Any:
-    return load.load(resource("data/models/tiny"), float32=True)
-
-
-@pytest.fixture(scope="module")
-def requests(loaded: Any) -> list[Request]:
+def requests(prompts: list[list[int]]) -> list[Request]:
     """Two requests for each prompt, side by side, with limits of their own."""
-    from punie.formats.prompts import format_prompt
-
-    system = {"role": "system", "content": "You are Punie."}
-    prompts = [
-        format_prompt(loaded.tokenizer, [system, {"role": "user", "content": text}]) for text in PROMPTS
-    ]
     return [
         Request(f"{index}#{repeat}", prompt, 20 + 3 * index)
         for index, prompt in enumerate(prompts)
@@ -88,17 +69,7 @@ def test_repeats_and_seeds_are_sampled_independently(loaded: Any, requests: list
     first, again, other = (run(loaded, requests, Sampling(1.0, seed=seed)) for seed in (0, 0, 1))
     assert tokens(first) == tokens(again)
     assert tokens(first) != tokens(other)
-    assert any(first[f"{index}#0"].tokens != first[f"{index}#1"].tokens for index in range(len(PROMPTS)))
-
-
-@pytest.mark.parametrize("change", [{"temperature": 1.5}, {"top_p": 0.05}, {"top_k": 1}, {"min_p": 0.9}])
-def test_every_sampling_parameter_is_in_force(
-    loaded: Any, requests: list[Request], change: dict[str, Any]
-) -> None:
-    """Each parameter changes what is sampled: none is only recorded."""
-    plain = Sampling(1.0, seed=3)
-    changed = dataclasses.replace(plain, **change)
-    assert tokens(run(loaded, requests, plain)) != tokens(run(loaded, requests, changed))
+    assert any(first[f"{index}#0"].tokens != first[f"{index}#1"].tokens for index in range(4))
 
 
 def test_limits_are_each_requests_own(loaded: Any, requests: list[Request]) -> None:

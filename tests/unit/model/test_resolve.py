@@ -33,12 +33,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "hub"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
     home = cache / "models--owner--name"
-    commit = "c" * 40
-    snapshot = home / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(commit)
-    (home / "blobs").mkdir()
+    snapshot = home / "snapshots" / ("c" * 40)
+    for folder in (snapshot, home / "refs", home / "blobs"):
+        folder.mkdir(parents=True)
+    (home / "refs" / "main").write_text(snapshot.name)
     for name, blob, content in (
         ("config.json", "1" * 40, b'{"model_type": "qwen3"}'),
         ("model.safetensors", "2" * 64, b"weights"),

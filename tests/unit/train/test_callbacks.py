@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from punie.train.callbacks import CALLBACKS, Callback, Callbacks, Record, build
-from punie.train.callbacks.metrics_file import NAME, MetricsFile
+from punie.train.callbacks import CALLBACKS, METRICS, Callback, Callbacks, MetricsFile, Record, build
 from tests.flushed import Flushed
 
 
 class Recorder(Callback):
-    """Remembers the records it was given."""
-
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.records = folder, list[Record]()
 
@@ -26,8 +23,6 @@ class Recorder(Callback):
 
 
 class Broken(Callback):
-    """Raises."""
-
     def metrics(self, record: Record) -> None:
         raise RuntimeError("the tracker is down")
 
@@ -86,7 +81,7 @@ def test_a_checkpoint_counts_on_what_is_on_the_disk(tmp_path: Path, monkeypatch:
 def test_each_record_is_followed_once(tmp_path: Path) -> None:
     """Callbacks get the records while the file grows; what a resumed training repeats comes only once."""
     file, recorder = MetricsFile(tmp_path), Recorder()
-    with Callbacks([Broken(), recorder]).following(tmp_path / NAME):
+    with Callbacks([Broken(), recorder]).following(tmp_path / METRICS):
         file.metrics(record(1))
         kept = file.position()
         file.metrics(record(2, 0.123456))
@@ -102,9 +97,9 @@ def test_each_record_is_followed_once(tmp_path: Path) -> None:
 def test_a_line_that_is_cut_is_not_reported(tmp_path: Path) -> None:
     """Half a line at the end, and a line that is no record, are passed over; a file need not exist."""
     recorder = Recorder()
-    with Callbacks([recorder]).following(tmp_path / NAME):
+    with Callbacks([recorder]).following(tmp_path / METRICS):
         pass
-    (tmp_path / NAME).write_text('3}\n{"kind": "valid", "iter": 0, "loss": 1.0}\n{"kind": "tra')
-    with Callbacks([recorder]).following(tmp_path / NAME):
+    (tmp_path / METRICS).write_text('3}\n{"kind": "valid", "iter": 0, "loss": 1.0}\n{"kind": "tra')
+    with Callbacks([recorder]).following(tmp_path / METRICS):
         pass
     assert recorder.records == [{"kind": "valid", "iter": 0, "loss": 1.0}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ import pytest
 from punie.train.batches import Batch, Row, load_rows, pad, save_rows
 from punie.train.methods import METHODS, Loss, Method, build
 from punie.train.methods.sft import Sft
-from tests.unit.train.trainer import Killed, Trainer
+from tests.unit.train.conftest import Trainer
 
 
 class Doubled(Sft):
-    """Twice the loss of sft; reports the share of supervised tokens that the model would choose."""
+    """Twice the loss of sft; reports the share of tokens with loss that the model would choose."""
 
     logged = ("accuracy",)
 
@@ -65,13 +64,6 @@ def _log_probability(model: nn.Module, batch: Batch) -> mx.array:
     return -(losses * batch.mask).sum(axis=1) / batch.mask.sum(axis=1)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_of_the_table_can_be_built(name: str) -> None:
-    """Each entry's module is there, and what it builds has the attributes of a method."""
-    method = build(name, cast(Any, None), {})
-    assert [key for key in ("logged", "load", "batch", "loss") if not hasattr(method, key)] == []
-
-
 def test_a_method_is_one_line(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is added here trains by its own loss, and its figures are in the records after the loop's."""
     monkeypatch.setitem(METHODS, "doubled", f"{__name__}:Doubled")
@@ -92,16 +84,8 @@ def test_a_method_has_examples_of_its_own(trainer: Trainer, tmp_path: Path) -> N
     trainer.splits = {"train": [*pairs], "valid": [*pairs]}
     options: dict[str, Any] = {"method": method, "learning_rate": 1e-4, "save_every": 3, "val_batches": -1}
     trainer("whole", **options)
-    digest, figures = trainer.digest(), [_figures(trainer, kind) for kind in ("train", "valid")]
-    assert figures[1][-1]["margin"] > figures[1][0]["margin"]
-    with pytest.raises(Killed):
-        trainer("cut", kill_at=5, **options)
-    assert trainer("cut", **options).resumed_from == 3
-    assert trainer.digest() == digest
-    assert _figures(trainer, "train") == figures[0]
-
-
-def _figures(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
-    lines = (trainer.out / "train.jsonl").read_text().splitlines()
-    records = [record for record in map(json.loads, lines) if record["kind"] == kind]
-    return [{name: record[name] for name in ("iter", "loss", "margin")} for record in records]
+    digest, figures = trainer.digest(), trainer.written("loss", "margin")
+    first, *_, last = trainer.kind("valid")
+    assert last["margin"] > first["margin"]
+    assert trainer.resumed(5, **options).resumed_from == 3
+    assert (trainer.digest(), trainer.written("loss", "margin")) == (digest, figures)
