@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 
 from punie import __version__
-from punie.config.resolvers import RUN_ID
+from punie.config.compat import RUN_ID
 from punie.model.resolve import NotCached
 from punie.results import files
 from punie.results.config import RunConfig
