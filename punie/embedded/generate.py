@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from punie.embedded.cards import write_card
-from punie.embedded.code import chain, condition, loop
-from punie.embedded.conversations import Conversations, Message, exchange
-from punie.embedded.phrasings import Split, asked, draw_task, framed, lines
-from punie.embedded.values import Values, draws
+from punie.embedded.conversations import Conversations, Message, chain, condition, exchange, loop
+from punie.embedded.phrasings import Split, Values, asked, draw_task, draws, framed, lines
 from punie.formats.code_mode import system_prompt, wrap
 from punie.formats.tools import TOOLS
 from punie.util.errors import DataError
@@ -132,7 +130,7 @@ class _Examples(Conversations):
         checks = [name for name, tool in TOOLS.items() if tool.returns in ("CheckResult", "TestResult")]
         task = draw_task(self.rng.choice(checks), self.split, self.values, order=True)
         path = str(*task.arguments.values())
-        paths = [path, *(self.values.file() for _ in range(self.rng.randint(1, 2)))]
+        paths = [path, *(self.values.draw("file")[0] for _ in range(self.rng.randint(1, 2)))]
         text = task.text.replace(path, f"{', '.join(paths[:-1])} and {paths[-1]}")
         return text, loop(task.tool, paths)
 

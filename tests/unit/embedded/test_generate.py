@@ -7,10 +7,9 @@ import pydantic_monty
 import pytest
 
 from punie.data.load import load_rows
-from punie.embedded.code import call, outcome, step
+from punie.embedded.conversations import call, outcome, step
 from punie.embedded.generate import generate, selection_suite, write
-from punie.embedded.phrasings import Task, draw_task, expand, form_of, lines, templates
-from punie.embedded.values import Values, draws
+from punie.embedded.phrasings import Task, Values, draw_task, draws, expand, form_of, lines, templates
 from punie.evals.stubs import Recorder
 from punie.evals.suite import load_suite
 from punie.formats.code_mode import system_prompt
