@@ -16,8 +16,7 @@ from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
 from punie.stages import COPIES, STAGES, preflight
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
-from punie.store.leases import drop, lease
-from punie.store.slots import slot
+from punie.store.leases import drop, lease, slot
 from punie.train.callbacks import Callbacks
 from punie.train.callbacks.metrics_file import NAME
 from punie.util import interrupts
@@ -108,7 +107,7 @@ class _Running:
                 damage = step.artifact.damage(digests=True)
                 step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
                 if step.rejected is not None:
-                    self.store.set_aside(step.artifact)
+                    self.store.set_aside(step.artifact.path)
                     step.artifact = None
             if step.artifact is None:
                 used |= set(step.stage.needs(step.settings))

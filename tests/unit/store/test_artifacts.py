@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from punie.store import artifact as one
-from punie.store.artifact import verified
-from punie.store.artifacts import MANIFEST, Store
+from punie.store.artifact import MANIFEST, verified
+from punie.store.artifacts import Store
 from punie.store.keys import artifact_key
 from punie.util.errors import StoreError
 
