@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import shlex
@@ -18,6 +19,8 @@ from punie.util.paths import PACKAGE
 from tests.pages import blocks
 
 ROOT = PACKAGE.parent
+TYPED = re.findall(r"^```console\n\$ (.+)$", (ROOT / "docs/walkthrough.md").read_text("utf-8"), re.MULTILINE)
+"""What the walkthrough tells a reader to type."""
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -103,3 +106,28 @@ def test_constraints_carry_no_address() -> None:
     """constraints.txt pins versions and names no host."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert all(re.fullmatch(r"#.*|[\w.\-]+==[\w.+]+", line) for line in lines)
+
+
+@pytest.mark.parametrize("command", [each for each in TYPED if each.startswith("punie ")])
+def test_a_subcommand_is_one(command: str) -> None:
+    """Each subcommand exists and takes its arguments."""
+    _, name, *arguments = shlex.split(command)
+    assert name in COMMANDS
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"punie.commands.{name}").add_arguments(parser)
+    parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize("command", [each for each in TYPED if "model=" in each])
+def test_what_is_run_composes(command: str) -> None:
+    """Every job of what is registered, planned or run is a valid config."""
+    overrides = [word for word in shlex.split(command) if "=" in word]
+    jobs = grid(None, {}, quote_phases(overrides))
+    assert all(resolve(compose(job)).model.name == "tiny" for job in jobs)
+
+
+def test_the_page_is_that_of_its_text() -> None:
+    """The page has the commands of docs/walkthrough.md.jinja, each of them punie's, in their order."""
+    text = (ROOT / "docs/walkthrough.md.jinja").read_text("utf-8")
+    assert re.findall(r'console\(\s*"([^"]+)"', text) == TYPED
+    assert all(command.startswith(("punie ", "python -m punie ")) for command in TYPED)
