@@ -54,16 +54,6 @@ def test_a_recipe_gives_the_same_bytes_in_every_process(name, tmp_path):
     assert contents(tmp_path / "1" / name) == contents(tmp_path / "2" / name)
 
 
-def test_another_seed_gives_other_weights(short, tmp_path):
-    """The seed decides the weights, and every step is reported with its loss."""
-    told = []
-    spec = replace(SPECS["tiny"], steps=3)
-    other = build(spec, tmp_path / "tiny", seed=1, bar=lambda done, note="": told.append((done, note)))
-    assert contents(other)["model.safetensors"] != contents(short)["model.safetensors"]
-    assert [done for done, _ in told] == [1, 2, 3]
-    assert all(note.startswith("loss ") for _, note in told)
-
-
 def test_a_build_is_a_folder_that_mlx_lm_loads(short):
     """The folder holds the files of a model and nothing else, and mlx-lm loads it in bfloat16."""
     assert set(contents(short)) == FILES
@@ -116,12 +106,13 @@ def test_a_rebuild_is_compared_to_the_earlier_record():
     assert not contradicts(record, None)
 
 
-def test_the_command_builds_and_prints_digests(tmp_path, capsys):
-    """punie tiny build NAME --steps N --out DIR writes the folder and prints each file's digest."""
-    assert run("tiny_dense", "--steps", 2, "--out", tmp_path / "model") == 0
+def test_the_command_builds_with_another_seed(short, tmp_path, capsys):
+    """punie tiny build NAME --steps N --seed S --out DIR writes the folder and prints each file's digest."""
+    assert run("tiny", "--steps", 3, "--seed", 1, "--out", tmp_path / "model") == 0
     built = read_record(tmp_path / "model")
     assert built is not None
     assert built["sha256"]["model.safetensors"] in capsys.readouterr().out
+    assert contents(tmp_path / "model")["model.safetensors"] != contents(short)["model.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +151,6 @@ def test_a_name_has_the_same_tokens_in_a_request_and_in_a_call(tokenizer):
         for text in (f"open {name} now", f'call("{name}")', f"see `{name}`.", f"{name}: what is it?"):
             tokens = tokenizer.encode(text).tokens
             assert any(tokens[at : at + len(alone)] == alone for at in range(len(tokens))), (text, tokens)
-
-
-def test_the_same_texts_give_the_same_tokenizer():
-    """Training twice on the same texts gives the same vocabulary and merges."""
-    texts = [row["messages"][1]["content"] for row in generate(seed=0, train_rows=200, valid_rows=1)["train"]]
-    assert train_tokenizer(texts, 400).to_str() == train_tokenizer(texts, 400).to_str()
 
 
 def test_the_chat_template_marks_every_turn(loaded, tokenizer):
