@@ -89,7 +89,7 @@ def _surroundings() -> dict[str, Any]:
     """The libraries and the machine, which decide the bytes too."""
     from punie.run.capture import capture
 
-    about = capture(argv=[], overrides=[], config_digest="")
+    about = capture()
     return {
         "libraries": {name: about.packages[name] for name in ("mlx", "mlx-lm", "numpy", "tokenizers")},
         "machine": {"chip": about.machine and about.machine.chip, "blas": blas.activate().source},

@@ -33,7 +33,7 @@ def run(
     reporter: Reporter,
     *,
     wanted: Collection[str] = SHOWN,
-    began: Callable[[Step], None] = lambda _: None,
+    began: Callable[[str], None] = lambda _: None,
     callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
@@ -67,7 +67,7 @@ class _Running:
     config: Config
     store: Store
     reporter: Reporter
-    began: Callable[[Step], None]
+    began: Callable[[str], None]
     callbacks: Callbacks
     leases: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -157,7 +157,7 @@ class _Running:
         else:
             self.reporter.line(f"▸ {name:<10} run    {step.reason}")
             step.running = True
-            self.began(step)
+            self.began(step.stage.name)
             step.artifact, step.reused = self.store.get_or_build(
                 step.stage.name,
                 step.material,
