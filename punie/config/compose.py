@@ -115,11 +115,7 @@ def worded(call: Callable[[], T]) -> T:
 
 
 def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Overrides as Hydra parses them.
-
-    Args:
-        overrides: The command line's, phases quoted.
-        loader: Hydra's, for ``glob``.
+    """Overrides as Hydra parses them; ``glob`` needs Hydra's loader.
 
     Raises:
         ConfigError: One of them cannot be parsed; it is named.

@@ -58,12 +58,7 @@ def translate(error: Exception) -> PunieError:
 
 
 def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -> ConfigError:
-    """An error of OmegaConf, worded as punie's.
-
-    Args:
-        error: What OmegaConf raised.
-        override: The override that led to it, if it is known.
-    """
+    """An error of OmegaConf, worded as punie's, with the override that led to it."""
     key = str(error.full_key or error.key or "")
     message = _first_line(error)
     if isinstance(error, InterpolationResolutionError):

@@ -50,11 +50,7 @@ A rebuild with the same recipe, libraries and machine gives files with these dig
 def build(spec: Spec, out: Path, *, seed: int = 0, bar: Bar = lambda done, note="": None) -> Path:
     """Build a model folder and return it; on one machine with one set of libraries, always the same bytes.
 
-    Args:
-        spec: The recipe.
-        out: The folder to make; an existing one is replaced once the new one is complete.
-        seed: Decides initial weights and corpus.
-        bar: Called after every step.
+    An existing folder is replaced once the new one is complete. ``seed`` decides initial weights and corpus.
     """
     blas.activate()
     import mlx.core as mx
@@ -111,9 +107,7 @@ def _texts(spec: Spec, seed: int) -> Iterator[str]:
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Learn the merges from texts; the same texts in the same order give the same tokenizer.
 
-    Args:
-        texts: The texts.
-        vocabulary: Number of tokens, special and added ones included.
+    ``vocabulary`` is the number of tokens, special and added ones included.
     """
     tokenizer = Tokenizer(models.BPE())
     pieces = pre_tokenizers.Split(_PIECES, behavior="isolated")
@@ -132,13 +126,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, longest: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja.
-
-    Args:
-        tokenizer: From ``train_tokenizer``.
-        folder: Where to write.
-        longest: The longest sequence the model takes, in tokens.
-    """
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja; ``longest`` is in tokens."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": SPECIAL[-1],

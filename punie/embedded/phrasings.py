@@ -214,11 +214,7 @@ def expand(pattern: str) -> list[str]:
 def draw_task(tool: str, split: Split, values: Values, *, order: bool = False) -> Task:
     """A request for a tool: draws a pattern, then one of its templates, then a value for each slot.
 
-    Args:
-        tool: The tool to ask for.
-        split: Whose patterns to use.
-        values: Draws the values.
-        order: Take orders only.
+    With ``order``, the patterns are orders only.
     """
     groups = [group for group in templates(tool, split) if group[0].form == "order" or not order]
     template = values.rng.choice(values.rng.choice(groups))

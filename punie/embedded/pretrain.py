@@ -50,15 +50,7 @@ def new_model(spec: Spec, seed: int) -> nn.Module:
 
 
 def pretrain(model: nn.Module, tokenizer: Tokenizer, spec: Spec, *, seed: int, bar: Bar) -> None:
-    """Train a model in place on the corpus of a seed.
-
-    Args:
-        model: From ``new_model``.
-        tokenizer: The embedded tokenizer.
-        spec: Steps, batch size, learning rates, warm-up and the share of made-up names.
-        seed: Decides the corpus.
-        bar: Called after every step.
-    """
+    """Train a model in place on the corpus of a seed; ``bar`` is told of every step."""
     optimizer = _optimizer(spec)
     parameters = model.parameters()
     names = [name for name, _ in tree_flatten(parameters)]

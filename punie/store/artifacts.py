@@ -158,7 +158,7 @@ class Store:
         """
         return [
             path
-            for path, name in self._temporary(".building", ".damaged", ".removed")
+            for path, name in self._temporary()
             if stage in (None, name["stage"])
             and (name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds)
         ]
@@ -166,13 +166,12 @@ class Store:
     def sweep(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
         """Delete the :meth:`leftovers` whose lock is free; returns the deleted ones."""
         swept, leftovers = [], self.leftovers(older_than_seconds, stage)
-        for path, name in self._temporary(".building", ".damaged", ".removed"):
-            if path not in leftovers:
-                continue
-            with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
-                if path.exists():  # else its build was resumed and published in the meantime
-                    shutil.rmtree(path)
-                    swept.append(path)
+        for path, name in self._temporary():
+            if path in leftovers:
+                with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
+                    if path.exists():  # else its build was resumed and published in the meantime
+                        shutil.rmtree(path)
+                        swept.append(path)
         return swept
 
     @contextlib.contextmanager
@@ -195,11 +194,12 @@ class Store:
         for folder in [self.root / stage] if stage else stages:
             yield from sorted(self._children(folder), key=_written, reverse=True)
 
-    def _temporary(self, *places: str) -> Iterator[tuple[Path, re.Match[str]]]:
+    def _temporary(self) -> Iterator[tuple[Path, re.Match[str]]]:
         """Folders of builds and deletions, each with the stage, key and suffix in its name."""
-        for path in (path for place in places for path in self._children(self.root / place)):
-            if name := _TEMPORARY.fullmatch(path.name):
-                yield path, name
+        for place in (".building", ".damaged", ".removed"):
+            for path in self._children(self.root / place):
+                if name := _TEMPORARY.fullmatch(path.name):
+                    yield path, name
 
     def _whole(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key, with every digest checked once in this process; None if one is wrong."""
@@ -209,10 +209,9 @@ class Store:
         return artifact
 
     def _children(self, folder: Path) -> list[Path]:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return [path for path in folder.iterdir() if path.is_dir()]
-        except FileNotFoundError:
-            return []
+        return []
 
     def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
         from filelock import FileLock
@@ -225,8 +224,8 @@ class Store:
         Folders of other keys only if this host made them: locks may not reach another host, where the build
         may be running. A folder that cannot be deleted stays for the next build.
         """
-        for path, name in self._temporary(".building", ".removed"):
-            if name["suffix"] == _RESUMABLE:
+        for path, name in self._temporary():
+            if name["suffix"] == _RESUMABLE or path.parent.name == ".damaged":
                 continue
             if (name["stage"], name["key"]) == (stage, key):
                 shutil.rmtree(path, ignore_errors=True)

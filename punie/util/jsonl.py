@@ -36,10 +36,6 @@ class Line(NamedTuple):
 def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
     """The lines of a file, in order; they end with LF or CRLF.
 
-    Args:
-        path: The file.
-        max_line: Longest line read, in bytes.
-
     Raises:
         OSError: The file is missing or cannot be read.
     """
