@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.model import resolve
-from punie.store.digests import content_digests
-from punie.store.keys import digest
+from punie.store.keys import content_digests, digest
 
 if TYPE_CHECKING:
     from punie.model.generate import Request

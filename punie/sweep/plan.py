@@ -20,8 +20,7 @@ from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
 from punie.store.artifacts import Store
-from punie.store.digests import content_digests
-from punie.store.keys import SHORT, differences, digest
+from punie.store.keys import SHORT, content_digests, differences, digest
 from punie.sweep.compose import Composed, compose_all, grid
 from punie.sweep.parts import Remembering, parts_of
 from punie.util.errors import PunieError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import re
 import shlex
@@ -12,7 +13,7 @@ import pytest
 
 from punie.__main__ import COMMANDS
 from punie.commands.help import text
-from punie.config import resolve
+from punie.config import Config, resolve
 from punie.config.compose import compose, quote_phases
 from punie.sweep.compose import grid
 from punie.util.paths import PACKAGE
@@ -73,6 +74,12 @@ def mentioned(page: Path) -> list[list[str]]:
     return [shlex.split(each, comments=True) for each in [*inline, *shown] if "…" not in each]
 
 
+@functools.cache
+def composed(overrides: tuple[str, ...]) -> Config:
+    """The config of a command, which many pages may mention."""
+    return resolve(compose(overrides))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_what_a_page_only_mentions_is_there(page: Path) -> None:
     """The target, file or subcommand of a command that no test types exists, and its config composes.
@@ -87,12 +94,9 @@ def test_what_a_page_only_mentions_is_there(page: Path) -> None:
             case ["make", name, *_]:
                 assert name in targets
             case ["python", "-m", "punie", *overrides] | ["punie", "plan" | "prereg", *overrides]:
-                fields = [
-                    each
-                    for each in overrides
-                    if "=" in each and not each.startswith("hydra") and each not in own
-                ]
-                assert resolve(compose(grid(None, {}, quote_phases(fields))[-1]))
+                given = [each for each in overrides if "=" in each and not each.startswith("hydra")]
+                fields = [each for each in given if each not in own]
+                assert composed(tuple(grid(None, {}, quote_phases(fields))[-1]))
             case ["punie", name, *_] if not name.startswith("-"):
                 assert name in COMMANDS
             case ["python", "-m", name, *_] | ["python", name, *_] if name.startswith(
@@ -123,7 +127,7 @@ def test_what_is_run_composes(command: str) -> None:
     """Every job of what is registered, planned or run is a valid config."""
     overrides = [word for word in shlex.split(command) if "=" in word]
     jobs = grid(None, {}, quote_phases(overrides))
-    assert all(resolve(compose(job)).model.name == "tiny" for job in jobs)
+    assert all(composed(tuple(job)).model.name == "tiny" for job in jobs)
 
 
 def test_the_page_is_that_of_its_text() -> None:
