@@ -2,8 +2,8 @@
 
 from punie.config import compat
 from punie.config.check import resolve
-from punie.config.schema import SCHEMA_NAME, Config, register
+from punie.config.schema import Config
 
-__all__ = ["SCHEMA_NAME", "Config", "register", "resolve"]
+__all__ = ["Config", "resolve"]
 
 compat.confine()  # here, so that no config is read without it

@@ -17,7 +17,6 @@ from punie.config.targets import TARGETS
 from punie.evals.scores import SCORERS
 from punie.train.methods import METHODS
 
-SCHEMA_NAME = "punie_schema"
 _UNSET = object()
 
 
@@ -314,10 +313,3 @@ class Config:
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
-
-
-def register() -> None:
-    """Make the schema known to Hydra under ``SCHEMA_NAME``."""
-    from punie.config import compat
-
-    compat.store_schema(SCHEMA_NAME, Config)
