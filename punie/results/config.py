@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 SEED, SAMPLING_SEED, TEMPERATURE = "lora.seed", "eval.seed", "eval.temperature"
 """The training seed, the seed of sampling, the temperature: each has one definition, here."""
+SOURCES = {
+    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
+    "data": ("data.path",),
+    "suite": ("eval.suite",),
+    "select_suite": ("lora.select_suite",),
+}
+"""By input, the fields that say where it is. They count only where its digest is not known on both sides, as
+for a model that is not on this machine."""
 _KIND = "a run's config"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

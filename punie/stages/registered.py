@@ -8,7 +8,7 @@ from typing import Any
 from punie.config.schema import Config
 from punie.config.targets import DECIDING
 from punie.model.resolve import NotCached
-from punie.results.difference import SOURCES
+from punie.results.config import SOURCES
 from punie.stages import STAGES
 from punie.stages.contract import Contents, Stage
 

@@ -77,7 +77,7 @@ def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert punie_diff(a, b, "--format", "json") == 1
     found = read(capsys)
     assert found["first_divergence"] == "train"
-    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 42}]
+    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 42, "jobs": 1}]
     assert found["scores"]["strict"]["difference"]["estimate"] == pytest.approx(1 / 3)
     assert [prompt["id"] for prompt in found["changed"]] == ["y"]
     assert "outputs" not in found["changed"][0]
@@ -90,7 +90,7 @@ def test_equal_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert punie_diff(a, b, "--format", "json") == 0
     found = read(capsys)
     assert found["same"]
-    assert found["axes"]["neutral"] == [{"key": "name", "a": "one", "b": "two"}]
+    assert found["axes"]["neutral"] == [{"key": "name", "a": "one", "b": "two", "jobs": 1}]
 
 
 def test_outputs_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_a_sweep_and_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert punie_diff(a, "seed=1 lora.rank=4", "--format", "json") == 1
     found = read(capsys)
     assert Path(found["a"]).name.startswith("001-")
-    assert found["axes"]["identity"] == [{"key": "lora.rank", "a": 8, "b": 4}]
+    assert found["axes"]["identity"] == [{"key": "lora.rank", "a": 8, "b": 4, "jobs": 1}]
     (job,) = (a / "jobs").iterdir()
     assert punie_diff(job, a) == 0
     capsys.readouterr()

@@ -50,7 +50,7 @@ def other(stage: str, **parts: Any) -> dict[str, Any]:
 
 def test_equal_sides():
     """Two sides that are the same differ on no axis and in no stage."""
-    found = compare(side(), side(name="another"))
+    found = compare((side(), side(name="another")))
     assert found.same
     assert not any(found.axes.values())
     assert found.stages == ()
@@ -65,7 +65,7 @@ def test_first_divergence():
         keys={"base": "b", "train": "T", "quantize": "Q", "evaluate": "e"},
         materials=materials,
     )
-    found = compare(side(), b)
+    found = compare((side(), b))
     assert not found.same
     assert found.axes["identity"] == (Change("lora.seed", 0, 42),)
     assert [(s.stage, s.changes, s.upstream) for s in found.stages] == [
@@ -77,7 +77,7 @@ def test_first_divergence():
 def test_neutral_fields_do_not_count():
     """A name, a phase and where content with the same digest lies make no difference to the result."""
     config = {"name": "y", "lora": {"seed": 0}, "model": {"repo": "c/d"}, "phase": {"id": "44"}}
-    found = compare(side(), side(config=RunConfig(config)))
+    found = compare((side(), side(config=RunConfig(config))))
     assert found.same
     assert [change.key for change in found.axes["neutral"]] == ["model.repo", "name", "phase"]
 
@@ -86,7 +86,7 @@ def test_unknown_content_counts_by_its_place():
     """Where digests are not known on both sides, another repo is another identity, another path data."""
     config = RunConfig({**CONFIG, "model": {"repo": "c/d"}, "data": {"path": "x"}})
     before = RunConfig({**CONFIG, "data": {"path": "w"}})
-    found = compare(side(config=before), side(config=config, materials={}))
+    found = compare((side(config=before), side(config=config, materials={})))
     assert [change.key for change in found.axes["identity"]] == ["model.repo"]
     assert [change.key for change in found.axes["data"]] == ["data.path"]
     assert not found.same
@@ -99,7 +99,7 @@ def test_content_counts_once():
     before = other("quantize", contents={"data": {"train.jsonl": "t"}})
     materials["quantize"] = materials["quantize"] | {"contents": {"data": {"train.jsonl": "T"}}}
     b = side(materials=materials, keys={**side().keys, "train": "T"})
-    found = compare(side(materials=before), b)
+    found = compare((side(materials=before), b))
     assert found.axes["data"] == (Change("data.train.jsonl", "t", "T"),)
     assert not found.axes["identity"]
 
@@ -107,7 +107,7 @@ def test_content_counts_once():
 def test_other_bytes_of_the_same_key():
     """The same key with other bytes is a divergence, but not of answers, whose file holds times."""
     files = {"train": {"adapters.safetensors": "1" * 64}, "evaluate": {"samples.jsonl": "1" * 64}}
-    found = compare(side(), side(files=files))
+    found = compare((side(), side(files=files)))
     assert [(s.stage, s.state) for s in found.stages] == [("train", "bytes")]
     assert found.stages[0].changes == (Change("adapters.safetensors", DIGEST, "1" * 64),)
     assert not found.same
@@ -115,7 +115,7 @@ def test_other_bytes_of_the_same_key():
 
 def test_a_stage_of_one_side():
     """A stage of one side is a difference, and a key whose material is gone is one without a reason."""
-    found = compare(side(), side(keys={"base": "B", "evaluate": "e"}, materials={}))
+    found = compare((side(), side(keys={"base": "B", "evaluate": "e"}, materials={})))
     assert [(s.stage, s.state) for s in found.stages] == [
         ("base", "key"),
         ("train", "only a"),
@@ -133,7 +133,7 @@ def test_code_and_environment():
     values |= {"git": {**git, "commit": "b"}, "packages": {"punie": "2", "mlx": "2"}, "python": "3.12"}
     there = Provenance.model_validate({**values, "started": "2"})
     b = side(provenance=there, materials=other("train", version=2), keys={**side().keys, "train": "T"})
-    found = compare(side(provenance=here), b)
+    found = compare((side(provenance=here), b))
     assert [change.key for change in found.axes["code"]] == ["git.commit", "packages.punie", "train.version"]
     assert [change.key for change in found.axes["environment"]] == ["packages.mlx", "python"]
 
@@ -147,6 +147,6 @@ def test_a_field_added_later(monkeypatch, value):
 
     fields.own_fields.cache_clear()
     new = side(config=RunConfig({**CONFIG, "lora": {"seed": 0, "workers": value}}))
-    found = compare(side(), new).axes["identity"]
+    found = compare((side(), new)).axes["identity"]
     fields.own_fields.cache_clear()
     assert [change.key for change in found] == (["lora.workers"] if value else [])

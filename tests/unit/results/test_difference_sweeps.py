@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from punie.results.config import RunConfig
-from punie.results.difference import Change, Difference, Side
-from punie.results.matching import compare_jobs, match
+from punie.results.difference import Change, Difference, Side, compare_sweeps, match
 
 
 def side(name: str, *, rate: float = 0.1, seed: int = 0, temperature: float = 0.7, **more: Any) -> Side:
@@ -26,7 +25,7 @@ def side(name: str, *, rate: float = 0.1, seed: int = 0, temperature: float = 0.
 
 
 def compare(a: list[Side], b: list[Side]) -> Difference:
-    return compare_jobs(a, b, match(a, b))
+    return compare_sweeps(a, b)[0]
 
 
 def names(pairs: Any) -> list[tuple[str, str]]:
