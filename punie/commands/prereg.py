@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the document and its record; 1 if they are there already."""
     from punie.results import files
     from punie.results.config import phase_record
-    from punie.results.registration import Registration, compose, document_path, jobs_of
+    from punie.results.registration import Job, Registration, compose, differing, document_path
     from punie.run.capture import git, now
     from punie.stages.registered import fields, inputs
     from punie.util.files import write_text
@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             expected="one phase, whose criteria are decided before the run",
             next_step="punie prereg +phase=43a",
         )
-    path = document_path(arguments.out, configs[0].name, [fields(each) for each in configs])
+    decisive = [fields(each) for each in configs]
+    path = document_path(arguments.out, configs[0].name, decisive)
     record = path.with_suffix(".json")
     if path.exists() or record.exists():
         raise PunieError(
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             where=path,
             next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
         )
-    decided = [{**fields(each), **inputs(each)} for each in configs]
+    decided = [{**own, **inputs(each)} for own, each in zip(decisive, configs, strict=True)]
     swept = ["-m"] if configs[1:] or arguments.multirun else []
     registration = Registration(
         version=Registration.VERSION,
@@ -68,7 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         command=shlex.join(["python", "-m", "punie", *swept, *arguments.overrides]),
         phase=phase,
         fields=decided[0],
-        jobs=jobs_of(decided, values),
+        jobs=[
+            Job(values=words, differs=differs)
+            for words, differs in zip(values, differing(decided), strict=True)
+        ],
     )
     text = compose(registration, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[Mapping[str, str]]]:
-    """The config of the run, or of each job of a sweep; and its values of the swept overrides."""
+def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[str]]:
+    """The config of the run, or of each job of a sweep; and its values of the swept overrides, in words."""
     from punie.config import resolve
     from punie.config.compose import compose, quote_phases
     from punie.sweep import preview
@@ -89,6 +93,8 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[
     if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
         config = resolve(compose(overrides))
         if not (config.phase and config.phase.sweep):
-            return [config], [{}]
+            return [config], [""]
     plan = preview.plan(overrides)
-    return [job.typed() for job in plan.jobs], [plan.values(job) for job in plan.jobs]
+    values = [plan.values(job).items() for job in plan.jobs]
+    words = [", ".join(f"{axis}={value}" for axis, value in each) for each in values]
+    return [job.typed() for job in plan.jobs], words

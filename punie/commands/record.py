@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
-    from punie.results.recorded import Recorded, part_id, sweep_section
-    from punie.results.registration import read
+    from punie.results.registration import Recorded, part_id, read, sweep_section
     from punie.stages.registered import fields
     from punie.util.files import write_text
 
