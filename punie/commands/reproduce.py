@@ -15,40 +15,39 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from tabulate import tabulate
 
-from punie.results.records import Provenance, Results
+from punie.results import files
+from punie.results.records import Results
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run, unfinished
+from punie.store.keys import differences, digest
 from punie.util.errors import PunieError
+from punie.util.files import write_json
 from punie.util.plain import parse_json
 
-_TROUBLE = 2
-_INTERRUPTED = 130
+_TROUBLE, _INTERRUPTED = 2, 130
 _MARK = "reproduction.json"
 """In the store: which run is reproduced, and since when."""
 _TIMED = {"trained.json"}
 """Files that hold times."""
-_SURROUNDINGS = {"git", "packages", "python", "machine", "environment"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument(
-        "--store",
-        type=Path,
-        metavar="DIR",
-        help="an empty folder to keep as the new store, or one to continue",
-    )
+    words = "an empty folder to keep as the new store, or one to continue"
+    parser.add_argument("--store", type=Path, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run again, and print what differs in the environment and in the artifacts."""
     from punie.model import blas
+    from punie.results.difference import surroundings
+    from punie.run.capture import capture
 
     try:
         source = Run(arguments.run).require_finished()
@@ -56,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise unfinished(source.folder, f"{RESULTS} names no artifacts")
         if not (source.folder / PROVENANCE).exists():
             raise unfinished(source.folder, f"no {PROVENANCE}")
-        for name, was, now in _environment(source.provenance):
-            _warn(name, was, now)
+        for each in surroundings(source.provenance, capture(argv=[], overrides=[], config_digest="")):
+            _warn(each.key, each.a, each.b)
         with _store(arguments.store, _identity(source)) as root:
             again = _again(source, root)
         if (was := source.provenance.blas) and blas.in_use() not in (None, was):
@@ -74,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         stopped.exit_code = _INTERRUPTED
         raise stopped from None
-    rows = _compare(source.results, again)
+    keys, rows = _keys(source.results), [*_compare(source.results, again)]
     print(tabulate(rows, ["artifact", "result", "differing files"], "simple", disable_numparse=True))
-    if _keys(source.results) != _keys(again):
+    if keys != _keys(again):
         print("Keys differ: the run had other inputs, such as other data, versions or code.")
     equal = all(state == "equal" for _, state, _ in rows)
     print("Reproduced: every digest is equal." if equal else "Not reproduced.")
@@ -85,20 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if equal else 1
 
 
-def _environment(was: Provenance) -> list[tuple[str, object, object]]:
-    """What differs here and now: punie's code, versions, machine, environment variables."""
-    from punie.run.capture import capture
-    from punie.store.keys import differences
-
-    here = capture(argv=[], overrides=[], config_digest="")
-    before, after = (each.model_dump(mode="json", include=_SURROUNDINGS) for each in (was, here))
-    return [(name.replace("/", "."), *values) for name, *values in differences(before, after)]
-
-
 def _identity(source: Run) -> str:
     """Digest of what is reproduced: the run's config without its store, and its artifacts."""
-    from punie.store.keys import digest
-
     config = {name: value for name, value in source.config.values.items() if name != "store"}
     artifacts = {name: each.model_dump() for name, each in source.results.artifacts.items()}
     return digest("reproduced run", [config, artifacts])
@@ -108,7 +95,6 @@ def _identity(source: Run) -> str:
 def _store(asked: Path | None, run: str) -> Generator[Path]:
     """An empty store, or that of this very reproduction."""
     from punie.run.capture import now
-    from punie.util.files import write_json
 
     if asked is None:
         with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
@@ -146,10 +132,10 @@ def _require_own(root: Path, run: str) -> str:
             if same and datetime.fromisoformat(built) < began:
                 same, where = False, artifact.path
                 found = f"built {built}, and the reproduction began {mark['began']}"
+        if same:
+            return mark["began"]
     except (OSError, LookupError, TypeError, ValueError) as error:
-        same, where, found = False, root / _MARK, f"{type(error).__name__}: {error}"
-    if same:
-        return mark["began"]
+        where, found = root / _MARK, f"{type(error).__name__}: {error}"
     raise PunieError(
         "This store does not hold this reproduction alone.",
         where=where,
@@ -160,7 +146,6 @@ def _require_own(root: Path, run: str) -> str:
 
 def _again(source: Run, root: Path) -> Results:
     """The results of the same config, run in another store."""
-    from punie.results import files
     from punie.run import pipeline
     from punie.store.artifacts import Store
     from punie.util.progress import Reporter
@@ -177,17 +162,14 @@ def _keys(results: Results) -> dict[str, str]:
     return {name: each.key for name, each in results.artifacts.items()}
 
 
-def _compare(old: Results, new: Results) -> list[tuple[str, str, str]]:
+def _compare(old: Results, new: Results) -> Iterator[tuple[str, str, str]]:
     """A row for each artifact: its name, equal or different, and the files that differ."""
-    rows = []
     for name in dict.fromkeys([*old.artifacts, *new.artifacts]):
-        if name not in old.artifacts or name not in new.artifacts:
-            rows.append((name, "different", "only " + ("now" if name in new.artifacts else "in the run")))
-            continue
-        before, after = _digests(old, name), _digests(new, name)
-        differing = [file for file in before | after if before.get(file) != after.get(file)]
-        rows.append((name, "different" if differing else "equal", ", ".join(differing) or "–"))
-    return rows
+        if name in old.artifacts and name in new.artifacts:
+            differing = [file for file, *_ in differences(_digests(old, name), _digests(new, name))]
+        else:
+            differing = ["only now" if name in new.artifacts else "only in the run"]
+        yield name, "different" if differing else "equal", ", ".join(differing) or "–"
 
 
 def _digests(results: Results, name: str) -> dict[str, str]:
@@ -199,8 +181,5 @@ def _digests(results: Results, name: str) -> dict[str, str]:
 
 
 def _warn(name: str, was: object, now: object) -> None:
-    print(f"warning: {name} was {_plain(was)} and is {_plain(now)}")
-
-
-def _plain(value: object) -> str:
-    return "absent" if value is None else json.dumps(value)  # ASCII: control characters are escaped
+    before, after = ("absent" if value is None else json.dumps(value) for value in (was, now))
+    print(f"warning: {name} was {before} and is {after}")  # ASCII: control characters are escaped

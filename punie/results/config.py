@@ -54,10 +54,8 @@ class RunConfig:
             text = path.read_text("utf-8")
             require_plain_yaml(text)
             values = yaml.load(text, _LOADER)  # noqa: S506 - it is a safe loader
-        except OSError as error:
-            raise unreadable(path, _KIND, error.strerror or str(error)) from None
-        except (ValueError, yaml.YAMLError) as error:
-            raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise unreadable(path, _KIND, error) from None
         return cls.parse(values, path)
 
     @classmethod
@@ -75,7 +73,7 @@ class RunConfig:
         except ValidationError as error:
             raise unreadable(path, _KIND, f"phase.{problem(error)}") from None
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise unreadable(path, _KIND, f"{type(error).__name__}: {error}") from None
+            raise unreadable(path, _KIND, error) from None
         return found
 
     def value(self, key: str) -> Any:
@@ -128,7 +126,7 @@ class RunConfig:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(Config), dict(self.values))
         except (ValueError, TypeError, AssertionError, OmegaConfBaseException) as error:
-            raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
+            raise unreadable(path, _KIND, str(error)) from None
         return resolve(cast(DictConfig, merged))
 
     @cached_property

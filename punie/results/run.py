@@ -87,9 +87,9 @@ def read_status(folder: Path) -> Status:
     try:
         return files.read(folder / STATUS, Status)
     except DataError:
-        if (folder / STATUS).exists():
+        if (folder / STATUS).exists():  # asked afterwards, since a sweep may delete it
             raise
-        return Status(version=Status.VERSION, status="planned")  # a sweep may delete it between the two
+        return Status(version=Status.VERSION, status="planned")
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

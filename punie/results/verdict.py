@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import operator
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from punie.config.presets import presets
+from punie.config.presets import Preset, presets
 from punie.evals.scores import ROUNDING, SCORERS
 from punie.results.records import Checked, Criterion, Estimate, Evaluation, Outcome, Phase, Scores, Verdict
 from punie.results.statistics import Z95
@@ -58,13 +58,8 @@ def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> 
     outcome = next((each for each in phase.outcomes if each.verdict == verdict), None)
     if outcome is None:
         return None
-    known, path = presets(), [phase.id]
-    while parents := [
-        name
-        for name, preset in known.items()
-        if name not in path and any(o.next and o.next.split()[0] == path[0] for o in preset.phase.outcomes)
-    ]:
-        path.insert(0, parents[0])
+    known = presets()
+    path = place(phase.id, known)
     if not outcome.next:
         return f"nothing, the tree of phases ends here ({' → '.join(path)}: {outcome.verdict})"
     following, *own = outcome.next.split()
@@ -72,6 +67,18 @@ def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> 
     names = [override.partition("=")[0].lstrip("+~").split(".")[0] for override in overrides]
     own += [override for override, name in zip(overrides, names, strict=True) if name in _CARRIED]
     return f"{' '.join([runs, *map(shlex.quote, own)])}  ({' → '.join([*path, following])})"
+
+
+def place(phase: str, known: Mapping[str, Preset]) -> list[str]:
+    """The phases that lead to one, from the root of the tree, itself last."""
+    path = [phase]
+    while parents := [
+        name
+        for name, preset in known.items()
+        if name not in path and any(o.next and o.next.split()[0] == path[0] for o in preset.phase.outcomes)
+    ]:
+        path.insert(0, parents[0])
+    return path
 
 
 def gate(scores: Scores, *, score: str, under: float, on: str) -> str | None:

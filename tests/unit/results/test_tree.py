@@ -35,7 +35,7 @@ def decided(name: str, figure: float, *overrides: str) -> str:
     ],
 )
 def test_what_a_figure_leads_to(name: str, figure: float, words: str) -> None:
-    """Each pre-registered threshold leads to its phase, from the root of the tree, and the command runs it."""
+    """Each pre-registered threshold leads to its phase, from the root of the tree, by its command."""
     assert decided(name, figure).startswith(words)
 
 
