@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from punie.results.run import CONFIG, Run
+from punie.store.keys import differences
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
     parser.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
     parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: the run's own)")
-    parser.add_argument(
-        "--rebuild", action="store_true", help="build the model again if it is gone; this may train again"
-    )
+    words = "build the model again if it is gone; this may train again"
+    parser.add_argument("--rebuild", action="store_true", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,12 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise _missing(arguments, store, source.results.artifacts)
     artifact = artifact or _rebuilt(source, store, recorded.key)
     published = artifact.digests
-    if published != recorded.files:
-        names = published | recorded.files
+    if other := differences(published, recorded.files):
         raise PunieError(
             "The model in the store is not the one that was scored.",
             where=artifact.path,
-            found=", ".join(sorted(n for n in names if published.get(n) != recorded.files.get(n))),
+            found=", ".join(name for name, *_ in other),
             next_step="run the same config again, and export that run",
         )
     card = model_card(source, folder=out.name, quantize=artifact.info, files=published)

@@ -17,7 +17,7 @@ from punie.config.fields import find_field
 from punie.config.targets import DECIDING
 from punie.results.config import SOURCES, RunConfig
 from punie.results.records import Named, Provenance
-from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run
+from punie.results.run import CONFIG, PROVENANCE, RESULTS, SURROUNDINGS, Run
 from punie.results.summary import axes
 from punie.results.summary.collect import NOT_STARTED, RunScores
 from punie.results.sweep import PlannedJob, SweepPlan
@@ -26,8 +26,6 @@ from punie.store.keys import differences
 
 AXES = ("identity", "data", "code", "environment", "neutral")
 """Config that decides the result; content of data and suite; punie; where it ran; names and the like."""
-SURROUNDINGS = {"git", "packages", "python", "machine", "environment", "blas"}
-"""The fields of a provenance that say with what and where a run ran."""
 _TIMED = ("evaluate",)
 """Stages whose files hold times, so that the same key need not give the same bytes."""
 _READER = {"model": "base", "data": "train", "suite": "evaluate", "select_suite": "train"}

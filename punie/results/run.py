@@ -15,6 +15,8 @@ from punie.util.errors import DataError, PunieError
 
 CONFIG, STATUS, RESULTS, PROVENANCE = "config.yaml", "status.json", "results.json", "provenance.json"
 SAMPLES, METRICS = "samples.jsonl", "train.jsonl"
+SURROUNDINGS = {"git", "packages", "python", "machine", "environment", "blas"}
+"""The fields of a provenance that say with what and where a run ran."""
 
 
 @dataclass(frozen=True)

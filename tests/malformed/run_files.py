@@ -38,7 +38,7 @@ from tests.malformed.jsonl_files import RECORD
 from tests.malformed.models import write
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
-from tests.unit.commands.runs import make_run
+from tests.unit.results.made import make_run
 
 HERE = Provenance(version=1, python="3.11", packages={"mlx": "1"}, environment={})
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from punie.__main__ import main
-from tests.unit.commands.runs import RIGHT, make_run, records, write_records
+from tests.unit.results.made import RIGHT, make_run, records, write_records
 
 
 def snapshot(run: Path) -> dict[str, bytes]:
@@ -117,18 +117,6 @@ def test_a_broken_record_is_named_with_its_line(
     assert "\x1b" not in err
 
 
-def test_an_old_format_does_not_flood_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of many lines that lack what is needed, the count and the first twenty are named."""
-    run = make_run(tmp_path / "run", records())
-    write_records(run, [{"id": str(number), "output": "x"} for number in range(300)])
-    assert main(["rescore", str(run)]) == 1
-    err = capsys.readouterr().err
-    assert "300 of its lines are wrong" in err
-    assert err.count("samples.jsonl:") == 20
-
-
 def test_without_a_response_there_is_nothing_to_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,16 +138,3 @@ def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["rescore", str(run), "--out", str(run / "samples.jsonl")]) == 1
     assert "there already" in capsys.readouterr().err
     assert snapshot(run) == before
-
-
-def test_hostile_code_is_only_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Code in a recorded response runs in the sandbox alone: it touches no file, and rescoring goes on."""
-    marker = tmp_path / "marker"
-    hostile = RIGHT.replace("print(git_status())", f"open({str(marker)!r}, 'w').write('x')\nwhile True: pass")
-    run = make_run(tmp_path / "run", records())
-    rows = records()
-    rows[0]["output"], rows[1]["output"] = hostile, RIGHT.replace("git_status()", "'\x00\x1b' * 10**12")
-    write_records(run, rows)
-    assert main(["rescore", str(run)]) == 1
-    assert "git-01, repeat 0" in capsys.readouterr().out
-    assert not marker.exists()
