@@ -40,22 +40,22 @@ class Shown:
     def text(self, outputs: bool) -> Iterator[str]:
         """Paragraphs; ``outputs`` asks for the responses themselves."""
         stages, axes, matched = self.difference.stages, self.difference.axes, self.matched
-        only = matched.only if matched else ((), ())
-        counts = [f"  ({len(matched.pairs) + len(each)} jobs)" if matched else "" for each in only]
-        yield "\n".join(f"{end}  {name}{n}" for end, name, n in zip("AB", self.names, counts, strict=True))
         if matched:
+            counts = [f"({len(matched.pairs) + len(only)} jobs)" for only in matched.only]
+            ends = zip("AB", self.names, counts, strict=True)
+            yield "\n".join(f"{end}  {name}  {count}" for end, name, count in ends)
             by = f", by {', '.join(matched.by)}" if matched.by else ""
             yield f"paired jobs: {len(matched.pairs)}{by}"
-        for end, jobs in zip("AB", only, strict=True):
-            if jobs:
-                rows = [[side.name.rpartition("/")[2], _visible(values)] for side, values in jobs]
-                yield _table(f"only in {end}: {len(jobs)}", rows, ["job", "values"], _LONGEST)
+            for end, only in zip("AB", matched.only, strict=True):
+                rows = [[side.name.rpartition("/")[2], _visible(values)] for side, values in only]
+                if rows:
+                    yield _table(f"only in {end}: {len(only)}", rows, ["job", "values"], _LONGEST)
+        else:
+            yield "A  {}\nB  {}".format(*self.names)
         if stages:
-            first, reason = stages[0], _reason(stages[0])
-            joint = ", though its key is the same:" if first.state == "bytes" else ":"
-            joint = ", because" if first.changes and first.state != "bytes" else joint
-            count = f" ({self._share(first)})" if matched else ""
-            yield f"first divergence: {first.stage}{joint} {reason}{count}"
+            count = f" ({self._share(stages[0])})" if matched else ""
+            joint = ", because" if stages[0].changes else ":"
+            yield f"first divergence: {stages[0].stage}{joint} {_reason(stages[0])}{count}"
             rows = [[stage.stage, _reason(stage)] for stage in stages]
             yield self._table("stages that differ", rows, ["stage", "why"], stages)
         elif self.difference.same:
@@ -101,15 +101,15 @@ class Shown:
         """A table of differences; of sweeps with the number of jobs that have each."""
         if self.matched is None:
             return _table(title, rows, head)
-        counted = [[*row, self._share(each)] for row, each in zip(rows, found, strict=True)]
-        return _table(title, counted, [*head, "jobs"], _LONGEST)
+        rows = [[*row, self._share(each)] for row, each in zip(rows, found, strict=True)]
+        return _table(title, rows, [*head, "jobs"], _LONGEST)
 
 
 def _reason(change: StageChange) -> str:
     if change.state.startswith("only"):
         return f"in {change.state[-1].upper()} only"
     if change.state == "bytes":
-        return "other bytes in " + ", ".join(file.key for file in change.changes)
+        return "other bytes of the same key in " + ", ".join(file.key for file in change.changes)
     shown = [f"{c.key} {_value(c.a)} → {_value(c.b)}" for c in change.changes]
     shown += [f"{stage} differs" for stage in change.upstream]
     return ", ".join(shown) or "its key differs; the store no longer has what would say why"

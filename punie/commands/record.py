@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
-    from punie.results.registration import Recorded, part_id, read, sweep_section
+    from punie.results.registration import part_id, read, run_part, sweep_part
     from punie.stages.registered import fields
     from punie.util.files import write_text
 
@@ -56,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
                 next_step=f"register the phase of {each.folder} and run it: punie prereg +phase=NAME",
             )
     held = [
-        Recorded(each, document, {**fields(config), **each.provenance.inputs})
+        run_part(each, document, {**fields(config), **each.provenance.inputs})
         for each, config in zip(runs, configs, strict=True)
     ]
-    notes, parts = [each.in_words() for each in held], {each.id: each.section() for each in held}
+    notes, parts = [each.in_words() for each in held], {each.id: each.text for each in held}
     if plan is not None:
         name = part_id(arguments.run)
-        parts = {name: sweep_section(arguments.run, document, plan, jobs, held)} | parts
+        parts = {name: sweep_part(arguments.run, document, plan, jobs, held)} | parts
         notes.insert(0, f"{name}: {len(runs)} of {len(plan.jobs)} jobs have finished")
     text = document.with_parts(parts)
     if text != document.text:

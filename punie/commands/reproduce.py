@@ -18,16 +18,22 @@ import tempfile
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from punie.results import files
 from punie.results.records import Results
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run, unfinished
+from punie.store.artifacts import Store
 from punie.store.keys import differences, digest
 from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.plain import parse_json
+
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.run.plan import Plan
 
 _TROUBLE, _INTERRUPTED = 2, 130
 _MARK = "reproduction.json"
@@ -47,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run again, and print what differs in the environment and in the artifacts."""
     from punie.model import blas
     from punie.results.difference import surroundings
+    from punie.run import pipeline
     from punie.run.capture import capture
+    from punie.util.progress import Reporter
 
     try:
         source = Run(arguments.run).require_finished()
@@ -58,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         for each in surroundings(source.provenance, capture(argv=[], overrides=[], config_digest="")):
             _warn(each.key, each.a, each.b)
         with _store(arguments.store, _identity(source)) as root:
-            again = _again(source, root)
+            store = Store(root)
+            config, plan = plan_again(source, store)
+            pipeline.run(plan, config, store, Reporter())
+            again = files.read(plan.artifacts()["report"].file(RESULTS), Results)
         if (was := source.provenance.blas) and blas.in_use() not in (None, was):
             _warn("blas", was, blas.in_use())  # unknown before it is in use
     except PunieError as error:
@@ -73,9 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
         stopped.exit_code = _INTERRUPTED
         raise stopped from None
-    keys, rows = _keys(source.results), [*_compare(source.results, again)]
+    rows = [*_compare(source.results, again)]
+    keys = [{name: each.key for name, each in made.artifacts.items()} for made in (source.results, again)]
     print(tabulate(rows, ["artifact", "result", "differing files"], "simple", disable_numparse=True))
-    if keys != _keys(again):
+    if keys[0] != keys[1]:
         print("Keys differ: the run had other inputs, such as other data, versions or code.")
     equal = all(state == "equal" for _, state, _ in rows)
     print("Reproduced: every digest is equal." if equal else "Not reproduced.")
@@ -121,8 +133,6 @@ def _require_own(root: Path, run: str) -> str:
     Raises:
         PunieError: The store is another run's, or holds artifacts copied from elsewhere.
     """
-    from punie.store.artifacts import Store
-
     where, found = root, "it was begun for another run, or for another config or other results of it"
     try:
         mark = parse_json((root / _MARK).read_bytes())
@@ -144,22 +154,17 @@ def _require_own(root: Path, run: str) -> str:
     )
 
 
-def _again(source: Run, root: Path) -> Results:
-    """The results of the same config, run in another store."""
+def plan_again(source: Run, store: Store) -> tuple[Config, Plan]:
+    """A run's config with another store, and its plan there.
+
+    Raises:
+        PunieError: It is no config of this version.
+    """
     from punie.run import pipeline
-    from punie.store.artifacts import Store
-    from punie.util.progress import Reporter
 
     config = source.config.typed(source.folder / CONFIG)
-    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(root)))
-    store = Store(root)
-    plan = pipeline.plan(config, store)
-    pipeline.run(plan, config, store, Reporter())
-    return files.read(plan.artifacts()["report"].file(RESULTS), Results)
-
-
-def _keys(results: Results) -> dict[str, str]:
-    return {name: each.key for name, each in results.artifacts.items()}
+    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
+    return config, pipeline.plan(config, store)
 
 
 def _compare(old: Results, new: Results) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -87,71 +86,63 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A run, held against a registration."""
+class Part:
+    """The part of a document that is about a run."""
 
     run: Run
-    document: Document
-    fields: Fields
-
-    @property
-    def id(self) -> str:
-        """The part's id in the document."""
-        return part_id(self.run.folder)
-
-    @cached_property
-    def changes(self) -> list[Change]:
-        """What is not as registered."""
-        phase = self.run.config.phase
-        found = {**self.fields, "phase": named(phase)} if phase else self.fields
-        return nearest_job(self.document.registration, found)[1]
-
-    @property
-    def answered(self) -> str | None:
-        """When the responses were generated, ISO 8601; before the run began if they were in the store."""
-        for stage in self.run.status.stages:
-            if stage.stage == "evaluate" and stage.reused and (built := _BUILT.fullmatch(stage.reason)):
-                return f"{built[1]}T{built[2]}+00:00"
-        return self.run.status.started
-
-    @property
-    def early(self) -> bool:
-        """The responses are older than the registration, or of an unknown time."""
-        return self.answered is None or self.answered < self.document.registered
+    id: str
+    text: str
+    notes: tuple[str, ...]
+    """What is not as registered: the fields, and that the responses are older."""
 
     def in_words(self) -> str:
         """What is not as registered, in a line."""
-        found = [name for name, *_ in self.changes] + ["answered before the registration"] * self.early
-        return f"{self.id}: " + (f"not as registered: {', '.join(found)}" if found else "as registered")
-
-    def section(self) -> str:
-        """The part of a document that is about this run; the registered criteria give its verdict."""
-        results, phase, provenance = self.run.results, self.document.registration.phase, self.run.provenance
-        verdict = judge(results, phase)
-        changes = [["–" if value is None else str(value) for value in change] for change in self.changes]
-        return _render(
-            "run",
-            recorded=self,
-            results=results,
-            provenance=provenance,
-            verdict=verdict,
-            decision=decide(phase, verdict.outcome, provenance.overrides),
-            changes=(["field", "registered", "in this run"], changes),
-            baseline=phase.baseline,
-            baseline_sentence=sentences.baseline_sentence(results, phase),
-            prompts=_prompts(self.run.samples),
-            training=_training(self.run.metrics),
+        return f"{self.id}: " + (
+            f"not as registered: {', '.join(self.notes)}" if self.notes else "as registered"
         )
 
 
-def sweep_section(
-    folder: Path, document: Document, plan: SweepPlan, jobs: Sequence[Fields], held: Sequence[Recorded]
+def run_part(run: Run, document: Document, fields: Fields) -> Part:
+    """A run held against its registration, whose criteria give its verdict."""
+    results, provenance, status = run.results, run.provenance, run.status
+    phase, name = document.registration.phase, part_id(run.folder)
+    own = run.config.phase
+    _, changes = nearest_job(document.registration, {**fields, "phase": named(own)} if own else fields)
+    answered = status.started
+    for stage in status.stages:  # before the run began if they were in the store
+        if stage.stage == "evaluate" and stage.reused and (built := _BUILT.fullmatch(stage.reason)):
+            answered = f"{built[1]}T{built[2]}+00:00"
+    early = answered is None or answered < document.registered
+    verdict = judge(results, phase)
+    rows = [["–" if value is None else str(value) for value in change] for change in changes]
+    text = _render(
+        "run",
+        name=name,
+        document=document,
+        answered=answered,
+        early=early,
+        results=results,
+        provenance=provenance,
+        verdict=verdict,
+        decision=decide(phase, verdict.outcome, provenance.overrides),
+        changes=(["field", "registered", "in this run"], rows),
+        baseline=phase.baseline,
+        baseline_sentence=sentences.baseline_sentence(results, phase),
+        prompts=_prompts(run.samples),
+        training=_training(run.metrics),
+    )
+    notes = [key for key, *_ in changes] + ["answered before the registration"] * early
+    return Part(run, name, text, tuple(notes))
+
+
+def sweep_part(
+    folder: Path, document: Document, plan: SweepPlan, jobs: Sequence[Fields], parts: Sequence[Part]
 ) -> str:
-    """The part that is about a sweep, by the fields of each planned job and the finished runs.
+    """The part that is about a sweep, by the fields of each planned job and the parts of the finished ones.
 
     The registered criteria and outcomes give its verdict.
     """
-    registration, by_folder = document.registration, {each.run.folder.name: each for each in held}
+    registration, by_folder = document.registration, {each.run.folder.name: each for each in parts}
     phase, left_out = registration.phase.model_dump(mode="json"), dict(enumerate(registration.jobs))
     rows, judged = [], []
     for (place, job), fields in zip(plan.by_folder.items(), jobs, strict=True):
@@ -161,13 +152,13 @@ def sweep_section(
         found = by_folder.get(place)
         results = found.run.results if found else None
         scores = [share(results.find(score) if results else None) for score in ALWAYS]
-        otherwise = found.changes or found.early if found else changes
         state = read_status(folder / job.folder).status
+        otherwise = found.notes if found else changes
         rows.append([place, plan.label(job), state, *scores, "no" if otherwise else "yes"])
         judged.append(outcome.Job(RunConfig({**job.config.values, "phase": phase}), job.overrides, results))
     rows += [["–", job.values or "the registered config", "not run", *"–––"] for job in left_out.values()]
-    headers = ["job", "values", "state", *map(heading, ALWAYS), "as registered"]
-    return _render("sweep", name=part_id(folder), outcome=outcome.concluded(judged), jobs=(headers, rows))
+    table = ["job", "values", "state", *map(heading, ALWAYS), "as registered"], rows
+    return _render("sweep", name=part_id(folder), outcome=outcome.concluded(judged), jobs=table)
 
 
 def part_id(folder: Path) -> str:
