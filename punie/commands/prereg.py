@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from punie.util.errors import PunieError
-
-if TYPE_CHECKING:
-    from punie.config.schema import Config
 
 FOLDER = Path("docs/research")
 """The default folder of the documents."""
@@ -40,9 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.results.registration import Job, Registration, compose, differing, document_path
     from punie.run.capture import git, now
     from punie.stages.registered import fields, inputs
+    from punie.sweep import preview
     from punie.util.files import write_text
 
-    configs, values = _jobs(arguments.overrides, arguments.multirun)
+    plan = preview.plan(arguments.overrides)  # of one job, unless there are several values or axes
+    configs = [job.typed() for job in plan.jobs]
     given, phase = shlex.join(arguments.overrides) or "no overrides", phase_record(configs[0].phase)
     if phase is None or any(each.phase != configs[0].phase for each in configs):
         raise PunieError(
@@ -70,8 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         phase=phase,
         fields=decided[0],
         jobs=[
-            Job(values=words, differs=differs)
-            for words, differs in zip(values, differing(decided), strict=True)
+            Job(values=", ".join(f"{axis}={value}" for axis, value in plan.values(job).items()), differs=each)
+            for job, each in zip(plan.jobs, differing(decided), strict=True)
         ],
     )
     text = compose(registration, path)
@@ -81,20 +78,3 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{path}\nnext: commit it and {record.name}, then {registration.command}")
     print(f"then: punie record RUN {shlex.quote(str(path))}")
     return 0
-
-
-def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[str]]:
-    """The config of the run, or of each job of a sweep; and its values of the swept overrides, in words."""
-    from punie.config import resolve
-    from punie.config.compose import compose, quote_phases
-    from punie.sweep import preview
-    from punie.sweep.compose import grid
-
-    if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
-        config = resolve(compose(overrides))
-        if not (config.phase and config.phase.sweep):
-            return [config], [""]
-    plan = preview.plan(overrides)
-    values = [plan.values(job).items() for job in plan.jobs]
-    words = [", ".join(f"{axis}={value}" for axis, value in each) for each in values]
-    return [job.typed() for job in plan.jobs], words

@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise unfinished(source.folder, f"no {PROVENANCE}")
         for each in surroundings(source.provenance, capture(argv=[], overrides=[], config_digest="")):
             _warn(each.key, each.a, each.b)
-        with _store(arguments.store, _identity(source)) as root:
-            store = Store(root)
+        kept = arguments.store and contextlib.nullcontext(_kept(arguments.store, source))
+        with kept or tempfile.TemporaryDirectory(prefix="punie-reproduce-") as root:
+            store = Store(Path(root))
             config, plan = plan_again(source, store)
             pipeline.run(plan, config, store, Reporter())
             again = files.read(plan.artifacts()["report"].file(RESULTS), Results)
@@ -96,43 +97,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if equal else 1
 
 
-def _identity(source: Run) -> str:
-    """Digest of what is reproduced: the run's config without its store, and its artifacts."""
-    config = {name: value for name, value in source.config.values.items() if name != "store"}
-    artifacts = {name: each.model_dump() for name, each in source.results.artifacts.items()}
-    return digest("reproduced run", [config, artifacts])
-
-
-@contextlib.contextmanager
-def _store(asked: Path | None, run: str) -> Generator[Path]:
-    """An empty store, or that of this very reproduction."""
-    from punie.run.capture import now
-
-    if asked is None:
-        with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
-            yield Path(folder)
-        return
-    if (asked / _MARK).exists():
-        began = _require_own(asked, run)
-        print(f"continuing in {asked}: everything there was built by this reproduction, begun {began}")
-    elif asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
-        raise PunieError(
-            "The store to reproduce in is not empty.",
-            where=asked,
-            expected="a new folder: an artifact that is there already would prove nothing",
-        )
-    else:
-        asked.mkdir(parents=True, exist_ok=True)
-        write_json(asked / _MARK, {"schema": 1, "run": run, "began": now()})
-    yield asked
-
-
-def _require_own(root: Path, run: str) -> str:
-    """When the reproduction of this store began; all of its artifacts are younger.
+def _kept(root: Path, source: Run) -> Path:
+    """A folder to keep as the store: a new or empty one, or one that this very reproduction began.
 
     Raises:
-        PunieError: The store is another run's, or holds artifacts copied from elsewhere.
+        PunieError: It is another run's, or holds anything else, such as artifacts copied from elsewhere.
     """
+    from punie.run.capture import now
+
+    config = {name: value for name, value in source.config.values.items() if name != "store"}
+    artifacts = {name: each.model_dump() for name, each in source.results.artifacts.items()}
+    run = digest("reproduced run", [config, artifacts])
+    if not (root / _MARK).exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise PunieError(
+                "The store to reproduce in is not empty.",
+                where=root,
+                expected="a new folder: an artifact that is there already would prove nothing",
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / _MARK, {"schema": 1, "run": run, "began": now()})
+        return root
     where, found = root, "it was begun for another run, or for another config or other results of it"
     try:
         mark = parse_json((root / _MARK).read_bytes())
@@ -141,9 +126,11 @@ def _require_own(root: Path, run: str) -> str:
             built = artifact.manifest["created"]
             if same and datetime.fromisoformat(built) < began:
                 same, where = False, artifact.path
-                found = f"built {built}, and the reproduction began {mark['began']}"
+                found = f"built {built}, and the reproduction began {began.isoformat()}"
         if same:
-            return mark["began"]
+            words = f"everything there was built by this reproduction, begun {began.isoformat()}"
+            print(f"continuing in {root}: {words}")
+            return root
     except (OSError, LookupError, TypeError, ValueError) as error:
         where, found = root / _MARK, f"{type(error).__name__}: {error}"
     raise PunieError(

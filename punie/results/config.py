@@ -91,9 +91,7 @@ class RunConfig:
     @property
     def seed(self) -> int:
         """The training seed, ``lora.seed``; 0 for the base model, which no seed of ours has touched."""
-        if self.value("eval.target") == "base":
-            return 0
-        return int(self.value(SEED))
+        return 0 if self.value("eval.target") == "base" else int(self.value(SEED))
 
     @property
     def temperature(self) -> float:

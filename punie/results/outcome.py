@@ -99,21 +99,23 @@ def each_by_itself(jobs: Sequence[Job]) -> SweepOutcome | None:
     if phase is None or phase.sweep:
         return None
     judged = [judge(job.results, phase) for job in jobs if job.results is not None]
-    outcomes = {each.outcome for each in judged}
-    met = sum(bool(each.passed) for each in judged)
+    outcomes, met = {each.outcome for each in judged}, sum(bool(each.passed) for each in judged)
+    why = (
+        f"{met} of {len(judged)} runs meet all criteria"
+        if phase.criteria
+        else "no pass/fail criteria defined"
+    )
     if len(judged) == 1:
         why = judged[0].summary.removeprefix(f"phase {phase.id}: ")
-    elif phase.criteria:
-        why = f"{met} of {len(judged)} runs meet all criteria"
-    else:
-        why = "no pass/fail criteria defined"
     if missing := len(jobs) - len(judged):
         why += f"; {missing} have no score"
-    agreed = outcomes.pop() if len(outcomes) == 1 else None
-    verdict = agreed or ("the runs do not agree" if outcomes else OPEN if not judged else None)
-    if verdict is None:
-        verdict = "criteria met" if met == len(judged) else "criteria missed"
-    following = decide(phase, agreed, jobs[0].overrides)
+    if len(outcomes) > 1:
+        verdict = "the runs do not agree"
+    elif not judged:
+        verdict = OPEN
+    else:
+        verdict = outcomes.pop() or ("criteria met" if met == len(judged) else "criteria missed")
+    following = decide(phase, verdict, jobs[0].overrides)
     return SweepOutcome(phase=phase.id, verdict=verdict, why=why, next=following)
 
 

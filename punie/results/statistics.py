@@ -52,9 +52,8 @@ class Paired:
     mcnemar: float | None
     """Two-sided p-value of the exact McNemar test; None if a prompt's score is not 0 or 1."""
     up: int
-    """Prompts that score higher in b."""
+    """Prompts that score higher in b; ``down`` those that score lower."""
     down: int
-    """Prompts that score lower in b."""
     unchanged: int
     discordance: float
     """Mean squared difference of a prompt; with scores of 0 and 1 the share of prompts that differ."""

@@ -1,4 +1,4 @@
-"""What differs between two sides or two sweeps, on which axis, and where they diverge first."""
+"""What differs between two sides or two sweeps, where they diverge first, and between their responses."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import Any
 import pytest
 
 from punie.config.schema import LoraConfig
+from punie.results.comparison import compare as compare_samples
 from punie.results.config import RunConfig
 from punie.results.difference import Change, Side, compare, compare_sweeps, match
 from punie.results.records import Provenance
+from tests.unit.results.made import sample
 
 DIGEST = "0" * 64
 CONFIG = {"name": "x", "lora": {"seed": 0}, "model": {"repo": "a/b"}}
 
 
+def material(**contents: Any) -> dict[str, Any]:
+    return {"version": 1, "settings": {}, "upstream": {}, "contents": contents}
+
+
 def side(**fields: Any) -> Side:
     """A run whose four stages are all in the store."""
+    data = {"data": {"train.jsonl": "t", "valid.jsonl": "v"}}
     materials = {
-        "base": {"version": 1, "settings": {}, "upstream": {}, "contents": {"model": {"weights": "w"}}},
-        "train": {
-            "version": 1,
-            "settings": {"lora.seed": 0},
-            "upstream": {"base": "b"},
-            "contents": {"data": {"train.jsonl": "t", "valid.jsonl": "v"}},
-        },
-        "quantize": {"version": 1, "settings": {}, "upstream": {"train": "t"}, "contents": {}},
-        "evaluate": {"version": 1, "settings": {}, "upstream": {"quantize": "q"}, "contents": {"suite": "s"}},
+        "base": material(model={"weights": "w"}),
+        "train": {**material(**data), "settings": {"lora.seed": 0}, "upstream": {"base": "b"}},
+        "quantize": {**material(), "upstream": {"train": "t"}},
+        "evaluate": {**material(suite="s"), "upstream": {"quantize": "q"}},
     }
     return dataclasses.replace(
         Side(
@@ -154,18 +156,11 @@ def test_a_field_added_later(monkeypatch, value):
 
 def job(name: str, *, rate: float = 0.1, seed: int = 0, temperature: float = 0.7, **more: Any) -> Side:
     """A job that has not run, with a training in its plan."""
-    config = {
-        "name": "x",
-        "model": {"name": "tiny"},
-        "data": {"name": "d"},
-        "lora": {"seed": seed, "learning_rate": rate},
-        "eval": {"suite": "core27", "seed": more.pop("eval_seed", seed), "temperature": temperature},
-    }
-    settings = {"lora.seed": seed, "lora.learning_rate": rate}
-    material = {"version": 1, "settings": settings, "upstream": {}, "contents": {}}
-    return Side(
-        name, RunConfig(config), keys={"train": f"{seed} {rate}"}, materials={"train": material}, **more
-    )
+    sampling = {"suite": "core27", "seed": more.pop("eval_seed", seed), "temperature": temperature}
+    config = {"name": "x", "lora": {"seed": seed, "learning_rate": rate}, "eval": sampling}
+    made = {**material(), "settings": {"lora.seed": seed, "lora.learning_rate": rate}}
+    keys = {"train": f"{seed} {rate}"}
+    return Side(name, RunConfig(config), keys=keys, materials={"train": made}, **more)
 
 
 def names(pairs: Any) -> list[tuple[str, str]]:
@@ -235,3 +230,34 @@ def test_jobs_that_no_axis_tells_apart() -> None:
     a, b = ([job(f"{end}{number}") for number in range(3)] for end in "ab")
     assert names(match(a, b[:2]).pairs) == [("a0", "b0"), ("a1", "b1")]
     assert [one.name for one, _ in match(a, b[:2]).only[0]] == ["a2"]
+
+
+def test_changed_prompts():
+    """Only prompts whose score moved are listed, with scores, taxonomy and every answer of both runs."""
+    a = [sample("x", 1.0), sample("y", 0.0, "no"), sample("y", 0.0, "nor"), sample("z", 0.0)]
+    b = [sample("z", 0.0, "other words"), sample("y", 1.0, "yes"), sample("y", 0.0), sample("x", 1.0)]
+    found = compare_samples(a, b)
+    assert [prompt.id for prompt in found.changed] == ["y"]
+    changed = found.changed[0]
+    assert changed.scores == {"keyword": (1.0, 1.0), "strict": (0.0, 0.5)}
+    assert changed.taxonomy == ("wrong tool", "correct, wrong tool")
+    assert changed.outputs == (("no", "nor"), ("yes", ""))
+    assert found.means["strict"] == pytest.approx((1 / 3, 0.5))
+    assert (found.paired["strict"].up, found.paired["strict"].unchanged) == (1, 2)
+
+
+def test_other_suites_are_refused():
+    """Prompts with other ids, or with another text under the same id, are not compared."""
+    with pytest.raises(ValueError, match="2 prompts are in one run only: x, y"):
+        compare_samples([sample("x", 1.0)], [sample("y", 1.0)])
+    with pytest.raises(ValueError, match="1 prompts have another text: x"):
+        compare_samples([sample("x", 1.0)], [sample("x", 1.0, prompt="do something else")])
+
+
+def test_a_missing_answer_is_not_a_zero() -> None:
+    """A prompt that lacks an answer in either run is left out of both, and named."""
+    a = [sample("p1", 1.0), sample("p2", 0.0)]
+    b = [sample("p1", 0.0), sample("p2", missing="the server is gone", output=None)]
+    found = compare_samples(a, b)
+    assert found.left_out == ("p2",)
+    assert found.paired["strict"].differences == {"p1": -1.0}
