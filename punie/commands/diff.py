@@ -59,7 +59,7 @@ def _compared(names: tuple[str, str], store: Path | None, outputs: bool) -> Show
     from punie.results.difference import compare, compare_sweeps
 
     sweeps = [*map(_is_sweep, names)]
-    a, b = (_jobs(Path(name), store) if _is_sweep(name) else [_side(name, store)] for name in names)
+    a, b = (_sides(name, store) for name in names)
     if all(sweeps):
         if outputs:
             raise PunieError(
@@ -76,10 +76,18 @@ def _compared(names: tuple[str, str], store: Path | None, outputs: bool) -> Show
     return Shown((one.name, other.name), compare((one, other)), _scores([(one, other)]))
 
 
-def _side(name: str, store: Path | None) -> Side:
+def _sides(name: str, root: Path | None) -> list[Side]:
+    """A run or a config; or the jobs of a sweep, also those that never ran."""
     from punie.results.difference import Side
+    from punie.results.sweep import SweepPlan
 
-    return Side.of_run(Path(name), store) if name and Path(name).is_dir() else _config(name, store)
+    folder = Path(name)
+    if not _is_sweep(name):
+        return [Side.of_run(folder, root) if name and folder.is_dir() else _config(name, root)]
+    plan = SweepPlan.read(folder)
+    if not plan.jobs:
+        raise DataError("The sweep's plan has no jobs.", where=folder)
+    return [Side.of_job(plan, job, folder, root) for job in plan.jobs]
 
 
 def _config(text: str, root: Path | None) -> Side:
@@ -125,17 +133,6 @@ def _config(text: str, root: Path | None) -> Side:
 def _is_sweep(name: str) -> bool:
     folder = Path(name)
     return bool(name) and (folder / "jobs").is_dir() and not (folder / "config.yaml").exists()
-
-
-def _jobs(folder: Path, root: Path | None) -> list[Side]:
-    """The jobs of a sweep, also those that never ran."""
-    from punie.results.difference import Side
-    from punie.results.sweep import SweepPlan
-
-    plan = SweepPlan.read(folder)
-    if not plan.jobs:
-        raise DataError("The sweep's plan has no jobs.", where=folder)
-    return [Side.of_job(plan, job, folder, root) for job in plan.jobs]
 
 
 def _job_like(sweep: str, jobs: list[Side], other: Side) -> Side:

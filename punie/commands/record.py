@@ -108,11 +108,9 @@ def _find(folder: Path, name: str, jobs: list[dict[str, object]], phase: PhaseCo
     found = [path for path in records if phase and read(path).registration.phase.id == phase.id]
     if len(found) == 1:
         return found[0]
-    raise PunieError(
-        "None of several documents is of the run's config." if found else "The run was not registered.",
-        where=folder,
-        found=", ".join(path.name for path in found) or f"no document {exact.name}",
-        next_step="name one: punie record RUN DOCUMENT"
-        if found
-        else "punie prereg before the run, or --out DIR",
-    )
+    what, remedy = "The run was not registered.", "punie prereg before the run, or --out DIR"
+    if found:
+        what = "None of several documents is of the run's config."
+        remedy = "name one: punie record RUN DOCUMENT"
+    shown = ", ".join(path.name for path in found) or f"no document {exact.name}"
+    raise PunieError(what, where=folder, found=shown, next_step=remedy)

@@ -82,13 +82,7 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
 
 
 def pairs(before: str, after: str, a: Sequence[Sample], b: Sequence[Sample]) -> list[Pair]:
-    """The comparison of two targets of one run, as results.json holds it.
-
-    Args:
-        before: Name of the first.
-        after: Name of the second.
-        a: The first one's samples.
-        b: The second one's.
+    """Two targets of one run, by name and samples, compared as results.json holds it.
 
     Returns:
         An entry for each score; none where no prompt has a response in both.

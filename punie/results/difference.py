@@ -53,10 +53,7 @@ class Side:
     def of_run(cls, folder: Path, root: Path | None, planned: Side | None = None) -> Side:
         """A run's directory, with what the store has of it; a run that failed has fewer stages.
 
-        Args:
-            folder: The run's.
-            root: The store; None for the run's own.
-            planned: What a sweep's plan has for it.
+        ``root`` None is the run's own store; ``planned`` is what a sweep's plan has for it.
 
         Raises:
             DataError: A file of the run cannot be read.
@@ -83,15 +80,11 @@ class Side:
     @classmethod
     def of_job(cls, plan: SweepPlan, job: PlannedJob, folder: Path, root: Path | None) -> Side:
         """A job of a sweep, also one that never ran: the plan has its config and keys."""
-        parts = [part for part in plan.parts_of(job) if part.stage in DECIDING and part.material is not None]
-        parts.reverse()  # so that the first evaluation, of the target whose score counts, stays
-        planned = cls(
-            str(folder / job.folder),
-            job.config,
-            keys={part.stage: part.key for part in parts},
-            materials={part.stage: part.material for part in parts if part.material is not None},
-        )
-        place = folder / job.folder
+        keys, materials, place = {}, {}, folder / job.folder
+        for part in reversed(plan.parts_of(job)):  # the first evaluation is of the target whose score counts
+            if part.stage in DECIDING and part.material is not None:
+                keys[part.stage], materials[part.stage] = part.key, part.material
+        planned = cls(str(place), job.config, keys=keys, materials=materials)
         return cls.of_run(place, root, planned) if (place / CONFIG).exists() else planned
 
 

@@ -41,10 +41,9 @@ class Job:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A metric of a sweep."""
+    """A metric of a sweep: a value, None if no job that finished gives it, and the range it may lie in."""
 
     value: float | None
-    """None if no job that finished gives it."""
     low: float
     high: float
     about: str

@@ -16,11 +16,7 @@ def minimum_detectable_effect(prompts: int, discordance: float) -> float:
 
     (z_{1−α/2} + z_{power})·√(discordance/prompts): Miller (2024, arXiv:2411.00640), section 5. With scores
     of 0 and 1 no difference exceeds the discordance: a result above it means that no true difference can be
-    detected unless more prompts differ.
-
-    Args:
-        prompts: Prompts that both runs have a response to.
-        discordance: As ``Paired.discordance``: with scores of 0 and 1 the share of prompts that differ.
+    detected unless more prompts differ. ``discordance`` is :class:`Paired`'s.
     """
     return _Z * math.sqrt(discordance / prompts)
 
@@ -50,13 +46,7 @@ def detectable(test: Paired) -> tuple[float | None, int | None]:
 
 
 def detectable_in_words(prompts: int, difference: float, smallest: float | None) -> str:
-    """A sentence, without its period, on the minimum detectable difference.
-
-    Args:
-        prompts: Prompts compared.
-        difference: The difference found.
-        smallest: As :func:`detectable` gives it.
-    """
+    """A sentence, without its period, on the minimum detectable difference, beside the one found."""
     if smallest is None:
         return f"None of {prompts} prompts changed"
     words = f"Minimum detectable difference: {smallest:.2f} ({prompts} prompts, 80 % power)"

@@ -47,13 +47,10 @@ def judge(scores: Scores, phase: Phase | None) -> Verdict:
 def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> str | None:
     """Where in the tree of phases an outcome leads, in words: the command, and the way through the tree.
 
-    Args:
-        phase: The phase, outcomes included.
-        verdict: That of one of its outcomes; None if no outcome fits.
-        overrides: Those of the run; the ones that say what it ran on are carried to the next command.
+    The run's overrides that say what it ran on are carried to the next command.
 
     Returns:
-        None if the phase has no such outcome.
+        None if the phase has no outcome with this verdict.
     """
     outcome = next((each for each in phase.outcomes if each.verdict == verdict), None)
     if outcome is None:
