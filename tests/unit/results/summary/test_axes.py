@@ -12,6 +12,7 @@ from punie.results.config import RunConfig
 from punie.results.records import Named
 from punie.results.summary import axes
 from punie.results.summary.collect import RunScores, read
+from punie.results.summary.findings import recipes
 from punie.util.errors import PunieError
 
 from .conftest import changed, make_run
@@ -52,7 +53,7 @@ def test_fields_that_differ_in_step_are_one_axis(tmp_path: Path) -> None:
     assert keys(find(together)) == [("lora.seed", ("eval.seed",))]
     recipe = runs(tmp_path, {"lora__seed": 0, "lora__iters": 4}, {"lora__seed": 42, "lora__iters": 8})
     assert keys(find(recipe)) == [("lora.iters", ("lora.seed",))]
-    assert [each.label for each in axes.recipes(recipe, find(recipe))] == [
+    assert [each.label for each in recipes(recipe, find(recipe))] == [
         "lora.iters=4",
         "lora.iters=8",
     ]

@@ -18,7 +18,7 @@ FEW = "eval: {temperature: 0}, lora: {seed: 0}"
 
 
 def states(*places: Path) -> dict[str, str]:
-    return {run.folder.name: run.state for run in collect(places).runs}
+    return {run.folder.name: run.state for run in collect(places)[0]}
 
 
 def test_a_sweep_and_its_parent_are_the_same_runs(sweep: Path, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_sweep_and_its_parent_are_the_same_runs(sweep: Path, tmp_path: Path) -
     assert states(sweep) == expected
     assert states(tmp_path, sweep, sweep / "jobs" / "000-ab") == expected
     assert (
-        next(run for run in collect([sweep]).runs if run.state == "failed").reason == "The training diverged."
+        next(run for run in collect([sweep])[0] if run.state == "failed").reason == "The training diverged."
     )
 
 
@@ -53,8 +53,8 @@ def test_the_same_answers_count_once(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {"x": 1.0})
     shutil.copytree(first, tmp_path / "copy")
     make_run(tmp_path / "failed", {}, status="failed")
-    collected = collect([tmp_path])
-    assert ([run.state for run in collected.runs], collected.merged) == (["finished"], 2)
+    runs, merged = collect([tmp_path])
+    assert ([run.state for run in runs], merged) == (["finished"], 2)
 
 
 def test_a_store_holds_no_runs(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_half_a_run(tmp_path: Path, file: str, content: str | None, words: str) 
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_text(content)
-    run = collect([folder]).runs[0]
+    run = collect([folder])[0][0]
     assert (run.state, run.prompts) == ("unread", None)
     assert (run.reason or "").startswith(file)
     assert words in (run.reason or "")
