@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, model_
 
 from punie.results import files
 from punie.results.config import RunConfig
-from punie.results.records import File, Record, SweepOutcome
+from punie.results.records import File, Record, Status, SweepOutcome
+from punie.results.run import read_status
 from punie.util.errors import DataError
 from punie.util.jsonl import excerpt
 
@@ -78,6 +79,10 @@ class PlannedJob(Record):
     def folder(self) -> str:
         """Its folder, relative to the sweep's; the same however often the sweep is resumed."""
         return f"jobs/{self.number:03d}-{self.id}"
+
+    def status(self, sweep: Path) -> Status:
+        """How far it got in a sweep's folder; planned if it has not begun."""
+        return read_status(sweep / self.folder)
 
     def typed(self) -> Config:
         """Its config as checked, typed objects.
