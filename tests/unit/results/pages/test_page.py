@@ -8,7 +8,6 @@ import re
 import pytest
 
 from punie.results.pages import plots, report, sentences, tables
-from punie.results.pages.responses import MARKS
 from punie.results.records import Baseline, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
 
@@ -99,7 +98,7 @@ def test_responses_can_be_filtered(samples: list[Sample]) -> None:
     offered = [tag["value"] for tag in page.all("option")]
     assert offered == [
         "", "text_tools", "lsp", "git", "", "correct", "no call", "missing",
-        "", *MARKS,
+        "", *report.MARKS,
     ]  # fmt: skip
 
 
