@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from punie.config import Config
 from punie.results import files
 from punie.results.records import Status
 from punie.results.run import STATUS
@@ -203,31 +204,29 @@ def prepared(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[Non
             if job.status(folder).status == "finished":
                 continue
             parts = plan.parts_of(job)
-            transient = job.config.value("quantize.keep") == "until_evaluated"
             checks = tuple(part.key for part in parts if part.stage in CHECKS and part.state != "hit")
+            models = {part.key for part in parts if part.stage == "quantize"} - leased
             if checks and checks not in checked:
                 checked.add(checks)
-                _check(job, reporter)
-            for part in parts:
-                if part.stage == "quantize" and part.key not in leased and transient:
-                    leased.add(part.key)
-                    users = [other for other in plan.jobs if part.key in other.stages]
-                    _lease(job, users, folder, leases)
+                config, store = _store(job)
+                try:
+                    pipeline.run(pipeline.plan(config, store), config, store, reporter, wanted=CHECKS)
+                except PunieError as error:  # the job will fail with it, and the others go on
+                    words = f"✗ {Path(job.folder).name} cannot run: {headline(str(error))}"
+                    reporter.line(words, style="red")
+            if models and job.config.value("quantize.keep") == "until_evaluated":
+                leased |= models
+                _lease(job, [other for other in plan.jobs if models & {*other.stages}], folder, leases)
         yield
 
 
-def _check(job: PlannedJob, reporter: Reporter) -> None:
+def _store(job: PlannedJob) -> tuple[Config, Store]:
     config = job.typed()
-    store = Store(Path(config.store.dir))
-    try:
-        pipeline.run(pipeline.plan(config, store), config, store, reporter, wanted=CHECKS)
-    except PunieError as error:  # the job will fail with it, and the others go on
-        reporter.line(f"✗ {Path(job.folder).name} cannot run: {headline(str(error))}", style="red")
+    return config, Store(Path(config.store.dir))
 
 
 def _lease(job: PlannedJob, users: list[PlannedJob], folder: Path, leases: contextlib.ExitStack) -> None:
-    config = job.typed()
-    store = Store(Path(config.store.dir))
+    config, store = _store(job)
     key = next(step.key for step in pipeline.plan(config, store).steps if step.stage.name == "quantize")
     if key is None:
         return  # its model is not here, and could not be fetched

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +29,8 @@ FINISHED, INCOMPLETE, NOT_STARTED, UNREAD = "finished", "incomplete", "not start
 """States beside those of status.json: finished with responses missing, only planned, not readable."""
 _RUN_FILES = {STATUS, CONFIG, RESULTS, ".hydra"}
 """Any of them makes a folder a run's, or half of one."""
+_LEFT_OUT: dict[str, Any] = {"lock": None, "targets": {}, "paired": [], "artifacts": {}}
+"""Parts of results that grow with prompts; like the digests of tensors, no outcome of a phase needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,9 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
             by_prompt.setdefault(sys.intern(line.id), []).append(line)
     missing = expected - sum(map(len, by_prompt.values()))
     complete = bool(by_prompt) and results.find("strict") is not None
+    prompts = {name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
     base = results.artifacts.get("base")
+    identity = results.identity.model_copy(update={"weights": Weights(whole=results.identity.weights.whole)})
     return RunScores(
         run.folder,
         FINISHED if complete else INCOMPLETE,
@@ -192,19 +197,9 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         suite=results.identity.suite,
         unverified=results.identity.unverified,
         missing=missing,
-        prompts={name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
-        if complete
-        else None,
+        prompts=prompts if complete else None,
         overrides=overrides,
-        results=_slim(results) if config.phase else None,
-    )
-
-
-def _slim(results: Results) -> Results:
-    """Without the parts that grow with prompts and tensors."""
-    identity = results.identity.model_copy(update={"weights": Weights(whole=results.identity.weights.whole)})
-    return results.model_copy(
-        update={"lock": None, "targets": {}, "paired": [], "artifacts": {}, "identity": identity}
+        results=results.model_copy(update={**_LEFT_OUT, "identity": identity}) if config.phase else None,
     )
 
 

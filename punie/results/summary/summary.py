@@ -225,9 +225,8 @@ def _outcome(runs: Sequence[RunScores], recipes: Sequence[Recipe]) -> SweepOutco
 
 def _threshold(phase: Phase | None, metric: str) -> float | None:
     """The bound that the phase's criterion sets for the overall score."""
-    if phase is None or phase.score != metric:
-        return None
-    return next((each.value for each in phase.criteria if each.metric == "overall"), None)
+    criteria = phase.criteria if phase and phase.score == metric else ()
+    return next((each.value for each in criteria if each.metric == "overall"), None)
 
 
 def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> list[str]:
