@@ -14,7 +14,7 @@ from punie.evals.scores import ALWAYS, heading
 from punie.results.config import RunConfig
 from punie.results.decisions import decide
 from punie.results.outcome import Job, concluded
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.text import share
 from punie.results.records import Metric, Sample
 from punie.results.registration import Change, Document, Fields, named, nearest_job, render
@@ -77,7 +77,7 @@ class Recorded:
             decision=decide(phase, verdict.outcome, provenance.overrides),
             changes=(["field", "registered", "in this run"], changes),
             baseline=phase.baseline,
-            baseline_sentence=sentences.baseline_sentence(results, phase),
+            baseline_sentence=tables.baseline_sentence(results, phase),
             prompts=_prompts(self.run.samples),
             training=_training(self.run.metrics),
         )

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from punie.results import files
 from punie.results.difference import SOURCES
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.render import environment
 from punie.results.pages.text import inline
 from punie.results.records import File, Git, Phase, Record
@@ -120,9 +120,7 @@ def compose(registration: Registration, path: Path) -> str:
 def render(part: str, **facts: Any) -> str:
     """A part of a results document: ``document``, ``run`` or ``sweep``."""
     template = environment(autoescape=False).get_template("registration.md.jinja")
-    return template.render(
-        part=part, begin=BEGIN, end=END, tables=tables, sentences=sentences, inline=inline, **facts
-    )
+    return template.render(part=part, begin=BEGIN, end=END, tables=tables, inline=inline, **facts)
 
 
 def nearest_job(registration: Registration, found: Fields) -> tuple[int, list[Change]]:

@@ -46,12 +46,11 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
     """
     axes: dict[str, list[str]] = {}
     given: dict[str, str] = {}
+    overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     try:
-        for override in parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader):
+        for override in overrides:
             key = override.get_key_element()
             axes[key], given[key] = _lines(override), str(override.input_line)
-    except PunieError:
-        raise
     except Exception as error:  # Hydra raises HydraException, and others for values it did not expect
         raise ConfigError(
             "The values of a sweep cannot be listed.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from punie.evals.scores import heading
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves
 from punie.results.pages.render import TEMPLATES, environment, page_style
 from punie.results.records import Call, Metric, Phase, Results, Sample
@@ -179,10 +179,9 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             responses=shown,
             anchors={each.sample.id: each.anchor for each in reversed(shown)},
             examples={each.kind: each for each in reversed(shown)},
-            baseline_sentence=sentences.baseline_sentence(facts.results, facts.phase),
+            baseline_sentence=tables.baseline_sentence(facts.results, facts.phase),
             heading=heading,
             tables=tables,
-            sentences=sentences,
             **more,
         )
     )

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from punie.results.pages import plots, report, sentences, tables
+from punie.results.pages import plots, report, tables
 from punie.results.records import Baseline, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
 
@@ -142,6 +142,6 @@ def test_a_published_score_stands_beside_what_the_prompts_can_tell(published: fl
     found = facts(records([("git", RIGHT), ("git", "No.")] * 3))
     assert found.phase is not None
     phase = found.phase.model_copy(update={"baseline": Baseline(source="33b", overall=published)})
-    words = sentences.baseline_sentence(found.results, phase)
+    words = tables.baseline_sentence(found.results, phase)
     assert (words or "").endswith(ending)
-    assert sentences.baseline_sentence(found.results, None) is None
+    assert tables.baseline_sentence(found.results, None) is None
