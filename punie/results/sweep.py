@@ -107,8 +107,6 @@ class SweepPlan(File):
     """Numbers of the jobs in the order in which they start."""
     duplicates: int = 0
     """Jobs left out because another has the same config."""
-    conf: str = ""
-    """Digest of every file of ``conf/``."""
     name: str = ""
     """The composed name; of the first job where they differ."""
     run_id: str = ""

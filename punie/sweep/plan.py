@@ -23,13 +23,11 @@ from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
 from punie.store.artifacts import Artifact, Miss, Store
-from punie.store.digests import content_digests
 from punie.store.keys import SHORT, artifact_key, differences, digest
 from punie.sweep.compose import compose_all, grid
 from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY
 from punie.util.jsonl import excerpt
-from punie.util.paths import resource
 
 
 def make(
@@ -40,7 +38,6 @@ def make(
     hydra_overrides: Sequence[str] = (),
 ) -> SweepPlan:
     """Plan a sweep; changes nothing and imports neither mlx nor transformers."""
-    conf = conf_digest()
     composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides)
     stores: dict[str, Store] = {}
     jobs: dict[str, PlannedJob] = {}
@@ -71,7 +68,6 @@ def make(
         parts=parts,
         waves=waves(missing),
         duplicates=len(composed) - len(jobs),
-        conf=conf,
         name=composed[0].config.name,
         run_id=os.environ.get(RUN_ID, ""),
         cwd=str(Path.cwd()),
@@ -141,8 +137,6 @@ def changes(old: SweepPlan, new: SweepPlan) -> list[str]:
                     for name, was, now_is in differences(one.material, two.material)
                     if not name.startswith("upstream/")
                 ]
-    if found and old.conf != new.conf:
-        found.append("conf/ was edited since")
     return list(dict.fromkeys(found))
 
 
@@ -155,15 +149,6 @@ def config_changes(old: RunConfig, new: RunConfig) -> list[str]:
 def shown(path: Path) -> str:
     """A path relative to the working folder, if it is below it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def conf_digest() -> str:
-    """One digest over every file of ``conf/``."""
-    root = resource("conf")
-    paths = sorted(root.rglob("*.yaml"))
-    return digest(
-        "conf", {path.relative_to(root).as_posix(): content_digests([path])[path.name] for path in paths}
-    )
 
 
 def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:

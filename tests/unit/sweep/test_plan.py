@@ -19,6 +19,7 @@ from punie.store.keys import SHORT, digest
 from punie.sweep import plan as plans
 from punie.sweep import preview
 from punie.util.errors import PunieError
+from punie.util.paths import resource
 from tests.unit.sweep.conftest import Planner
 
 
@@ -139,7 +140,7 @@ def test_changes_are_told_by_name(planned: Planner, tmp_path: Path) -> None:
     assert plans.changes(old, planned("seed=0,1")) == []
     assert plans.changes(old, planned("seed=0,1", "lora.rank=4"))[0] == "config: lora.rank 8 → 4"
     assert "jobs 2 → 1" in plans.changes(old, planned("seed=0"))
-    shutil.copytree(plans.resource("data/code_mode"), tmp_path / "data")
+    shutil.copytree(resource("data/code_mode"), tmp_path / "data")
     ours = planned("seed=0", "data.path=data")
     with (tmp_path / "data/train.jsonl").open("a") as stream:
         stream.write(json.dumps({"messages": []}) + "\n")
