@@ -86,20 +86,26 @@ def exit_code(error: PunieError | None) -> int:
     return error.exit_code
 
 
-def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
-    """Job 0 fails in training: job 1, of the same seed, is skipped; the other seed goes on; exit code 1."""
-    world.ends[0] = ["failed"]
+@pytest.mark.parametrize(
+    ("ends", "states", "batches"),
+    [
+        ({0: ["failed"]}, ["failed", "skipped", "finished", "finished"], [[0, 2], [3]]),
+        (
+            {0: ["worker killed", "worker killed"], 2: ["worker killed"]},
+            ["killed", "skipped", "finished", "finished"],
+            [[0, 2], [0], [2], [3]],
+        ),
+    ],
+    ids=["failed", "killed"],
+)
+def test_a_job_takes_only_its_dependents_along(
+    world: World, ends: dict[int, list[str]], states: list[str], batches: list[list[int]]
+) -> None:
+    """Job 1, which needs the training of job 0, is skipped; a job lost with its worker runs again alone."""
+    world.ends = ends
     assert exit_code(ended(world)) == 1
-    assert world.states() == ["failed", "skipped", "finished", "finished"]
+    assert (world.states(), world.batches) == (states, batches)
     assert "upstream: train failed in 000" in (world.plan.jobs[1].status(world.folder).error or "")
-
-
-def test_a_killed_worker_loses_only_its_own_job(world: World) -> None:
-    """Two jobs are lost with a worker: each runs again alone; the one that dies again is the killed one."""
-    world.ends = {0: ["worker killed", "worker killed"], 2: ["worker killed"]}
-    assert exit_code(ended(world)) == 1
-    assert world.batches == [[0, 2], [0], [2], [3]]
-    assert world.states() == ["killed", "skipped", "finished", "finished"]
 
 
 def test_a_launcher_that_starts_nothing_is_told(world: World) -> None:
