@@ -100,6 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _kept(root: Path, source: Run) -> Path:
     """A folder to keep as the store: a new or empty one, or one that this very reproduction began.
 
+    Raises:
+        PunieError: It is another run's, or holds anything else, such as artifacts copied from elsewhere.
+    """
+    from punie.run.capture import now
 
     config = {name: value for name, value in source.config.values.items() if name != "store"}
     artifacts = {name: each.model_dump() for name, each in source.results.artifacts.items()}

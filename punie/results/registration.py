@@ -22,7 +22,7 @@ from pydantic import Field
 from punie.evals.scores import ALWAYS, heading
 from punie.results import files, outcome
 from punie.results.config import SOURCES, RunConfig
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.render import environment
 from punie.results.pages.text import inline, share
 from punie.results.records import File, Git, Metric, Phase, Record, Sample
@@ -127,7 +127,7 @@ def run_part(run: Run, document: Document, fields: Fields) -> Part:
         decision=decide(phase, verdict.outcome, provenance.overrides),
         changes=(["field", "registered", "in this run"], rows),
         baseline=phase.baseline,
-        baseline_sentence=sentences.baseline_sentence(results, phase),
+        baseline_sentence=tables.baseline_sentence(results, phase),
         prompts=_prompts(run.samples),
         training=_training(run.metrics),
     )

@@ -1,21 +1,36 @@
-"""The report of a run: report.md, and report.html as one self-contained file."""
+"""The report of a run, report.md and report.html (one self-contained file), and a model's card."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from punie.evals.scores import heading
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves
 from punie.results.pages.render import TEMPLATES, environment, page_style
-from punie.results.pages.responses import MARKS, responses
-from punie.results.records import Metric, Phase, Results, Sample
+from punie.results.records import Call, Metric, Phase, Results, Sample
+
+if TYPE_CHECKING:
+    from punie.results.run import Run
+
+MISSING = "missing"
+"""The kind of a response that is missing."""
+MARKS = {
+    "strict-1": f"{heading('strict')}: correct",
+    "strict-0": f"{heading('strict')}: wrong",
+    "keyword-1": f"{heading('keyword')}: full",
+    "keyword-part": f"{heading('keyword')}: partial",
+    "keyword-0": f"{heading('keyword')}: none",
+    "differ": f"{heading('keyword')} full, {heading('strict')} wrong",
+}
+"""Marks by which responses can be filtered, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,50 @@ class Facts:
         return [*range(every, last, every), last]
 
 
+@dataclass(frozen=True)
+class Response:
+    """One line of samples.jsonl, ready to be shown."""
+
+    anchor: str
+    """The HTML id of its place on the page."""
+    name: str
+    """The suite item's id, with the number of the repeat where there are several."""
+    sample: Sample
+
+    @property
+    def kind(self) -> str:
+        """Its class in the taxonomy, or ``missing``."""
+        return self.sample.taxonomy if self.sample.answered else MISSING
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls that were made, in order."""
+        return [call(each) for each in self.sample.calls]
+
+    @property
+    def expected(self) -> str:
+        """The calls that the suite expects."""
+        joined = " and " if self.sample.match == "all" else " or "
+        return joined.join(call(each) for each in self.sample.expect)
+
+    @property
+    def scores(self) -> Mapping[str, tuple[float, str]]:
+        """By heading of the score, its value and the reason; empty if the response is missing."""
+        return {heading(name): (each.value, each.reason) for name, each in self.sample.scores.items()}
+
+    @property
+    def marks(self) -> list[str]:
+        """Those of ``MARKS`` that hold."""
+        if not self.sample.scores:
+            return []
+        keyword, strict = (self.sample.scores[name].value for name in ("keyword", "strict"))
+        found = [
+            f"strict-{strict:.0f}",
+            f"keyword-{keyword:.0f}" if keyword in (0.0, 1.0) else "keyword-part",
+        ]
+        return [*found, "differ"] if keyword == 1.0 and strict == 0.0 else found
+
+
 def markdown(facts: Facts) -> str:
     """report.md."""
     return _render("report.md.jinja", facts, autoescape=False)
@@ -70,6 +129,41 @@ def html(facts: Facts) -> str:
     )
 
 
+def model_card(run: Run, *, folder: str, quantize: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """README.md of an exported model folder.
+
+    Args:
+        run: The run that scored the model.
+        folder: The path that the reader will load.
+        quantize: What the quantize stage recorded.
+        files: sha256 of the folder's files, by name.
+    """
+    template = environment(autoescape=False).get_template("model_card.md.jinja")
+    return template.render(
+        config=run.config,
+        folder=json.dumps(folder, ensure_ascii=False),
+        results=run.results,
+        quantize=quantize,
+        fidelity=quantize.get("fidelity"),
+        files=files,
+        score_table=tables.score_table(run.results),
+    )
+
+
+def responses(samples: Sequence[Sample]) -> list[Response]:
+    """The lines of samples.jsonl, ready to be shown."""
+    repeated = any(sample.repeat for sample in samples)
+    return [
+        Response(f"response-{index}", f"{sample.id} #{sample.repeat}" if repeated else sample.id, sample)
+        for index, sample in enumerate(samples)
+    ]
+
+
+def call(made: Call) -> str:
+    """A call as code: ``read_file(path='src/app.py')``."""
+    return f"{made.tool}({', '.join(f'{name}={value!r}' for name, value in made.arguments.items())})"
+
+
 def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> str:
     shown = responses(facts.samples)
     return (
@@ -85,10 +179,9 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             responses=shown,
             anchors={each.sample.id: each.anchor for each in reversed(shown)},
             examples={each.kind: each for each in reversed(shown)},
-            baseline_sentence=sentences.baseline_sentence(facts.results, facts.phase),
+            baseline_sentence=tables.baseline_sentence(facts.results, facts.phase),
             heading=heading,
             tables=tables,
-            sentences=sentences,
             **more,
         )
     )
