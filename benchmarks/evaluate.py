@@ -43,6 +43,7 @@ from punie.evals.replies import Reply, Request  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
+from punie.formats.chat import Chat  # noqa: E402
 from punie.formats.code_mode import FORMAT, system_prompt, wrap  # noqa: E402
 from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
 from punie.results import scoring as record  # noqa: E402
@@ -80,8 +81,14 @@ def plot(work: Path) -> None:
     print(f"wrote {PLOT.name}: {lock_sentence(lock)}")
 
 
+def chat(loaded: Any) -> Chat:
+    return Chat(loaded.tokenizer, FORMAT)
+
+
 def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Request]:
-    return answering.requests(loaded, SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens)
+    return answering.requests(
+        loaded, chat(loaded), SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens
+    )
 
 
 def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 64) -> Any:
@@ -97,7 +104,7 @@ def speed(
     loaded = load.load(folder, float32=True)
     asked = requests(loaded, repeats, max_tokens)
     asked = [dataclasses.replace(each, max_tokens=min(each.max_tokens, max_tokens)) for each in asked]
-    texts = answering.texts(loaded.tokenizer, SUITE, system=system_prompt())
+    texts = answering.texts(chat(loaded), SUITE, system=system_prompt())
     theirs = [Request(r.id, texts[r.id.partition("#")[0]], len(r.prompt), r.max_tokens) for r in asked]
     sampling = generate.Sampling(0.7)
     with contextlib.ExitStack() as running:
@@ -225,12 +232,14 @@ def mutations(count: int) -> Iterator[Row]:
     raised: Counter[str] = Counter()
     with Sandbox(Limits(duration=0.1)) as sandbox, contextlib.chdir(tempfile.mkdtemp()):
         for text in mutated(1, 300):  # what is imported when it is first needed is imported now
-            record.scored(SUITE[0], text, truncated=False, sandbox=sandbox)
+            record.scored(FORMAT, SUITE[0], text, truncated=False, sandbox=sandbox)
         events = audited()
         clock = time.perf_counter()
         for index, text in enumerate(mutated(0, count)):
             try:
-                found = record.scored(SUITE[index % 27], text, truncated=index % 2 == 0, sandbox=sandbox)
+                found = record.scored(
+                    FORMAT, SUITE[index % 27], text, truncated=index % 2 == 0, sandbox=sandbox
+                )
                 json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
                 taxonomy[found["taxonomy"]] += 1
             except Exception as error:

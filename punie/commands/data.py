@@ -72,8 +72,8 @@ def _suite(out: Path, seed: int, per_tool: int) -> int:
 def _check(path: Path, config: Config) -> int:
     from punie.data.validate import check
     from punie.evals.suite import load_suite
-    from punie.formats.prompts import format_example
     from punie.model import blas
+    from punie.stages import chats, preflight, tokens
     from punie.stages.inputs import base_folder, suite_path
     from punie.util.progress import Reporter
 
@@ -81,13 +81,14 @@ def _check(path: Path, config: Config) -> int:
     from punie.model.load import tokenizer
 
     loaded = tokenizer(base_folder(config.model))
-    suite = {item.id: item.prompt for item in load_suite(suite_path(config.eval.suite))}
+    config.data.path = str(path if path.is_dir() else path.parent)
+    settings = preflight.STAGE.settings(config)
+    items = load_suite(suite_path(config.eval.suite), chats.tools(settings))
     with Reporter().bar("checking", 100, "%") as bar:
         report = check(
             path,
-            tokenize=lambda messages: format_example(loaded, messages),
-            max_seq_length=config.lora.max_seq_length,
-            suites={config.eval.suite: suite},
+            tokens.check(settings, loaded),
+            suites={config.eval.suite: {item.id: item.prompt for item in items}},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )
     print(report.render(), end="")

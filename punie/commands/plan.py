@@ -170,7 +170,7 @@ def _longest_row(config: Config) -> int:
 
     folder = data_folder(config.data.path)
     return max(
-        sum(len(message["content"]) // 3 + 8 for message in row.messages)
+        sum(len(str(message)) // 3 + 8 for message in row.messages) + len(str(row.tools)) // 3
         for name in SPLITS
         for row in load_rows(folder / name)
     )

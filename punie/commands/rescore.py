@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print old and new scores, and each response whose score changed; 1 if there is one."""
+    from punie import formats
     from punie.evals.sandbox import Sandbox
     from punie.results import files
     from punie.results.scoring import rescored, summary
@@ -38,8 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise PunieError("The file is there already.", where=arguments.out, next_step="name a new file")
     source = Run(arguments.run).require_finished()
     before = require_responses(source)
+    form = formats.restore(source.results.format.name, source.results.format.record)
     with Sandbox() as sandbox:
-        after = list(rescored(before, sandbox))
+        after = list(rescored(form, before, sandbox))
     changes = [words for old, new in zip(before, after, strict=True) if (words := _change(old, new))]
     allow = bool(source.config.value("eval.allow_missing"))
     print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 
 from punie.config.targets import TARGETS
 from punie.evals.scores import SCORERS
+from punie.formats import AUTO, FORMATS
 from punie.train.methods import METHODS
 
 _UNSET = object()
@@ -66,6 +67,12 @@ class ModelConfig:
     repo: str | None = neutral("A model on the Hugging Face hub, as owner/name.", None)
     revision: str = neutral("Commit, tag or branch of the repo.", "main")
     size_gb: float | None = neutral("Expected size of the download, in GB.", None, gt=0.0)
+    template_args: dict[str, Any] = option(
+        "Options of the chat template, such as {enable_thinking: false}.", {}, omit_if={}
+    )
+    template_date: str = option(
+        "The date for a template that asks for it, as YYYY-MM-DD.", "2026-01-01", omit_if="2026-01-01"
+    )
     recipe: dict[str, Any] = neutral("Fields of lora that this model overrides; used by lora=reference.", {})
     dimensions: dict[str, Any] = neutral("Sizes in its config.json, for estimates before a download.", {})
 
@@ -76,10 +83,24 @@ class DataConfig:
 
     name: str = neutral("Name shown in tables and reports.")
     path: str = neutral("The folder, relative to the working folder; else one of punie's own.")
+    too_long: str = option(
+        "An example over lora.max_seq_length is cut at its end, refused, or left out.",
+        "truncate",
+        choices=("truncate", "refuse", "drop"),
+        omit_if="truncate",
+    )
     min_examples: int = neutral("Fewest training examples accepted.", 20, ge=1)
     expected_train: int | None = option("Exact number of training examples expected.", None, ge=1)
     expected_valid: int | None = option("Exact number of validation examples expected.", None, ge=1)
     mix: dict[str, float] = neutral("Share of each kind of example that `punie data build` generates.", {})
+
+
+@dataclass
+class ToolsConfig:
+    """What examples and suite items without tools of their own may call."""
+
+    name: str = neutral("Name shown in tables and reports.")
+    path: str | None = neutral("JSON file of tools in OpenAI's schema; null for none.", None)
 
 
 @dataclass
@@ -201,7 +222,9 @@ class EvalConfig:
     repeats: int = option("Responses per prompt.", 1, ge=1)
     max_tokens: int = option("Longest response, in tokens; a sample may set its own.", 256, ge=1)
     stop: list[str] = option("Texts that end a response, besides the model's end tokens.", [])
-    system_prompt: str | None = option("System prompt; null for the one that code_mode trains with.", None)
+    system_prompt: str | None = option(
+        "System prompt; null for the one that code_mode trains with, and none in other formats.", None
+    )
     seed: int = option("Sampling seed, combined with sample id, repeat and token position.", 0, ge=0)
     batch_size: int = option(
         "Responses generated together; may change last bits of log-probabilities, never a sample.", 64, ge=1
@@ -306,6 +329,12 @@ class Config:
     seed: int = neutral("Default of lora.seed and eval.seed.", 0, ge=0)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    tools: ToolsConfig = dataclasses.field(default_factory=ToolsConfig)
+    format: str = neutral(
+        "How calls are written: by the model's template, in the prompt, or as code; auto decides by the data.",
+        AUTO,
+        choices=(AUTO, *FORMATS),
+    )
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
     quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)

@@ -70,8 +70,8 @@ class Check:
     """Whether every assistant turn has loss, or the last one only."""
     mask_prompt: bool = True
     """Whether loss is on responses only."""
-    too_long: Literal["truncate", "refuse", "drop"] = "truncate"
-    """What becomes of an example that is longer than the limit."""
+    too_long: str = "truncate"
+    """What becomes of an example that is longer than the limit: ``truncate``, ``refuse`` or ``drop``."""
     vocabulary: int | None = None
     """Rows of the model's embedding; None if unknown."""
 

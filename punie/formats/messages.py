@@ -35,7 +35,7 @@ def _turn(message: Mapping[str, Any], ids: dict[str, str]) -> Message:
     role = message["role"]
     turn: dict[str, Any] = {"role": "tool" if role == "function" else role, "content": content or ""}
     turn |= {key: message[key] for key in ("name", *_THOUGHTS) if isinstance(message.get(key), str)}
-    calls = list(message.get("tool_calls") or ())
+    calls: list[dict[str, Any]] = list(message.get("tool_calls") or ())
     if message.get("function_call"):
         calls.append({"function": message["function_call"]})
     if calls:

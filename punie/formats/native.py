@@ -51,9 +51,9 @@ def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
 
 def restore(record: Mapping[str, Any]) -> Format:
     """The format from its record."""
-    values = dict(record["spelling"])
-    tuples = {key: tuple(values[key]) for key in ("keys", "argument")}
-    return _format(record, Spelling(**{**values, **tuples}))
+    values: dict[str, Any] = record["spelling"]
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return _format(record, Spelling(**{**values, **lists}))  # ty: ignore[invalid-argument-type]
 
 
 def _learned(chat: Chat) -> Spelling:

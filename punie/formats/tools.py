@@ -23,7 +23,13 @@ NO_ARGUMENTS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 _PYTHON = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list"}
 _PYTHON |= {"object": "dict", "null": "None"}
 # The Python names of types in BFCL's tools, and what JSON Schema calls them.
-_DIALECT = {"dict": "object", "float": "number", "tuple": "array", "list": "array", "int": "integer"}
+_DIALECT: dict[str, str | None] = {
+    "dict": "object",
+    "float": "number",
+    "tuple": "array",
+    "list": "array",
+    "int": "integer",
+}
 _DIALECT |= {"str": "string", "bool": "boolean", "any": None, "none": "null"}
 
 

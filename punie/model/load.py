@@ -17,7 +17,7 @@ from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
 from transformers.utils import logging as transformers_logging
 
-from punie.model import blas
+from punie.model import blas, resolve
 from punie.model.resolve import ModelJson
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
@@ -43,7 +43,7 @@ def tokenizer(folder: Path) -> Any:
     try:
         transformers_logging.set_verbosity_error()  # its warnings quote a file's content at any length
         # Without an answer here, transformers would ask at the terminal whether to run the folder's code.
-        loaded = load_tokenizer(folder, {"trust_remote_code": False})
+        loaded = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=resolve.end_ids(folder))
     except Exception as error:  # of transformers, tokenizers or a parser
         raise PunieError(
             "The model's tokenizer cannot be loaded.",

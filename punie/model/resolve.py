@@ -92,9 +92,33 @@ def contents(folder: Path) -> dict[str, str]:
     )
 
 
-def tokenizer_contents(folder: Path) -> dict[str, str]:
-    """File name to sha256 for the files that decide how text becomes tokens."""
-    return {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
+def tokenizer_contents(folder: Path) -> dict[str, Any]:
+    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if there are several."""
+    found: dict[str, Any] = {
+        name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)
+    }
+    ends = end_ids(folder)
+    return found | ({"eos_token_id": ends} if len(ends) > 1 else {})
+
+
+def end_ids(folder: Path) -> list[int]:
+    """The ids at which generation stops, by config.json and generation_config.json, as mlx_lm.load reads them."""
+    found: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            value = read_config(folder, name).get("eos_token_id")
+            found.update(
+                each for each in (value if isinstance(value, list) else [value]) if type(each) is int
+            )
+    return sorted(found)
+
+
+def vocabulary(folder: Path) -> int | None:
+    """Rows of the model's embedding by its config.json; None if that does not say."""
+    config = read_config(folder)
+    text = config.get("text_config")
+    size = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
+    return size if type(size) is int else None
 
 
 def download(repo: str, revision: str) -> Path:

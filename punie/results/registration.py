@@ -234,9 +234,7 @@ def _changes(registered: Fields, found: Fields) -> list[Change]:
 def _render(part: str, **facts: Any) -> str:
     """A part of a results document: ``document``, ``run`` or ``sweep``."""
     template = environment(autoescape=False).get_template("registration.md.jinja")
-    return template.render(
-        part=part, begin=BEGIN, end=END, tables=tables, sentences=sentences, inline=inline, **facts
-    )
+    return template.render(part=part, begin=BEGIN, end=END, tables=tables, inline=inline, **facts)
 
 
 def _split(text: str, path: Path) -> tuple[str, str, str]:

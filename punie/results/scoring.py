@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from punie import formats
 from punie.evals.scorers import TAXONOMY, calls_made, taxonomy
 from punie.evals.scores import SCORERS
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
+from punie.formats import Format
+from punie.formats.tools import read_tools
 from punie.results.records import Estimate, Missing, Sample, Score, Scores, Tally
 from punie.results.statistics import clustered_stderr, wilson
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from punie.evals.sandbox import Sandbox
 
 
-def asked(item: Item, repeat: int, prompt_sha256: str, prompt_tokens: int) -> dict[str, Any]:
+def asked(form: Format, item: Item, repeat: int, prompt_sha256: str, prompt_tokens: int) -> dict[str, Any]:
     """The first fields of a Sample: what was asked, and what would have been right."""
+    tools = [] if form.code_tool else [tool.declaration for tool in item.tools]
     return {
+        **({"tools": tools} if tools else {}),
         "id": item.id,
         "repeat": repeat,
         "category": item.category,
@@ -35,13 +38,12 @@ def asked(item: Item, repeat: int, prompt_sha256: str, prompt_tokens: int) -> di
     }
 
 
-def scored(item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dict[str, Any]:
+def scored(form: Format, item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dict[str, Any]:
     """The last fields of a Sample: a raw response parsed, run in the sandbox and scored.
 
     ``truncated`` says that it ended at the token limit.
     """
-    form = formats.chosen()
-    completion = form.parse(output, truncated=truncated)
+    completion = form.parse(output, tools=item.known.values(), truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {
         name: resolve_name(scorer.function)(item, completion, execution) for name, scorer in SCORERS.items()
@@ -57,15 +59,16 @@ def scored(item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dic
     }
 
 
-def rescored(samples: Iterable[Sample], sandbox: Sandbox) -> Iterator[Sample]:
+def rescored(form: Format, samples: Iterable[Sample], sandbox: Sandbox) -> Iterator[Sample]:
     """Samples as today's parser, sandbox and scorers see their outputs; a missing response stays missing."""
     for sample in samples:
         if sample.output is None:
             yield sample
             continue
         expect = tuple(Expectation(each.tool, each.arguments) for each in sample.expect)
-        item = Item(sample.id, sample.category, sample.prompt, expect, sample.match)
-        parts = scored(item, sample.output, truncated=sample.finish_reason == "length", sandbox=sandbox)
+        tools = tuple(read_tools(sample.tools, f"sample {sample.id}"))
+        item = Item(sample.id, sample.category, sample.prompt, expect, sample.match, tools=tools)
+        parts = scored(form, item, sample.output, truncated=sample.finish_reason == "length", sandbox=sandbox)
         yield Sample.model_validate({**sample.plain(), **parts})
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie import formats
-from punie.formats.prompts import format_prompt, render_prompt
-from punie.formats.tools import TOOLS
+from punie.formats import Format
+from punie.formats.chat import Chat, Conversation
 from punie.store.keys import digest
 from punie.util.errors import DataError, Problems
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def requests(
-    loaded: Any, suite: Sequence[Sample], *, system: str, repeats: int, max_tokens: int
+    loaded: Any, chat: Chat, suite: Sequence[Sample], *, system: str, repeats: int, max_tokens: int
 ) -> list[Request]:
     """The requests of an evaluation: every prompt of a suite, its repeats side by side.
 
@@ -31,10 +29,7 @@ def requests(
     """
     from punie.model.generate import Request
 
-    prompts = {
-        each.id: format_prompt(loaded.tokenizer, _messages(system, each), tools=TOOLS.values())
-        for each in suite
-    }
+    prompts = {each.id: chat.prompt_tokens(_asked(chat.format, system, each)) for each in suite}
     found = [
         Request(f"{sample.id}#{repeat}", prompts[sample.id], sample.max_tokens or max_tokens)
         for sample in suite
@@ -57,15 +52,13 @@ def requests(
     return found
 
 
-def texts(tokenizer: Any, suite: Sequence[Sample], *, system: str) -> dict[str, str]:
+def texts(chat: Chat, suite: Sequence[Sample], *, system: str) -> dict[str, str]:
     """By sample id, the prompt as the chat template renders it."""
-    return {
-        each.id: render_prompt(tokenizer, _messages(system, each), tools=TOOLS.values()) for each in suite
-    }
+    return {each.id: chat.prompt(_asked(chat.format, system, each)) for each in suite}
 
 
 def samples(
-    suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | Reply | str]
+    form: Format, suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | Reply | str]
 ) -> list[records.Sample]:
     """The records (samples.jsonl) of a suite's responses, each scored.
 
@@ -80,7 +73,7 @@ def samples(
         for index, (request, answer) in enumerate(zip(asked, answers, strict=True)):
             item = suite[index // repeats]
             prompt = request.prompt
-            record = scoring.asked(item, index % repeats, digest("prompt", prompt), len(prompt))
+            record = scoring.asked(form, item, index % repeats, digest("prompt", prompt), len(prompt))
             if isinstance(answer, str):
                 record |= {"missing": answer, "output": None, "output_tokens": None}
             else:
@@ -95,24 +88,17 @@ def samples(
                     "seconds": answer.seconds,
                 }
                 truncated = answer.finish_reason == "length"
-                record |= scoring.scored(item, answer.text, truncated=truncated, sandbox=sandbox)
+                record |= scoring.scored(form, item, answer.text, truncated=truncated, sandbox=sandbox)
             found.append(records.Sample.model_validate(record))
     return found
 
 
-def system_prompt(given: str | None) -> str:
-    """The system prompt of the evaluation: ``eval.system_prompt``, else the format's own."""
-    return formats.chosen().system_prompt(TOOLS.values()) if given is None else given
-
-
-def strict_score(loaded: Any, path: Path) -> float:
-    """The mean strict score of a model on a suite, greedy, with the format's system prompt."""
-    from punie.evals.suite import load_suite
+def strict_score(loaded: Any, chat: Chat, suite: Sequence[Sample], *, system: str) -> float:
+    """The mean strict score of a model on a suite, greedy."""
     from punie.model.generate import Sampling, generate
     from punie.results.scoring import summary
 
-    suite, system = load_suite(path), formats.chosen().system_prompt(TOOLS.values())
-    asked = requests(loaded, suite, system=system, repeats=1, max_tokens=256)
+    asked = requests(loaded, chat, suite, system=system, repeats=1, max_tokens=256)
     answers = generate(
         loaded.model,
         loaded.tokenizer,
@@ -123,11 +109,12 @@ def strict_score(loaded: Any, path: Path) -> float:
         done=lambda _: None,
         logprobs=False,
     )
-    mean = summary(samples(suite, asked, answers)).scores["strict"].overall.mean
+    mean = summary(samples(chat.format, suite, asked, answers)).scores["strict"].overall.mean
     assert mean is not None  # noqa: S101 - no response is missing
     return mean
 
 
-def _messages(system: str, sample: Sample) -> list[dict[str, str]]:
-    opening = [{"role": "system", "content": system}] if system else []
-    return [*opening, {"role": "user", "content": sample.prompt}]
+def _asked(form: Format, system: str, sample: Sample) -> Conversation:
+    turns = sample.messages or ({"role": "user", "content": sample.prompt},)
+    opening = [{"role": "system", "content": system}] if system and turns[0]["role"] != "system" else []
+    return Conversation([*opening, *turns], () if form.code_tool else sample.tools)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import resolve
-from punie.stages import answering
+from punie.stages import answering, chats
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path
 from punie.stages.slices import Evaluate
@@ -28,7 +28,8 @@ def contents(settings: Evaluate) -> Contents:
     """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
     found = {
         "suite": suite_digest(settings.eval.suite),
-        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
+        "system_prompt": chats.system_prompt(settings, settings.eval.system_prompt),
+        **chats.contents(settings),
     }
     more = sorted(SCORERS.keys() - {*ALWAYS})
     return found | ({"scores": more} if more else {})
@@ -40,17 +41,18 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.evals.suite import load_suite
     from punie.model import generate, load
     from punie.results import files, run, scoring
-    from punie.results.records import Evaluation, Generation, Sampling
+    from punie.results.records import Evaluation, Format, Generation, Sampling
     from punie.stages import locking, serving
 
     options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
     folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
-    suite = load_suite(suite_path(options.suite))
+    suite = load_suite(suite_path(options.suite), chats.tools(settings))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
-    tokenizer, system = loaded.tokenizer, answering.system_prompt(options.system_prompt)
+    tokenizer, chat = loaded.tokenizer, chats.chat(settings, loaded.tokenizer)
+    system = chats.system_prompt(settings, options.system_prompt)
     asked = answering.requests(
-        loaded, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
+        loaded, chat, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
     sampling = generate.Sampling(
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
@@ -65,7 +67,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
             blas, log = settings.runtime.blas, out / "server.log"
             answers, unverified = serving.answer(
                 asked,
-                answering.texts(tokenizer, suite, system=system),
+                answering.texts(chat, suite, system=system),
                 tokenizer,
                 probed,
                 sampling,
@@ -87,19 +89,20 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 logprobs=options.logprobs,
             )
     seconds = time.perf_counter() - clock
-    samples = answering.samples(suite, asked, answers)
+    samples = answering.samples(chat.format, suite, asked, answers)
     tokens = sum(sample.output_tokens or 0 for sample in samples)
     lock = None
-    if loaded is not None and options.lock.temperatures:
+    if loaded is not None and options.lock.temperatures and chat.format.spellings:
         prompts = {sample.id: asked[index * options.repeats].prompt for index, sample in enumerate(suite)}
         with reporter.bar("format lock", len(prompts), "prompts") as bar:
-            lock = locking.lock(loaded, prompts, samples, sampling, options.lock, done=bar)
+            lock = locking.lock(loaded, chat.format, prompts, samples, sampling, options.lock, done=bar)
     scores = scoring.summary(samples, allow_missing=options.allow_missing)
     files.write_samples(out / run.SAMPLES, samples)
     results = Evaluation(
         version=Evaluation.VERSION,
         **dict(scores),
         target=options.target,
+        format=Format(name=chat.format.name, record=dict(chat.format.record)),
         sampling=Sampling(
             **asdict(sampling),
             repeats=options.repeats,

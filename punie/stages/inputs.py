@@ -17,16 +17,22 @@ _HUB_BITS = 4.5
 SPLITS = ("train.jsonl", "valid.jsonl")
 
 
+def resource_or_path(path: str) -> Path:
+    """A file or folder: relative to the working folder, else one of punie's own."""
+    found = Path(path).expanduser()
+    if not found.is_absolute() and not found.exists():
+        with contextlib.suppress(FileNotFoundError):
+            return resource(path)
+    return found
+
+
 def data_folder(path: str) -> Path:
     """The data folder: relative to the working folder, else one of punie's own.
 
     Raises:
         DataError: There is none, or it lacks a split.
     """
-    folder = Path(path).expanduser()
-    if not folder.is_absolute() and not folder.exists():
-        with contextlib.suppress(FileNotFoundError):
-            folder = resource(path)
+    folder = resource_or_path(path)
     missing = [name for name in SPLITS if not (folder / name).is_file()]
     if missing:
         raise DataError(

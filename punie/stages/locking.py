@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from punie import formats
 from punie.config.schema import LockConfig
+from punie.formats import Format
 from punie.results.records import Lock, LockAt, LockCurve, Margin, PromptLock, Sample, Sampled
 from punie.results.statistics import wilson
 
@@ -19,6 +19,7 @@ DIGITS = 9
 
 def lock(
     loaded: Any,
+    form: Format,
     prompts: Mapping[str, Sequence[int]],
     samples: Sequence[Sample],
     sampling: Any,
@@ -38,7 +39,7 @@ def lock(
     from punie.model.format_lock import branches, format_lock
     from punie.model.generate import Sampling
 
-    spellings = formats.chosen().spellings
+    spellings = form.spellings
     canonical = next(iter(spellings))
     grid = sorted({*options.temperatures, sampling.temperature})
     own, plain = replace(sampling, temperature=1.0, seed=0), Sampling(1.0)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from punie import formats
 from punie.config.schema import Config, ModelConfig
 from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
-from punie.stages import answering, tokens
+from punie.stages import answering, chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.stages.memory import weights_shortage
@@ -25,8 +24,15 @@ from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import disk_shortage, write_json
 from punie.util.progress import Reporter
 
-SINGLE_TOKENS = ("<|im_start|>", "<|im_end|>")
-"""A Qwen-style model must have these as single tokens, and those of the tool-call format."""
+MEANING = {
+    "over-long": "the response is cut off at lora.max_seq_length (data.too_long decides)",
+    "dropped": "left out, being over lora.max_seq_length (data.too_long=drop)",
+    "never ends": "the template does not end the response with a token that stops generation",
+    "control token": "the content holds a control token of the tokenizer",
+    "turn order": "a system turn that is not the first",
+    "empty turn": "an empty turn",
+}
+"""What is doubtful about examples, by the kind of finding."""
 
 
 def contents(settings: Preflight) -> Contents:
@@ -34,7 +40,8 @@ def contents(settings: Preflight) -> Contents:
     found: Contents = {
         "data": data_digests(settings.data.path),
         "suite": suite_digest(settings.eval.suite),
-        "system_prompt": answering.system_prompt(settings.eval.system_prompt),
+        "system_prompt": chats.system_prompt(settings, settings.eval.system_prompt),
+        **chats.contents(settings),
     }
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
@@ -63,19 +70,24 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
         except PunieError as error:
             problems.extend(each_problem(error))
 
-    folder, system = data_folder(settings.data.path), answering.system_prompt(settings.eval.system_prompt)
+    folder, system = (
+        data_folder(settings.data.path),
+        chats.system_prompt(settings, settings.eval.system_prompt),
+    )
     read = {name: attempt(load_rows, folder / name) for name in SPLITS}
     loaded = {name: examples for name, examples in read.items() if examples is not None}
     sizes = {name: len(value) for name, value in loaded.items()}
     problems += _unfit(settings, sizes)
-    suite = attempt(load_suite, suite_path(settings.eval.suite)) or []
+    tools = attempt(chats.tools, settings) or ()
+    suite = attempt(load_suite, suite_path(settings.eval.suite), tools) or []
     warnings = [] if problems else _overlaps(*loaded.values(), suite, system)
-    longest = {} if problems else _longest(settings, suite, system, attempt)
+    rendered = {} if problems else _rendered(settings, suite, system, attempt)
     if problems:
         raise Problems("The run cannot start:", problems)
+    warnings += _doubts(rendered.get("splits", {}))
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
-    found = {"rows": sizes, "prompts": len(suite), "longest": longest, "warnings": warnings}
+    found = {"rows": sizes, "prompts": len(suite), "longest": {}, "warnings": warnings} | rendered
     write_json(out / "preflight.json", found)
     return found
 
@@ -192,12 +204,12 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
     return [warning for warning, applies in warnings.items() if applies]
 
 
-def _longest(
+def _rendered(
     settings: Preflight, suite: list[Any], system: str, attempt: Callable[..., Any]
-) -> dict[str, int]:
-    """Tokens of the longest example and of the longest prompt, under the model's tokenizer.
+) -> dict[str, Any]:
+    """What examples and prompts are under the model's tokenizer: lengths, and how many have each property.
 
-    Noted as problems are examples that lose their response, and markers that are not single tokens.
+    Noted as problems are examples that cannot be trained on, and prompts that do not render.
     """
     from punie.model.load import tokenizer
 
@@ -205,24 +217,26 @@ def _longest(
         folder = base_folder(settings.model)
     except NotCached:
         return {}
-    if (loaded := attempt(tokenizer, folder)) is None:
+    if (loaded := attempt(tokenizer, folder)) is None or (
+        chat := attempt(chats.chat, settings, loaded)
+    ) is None:
         return {}
 
     def count(text: str) -> int:
         return len(loaded.encode(text, add_special_tokens=False))
 
     def require_markers() -> None:
-        if split := [text for text in (*SINGLE_TOKENS, *formats.chosen().single_tokens) if count(text) != 1]:
+        if split := [text for text in chat.format.single_tokens if count(text) != 1]:
             raise PunieError(
                 "The tokenizer splits markers of the tool-call format.",
-                where="tokenizer of model",
+                where=f"tokenizer of model, format={chat.format.name}",
                 found=", ".join(split),
-                next_step="use a model of the Qwen3 family, or one whose tokenizer has these tokens",
+                next_step="format=native or format=prompted take any tokenizer",
             )
 
     def longest_prompt() -> int:
         try:
-            return max(map(count, answering.texts(loaded, suite, system=system).values()))
+            return max(map(count, answering.texts(chat, suite, system=system).values()))
         except Exception as error:  # as for examples: the template is a program of the model's
             found = (str(error).splitlines() or [type(error).__name__])[0]
             what = "The suite's prompts do not render."
@@ -230,9 +244,26 @@ def _longest(
 
     attempt(require_markers)
     digests = resolve.tokenizer_contents(folder)
-    splits = [attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS]
-    prompt = attempt(longest_prompt)
-    return {"row": max(each.info["longest"] if each else 0 for each in splits), "prompt": prompt}
+    splits = {name: attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS}
+    infos = {name: each.info for name, each in splits.items() if each is not None}
+    longest = {
+        "row": max((each["longest"] for each in infos.values()), default=0),
+        "prompt": attempt(longest_prompt),
+    }
+    doubts = {
+        name: {key: each.get(key, {}) for key in ("rows", "findings", "unused")}
+        for name, each in infos.items()
+    }
+    return {"format": chat.format.name, "longest": longest, "splits": doubts}
+
+
+def _doubts(splits: Mapping[str, Any]) -> Iterator[str]:
+    """What is doubtful about the examples of each split, in words."""
+    for name, split in splits.items():
+        for kind, count in split["findings"].items():
+            yield f"{name}: {count:,} examples: {MEANING.get(kind, kind)}"
+        for key, count in split["unused"].items():
+            yield f"{name}: nothing reads the key '{key}' of {count:,} examples"
 
 
 STAGE = Stage(

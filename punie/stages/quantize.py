@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from punie.formats.prompts import format_example
+from punie.stages import chats
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Quantize
@@ -22,7 +22,7 @@ def contents(settings: Quantize) -> Contents:
     """Digest of the examples on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
-    return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}}
+    return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}, **chats.contents(settings)}
 
 
 def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -64,12 +64,19 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
 def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
     """Validation examples, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
+    from punie.data.rows import Check
 
-    examples = load_rows(data_folder(settings.data.path) / _SPLIT)
-    count, limit = min(settings.quantize.fidelity_rows, len(examples)), settings.lora.max_seq_length
-    chosen = (format_example(tokenizer, examples[i * len(examples) // count].messages) for i in range(count))
-    masked = ((tokens, prompt if settings.lora.mask_prompt else 1) for tokens, prompt in chosen)
-    return [(tokens[:limit], prompt) for tokens, prompt in masked if prompt < min(limit, len(tokens))]
+    rows = load_rows(data_folder(settings.data.path) / _SPLIT)
+    count, chat = min(settings.quantize.fidelity_rows, len(rows)), chats.chat(settings, tokenizer)
+    check = Check(
+        chat.format,
+        chat,
+        {tool.name: tool for tool in chats.tools(settings)},
+        limit=settings.lora.max_seq_length,
+        mask_prompt=settings.lora.mask_prompt,
+    )
+    found = (check.row(rows[i * len(rows) // count]).examples for i in range(count))
+    return [(each.tokens, each.spans[0][0]) for examples in found for each in examples]
 
 
 def disk(settings: Quantize, parameters: int) -> int:

@@ -12,6 +12,7 @@ from punie.config.schema import (
     PhaseConfig,
     QuantizeConfig,
     StoreConfig,
+    ToolsConfig,
 )
 from punie.model.device import device_kind
 
@@ -20,9 +21,10 @@ from punie.model.device import device_kind
 
 @dataclass(frozen=True)
 class DataPath:
-    """Where the data are."""
+    """Where the data are, and what becomes of long examples."""
 
     path: str
+    too_long: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Nothing:
 class Preflight:
     model: ModelConfig
     data: DataConfig
+    tools: ToolsConfig
+    format: str
     eval: CheckedEval
     lora: CheckedRecipe
     store: StoreConfig
@@ -108,6 +112,8 @@ class Base:
 class Train:
     model: ModelConfig
     data: DataPath
+    tools: ToolsConfig
+    format: str
     lora: LoraConfig
     store: StoreConfig
     runtime: Computing
@@ -117,6 +123,8 @@ class Train:
 class Quantize:
     model: ModelConfig
     data: DataPath
+    tools: ToolsConfig
+    format: str
     quantize: QuantizeConfig
     lora: Masking
     runtime: Computing
@@ -125,6 +133,9 @@ class Quantize:
 @dataclass(frozen=True)
 class Evaluate:
     model: ModelConfig
+    data: DataPath
+    tools: ToolsConfig
+    format: str
     eval: EvalConfig
     runtime: Computing
 

@@ -6,25 +6,27 @@ over the same data and tokenizer, and by the workers of a training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from punie.config.schema import LoraConfig
 from punie.model.device import version
+from punie.model.resolve import vocabulary
+from punie.stages import chats
 from punie.stages.contract import Contents
-from punie.stages.inputs import data_digests, data_folder
-from punie.stages.slices import CheckedRecipe, Preflight, Train
+from punie.stages.inputs import base_folder, data_digests, data_folder
+from punie.stages.slices import Preflight, Train
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
 from punie.util.errors import DataError, Problems
 
+if TYPE_CHECKING:
+    from punie.data.rows import Check
+
 VERSION = 2
 FILE = "rows.safetensors"
 _SHOWN = 20
-
-
-Recipe = LoraConfig | CheckedRecipe
 
 
 def tokenized(
@@ -36,6 +38,7 @@ def tokenized(
         Problems: Examples that cannot be trained on, the first twenty of them.
     """
     lora = settings.lora
+    form = chats.contents(settings)
     material = {
         "schema": SCHEMA,
         "stage": "tokens",
@@ -44,67 +47,89 @@ def tokenized(
             "lora.max_seq_length": lora.max_seq_length,
             "lora.mask_prompt": lora.mask_prompt,
             "lora.supervise": lora.supervise,
+            **({"data.too_long": settings.data.too_long} if settings.data.too_long != "truncate" else {}),
+            **chats.decisive_options(settings),
         },
-        "contents": {"data": data_digests(settings.data.path)[split], "tokenizer": tokenizer_digests},
+        "contents": {
+            "data": data_digests(settings.data.path)[split],
+            "tokenizer": tokenizer_digests,
+            **form,
+        },
         "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
     }
 
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
-        rows = tokenize(data_folder(settings.data.path) / split, tokenizer, lora)
-        save_rows(out / FILE, rows)
-        lengths = [len(row.tokens) for row in rows]
-        return {"rows": len(rows), "tokens": sum(lengths), "longest": max(lengths)}
+        tokenized = tokenize(data_folder(settings.data.path) / split, check(settings, tokenizer))
+        save_rows(out / FILE, tokenized.examples)
+        lengths = [len(each.tokens) for each in tokenized.examples]
+        found = {"rows": len(lengths), "tokens": sum(lengths), "longest": max(lengths)}
+        return found | {"findings": dict(tokenized.findings), "unused": dict(tokenized.unused)}
 
     artifact, _ = Store(Path(settings.store.dir)).get_or_build("tokens", material, build)
     return artifact
 
 
-def tokenize(path: Path, tokenizer: Any, lora: Recipe) -> list[Any]:
-    """Every row of a file as ``batches.Row``, cut to length, each with at least one supervised token."""
-    from punie.data.load import load_rows
+def check(settings: Preflight | Train, tokenizer: Any) -> Check:
+    """The check of examples that a run's settings ask for; without a tokenizer, of their shape alone.
+
+    Raises:
+        PunieError: The tools cannot be read, or the template does not work with the format.
+    """
+    from punie.data.rows import Check
+
+    lora, chat = settings.lora, chats.chat(settings, tokenizer)
+    return Check(
+        chat.format,
+        chat,
+        {tool.name: tool for tool in chats.tools(settings)},
+        limit=lora.max_seq_length,
+        every_turn=lora.mask_prompt and lora.supervise == "all_turns",
+        mask_prompt=lora.mask_prompt,
+        too_long=settings.data.too_long,
+        vocabulary=vocabulary(base_folder(settings.model)),
+    )
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A split that can be trained on."""
+
+    examples: list[Any]
+    """Each as ``batches.Row``, cut to length, with at least one token with loss."""
+    findings: Counter[str]
+    """Number of examples by what is doubtful about them."""
+    unused: Counter[str]
+    """Number of examples by the keys that nothing reads."""
+
+
+def tokenize(path: Path, check: Check) -> Tokenized:
+    """Every example of a file.
+
+    Raises:
+        Problems: Examples that cannot be trained on, the first twenty of them.
+    """
+    from punie.data.load import load_rows, unused_keys
     from punie.train.batches import Row
 
-    rows, problems = [], []
-    for row in load_rows(path):
+    rows = load_rows(path)
+    examples, problems, findings = [], [], Counter[str]()
+    for row in rows:
         name = f"{path.name}:{row.line}"
-        try:
-            tokens, spans = _spans(tokenizer, row.messages, lora)
-        except Exception as error:  # a chat template is a program of the model's, and may raise anything
-            found = (str(error).splitlines() or [type(error).__name__])[0]
-            problems.append(DataError("The row does not render.", where=name, found=found))
-            continue
-        limit = lora.max_seq_length
-        kept = tuple(
-            (max(start, 1), min(end, limit)) for start, end in spans if max(start, 1) < min(end, limit)
-        )
-        if kept:
-            rows.append(Row(name, tokens[:limit], kept))
-        else:
-            problems.append(
-                DataError(
-                    "Nothing of the answer is left to learn.",
-                    where=name,
-                    found=f"of {len(tokens)} tokens, {limit} are kept",
-                    next_step="raise lora.max_seq_length, or shorten the row",
-                )
-            )
+        checked = check.row(row, name)
+        errors = [each for each in checked.findings if each.severity == "error"]
+        problems += [DataError(each.what, where=name) for each in errors]
+        findings.update({each.kind for each in checked.findings} - {each.kind for each in errors})
+        examples += [Row(name, each.tokens, tuple(each.spans)) for each in checked.examples]
+    if not problems and not examples:
+        problems.append(DataError("No example is left to train on.", where=path.name, found=dict(findings)))
     if problems:
         more = len(problems) - _SHOWN
         listed = problems[:_SHOWN]
         if more > 0:
             listed.append(
-                DataError(f"… and {more:,} more rows of {path.name}.", next_step="punie data check")
+                DataError(f"… and {more:,} more problems of {path.name}.", next_step="punie data check")
             )
         raise Problems(f"{path} cannot be trained on:", listed)
-    return rows
-
-
-def _spans(tokenizer: Any, messages: Sequence[Any], lora: Recipe) -> tuple[list[int], list[tuple[int, int]]]:
-    from punie.formats.prompts import format_example, format_turns
-
-    if lora.mask_prompt and lora.supervise == "all_turns":
-        return format_turns(tokenizer, messages)
-    tokens, prompt = format_example(tokenizer, messages)
-    return tokens, [(prompt if lora.mask_prompt else 1, len(tokens))]
+    return Tokenized(examples, findings, unused_keys(rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from punie.model import resolve
 from punie.model.shards import adapter_bytes
-from punie.stages import tokens
+from punie.stages import chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
 from punie.stages.slices import Train
@@ -18,7 +18,7 @@ from punie.util.progress import Reporter
 
 def contents(settings: Train) -> Contents:
     """Digests of the two splits, and of the suite a checkpoint is selected by."""
-    found: Contents = {"data": data_digests(settings.data.path)}
+    found: Contents = {"data": data_digests(settings.data.path), **chats.contents(settings)}
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     return found
@@ -47,6 +47,10 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
         lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
         parent=os.getpid(),
         lora=dataclasses.asdict(lora),
+        format=chats.name(settings),
+        tools=[tool.declaration for tool in chats.tools(settings)],
+        options=chats.options(settings),
+        system=chats.system_prompt(settings, None),
         select_suite=str(suite_path(lora.select_suite)) if lora.select == "best_eval" else None,
         float32=settings.runtime.float32,
         blas=settings.runtime.blas,

@@ -48,6 +48,11 @@ class Job:
     """The run's own process; workers on this machine end with it."""
     lora: Contents
     """The fields of ``lora``."""
+    format: str
+    """How calls are written, for the suite that selects a checkpoint; so are the next three."""
+    tools: list[Contents]
+    options: Contents
+    system: str
     select_suite: str | None
     float32: bool
     blas: bool
@@ -58,14 +63,23 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     """Train in this process; returns ``loop.Trained`` as plain values."""
     from filelock import FileLock
 
+    from punie.evals.suite import load_suite
+    from punie.formats.tools import read_tools
     from punie.model import load
+    from punie.stages import chats
     from punie.stages.answering import strict_score
     from punie.train import adapter, loop, methods
 
-    lora, suite, out = job.lora, job.select_suite, Path(job.out)
+    lora, out = job.lora, Path(job.out)
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
     names = ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")
     description = adapter.attach(loaded.model, **{name: lora[name] for name in names})
+
+    def score() -> float:
+        suite = load_suite(Path(job.select_suite or ""), read_tools(job.tools, "tools"))
+        chat = chats.build(loaded.tokenizer, job.format, job.options)
+        return strict_score(loaded, chat, suite, system=job.system)
+
     method = methods.build(lora["method"], loaded, lora)
     writes = group is None or group.rank() == 0
     with FileLock(job.lock) if writes else contextlib.nullcontext():
@@ -79,7 +93,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
             description={**description, "base_key": job.base_key},
             identity=out.name,
             report=report,
-            score=(lambda: strict_score(loaded, Path(suite))) if suite else None,
+            score=score if job.select_suite else None,
             group=group,
         ).run()
     return dataclasses.asdict(trained)

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -83,13 +83,6 @@ def _lines(override: Override) -> list[str]:
     return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)]
 
 
-def _composed(compose: Callable[[Sequence[str]], DictConfig], overrides: Sequence[str]) -> Composed:
-    composed = compose(overrides)
-    OmegaConf.resolve(composed)  # once: each reader below would resolve it again
-    plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-    return Composed(overrides, resolve(composed), RunConfig(plain))
-
-
 def compose_all(
     loader: ConfigLoader, jobs: Sequence[Sequence[str]], hydra_overrides: Sequence[str] = ()
 ) -> list[Composed]:
@@ -99,7 +92,8 @@ def compose_all(
     mistakes: dict[str, tuple[PunieError, list[int]]] = {}
     for number, overrides in enumerate(jobs):
         try:
-            found.append(worded(functools.partial(_composed, compose, overrides)))
+            composed, plain = worded(functools.partial(compose, overrides))
+            found.append(Composed(overrides, resolve(composed), RunConfig(plain)))
         except PunieError as error:
             for problem in each_problem(error):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)

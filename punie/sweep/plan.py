@@ -23,7 +23,7 @@ from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
 from punie.store.artifacts import Artifact, Miss, Store
-from punie.store.keys import SHORT, artifact_key, content_digests, differences, digest
+from punie.store.keys import SHORT, artifact_key, differences, digest
 from punie.sweep.compose import compose_all, grid
 from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY

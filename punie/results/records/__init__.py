@@ -7,6 +7,7 @@ outside ``results/`` nobody indexes a dictionary that came from JSON.
 from punie.results.records.evaluation import (
     Estimate,
     Evaluation,
+    Format,
     Generation,
     Identity,
     Lock,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import model_validator
 
 from punie.results.records.run import (
@@ -192,6 +194,15 @@ class Scores(Record):
         return None if found is None else found.mean
 
 
+class Format(Record):
+    """How calls were written and read."""
+
+    name: str
+    """code_mode, native or prompted."""
+    record: dict[str, Any] = {}
+    """All that a parser of the same calls needs."""
+
+
 class Evaluation(Scores, File):
     """The evaluate stage's results.json: scores bound to what gave them."""
 
@@ -201,6 +212,7 @@ class Evaluation(Scores, File):
     target: str
     """base, adapter or quantized."""
     sampling: Sampling
+    format: Format = Format(name="code_mode")
     identity: Identity
     generation: Generation
     answers: Digest = ""

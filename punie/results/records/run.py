@@ -172,6 +172,8 @@ class Sample(Record):
     prompt_tokens: Annotated[int, Field(ge=0)]
     expect: list[Call]
     match: Literal["any", "all"]
+    tools: list[dict[str, Any]] = []
+    """What may be called, in OpenAI's schema; empty where calls are code."""
     missing: str | None
     """Why there is no response; None if there is one."""
     output: str | None

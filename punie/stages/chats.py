@@ -1,0 +1,129 @@
+"""The chat of a run: the format, the tools and the template's options by which conversations are rendered."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from punie import formats
+from punie.config.schema import ModelConfig, ToolsConfig
+from punie.formats import Format
+from punie.formats.chat import Chat
+from punie.formats.tools import TOOLS, Tool, load_tools
+from punie.stages.contract import Contents
+from punie.stages.inputs import SPLITS, data_folder, resource_or_path
+from punie.store.keys import content_digests
+from punie.util.errors import PunieError
+
+_MARKS = (b'"tools"', b'"tool_calls"', b'"function_call"')
+"""Keys by which examples and suites say that calls are not written as text."""
+
+
+class Settings(Protocol):
+    """What a stage's slice must hold to render conversations."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """For the template's options."""
+
+    @property
+    def data(self) -> Any:
+        """For the path, by which ``format=auto`` decides."""
+
+    @property
+    def format(self) -> str:
+        """How calls are written."""
+
+    @property
+    def tools(self) -> ToolsConfig:
+        """What may be called."""
+
+
+def name(settings: Settings) -> str:
+    """The format's name; ``auto`` is native if the examples hold tools or calls, or tools are given."""
+    if settings.format != formats.AUTO:
+        return settings.format
+    train = data_folder(settings.data.path) / SPLITS[0]
+    return "native" if settings.tools.path or _mentions(train) else "code_mode"
+
+
+def _mentions(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(mark in line for line in file for mark in _MARKS)
+
+
+def contents(settings: Settings) -> Contents:
+    """Digests of the tools, and the format where it is not code_mode."""
+    found: Contents = {} if name(settings) == "code_mode" else {"format": name(settings)}
+    if settings.tools.path:
+        path = resource_or_path(settings.tools.path)
+        found["tools"] = next(iter(content_digests([path]).values()))
+    return found
+
+
+def tools(settings: Settings) -> tuple[Tool, ...]:
+    """The tools of examples and items without their own: a file's, or in code_mode the embedded ones.
+
+    Raises:
+        DataError: The file cannot be read.
+        Problems: What is wrong with each tool.
+    """
+    if settings.tools.path:
+        return tuple(load_tools(resource_or_path(settings.tools.path)))
+    return tuple(TOOLS.values()) if name(settings) == "code_mode" else ()
+
+
+def system_prompt(settings: Settings, given: str | None) -> str:
+    """The system prompt of the evaluation: ``eval.system_prompt``, else the format's own."""
+    if given is not None:
+        return given
+    if name(settings) == "code_mode":
+        from punie.formats.code_mode import system_prompt
+
+        return system_prompt(tools(settings))
+    return ""
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """The template's options as plain values: ``model.template_args``, and the date under ``date``."""
+    return {**settings.model.template_args, "template_date": settings.model.template_date}
+
+
+def decisive_options(settings: Settings) -> Contents:
+    """The template's options that are not the defaults, for a key."""
+    model, plain = settings.model, ModelConfig()
+    names = ("template_args", "template_date")
+    return {f"model.{key}": value for key in names if (value := getattr(model, key)) != getattr(plain, key)}
+
+
+def build(tokenizer: Any, form: str, given: Mapping[str, Any]) -> Chat:
+    """The chat of a format by its name, with the options that :func:`options` gave.
+
+    Raises:
+        PunieError: The model's template cannot write calls in this format.
+    """
+    passed = {key: value for key, value in given.items() if key != "template_date"}
+    if "strftime_now" in (getattr(tokenizer, "chat_template", None) or ""):
+        date = datetime.date.fromisoformat(given["template_date"])
+        passed["strftime_now"] = date.strftime
+    try:
+        found: Format = formats.build(form, tokenizer, passed)
+    except Exception as error:  # the template is a program of the model's, and may raise anything
+        raise PunieError(
+            f"The model's chat template does not work with format={form}.",
+            where="chat template",
+            found=(str(error).splitlines() or [type(error).__name__])[0],
+            next_step="format=prompted writes tools and calls as text, for any template",
+        ) from error
+    return Chat(tokenizer, found, passed)
+
+
+def chat(settings: Settings, tokenizer: Any) -> Chat:
+    """The chat of a run.
+
+    Raises:
+        PunieError: The model's template cannot write calls in the run's format.
+    """
+    return build(tokenizer, name(settings), options(settings))
