@@ -118,7 +118,7 @@ def _hydra(arguments: list[str]) -> int:
             pass  # whatever Hydra raises later is not about the config
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are worded below
     sys.argv = [sys.argv[0], *composing.quote_phases(arguments)]
-    failures: list[PunieError | OSError] = []
+    failures: list[Exception] = []
 
     @functools.wraps(task)
     def job(composed: DictConfig) -> float | None:
@@ -128,8 +128,8 @@ def _hydra(arguments: list[str]) -> int:
             return run_job(composed)
         try:
             return task(composed)
-        except (PunieError, OSError) as error:
-            failures.append(error)  # Hydra would print a message of its own
+        except Exception as error:
+            failures.append(error)  # raised below: Hydra would print a message of its own
             return None
 
     entry = hydra.main(
@@ -139,10 +139,10 @@ def _hydra(arguments: list[str]) -> int:
     )
     try:
         entry(job)()
-    except Exception as error:
+    except compat.RAISED as error:  # of Hydra, as the run's own are in failures
         if isinstance(error.__cause__, OSError):  # the log file cannot be opened
             raise error.__cause__ from None
-        if isinstance(error, composing.FAULTS) or {"--cfg", "-c", "--info", "-i"} & flags:
+        if isinstance(error, compat.FAULTS) or {"--cfg", "-c", "--info", "-i"} & flags:
             raise composing.translate(error) from error
         raise
     if failures:

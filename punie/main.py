@@ -40,7 +40,7 @@ def task(
     """
     # Imported here, so that --help and --cfg, which never come here, stay quick.
     from punie.model import blas
-    from punie.results.records import ArtifactFiles, StageStatus
+    from punie.results.records import StageStatus
     from punie.results.run import Run
     from punie.run import capture, pipeline
     from punie.run.directory import RunDirectory
@@ -59,8 +59,8 @@ def task(
         overrides=list(job.overrides.task),
         config_digest=digest("config", plain),
     )
-    plan, told = pipeline.Plan(), Callbacks(callbacks)
-    status, error = "failed", None
+    plan, told, error = pipeline.Plan(), Callbacks(callbacks), None
+    status = "failed"
     try:
         directory.begin(OmegaConf.to_yaml(composed, resolve=True), provenance, store=config.store.dir)
         told.each(lambda each: each.run_started(name=config.name, folder=directory.path, config=plain))
@@ -72,20 +72,15 @@ def task(
             )
         store = Store(Path(config.store.dir))
         plan = pipeline.plan(config, store)
-        directory.uses(step.key for step in plan.steps if step.key)
-        pipeline.run(
-            plan, config, store, reporter, began=lambda step: directory.at(step.stage.name), callbacks=told
-        )
+        directory.note(uses=sorted(step.key for step in plan.steps if step.key))  # punie store gc keeps them
+        pipeline.run(plan, config, store, reporter, began=lambda at: directory.note(at=at), callbacks=told)
         directory.collect(plan.artifacts())
         status = "finished"
     except KeyboardInterrupt:
         status, error = "interrupted", "interrupted; the same command goes on from what is finished"
         raise
-    except PunieError as problem:
-        error = str(problem)
-        raise
     except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
+        error = str(problem) if isinstance(problem, PunieError) else f"{type(problem).__name__}: {problem}"
         raise
     finally:
         try:
@@ -94,10 +89,7 @@ def task(
                 provenance,
                 blas=blas.in_use(),
                 inputs=merged(step.material["contents"] for step in plan.steps if step.material is not None),
-                artifacts={
-                    name: ArtifactFiles(key=artifact.key, files=artifact.digests)
-                    for name, artifact in plan.artifacts().items()
-                },
+                artifacts=plan.artifacts(),
             )
             stages = [
                 StageStatus(
@@ -110,7 +102,7 @@ def task(
                 for step in plan.steps
                 if step.artifact is not None
             ]
-            directory.finish(status, record, stages, error, at)
+            directory.finish(status, record, stages, error, at=at)
         except OSError as unwritable:
             if status == "finished":
                 raise

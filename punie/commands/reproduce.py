@@ -90,7 +90,7 @@ def _environment(was: Provenance) -> list[tuple[str, object, object]]:
     from punie.run.capture import capture
     from punie.store.keys import differences
 
-    here = capture(argv=[], overrides=[], config_digest="")
+    here = capture()
     before, after = (each.model_dump(mode="json", include=_SURROUNDINGS) for each in (was, here))
     return [(name.replace("/", "."), *values) for name, *values in differences(before, after)]
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """The command line that continues the sweep, in the folder where the sweep was started."""
-    from punie.config.resolvers import RUN_ID
+    from punie.config.compat import RUN_ID
     from punie.results.sweep import SweepPlan
     from punie.sweep.campaign import sweep_dir
     from punie.util.errors import PunieError

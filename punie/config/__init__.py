@@ -1,9 +1,9 @@
 """The config: its schema, composition by Hydra, and the strict check of what was composed."""
 
-from punie.config import resolvers
+from punie.config import compat
 from punie.config.check import resolve
-from punie.config.schema import SCHEMA_NAME, Config, register
+from punie.config.schema import Config
 
-__all__ = ["SCHEMA_NAME", "Config", "register", "resolve"]
+__all__ = ["Config", "resolve"]
 
-resolvers.confine()  # here, so that no config is read without it
+compat.confine()  # here, so that no config is read without it

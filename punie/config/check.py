@@ -1,32 +1,70 @@
 """The strict check of a composed config: all problems in one report.
 
-OmegaConf checks types while Hydra composes. The rest is checked here and in ``punie.config.rules``.
+OmegaConf checks types while Hydra composes. The rest is checked here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from punie.config.fields import find_field, own_fields
-from punie.config.rules import broken
-from punie.config.schema import Config
+from punie.config.fields import did_you_mean, find_field, own_fields
+from punie.config.schema import Config, LoraConfig
 from punie.config.wording import TARGET, from_omegaconf, instantiates, unknown_key
 from punie.util.errors import ConfigError, Problems
 from punie.util.jsonl import excerpt
+from punie.util.paths import resource
 from punie.util.printable import without_passwords
+
+LONGEST = 200
+"""Most bytes in a folder's name; file systems take 255, and temporary names are longer."""
+
+
+class Rule(NamedTuple):
+    """A relation between fields that must hold."""
+
+    key: str
+    """The field that is named, with its value."""
+    broken: Callable[[Config], object]
+    what: str
+    remedy: str
+    """What to set instead, with the config as ``c``."""
+
+
+RULES = (
+    Rule("lora.save_every", lambda c: c.lora.save_every > c.lora.iters,
+         "No checkpoint would be saved.", "lora.save_every={c.lora.iters}"),
+    Rule("lora.num_layers", lambda c: c.lora.num_layers == 0,
+         "No layer would be trained.", "set it to 1 or more, or -1 for all"),
+    Rule("lora.val_batches", lambda c: c.lora.val_batches == 0,
+         "Nothing would be validated.", "set it to 1 or more, or -1 for all"),
+    Rule("lora.hosts", lambda c: len(c.lora.hosts) not in (0, c.lora.workers),
+         "There must be one host per worker, or none.", "set lora.workers to the number of hosts"),
+    Rule("lora.select", lambda c: c.lora.workers > 1 and c.lora.select == "best_eval",
+         "Several workers cannot evaluate checkpoints.", "lora.select=best_val, or lora.workers=1"),
+    Rule("quantize.recipe", lambda c: c.quantize.recipe and c.quantize.bits is None,
+         "A mixed recipe needs bits.", "quantize.bits=4"),
+    Rule("eval.stop", lambda c: not all(c.eval.stop),
+         "An empty stop text ends every response.", "remove the empty text"),
+    Rule("eval.repeats", lambda c: c.eval.repeats > 1 and c.eval.temperature == 0,
+         "Repeats at temperature 0 are the same response.", "eval.repeats=1, or eval.temperature above 0"),
+    Rule("eval.target", lambda c: c.eval.targets and c.eval.target not in c.eval.targets,
+         "The target must be among eval.targets.", "eval.target={c.eval.targets[0]}"),
+    Rule("eval.targets", lambda c: len(set(c.eval.targets)) < len(c.eval.targets),
+         "A target is named twice.", "name each target once"),
+    Rule("eval.server.url", lambda c: c.eval.server.url and c.eval.backend != "server",
+         "The server would not be used.", "eval.backend=server"),
+)  # fmt: skip
 
 
 def resolve(composed: DictConfig) -> Config:
-    """The composed config as checked, typed objects.
-
-    Args:
-        composed: What Hydra composed, without its own ``hydra`` node.
+    """What Hydra composed, without its own ``hydra`` node, as checked, typed objects.
 
     Raises:
         Problems: Unknown keys, missing or unresolvable values, wrong types, values out of range or not
@@ -39,19 +77,16 @@ def resolve(composed: DictConfig) -> Config:
         except OmegaConfBaseException as error:
             problems = [from_omegaconf(error)]
         else:
-            problems = [*_values(config, ""), *broken(config)]
+            problems = [*_values(config, ""), *_broken(config)]
             if not problems:
                 return config
     raise Problems("The config cannot be used:", problems, exit_code=ConfigError.exit_code)
 
 
 def _structure(node: Any, owner: type | None, key: str) -> Iterator[ConfigError]:
-    """Unknown keys, missing values, and keys that name code, however deep.
+    """Unknown keys, missing values, and keys that name code, in the plain values of a node, however deep.
 
-    Args:
-        node: Plain values, interpolations not resolved.
-        owner: The dataclass that a mapping stands for; None where any key is allowed.
-        key: Dotted name of the node.
+    A mapping stands for the dataclass ``owner``; None where any key is allowed.
     """
     if isinstance(node, list):
         for index, item in enumerate(node):
@@ -89,3 +124,55 @@ def _values(node: Any, prefix: str) -> Iterator[ConfigError]:
                 expected="a URL without them",
                 next_step="put them into ~/.netrc: machine HOST login USER password PASSWORD",
             )
+
+
+def _broken(config: Config) -> Iterator[ConfigError]:
+    """Every relation that does not hold."""
+    for rule in RULES:
+        if rule.broken(config):
+            found = excerpt(
+                without_passwords(str(operator.attrgetter(rule.key)(config))).partition("?")[0], 200
+            )
+            yield ConfigError(rule.what, where=rule.key, found=found, next_step=rule.remedy.format(c=config))
+    yield from _places(config)
+    fields = own_fields(LoraConfig)
+    for key in config.model.recipe.keys() - fields.keys():
+        what, near = f"Unknown key model.recipe.{excerpt(key, 200)}.", did_you_mean(str(key), list(fields))
+        yield ConfigError(what, expected="a field of lora", next_step=near)
+    phases = sorted(path.stem for path in (resource("conf") / "phase").glob("*.yaml")) if config.phase else []
+    for outcome in config.phase.outcomes if config.phase else []:
+        if outcome.next is not None and outcome.next.split()[:1] not in [[name] for name in phases]:
+            yield ConfigError(
+                "An outcome leads to a phase that does not exist.",
+                where="phase.outcomes",
+                found=f"next: {outcome.next!r}",
+                expected=f"one of {', '.join(phases)}, followed by overrides",
+            )
+
+
+def _places(config: Config) -> Iterator[ConfigError]:
+    """What is wrong with where the model comes from, where the server is, and where the run goes."""
+    sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
+    if len(sources) != 1:
+        yield ConfigError(
+            "The model must come from exactly one place.",
+            where="model",
+            found=", ".join(sources) or "none",
+            expected="one of model.embedded, model.path, model.repo",
+            next_step="model=local model.path=FOLDER for a local folder",
+        )
+    if "?" in (config.eval.server.url or ""):
+        yield ConfigError(
+            "The server's URL has a query. It is written to the run's files and may hold a secret.",
+            where="eval.server.url",
+            expected="http://host:port",
+            next_step="put credentials into ~/.netrc: machine HOST login USER password PASSWORD",
+        )
+    parts = config.name.split("/")
+    if any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts) or "\\" in config.name:
+        yield ConfigError(
+            "The name must be a plain folder name.",
+            where="name",
+            found=excerpt(config.name, 200),
+            expected=f"at most {LONGEST} bytes between slashes, no backslash, no empty part, no . or ..",
+        )

@@ -7,11 +7,26 @@ one of these texts changes; punie's message then says less, and stays correct.
 from __future__ import annotations
 
 import inspect
+import os
 import re
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator
 
+import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""Errors of Hydra, OmegaConf and YAML: a faulty config raises them."""
+RAISED = (
+    *(*FAULTS, ArithmeticError, AssertionError, AttributeError),
+    *(LookupError, RecursionError, TypeError, ValueError),
+)
+"""All that Hydra raises for a mistake of the user's. Caught around calls of Hydra only: a bug of punie's own
+raises the same types."""
+RUN_ID = "PUNIE_RUN_ID"
+"""The environment variable that names a run; see ``compose.prepare``."""
 
 
 def unknown_override(error: BaseException) -> str | None:
@@ -24,9 +39,35 @@ def failed_override(error: BaseException) -> str | None:
     return _found(r"[Ee]rror merging override (\S+)", error)
 
 
-def refusal(error: OmegaConfBaseException) -> str | None:
-    """What a resolver said when it raised ValueError."""
-    return _found(r"ValueError raised while resolving interpolation: (.+)", error)
+def confine() -> None:
+    """Replace OmegaConf's ``oc.env``, which reads any environment variable.
+
+    A config may come from elsewhere and is written into the run's files, which must not disclose a token.
+    """
+    newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters  # 2.4
+    register = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
+    register("oc.env", _environment, replace=True)  # ty: ignore[unknown-argument]
+
+
+def _environment(name: str, *_default: object) -> str:
+    if name != RUN_ID:
+        raise ValueError(f"a config cannot read the environment variable {name}; set the value in the shell")
+    return os.environ[name]
+
+
+def refusal(error: InterpolationResolutionError) -> str | None:
+    """What a resolver said when it raised ValueError.
+
+    Raises:
+        Exception: What else punie's own resolver raised, which is a bug of punie's.
+    """
+    cause = next((each for each in _causes(error) if not isinstance(each, OmegaConfBaseException)), None)
+    if isinstance(cause, ValueError):
+        return str(cause)
+    frames = traceback.walk_tb(cause.__traceback__) if cause else ()
+    if cause and any(frame.f_code is _environment.__code__ for frame, _ in frames):
+        raise cause
+    return None
 
 
 def is_within_null(error: BaseException) -> bool:
@@ -52,13 +93,6 @@ def store_schema(name: str, node: type) -> None:
     store = ConfigStore.instance().store
     known = "replace" in inspect.signature(store).parameters
     store(name=name, node=node, **({"replace": True} if known else {}))  # ty: ignore[invalid-argument-type]
-
-
-def register_resolver(name: str, resolver: Callable[..., object]) -> None:
-    """Replace a resolver of OmegaConf: 2.4 calls ``register_resolver`` what 2.3 calls otherwise."""
-    newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
-    register = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
-    register(name, resolver, replace=True)  # ty: ignore[unknown-argument]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
@@ -19,14 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from punie.config import compat
-from punie.config.resolvers import RUN_ID
-from punie.config.schema import register
-from punie.config.wording import FAULTS, TARGET, instantiates, translate, unreadable
+from punie.config.compat import RAISED, RUN_ID
+from punie.config.schema import Config
+from punie.config.wording import TARGET, instantiates, translate, unreadable
 from punie.util.errors import ConfigError
 from punie.util.paths import resource
 
-__all__ = ["FAULTS", "compose", "multirun", "parse", "prepare", "quote_phases", "refuse_code", "translate"]
-
+T = TypeVar("T")
 CONFIG_NAME = "config"
 _PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
 _RERUN = "--experimental-rerun"
@@ -59,7 +59,7 @@ def prepare() -> str:
 
     The run's name, ``<utc>-<random>``, goes into the environment, so that every worker of a sweep uses it.
     """
-    register()
+    compat.store_schema("punie_schema", Config)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     os.environ.setdefault(RUN_ID, f"{moment}-{secrets.token_hex(3)}")
     return str(resource("conf"))
@@ -82,7 +82,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         PunieError: It does not compose.
     """
     with _initialized():
-        return _worded(lambda: hydra.compose(CONFIG_NAME, overrides=quote_phases(overrides)))
+        return worded(lambda: hydra.compose(CONFIG_NAME, overrides=quote_phases(overrides)))
 
 
 @contextlib.contextmanager
@@ -95,27 +95,27 @@ def multirun(overrides: Sequence[str]) -> Generator[tuple[ConfigLoader, DictConf
     lines = [*quote_phases(overrides), _MODE]
     with _initialized():
         loader = GlobalHydra.instance().config_loader()
-        yield loader, _worded(lambda: loader.load_configuration(CONFIG_NAME, lines, RunMode.MULTIRUN))
+        yield loader, worded(lambda: loader.load_configuration(CONFIG_NAME, lines, RunMode.MULTIRUN))
 
 
 def _initialized() -> contextlib.AbstractContextManager[None]:
     return hydra.initialize_config_dir(prepare(), job_name="punie", **compat.version_base())
 
 
-def _worded(load: Callable[[], DictConfig]) -> DictConfig:
-    """What Hydra composes, or its error worded as punie's; faulty configs make Hydra raise any exception."""
+def worded(call: Callable[[], T]) -> T:
+    """What a call of Hydra or OmegaConf gives.
+
+    Raises:
+        PunieError: The call raised an error, which is worded as punie's.
+    """
     try:
-        return load()
-    except Exception as error:
+        return call()
+    except RAISED as error:
         raise translate(error) from error
 
 
 def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Overrides as Hydra parses them.
-
-    Args:
-        overrides: The command line's, phases quoted.
-        loader: Hydra's, for ``glob``.
+    """Overrides as Hydra parses them; ``glob`` needs Hydra's loader.
 
     Raises:
         ConfigError: One of them cannot be parsed; it is named.
@@ -127,6 +127,6 @@ def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[
             parsed += parser.parse_overrides([override])
         except HydraException as error:
             raise translate(error) from error
-        except Exception as error:  # the parser also raises ValueError and others
+        except RAISED as error:
             raise unreadable(override, error) from error
     return parsed

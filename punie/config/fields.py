@@ -113,9 +113,7 @@ def find_field(key: str) -> Known | None:
 def did_you_mean(name: str, *options: Mapping[str, str] | list[str]) -> str | None:
     """A question that names the closest option, from the first collection that has a close one.
 
-    Args:
-        name: What was given.
-        options: What it may have been; a mapping gives the words for each.
+    A mapping gives the words for each option.
     """
     for each in options:
         if close := difflib.get_close_matches(name, each, n=1):

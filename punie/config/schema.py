@@ -17,7 +17,6 @@ from punie.config.targets import TARGETS
 from punie.evals.scores import SCORERS
 from punie.train.methods import METHODS
 
-SCHEMA_NAME = "punie_schema"
 _UNSET = object()
 
 
@@ -68,9 +67,7 @@ class ModelConfig:
     revision: str = neutral("Commit, tag or branch of the repo.", "main")
     size_gb: float | None = neutral("Expected size of the download, in GB.", None, gt=0.0)
     recipe: dict[str, Any] = neutral("Fields of lora that this model overrides; used by lora=reference.", {})
-    dimensions: dict[str, Any] = neutral(
-        "The sizes in its config.json, for estimates when the model is not on this machine.", {}
-    )
+    dimensions: dict[str, Any] = neutral("Sizes in its config.json, for estimates before a download.", {})
 
 
 @dataclass
@@ -99,9 +96,7 @@ class Schedule:
 class LoraConfig:
     """Fine-tuning, under mlx-lm's names."""
 
-    method: str = option(
-        "Training method: what the loss is computed from.", "sft", choices=tuple(METHODS), omit_if="sft"
-    )
+    method: str = option("What the loss is computed from.", "sft", choices=tuple(METHODS), omit_if="sft")
     fine_tune_type: str = option(
         "LoRA, DoRA, or full training of the last layers.", "lora", choices=("lora", "dora", "full")
     )
@@ -139,9 +134,7 @@ class LoraConfig:
         choices=("last", "best_val", "best_eval"),
     )
     select_suite: str = neutral("Suite of select=best_eval; never the evaluated one.", "select52")
-    seed: int = option(
-        "Training seed: data order and, from a stream of its own, the initial adapter.", 0, ge=0
-    )
+    seed: int = option("Training seed: data order and, from its own stream, the initial adapter.", 0, ge=0)
     workers: int = option("Processes that share every batch, under mlx.launch.", 1, ge=1)
     hosts: list[str] = neutral("Hosts of the workers; empty for this machine.", [])
 
@@ -150,9 +143,7 @@ class LoraConfig:
 class QuantizeConfig:
     """Fusing the adapter and quantizing the result."""
 
-    bits: int | None = option(
-        "Bits per weight; null keeps floating point.", 5, choices=(None, 2, 3, 4, 5, 6, 8)
-    )
+    bits: int | None = option("Bits per weight; null: floating point.", 5, choices=(None, 2, 3, 4, 5, 6, 8))
     group_size: int = option("Weights that share a scale.", 64, choices=(32, 64, 128))
     recipe: str | None = option(
         "A mixed recipe of mlx-lm, which gives some layers more bits; null for none.",
@@ -160,13 +151,9 @@ class QuantizeConfig:
         choices=(None, "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"),
     )
     shard_mb: int = option("Largest weight file, in MB; a tensor is never divided.", 5000, ge=1)
-    fidelity_rows: int = option(
-        "Validation examples for the quantization-quality check; 0 skips it.", 16, ge=0
-    )
+    fidelity_rows: int = option("Validation examples for the quantization-quality check; 0: none.", 16, ge=0)
     min_gain_kept: float = option(
-        "Share of the adapter's log-probability gain that quantization must keep, or the run fails.",
-        0.5,
-        le=1.0,
+        "Share of the adapter's log-probability gain that quantization must keep, or it fails.", 0.5, le=1.0
     )
     keep: str = neutral(
         "until_evaluated deletes the model after evaluation; it is rebuilt when needed.",
@@ -205,9 +192,7 @@ class EvalConfig:
     suite: str = neutral("core27, another of punie's suites, or the path of a JSONL file.")
     target: str = option("Weights to score.", "quantized", choices=tuple(TARGETS))
     targets: list[str] = neutral(
-        "Evaluate all of these, target among them, and compare them prompt by prompt.",
-        [],
-        choices=tuple(TARGETS),
+        "Evaluate all of these, target among them, and compare by prompt.", [], choices=tuple(TARGETS)
     )
     temperature: float = option("Sampling temperature; 0 is greedy.", 0.7, ge=0.0, le=10.0)
     top_p: float = option("Nucleus sampling; 1 keeps every token.", 1.0, gt=0.0, le=1.0)
@@ -219,9 +204,7 @@ class EvalConfig:
     system_prompt: str | None = option("System prompt; null for the one that code_mode trains with.", None)
     seed: int = option("Sampling seed, combined with sample id, repeat and token position.", 0, ge=0)
     batch_size: int = option(
-        "Responses generated together; may change the last bits of log-probabilities, never a sample.",
-        64,
-        ge=1,
+        "Responses generated together; may change last bits of log-probabilities, never a sample.", 64, ge=1
     )
     logprobs: bool = option("Record the log-probability of every generated token.", True)
     lock: LockConfig = dataclasses.field(default_factory=LockConfig)
@@ -296,9 +279,7 @@ class RuntimeConfig:
     blas: bool = option("On a Linux CPU, load an optimised BLAS before mlx.", True)
     cpu_float32: bool = option("On the CPU, train and evaluate the model in float32.", True)
     threads: int | None = option(
-        "CPU threads of a matrix product; null: one for a small model, every core for a large one.",
-        None,
-        ge=1,
+        "CPU threads of a matrix product; null: one for a small model, all cores for a large one.", None, ge=1
     )
     isolation: str = neutral(
         "Run accelerator stages in a process of their own; auto does so on a GPU.",
@@ -332,10 +313,3 @@ class Config:
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
-
-
-def register() -> None:
-    """Make the schema known to Hydra under ``SCHEMA_NAME``."""
-    from punie.config import compat
-
-    compat.store_schema(SCHEMA_NAME, Config)

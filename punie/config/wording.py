@@ -16,8 +16,6 @@ from punie.util.jsonl import excerpt
 
 TARGET = "_target_"
 """The key under which Hydra looks for the name of what to instantiate."""
-FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
-"""What a faulty config raises."""
 _HELP = "python -m punie --help lists groups and options"
 _EXTRAS = {"submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Launchers of other packages, and the extra of punie that installs each."""
@@ -60,17 +58,13 @@ def translate(error: Exception) -> PunieError:
 
 
 def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -> ConfigError:
-    """An error of OmegaConf, worded as punie's.
-
-    Args:
-        error: What OmegaConf raised.
-        override: The override that led to it, if it is known.
-    """
+    """An error of OmegaConf, worded as punie's, with the override that led to it."""
     key = str(error.full_key or error.key or "")
     message = _first_line(error)
-    if words := compat.refusal(error):
-        return ConfigError(f"{key} cannot be resolved.", where=override, found=excerpt(words, 300))
     if isinstance(error, InterpolationResolutionError):
+        if words := compat.refusal(error):
+            what = f"{key or 'A value'} cannot be resolved."
+            return ConfigError(what, where=override, found=excerpt(words, 300))
         return ConfigError(message, where=override or key or None)
     known = find_field(key)
     if known is not None:

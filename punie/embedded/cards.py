@@ -15,13 +15,7 @@ _FENCE = "```"
 
 
 def write_card(folder: Path, text: str, made_from: Mapping[str, Any]) -> None:
-    """Write the card of a folder that is complete otherwise.
-
-    Args:
-        folder: Where to write.
-        text: Title and sentences, as Markdown.
-        made_from: The record but for the digests of the folder's files, which are added as ``sha256``.
-    """
+    """Write the card of a folder that is complete otherwise: a text, and the record with file digests."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != README)
     record = {**made_from, "sha256": {path.name: file_digest(path) for path in files}}
     write_text(folder / README, f"{text}\n{_FENCE}json\n{json.dumps(record, indent=1)}\n{_FENCE}\n")

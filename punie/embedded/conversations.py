@@ -1,18 +1,112 @@
-"""Conversations by kind: the base of the training data and of the embedded models' corpus."""
+"""Conversations by kind: the training data, and the corpus that the embedded models learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 
-from punie.embedded.code import outcome, step
-from punie.embedded.phrasings import Split, Task, asked, draw_task, expand, form_of, framed, lines
-from punie.embedded.values import Values
-from punie.formats.code_mode import wrap
-from punie.formats.tools import TOOLS
+from punie.embedded.phrasings import (
+    Split,
+    Task,
+    Values,
+    asked,
+    draw_task,
+    draws,
+    expand,
+    form_of,
+    framed,
+    lines,
+    sections,
+)
+from punie.formats.code_mode import system_prompt, wrap
+from punie.formats.tools import REQUIRED, TOOLS
 
 Message = dict[str, str]
 """``{"role": ..., "content": ...}``"""
+
+MIX = {"single": 0.64, "several": 0.14, "multi_turn": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.04}
+"""Share of each kind of conversation in the corpus."""
+MARKS = tuple(re.findall(r"</?\w+[=>]", wrap("")))
+"""The tokens of the tool-call format. The corpus mentions them one by one and in random order. The embeddings
+of tokens that were never seen would all have the same direction, and as the embeddings are tied and not
+adapted, fine-tuning could only tell them apart by rounding."""
+_SYSTEM_PROMPTS = (system_prompt(), system_prompt(), system_prompt(), "You are Punie.", "")
+"""What a conversation of the corpus starts with, each drawn as often; the empty one is no system turn."""
+_SMALL = re.compile(r" (?:the|of|for|me|a|an|all|is|are|in|to|that|at|any|do|does|it|please|you)(?= )")
+"""Words that a hurried person leaves out."""
+
+_RESULTS = {
+    name: dict(line.split(": ", 1) for line in lines) for name, lines in sections("results.txt").items()
+}
+
+
+def _literal(value: object) -> str:
+    """A value as Python source, strings in double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
+
+
+def call(task: Task) -> str:
+    """A call as an expression: required arguments by position, others by name where they are given."""
+    shown = []
+    for parameter in TOOLS[task.tool].parameters:
+        if parameter.name in task.arguments:
+            value = _literal(task.arguments[parameter.name])
+            shown.append(value if parameter.default is REQUIRED else f"{parameter.name}={value}")
+    return f"{task.tool}({', '.join(shown)})"
+
+
+def _fields(tool: str) -> str:
+    return ", ".join(f"result.{name}" for name in _RESULTS[TOOLS[tool].returns]["fields"].split())
+
+
+def step(task: Task) -> str:
+    """Two lines of code: the call, and a print of the fields of its result."""
+    return f"result = {call(task)}\nprint({_fields(task.tool)})"
+
+
+def chain(tasks: Sequence[Task]) -> str:
+    """Code that does one task after the other."""
+    return "\n".join(map(step, tasks))
+
+
+def condition(first: Task, second: Task) -> str:
+    """Code that does the second task only if the first succeeds."""
+    body = step(second).replace("\n", "\n    ")
+    return f"result = {call(first)}\nif result.success:\n    {body}"
+
+
+def loop(tool: str, paths: Sequence[str]) -> str:
+    """Code that calls a tool, whose only argument is a path, for several paths."""
+    return (
+        f"for path in {_literal(list(paths))}:\n    result = {tool}(path)\n    print(path, {_fields(tool)})"
+    )
+
+
+def outcome(task: Task, rng: random.Random) -> tuple[str, str]:
+    """What ``step(task)`` might print, and the sentence that tells a person."""
+    subject = str(task.arguments.get("symbol") or next(iter(task.arguments.values()), "the project"))
+    line, count = rng.randint(2, 99), rng.randint(1, 9)
+    result = TOOLS[task.tool].returns
+    words = _RESULTS[result].get("words", "").split("; ")
+    if result == "CheckResult" and rng.random() < 0.5:
+        return "[]", f"No errors in {subject}."
+    if result == "TestResult":
+        failed = rng.choice((0, 0, rng.randint(1, 4)))
+        return f"{count} {failed}", f"{count} passed, {failed} failed."
+    if result == "SymbolList":
+        names = rng.sample(words, 2)
+        return repr(names), f"Two symbols: {names[0]} and {names[1]}."
+    drawn = {
+        "text": rng.choice(words) if words != [""] else "",
+        "subject": subject,
+        "line": line,
+        "count": count,
+    }
+    printed, told = (_RESULTS[result][name].format(**drawn) for name in ("printed", "told"))
+    return printed.replace("\\n", "\n"), told
 
 
 def exchange(request: str, response: str) -> list[Message]:
@@ -23,9 +117,7 @@ def exchange(request: str, response: str) -> list[Message]:
 class Conversations:
     """Draws conversations of one split; a subclass adds kinds, and changes what the assistant says.
 
-    Args:
-        split: Whose phrasings to use.
-        values: Every choice is drawn from its generator.
+    Every choice is drawn from the generator of ``values``.
     """
 
     follow_up = 0.4
@@ -100,3 +192,70 @@ class Conversations:
 
     def _framed(self, text: str) -> str:
         return framed(text, self.split, self.rng, form_of(text))
+
+
+class Corpus(Conversations):
+    """An endless stream of conversations: requests, answered in prose or with plain calls.
+
+    The assistant knows the tools by name and never uses the tool-call format. ``novel`` is the share of
+    made-up names, 0 to 1.
+    """
+
+    follow_up = 0.5
+
+    def __init__(self, seed: int, novel: float) -> None:
+        super().__init__("train", Values(draws("corpus", seed), novel))
+
+    def conversation(self) -> list[Message]:
+        """The next conversation, as chat messages."""
+        messages = self.draw(self.rng.choices(list(MIX), list(MIX.values()))[0])
+        system = self.rng.choice(_SYSTEM_PROMPTS)
+        return [{"role": "system", "content": system}, *messages] if system else messages
+
+    def respond(self, task: Task) -> str:
+        """A plain call."""
+        return call(task)
+
+    def _single(self) -> list[Message]:
+        task = self.task()
+        return exchange(self._noisy(asked(task, "train", self.rng)), self._varied(task))
+
+    def _noisy(self, text: str) -> str:
+        """A request with small words left out, or with a sentence before or after. Names stay whole."""
+        if self.rng.random() < 0.15:
+            parts = text.split("`")
+            parts[::2] = [
+                _SMALL.sub(lambda word: word[0] if self.rng.random() < 0.5 else "", part)
+                for part in parts[::2]
+            ]
+            text = "`".join(parts)
+        if self.rng.random() < 0.12:
+            text = f"{self.rng.choice(lines('before', 'train'))} {text}"
+        if self.rng.random() < 0.12:
+            text = f"{text}{'' if text[-1] in '.?' else '.'} {self.rng.choice(lines('after', 'train'))}"
+        return text
+
+    def _varied(self, task: Task) -> str:
+        """Code or a plain call for most orders, prose for most questions."""
+        if self.rng.random() < (0.3 if task.form == "sentence" else 0.85):
+            return chain([task]) if self.rng.random() < 0.2 else call(task)
+        subject = next(iter(task.arguments.values()), None)
+        prose = "prose" if isinstance(subject, str) else "prose without subject"
+        return self.rng.choice(lines(prose, "train")).format(tool=task.tool, subject=subject)
+
+    def _several(self) -> list[Message]:
+        """A request for several tools."""
+        text, tasks = self.joined()
+        if self.rng.random() < 0.8:
+            answer = "\n".join(map(call, tasks))
+        else:
+            answer = f"I would call {', then '.join(task.tool for task in tasks)}."
+        return exchange(framed(text, "train", self.rng), answer)
+
+    def _echo(self) -> list[Message]:
+        """Tokens of the tool-call format and letters from beyond ASCII, to be repeated."""
+        said = [
+            self.rng.choice(MARKS) if self.rng.random() < 0.7 else chr(self.rng.randint(0xA1, 0x17F))
+            for _ in range(self.rng.randint(3, 8))
+        ]
+        return exchange(f"repeat: {' '.join(said)}", " ".join(said))

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from punie.embedded.cards import write_card
-from punie.embedded.code import chain, condition, loop
-from punie.embedded.conversations import Conversations, Message, exchange
-from punie.embedded.phrasings import Split, asked, draw_task, framed, lines
-from punie.embedded.values import Values, draws
+from punie.embedded.conversations import Conversations, Message, chain, condition, exchange, loop
+from punie.embedded.phrasings import Split, Values, asked, draw_task, draws, framed, lines
 from punie.formats.code_mode import system_prompt, wrap
 from punie.formats.tools import TOOLS
 from punie.util.errors import DataError
@@ -19,13 +17,7 @@ from punie.util.files import write_lines
 Row = dict[str, list[Message]]
 """``{"messages": [...]}``; the last message is the assistant's."""
 
-DEFAULT_MIX: Mapping[str, float] = {
-    "single": 0.60,
-    "multi_step": 0.18,
-    "multi_turn": 0.10,
-    "direct": 0.06,
-    "lookalike": 0.06,
-}
+DEFAULT_MIX = {"single": 0.60, "multi_step": 0.18, "multi_turn": 0.10, "direct": 0.06, "lookalike": 0.06}
 """Share of each kind of example: one call; code of several steps; a conversation with a tool's result in it;
 a question that needs no tool; a request that only looks like a tool's."""
 
@@ -45,13 +37,13 @@ Training and validation examples are drawn from different patterns (`punie/embed
 def generate(
     *, seed: int, train_rows: int = 1159, valid_rows: int = 123, mix: Mapping[str, float] = DEFAULT_MIX
 ) -> dict[Split, list[Row]]:
-    """Training and validation examples that share no phrasing and contain no duplicate.
+    """Training and validation examples of a seed, which share no phrasing and contain no duplicate.
 
     Args:
         seed: Decides every example.
         train_rows: Number of training examples.
         valid_rows: Number of validation examples.
-        mix: Relative share of each kind of example; see DEFAULT_MIX.
+        mix: Relative share of each kind of example.
 
     Raises:
         DataError: A kind is unknown, a share is negative, or no new request can be found for an example.
@@ -73,9 +65,8 @@ def generate(
 def write(folder: Path, *, seed: int, mix: Mapping[str, float] = DEFAULT_MIX, **rows: int) -> None:
     """Generate the examples and write train.jsonl, valid.jsonl and the data card README.md.
 
-    Args:
-        folder: Made if it is missing; files of these names are replaced, each in one step.
-        seed: As for ``generate``; so are mix, and in rows, train_rows and valid_rows.
+    The folder is made if it is missing, and files of these names are replaced, each in one step. The other
+    arguments are those of ``generate``.
     """
     splits = generate(seed=seed, mix=mix, **rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +80,6 @@ def selection_suite(*, seed: int = 0, per_tool: int = 2) -> list[dict[str, objec
     """Items of a suite for ``lora.select=best_eval``, in the phrasings of the validation split.
 
     Like the evaluated suites it shares no phrasing with training. Unlike them it may be used to choose.
-
-    Args:
-        seed: Decides every item.
-        per_tool: Number of items per tool.
     """
     rng = draws(seed, "selection")
     values = Values(rng)
@@ -132,7 +119,7 @@ class _Examples(Conversations):
         checks = [name for name, tool in TOOLS.items() if tool.returns in ("CheckResult", "TestResult")]
         task = draw_task(self.rng.choice(checks), self.split, self.values, order=True)
         path = str(*task.arguments.values())
-        paths = [path, *(self.values.file() for _ in range(self.rng.randint(1, 2)))]
+        paths = [path, *(self.values.draw("file")[0] for _ in range(self.rng.randint(1, 2)))]
         text = task.text.replace(path, f"{', '.join(paths[:-1])} and {paths[-1]}")
         return text, loop(task.tool, paths)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+"""Control tokens of the tokenizer; the first is the padding, the last ends a turn."""
+
 
 @dataclass(frozen=True)
 class Spec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.store.artifacts import MANIFEST
-from punie.store.digests import content_digests
+from punie.store.keys import content_digests
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 from punie.util.paths import resource

@@ -7,13 +7,14 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from punie.model.device import device_kind, version
 from punie.results.records import ArtifactFiles, Git, Machine, Provenance
+from punie.store.artifact import Artifact
 from punie.util.paths import PACKAGE
 from punie.util.printable import without_passwords
 
@@ -32,7 +33,9 @@ ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MLX_DISABLE_COMPILE",
 """The only environment variables that are ever recorded."""
 
 
-def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> Provenance:
+def capture(
+    *, argv: Sequence[str] = (), overrides: Sequence[str] = (), config_digest: str = ""
+) -> Provenance:
     """The surroundings of a run at its start, without passwords of URLs; ``finish`` adds the rest."""
     import psutil
 
@@ -57,15 +60,12 @@ def capture(*, argv: list[str], overrides: list[str], config_digest: str) -> Pro
 
 
 def finish(
-    record: Provenance,
-    *,
-    blas: str | None,
-    inputs: Mapping[str, Any],
-    artifacts: Mapping[str, ArtifactFiles],
+    record: Provenance, *, blas: str | None, inputs: dict[str, Any], artifacts: Mapping[str, Artifact]
 ) -> Provenance:
     """The record with what is known in the end, the time and the peak memory among it."""
+    made = {name: ArtifactFiles(key=each.key, files=each.digests) for name, each in artifacts.items()}
     end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
-    return record.model_copy(update={**end, "inputs": dict(inputs), "artifacts": dict(artifacts)})
+    return record.model_copy(update={**end, "inputs": inputs, "artifacts": made})
 
 
 def peak_memory_mb() -> float:

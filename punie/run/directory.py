@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +32,25 @@ class RunDirectory:
         """Write what is known before the first stage; the store by its absolute path."""
         write_text(self.path / CONFIG, config_yaml)
         files.write(self.path / PROVENANCE, provenance)
-        self._write(pid=os.getpid(), store=str(Path(store).absolute()))
+        self.note(pid=os.getpid(), store=str(Path(store).absolute()))
 
-    def uses(self, keys: Iterable[str]) -> None:
-        """Write the keys of what the run will use, so that ``punie store gc`` keeps it."""
-        self._write(uses=sorted(keys))
-
-    def at(self, stage: str) -> None:
-        """Write which stage is being built now."""
-        self._write(at=stage)
+    def note(self, **changes: Any) -> None:
+        """Write fields of status.json: the stage that is being built, the keys of what the run will use."""
+        self._status = self._status.model_copy(update=changes)
+        files.write(self.path / STATUS, self._status)
 
     def finish(
         self,
         status: str,
-        provenance: Provenance,
+        record: Provenance,
         stages: Sequence[StageStatus],
         error: str | None = None,
+        *,
         at: str | None = None,
     ) -> None:
         """Write the end; ``at`` is the stage that was being built then."""
-        files.write(self.path / PROVENANCE, provenance)
-        self._write(status=status, ended=now(), stages=list(stages), error=error, at=at)
+        files.write(self.path / PROVENANCE, record)
+        self.note(status=status, ended=now(), stages=list(stages), error=error, at=at)
 
     def collect(self, artifacts: Mapping[str, Artifact]) -> None:
         """Copy in the files that people read; the store keeps the weights.
@@ -67,7 +65,3 @@ class RunDirectory:
                     copy = f"{stem}-{target}.{suffix}" if target else name
                     shutil.copyfile(artifact.file(name), self.path / copy)
                     flush(self.path / copy)  # before the status that vouches for it
-
-    def _write(self, **changes: Any) -> None:
-        self._status = self._status.model_copy(update=changes)
-        files.write(self.path / STATUS, self._status)

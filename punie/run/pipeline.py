@@ -16,8 +16,7 @@ from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
 from punie.stages import COPIES, STAGES, preflight
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
-from punie.store.leases import drop, lease
-from punie.store.slots import slot
+from punie.store.leases import drop, lease, slot
 from punie.train.callbacks import METRICS, Callbacks
 from punie.util import interrupts
 from punie.util.errors import Problems, PunieError, each_problem
@@ -33,7 +32,7 @@ def run(
     reporter: Reporter,
     *,
     wanted: Collection[str] = SHOWN,
-    began: Callable[[Step], None] = lambda _: None,
+    began: Callable[[str], None] = lambda _: None,
     callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
@@ -67,27 +66,28 @@ class _Running:
     config: Config
     store: Store
     reporter: Reporter
-    began: Callable[[Step], None]
+    began: Callable[[str], None]
     callbacks: Callbacks
     leases: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def require_ready(self) -> None:
         """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
-        plan, problems = self.plan, dict[str, PunieError]()
-        for step in plan.steps:
-            if step.problem is not None and not isinstance(step.problem, NotCached):
-                problems |= {str(problem): problem for problem in each_problem(step.problem)}
-        problems |= {str(p): p for p in preflight.machine(self.config, plan.needed_bytes, plan.parameters)}
+        plan = self.plan
+        found = [
+            step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
+        ]
+        found += preflight.machine(self.config, plan.needed_bytes, plan.parameters)
         first = plan.steps[0]
-        if problems and first.material is not None and first.artifact is None:
+        if found and first.material is not None and first.artifact is None:
             try:
                 self.complete(first)
             except PunieError as error:
-                problems |= {str(problem): problem for problem in each_problem(error)}
+                found.append(error)
+        problems = list({str(each): each for error in found for each in each_problem(error)}.values())
         if len(problems) == 1:
-            raise next(iter(problems.values()))
+            raise problems[0]
         if problems:
-            raise Problems("The run cannot start:", list(problems.values()))
+            raise Problems("The run cannot start:", problems)
 
     def acquire(self) -> None:
         """Fetch what is not on this machine, so that the preflight checks it too; find the keys again."""
@@ -107,7 +107,7 @@ class _Running:
                 damage = step.artifact.damage(digests=True)
                 step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
                 if step.rejected is not None:
-                    self.store.set_aside(step.artifact)
+                    self.store.set_aside(step.artifact.path)
                     step.artifact = None
             if step.artifact is None:
                 used |= set(step.stage.needs(step.settings))
@@ -122,21 +122,18 @@ class _Running:
             [step.config for step in missing if step.stage.memory == kind]
             for kind in ("training", "evaluation")
         )
-        if not trained and not evaluated:
+        facts = checked.artifact.info if checked.artifact is not None else {}
+        if not (longest := facts.get("longest")) or not (trained or evaluated):
             return
         blas.activate(self.config.runtime.blas)  # before what follows imports mlx
-        facts = checked.artifact.info if checked.artifact is not None else {}
-        if longest := facts.get("longest"):
-            answers = facts["prompts"] * self.config.eval.repeats
-            try:
-                found = memory.shortage(
-                    trained, evaluated, row=longest["row"], prompt=longest["prompt"], answers=answers
-                )
-            except PunieError as error:  # of a model that punie knows too little of: no reason to refuse it
-                self.reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
-                return
-            if found is not None:
-                raise found
+        answers, row, prompt = facts["prompts"] * self.config.eval.repeats, longest["row"], longest["prompt"]
+        try:
+            found = memory.shortage(trained, evaluated, row=row, prompt=prompt, answers=answers)
+        except PunieError as error:  # of a model that punie knows too little of: no reason to refuse it
+            self.reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
+            return
+        if found is not None:
+            raise found
 
     def complete(self, step: Step) -> None:
         """Make sure that the step has its artifact, and tell what happened."""
@@ -157,7 +154,7 @@ class _Running:
         else:
             self.reporter.line(f"▸ {name:<10} run    {step.reason}")
             step.running = True
-            self.began(step)
+            self.began(step.stage.name)
             step.artifact, step.reused = self.store.get_or_build(
                 step.stage.name,
                 step.material,
@@ -186,11 +183,10 @@ class _Running:
             or blas.decided_otherwise(runtime.blas)
         )
         arguments = (step.stage.name, step.settings, inputs, out, runtime.blas)
-        places = runtime.device_jobs or (None if device_kind() == "cpu" else 1)
-        if not step.stage.computes:
-            places = None
+        stream = places = None
+        if step.stage.computes:
+            stream, places = out / METRICS, runtime.device_jobs or (None if device_kind() == "cpu" else 1)
         # The slot is innermost: whoever has a place waits for nothing else.
-        stream = out / METRICS if step.stage.computes else None
         with self.callbacks.following(stream), slot(self.store, places) as waited:
             info = run_alone(_run_stage, *arguments) if isolated else _run_stage(*arguments, self.reporter)
         return {**info, "waited_seconds": round(waited, 3)} if places else info

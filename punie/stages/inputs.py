@@ -8,7 +8,7 @@ from pathlib import Path
 from punie.config.schema import ModelConfig
 from punie.model import resolve, shards
 from punie.model.resolve import NotCached
-from punie.store.digests import content_digests
+from punie.store.keys import content_digests
 from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
 

@@ -1,31 +1,38 @@
-"""One published artifact: its files, its manifest, and whether both are as they were published."""
+"""One published artifact: its files, its manifest, and whether both are as they were published.
+
+A manifest says what the artifact was made from and lists every file with its digest. It contains a digest of
+itself, so that a change to it is detected, too.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from punie.store.keys import SHORT, artifact_key, file_digest
+from punie.store.keys import SHORT, artifact_key, digest, file_digest
 from punie.util.errors import StoreError
+from punie.util.files import flush, write_json
 
+MANIFEST = "manifest.json"
+_SCHEMA = 2
+_UNSEALED = 1
+"""Schema of manifests without a digest of their own."""
 verified: set[Path] = set()
 """Artifacts whose digests this process has checked, or which it has written."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One published artifact.
-
-    Attributes:
-        path: Its folder.
-        manifest: ``stage``, ``key``, ``material`` (the inputs of the key), ``files`` (name to sha256 and size
-            in bytes), ``created`` (UTC), ``seconds`` the build took, ``info`` from the stage.
-    """
+    """One published artifact."""
 
     path: Path
     manifest: Mapping[str, Any]
+    """``stage``, ``key``, ``material`` (the inputs of the key), ``files`` (name to sha256 and size in bytes),
+    ``created`` (UTC), ``seconds`` the build took, ``info`` from the stage."""
 
     @property
     def stage(self) -> str:
@@ -93,6 +100,70 @@ class Artifact:
         if digests:
             verified.add(self.path)
         return None
+
+
+def write_manifest(folder: Path, **values: Any) -> dict[str, Any]:
+    """Flush the files of a complete artifact to disk, and write its manifest: the values and its files."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a build that was killed before it was published
+    text = json.dumps({"schema": _SCHEMA, **values, "files": _inventory(folder)}, allow_nan=False)
+    manifest = json.loads(text)  # as it will be read: names are strings, tuples are lists
+    manifest["digest"] = digest("manifest", manifest)
+    write_json(folder / MANIFEST, manifest)
+    flush(folder)
+    return manifest
+
+
+def read(folder: Path) -> Artifact | None:
+    """The artifact in a folder; None if its manifest is missing, or not as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return Artifact(folder, manifest) if _is_manifest(manifest) and _is_sealed(manifest) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _inventory(folder: Path) -> Mapping[str, Mapping[str, object]]:
+    """sha256 and size of every file below the folder, each flushed to disk first."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        flush(path)
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"sha256": file_digest(path), "size": path.stat().st_size}
+    return files
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether a value has the fields and types of a manifest."""
+    match value:
+        case {
+            "stage": str(),
+            "key": str(),
+            "material": dict(),
+            "files": dict(files),
+            "created": str(created),
+            "seconds": int() | float(),
+            "info": dict(),
+        }:
+            dated = datetime.fromisoformat(created).tzinfo is not None
+            return dated and all(_is_file(name, entry) for name, entry in files.items())
+    return False
+
+
+def _is_file(name: str, entry: Any) -> bool:
+    """Whether an entry names a file below the folder, with digest and size."""
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    typed = isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
+    return inside and typed and isinstance(entry.get("size"), int)
+
+
+def _is_sealed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has the digest it was written with; those of the first schema have none."""
+    unsealed = {name: value for name, value in manifest.items() if name != "digest"}
+    found = digest("manifest", unsealed)
+    if manifest.get("schema") == _UNSEALED and "digest" not in manifest:
+        return True
+    return manifest.get("schema") == _SCHEMA and manifest.get("digest") == found
 
 
 @dataclass(frozen=True)

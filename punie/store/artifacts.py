@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import re
 import shutil
 import socket
@@ -19,10 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punie.store import manifest
-from punie.store.artifact import Artifact, Miss, verified
+from punie.store.artifact import MANIFEST, Artifact, Miss, read, verified, write_manifest
 from punie.store.keys import artifact_key, differences
-from punie.store.manifest import MANIFEST
 from punie.util import files
 from punie.util.errors import StoreError
 
@@ -56,31 +55,28 @@ class Store:
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key if names and sizes of its files are right, or None. Changes nothing."""
-        artifact = self._read(self.root / stage / key)
+        artifact = read(self.root / stage / key)
         return None if artifact is None or artifact.damage(digests=False) else artifact
 
     def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
         """Every artifact that has a manifest, newest first within a stage."""
-        for path in self._folders(stage):
-            if (artifact := self._read(path)) is not None:
-                yield artifact
+        return filter(None, map(read, self._folders(stage)))
 
     def unreadable(self, stage: str | None = None) -> list[Path]:
         """Folders that are named by a key and have no readable manifest."""
         return [
             path
             for path in self._folders(stage)
-            if re.fullmatch("[0-9a-f]{64}", path.name) and self._read(path) is None and path.exists()
+            if re.fullmatch("[0-9a-f]{64}", path.name) and read(path) is None and path.exists()
         ]
 
     def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
         """The difference to the nearest artifact of the stage, for a key that is not there."""
-        best = Miss((), None)
-        for _, artifact in zip(range(_NEAREST_LIMIT), self.artifacts(stage), strict=False):
-            changes = tuple(differences(artifact.manifest["material"], material))
-            if best.nearest is None or len(changes) < len(best.changes):
-                best = Miss(changes, artifact)
-        return best
+        found = [
+            Miss(tuple(differences(artifact.manifest["material"], material)), artifact)
+            for artifact in itertools.islice(self.artifacts(stage), _NEAREST_LIMIT)
+        ]
+        return min(found, key=lambda miss: len(miss.changes), default=Miss((), None))
 
     def get_or_build(
         self,
@@ -117,39 +113,33 @@ class Store:
                 started, clock = datetime.now(UTC), time.monotonic()
                 info = build(folder) or {}
                 files.sweep(folder)
-                manifest.write(
+                manifest = write_manifest(
                     folder,
-                    {
-                        "stage": stage,
-                        "key": key,
-                        "material": material,
-                        "created": started.isoformat(timespec="seconds"),
-                        "seconds": round(time.monotonic() - clock, 3),
-                        "info": info,
-                    },
+                    stage=stage,
+                    key=key,
+                    material=material,
+                    created=started.isoformat(timespec="seconds"),
+                    seconds=round(time.monotonic() - clock, 3),
+                    info=info,
                 )
                 target = self.root / stage / key
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folder.rename(target)
-                manifest.sync_folder(target.parent)
+                files.flush(target.parent)
             except BaseException:
                 if not resumable:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
-        artifact = self._read(target)
-        if artifact is None:
-            raise StoreError("An artifact vanished right after it was published.", where=target)
         verified.add(target)
-        return artifact, False
+        return Artifact(target, manifest), False
 
-    def set_aside(self, damaged: Artifact | Path) -> Path | None:
-        """Move a damaged artifact, or its folder, out of the way, so that it is rebuilt.
+    def set_aside(self, path: Path) -> Path | None:
+        """Move the folder of a damaged artifact out of the way, so that it is rebuilt.
 
         Returns:
             Its new path; None if it was gone already.
         """
-        path = damaged.path if isinstance(damaged, Artifact) else damaged
-        stage, key = path.parent.name, path.name  # not from its manifest, which may be another's
+        stage, key = path.parent.name, path.name
         with self.writing(), self._lock(stage, key):
             return self._set_aside(stage, key, "damaged")
 
@@ -168,7 +158,7 @@ class Store:
         """
         return [
             path
-            for path, name in self._temporary(".building", ".damaged", ".removed")
+            for path, name in self._temporary()
             if stage in (None, name["stage"])
             and (name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds)
         ]
@@ -176,13 +166,12 @@ class Store:
     def sweep(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
         """Delete the :meth:`leftovers` whose lock is free; returns the deleted ones."""
         swept, leftovers = [], self.leftovers(older_than_seconds, stage)
-        for path, name in self._temporary(".building", ".damaged", ".removed"):
-            if path not in leftovers:
-                continue
-            with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
-                if path.exists():  # else its build was resumed and published in the meantime
-                    shutil.rmtree(path)
-                    swept.append(path)
+        for path, name in self._temporary():
+            if path in leftovers:
+                with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
+                    if path.exists():  # else its build was resumed and published in the meantime
+                        shutil.rmtree(path)
+                        swept.append(path)
         return swept
 
     @contextlib.contextmanager
@@ -205,15 +194,12 @@ class Store:
         for folder in [self.root / stage] if stage else stages:
             yield from sorted(self._children(folder), key=_written, reverse=True)
 
-    def _temporary(self, *places: str) -> Iterator[tuple[Path, re.Match[str]]]:
+    def _temporary(self) -> Iterator[tuple[Path, re.Match[str]]]:
         """Folders of builds and deletions, each with the stage, key and suffix in its name."""
-        for path in (path for place in places for path in self._children(self.root / place)):
-            if name := _TEMPORARY.fullmatch(path.name):
-                yield path, name
-
-    def _read(self, path: Path) -> Artifact | None:
-        found = manifest.read(path)
-        return None if found is None else Artifact(path, found)
+        for place in (".building", ".damaged", ".removed"):
+            for path in self._children(self.root / place):
+                if name := _TEMPORARY.fullmatch(path.name):
+                    yield path, name
 
     def _whole(self, stage: str, key: str) -> Artifact | None:
         """The artifact of a key, with every digest checked once in this process; None if one is wrong."""
@@ -223,10 +209,9 @@ class Store:
         return artifact
 
     def _children(self, folder: Path) -> list[Path]:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return [path for path in folder.iterdir() if path.is_dir()]
-        except FileNotFoundError:
-            return []
+        return []
 
     def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
         from filelock import FileLock
@@ -239,8 +224,8 @@ class Store:
         Folders of other keys only if this host made them: locks may not reach another host, where the build
         may be running. A folder that cannot be deleted stays for the next build.
         """
-        for path, name in self._temporary(".building", ".removed"):
-            if name["suffix"] == _RESUMABLE:
+        for path, name in self._temporary():
+            if name["suffix"] == _RESUMABLE or path.parent.name == ".damaged":
                 continue
             if (name["stage"], name["key"]) == (stage, key):
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,6 @@
-"""Keeps an artifact that is in use from being deleted.
+"""Locks beside the store's own: leases of artifacts in use, and slots of a device.
 
-A lease is a shared OS lock on a file beside the store's own locks; it is released when its process ends. An
-artifact is dropped under the exclusive lock only, that is, when no lease is left.
+All are OS file locks, which are released when their process ends.
 """
 
 from __future__ import annotations
@@ -9,17 +8,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import socket
+import time
 from collections.abc import Generator
+
+from filelock import FileLock, Timeout
 
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import StoreError
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES)
+_EVERY = 0.2
+"""Seconds between attempts to get a slot."""
 
 
 @contextlib.contextmanager
 def lease(store: Store, stage: str, key: str) -> Generator[None]:
-    """Keep the artifact of a key, built or not yet, from being dropped while the block runs.
+    """Keep the artifact of a key, built or not yet, from being dropped while the block runs: a shared lock.
 
     A store that cannot be written needs no lease: nothing can be dropped from it here.
 
@@ -38,7 +43,7 @@ def lease(store: Store, stage: str, key: str) -> Generator[None]:
 
 
 def drop(store: Store, artifact: Artifact) -> bool:
-    """Delete an artifact if nobody uses it; returns whether it was deleted."""
+    """Delete an artifact under an exclusive lock, if nobody has a lease; returns whether it was deleted."""
     name = f"{artifact.path.parent.name}-{artifact.path.name}.lease"
     with store.writing(), (store.locks / name).open("wb") as stream:
         try:
@@ -47,3 +52,33 @@ def drop(store: Store, artifact: Artifact) -> bool:
             return False  # its last user will drop it
         store.remove(artifact)
         return True
+
+
+@contextlib.contextmanager
+def slot(store: Store, count: int | None) -> Generator[float]:
+    """Hold one of this machine's ``count`` slots for computing while the block runs; None is no limit.
+
+    Yields:
+        Seconds waited for it.
+    """
+    if count is None:
+        yield 0.0
+        return
+    with store.writing():
+        folder = store.locks
+    slots = [FileLock(folder / f"device-{socket.gethostname()}-{n}.lock", timeout=0) for n in range(count)]
+    clock = time.monotonic()
+    while (held := next(filter(_take, slots), None)) is None:
+        time.sleep(_EVERY)
+    try:
+        yield time.monotonic() - clock
+    finally:
+        held.release()
+
+
+def _take(lock: FileLock) -> bool:
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    return True

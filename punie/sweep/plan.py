@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 
 from punie import __version__
-from punie.config.resolvers import RUN_ID
+from punie.config.compat import RUN_ID
 from punie.model.resolve import NotCached
 from punie.results import files
 from punie.results.config import RunConfig
@@ -20,8 +20,7 @@ from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
 from punie.store.artifacts import Store
-from punie.store.digests import content_digests
-from punie.store.keys import SHORT, differences, digest
+from punie.store.keys import SHORT, content_digests, differences, digest
 from punie.sweep.compose import Composed, compose_all, grid
 from punie.sweep.parts import Remembering, parts_of
 from punie.util.errors import PunieError

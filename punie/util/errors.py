@@ -35,8 +35,8 @@ class PunieError(Exception):
         self.next_step = next_step
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by state, so that a stage's own process can send an error."""
-        return (_rebuild, (type(self), self.__dict__))
+        """Pickle by state, whatever a subclass takes, so that a stage's own process can send an error."""
+        return (Exception.__new__, (type(self), self.what), self.__dict__)
 
     def __str__(self) -> str:
         rows = [self.what]
@@ -45,13 +45,6 @@ class PunieError(Exception):
             if value is not None:
                 rows.append(f"  {label.replace('_step', ''):<9}{value}")
         return "\n".join(rows)
-
-
-def _rebuild(cls: type[PunieError], state: dict[str, object]) -> PunieError:
-    error = cls.__new__(cls)
-    Exception.__init__(error, state["what"])
-    error.__dict__.update(state)
-    return error
 
 
 class GateError(PunieError):
@@ -75,13 +68,7 @@ class StoreError(PunieError):
 
 
 class Problems(PunieError):
-    """Several problems found in one pass, reported together.
-
-    Args:
-        what: The heading.
-        problems: The problems, in the order they were found.
-        exit_code: The exit code of the process.
-    """
+    """Several problems found in one pass, reported together under a heading."""
 
     def __init__(self, what: str, problems: Sequence[PunieError], exit_code: int = 1) -> None:
         super().__init__(what)

@@ -46,9 +46,12 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def flush(path: Path) -> None:
-    """Write a file's bytes through to the disk (fsync)."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    """Write a file's bytes, or a folder's list of files, through to the disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def free_bytes(path: Path) -> int:

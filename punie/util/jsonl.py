@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,29 +36,25 @@ class Line(NamedTuple):
 def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
     """The lines of a file, in order; they end with LF or CRLF.
 
-    Args:
-        path: The file.
-        max_line: Longest line read, in bytes.
-
     Raises:
         OSError: The file is missing or cannot be read.
     """
     with path.open("rb") as file:
-        number = 0
-        while content := file.readline(max_line + 1):
-            number += 1
-            if len(content) > max_line:
-                size = len(content)
+        for number in count(1):
+            if not (content := file.readline(max_line + 1)):
+                return
+            where, value, problem, size = f"{path}:{number}", {}, None, len(content)
+            if size > max_line:
                 while not content.endswith(b"\n") and (content := file.readline(max_line)):
                     size += len(content)
                 found, expected = f"{size:,} bytes", f"at most {max_line:,} bytes"
-                where = f"{path}:{number}"
                 problem = DataError("The line is too long.", where=where, found=found, expected=expected)
-                yield Line(number, {}, problem, size)
-                continue
-            parsed = _parse(content, f"{path}:{number}")
-            value, problem = ({}, parsed) if isinstance(parsed, DataError) else (parsed, None)
-            yield Line(number, value, problem, len(content))
+            else:
+                try:
+                    value = _parse(content, where)
+                except DataError as error:
+                    problem = error
+            yield Line(number, value, problem, size)
 
 
 def load(
@@ -76,8 +72,8 @@ def load(
         path: The file.
         check: Yields the problems of one object; its second argument is file and line.
         kind: What the file is, such as "The suite".
-        expected: Shown if the file cannot be opened or is empty.
-        next_step: Shown then, too.
+        expected: Shown, as is ``next_step``, if the file cannot be opened or is empty.
+        next_step: What to do then.
         key: A value that no two lines may share, unless it is None.
 
     Raises:
@@ -86,7 +82,7 @@ def load(
     """
     lines: list[Line] = []
     problems: list[PunieError] = []
-    count, bad = 0, 0
+    total, bad = 0, 0
     seen: dict[object, int] = {}
     try:
         for line in read(path):
@@ -96,7 +92,7 @@ def load(
             if name is not None and seen.setdefault(name, line.number) != line.number:
                 also = f"{excerpt(name)}, also on line {seen[name]}"
                 found.append(DataError("The line repeats another.", where=where, found=also))
-            count, bad = count + len(found), bad + bool(found)
+            total, bad = total + len(found), bad + bool(found)
             problems += found[: SHOWN - len(problems)]
             if not problems:
                 lines.append(line)
@@ -109,35 +105,35 @@ def load(
             next_step=next_step,
         ) from error
     if problems:
-        if count > len(problems):
-            problems.append(DataError(f"… and {count - len(problems):,} more problems in this file."))
+        if total > len(problems):
+            problems.append(DataError(f"… and {total - len(problems):,} more problems in this file."))
         raise Problems(f"{kind} {path.name} cannot be used: {bad:,} of its lines are wrong.", problems)
     if not lines:
         raise DataError(f"{kind} is empty.", where=path, expected=expected, next_step=next_step)
     return lines
 
 
-def _parse(content: bytes, where: str) -> dict[str, Any] | DataError:
-    if content.startswith(codecs.BOM_UTF8):
-        what, found = "The file begins with a byte order mark.", "the bytes EF BB BF before the first object"
-        return DataError(what, where=where, found=found, expected="UTF-8 without a byte order mark")
+def _parse(content: bytes, where: str) -> dict[str, Any]:
+    text, expected = "", "one JSON object"
     try:
         text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{content[error.start]:02X} at column {error.start + 1}"
-        return DataError("The line is not valid UTF-8.", where=where, found=found, expected="UTF-8 text")
-    what, found = "The line is not a JSON object.", excerpt(text)
-    try:
         value = parse_json(text)
         if isinstance(value, dict):
             return value
+        what, found = "The line is not a JSON object.", excerpt(text)
+    except UnicodeDecodeError as error:
+        what, expected = "The line is not valid UTF-8.", "UTF-8 text"
+        found = f"byte 0x{content[error.start]:02X} at column {error.start + 1}"
     except json.JSONDecodeError as error:
         what, found = "The line is not JSON.", f"{error.msg} at column {error.colno}: {excerpt(text)}"
     except ValueError as error:  # a number of over 4,300 digits, or nested too deeply
         what, found = "The line is not JSON that can be read.", str(error)[:100]
-    if not text.strip():
+    if content.startswith(codecs.BOM_UTF8):
+        what, expected = "The file begins with a byte order mark.", "UTF-8 without a byte order mark"
+        found = "the bytes EF BB BF before the first object"
+    elif not content.strip():
         what, found = "The line is empty.", None
-    return DataError(what, where=where, found=found, expected="one JSON object")
+    raise DataError(what, where=where, found=found, expected=expected)
 
 
 def excerpt(value: object, length: int = 60) -> str:

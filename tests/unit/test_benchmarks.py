@@ -71,28 +71,18 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def test_every_script_is_part_of_it(bench: ModuleType) -> None:
-    """``make bench`` knows every script of benchmarks/, and none that is gone."""
+    """``make bench`` knows every script of benchmarks/, and gives it options that the script declares."""
     assert {path.stem for path in FOLDER.glob("*.py")} - HELPERS == bench.BENCHMARKS.keys()
-
-
-@pytest.mark.parametrize("form", ["short", "full"])
-def test_the_scripts_take_their_arguments(bench: ModuleType, form: str) -> None:
-    """Each option that ``make bench`` gives a script is one that the script declares."""
     for name, benchmark in bench.BENCHMARKS.items():
-        options = {word for word in (getattr(benchmark, form) or "").split() if word.startswith("--")}
+        words = f"{benchmark.short or ''} {benchmark.full or ''}".split()
         source = (FOLDER / f"{name}.py").read_text("utf-8")
-        assert [each for each in options if f'"{each}"' not in source] == []
+        assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == []
 
 
 def test_the_page_is_what_was_measured(bench: ModuleType) -> None:
-    """docs/benchmarks.md is written from benchmarks/results.json and nothing else."""
+    """The page is written from results.json, which has nothing of a script that is gone."""
     known = json.loads(bench.RESULTS.read_text("utf-8")) if bench.RESULTS.exists() else {}
     assert bench.page.text(known, bench.BENCHMARKS) == bench.PAGE.read_text("utf-8"), "make bench ARGS=--page"
-
-
-def test_what_was_measured_is_of_scripts_that_are_there(bench: ModuleType) -> None:
-    """results.json holds nothing of a benchmark that is gone."""
-    known = json.loads(bench.RESULTS.read_text("utf-8")) if bench.RESULTS.exists() else {}
     assert known.keys() <= bench.BENCHMARKS.keys()
 
 
@@ -109,13 +99,9 @@ def test_what_was_measured_is_of_scripts_that_are_there(bench: ModuleType) -> No
     ],
 )
 def test_medians_and_spread(figures: ModuleType, row: dict[str, Any], expected: tuple[float, ...]) -> None:
-    """The ratio is that of the medians, the spread that of the rounds; a lone figure has its own."""
+    """The ratio is that of the medians, the spread that of the rounds, which have to pair."""
     found = figures.Row("it", **row).figure
     assert (found.median, found.low, found.high) == expected
-
-
-def test_rounds_that_do_not_pair_are_refused(figures: ModuleType) -> None:
-    """Two rounds of ours beside three of the peer's are a mistake."""
     with pytest.raises(ValueError, match="zip"):
         _ = figures.Row("it", [1, 2], peer=[1, 2, 3]).ratio
 
@@ -139,21 +125,10 @@ def test_aims(figures: ModuleType, aims: dict[str, float], holds: bool | None, w
     assert ("**missed**" in figures.table([row])) == (holds is False)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (0, "0"),
-        (0.1414, "0.141"),
-        (1.578, "1.58"),
-        (12.34, "12.3"),
-        (412.3, "412"),
-        (1771.4, "1,771"),
-        (5, "5"),
-    ],
-)
-def test_numbers_have_three_digits(figures: ModuleType, value: float, words: str) -> None:
+def test_numbers_have_three_digits(figures: ModuleType) -> None:
     """A figure shows three digits, or all before the point."""
-    assert figures.number(value) == words
+    shown = ["0", "0.141", "1.58", "12.3", "412", "1,771", "5"]
+    assert [*map(figures.number, (0, 0.1414, 1.578, 12.34, 412.3, 1771.4, 5))] == shown
 
 
 def test_a_command_is_shown_without_the_machines_paths(figures: ModuleType, tmp_path: Path) -> None:

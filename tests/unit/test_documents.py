@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import importlib.util
 import re
 import shlex
@@ -11,13 +13,15 @@ import pytest
 
 from punie.__main__ import COMMANDS
 from punie.commands.help import text
-from punie.config import resolve
+from punie.config import Config, resolve
 from punie.config.compose import compose, quote_phases
 from punie.sweep.compose import grid
 from punie.util.paths import PACKAGE
 from tests.pages import blocks
 
 ROOT = PACKAGE.parent
+TYPED = re.findall(r"^```console\n\$ (.+)$", (ROOT / "docs/walkthrough.md").read_text("utf-8"), re.MULTILINE)
+"""What the walkthrough tells a reader to type."""
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -70,6 +74,12 @@ def mentioned(page: Path) -> list[list[str]]:
     return [shlex.split(each, comments=True) for each in [*inline, *shown] if "…" not in each]
 
 
+@functools.cache
+def composed(overrides: tuple[str, ...]) -> Config:
+    """The config of a command, which many pages may mention."""
+    return resolve(compose(overrides))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_what_a_page_only_mentions_is_there(page: Path) -> None:
     """The target, file or subcommand of a command that no test types exists, and its config composes.
@@ -84,12 +94,9 @@ def test_what_a_page_only_mentions_is_there(page: Path) -> None:
             case ["make", name, *_]:
                 assert name in targets
             case ["python", "-m", "punie", *overrides] | ["punie", "plan" | "prereg", *overrides]:
-                fields = [
-                    each
-                    for each in overrides
-                    if "=" in each and not each.startswith("hydra") and each not in own
-                ]
-                assert resolve(compose(grid(None, {}, quote_phases(fields))[-1]))
+                given = [each for each in overrides if "=" in each and not each.startswith("hydra")]
+                fields = [each for each in given if each not in own]
+                assert composed(tuple(grid(None, {}, quote_phases(fields))[-1]))
             case ["punie", name, *_] if not name.startswith("-"):
                 assert name in COMMANDS
             case ["python", "-m", name, *_] | ["python", name, *_] if name.startswith(
@@ -103,3 +110,28 @@ def test_constraints_carry_no_address() -> None:
     """constraints.txt pins versions and names no host."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert all(re.fullmatch(r"#.*|[\w.\-]+==[\w.+]+", line) for line in lines)
+
+
+@pytest.mark.parametrize("command", [each for each in TYPED if each.startswith("punie ")])
+def test_a_subcommand_is_one(command: str) -> None:
+    """Each subcommand exists and takes its arguments."""
+    _, name, *arguments = shlex.split(command)
+    assert name in COMMANDS
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"punie.commands.{name}").add_arguments(parser)
+    parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize("command", [each for each in TYPED if "model=" in each])
+def test_what_is_run_composes(command: str) -> None:
+    """Every job of what is registered, planned or run is a valid config."""
+    overrides = [word for word in shlex.split(command) if "=" in word]
+    jobs = grid(None, {}, quote_phases(overrides))
+    assert all(composed(tuple(job)).model.name == "tiny" for job in jobs)
+
+
+def test_the_page_is_that_of_its_text() -> None:
+    """The page has the commands of docs/walkthrough.md.jinja, each of them punie's, in their order."""
+    text = (ROOT / "docs/walkthrough.md.jinja").read_text("utf-8")
+    assert re.findall(r'console\(\s*"([^"]+)"', text) == TYPED
+    assert all(command.startswith(("punie ", "python -m punie ")) for command in TYPED)

@@ -9,8 +9,8 @@ import pytest
 
 from punie.__main__ import parser
 from punie.commands import store as command
-from punie.store import manifest
-from punie.store.artifacts import MANIFEST, Artifact, Store
+from punie.store.artifact import MANIFEST, Artifact, write_manifest
+from punie.store.artifacts import Store
 from punie.store.leases import lease
 from punie.util.errors import StoreError
 from punie.util.files import write_json
@@ -113,7 +113,7 @@ def test_gc_by_size(store: Store) -> None:
     artifacts = [built(store, "train", seed=seed, text="a" * 1000) for seed in range(4)]
     for day, artifact in enumerate(artifacts, 1):
         unsealed = {name: value for name, value in artifact.manifest.items() if name != "digest"}
-        manifest.write(artifact.path, {**unsealed, "created": f"2026-01-0{day}T00:00:00+00:00"})
+        write_manifest(artifact.path, **{**unsealed, "created": f"2026-01-0{day}T00:00:00+00:00"})
     assert punie_store(store, "gc", "--max-size", "0.0000021", "--delete") == 0
     assert {a.key for a in store.artifacts()} == {artifact.key for artifact in artifacts[2:]}
 

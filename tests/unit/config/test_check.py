@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf.errors import ValidationError
 
+from punie.__main__ import main as front_door
 from punie.config import resolve
 from punie.config.compose import compose, quote_phases
 from punie.config.fields import find_field, schema_fields
@@ -127,29 +129,56 @@ def test_a_faulty_preset_is_told(text: bytes, words: list[str], tmp_path: Path) 
     assert [word for word in words if word not in told] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("suite: core27\nsuite: wide270\n", ["mine.yaml:2, job 1: eval=mine"]),
-        ("defaults:\n  - 50\n", ["Unsupported type in defaults : int", "job 1: eval=mine"]),
-    ],
-    ids=["twice", "defaults"],
-)
-def test_a_sweep_tells_of_a_faulty_preset(text: str, words: list[str], tmp_path: Path) -> None:
-    """A faulty file on an axis is told with its job."""
+def test_a_sweep_tells_of_a_faulty_preset(tmp_path: Path) -> None:
+    """Faulty files on an axis are told with their jobs."""
     folder = tmp_path / "eval"
     folder.mkdir()
-    (folder / "mine.yaml").write_text(text)
+    (folder / "twice.yaml").write_text("suite: core27\nsuite: wide270\n")
+    (folder / "mine.yaml").write_text("defaults:\n  - 50\n")
     with pytest.raises(PunieError) as caught:
-        preview.plan([f"hydra.searchpath=[{tmp_path}]", "eval=core27,mine"])
+        preview.plan([f"hydra.searchpath=[{tmp_path}]", "eval=core27,twice,mine"])
+    words = ("twice.yaml:2, job 1: eval=twice", "Unsupported type in defaults : int", "job 2: eval=mine")
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-@pytest.mark.parametrize("userinfo", ["me:secret", "secret", ":secret"])
-@pytest.mark.parametrize("key", ["eval.server.url", "data.path", "eval.suite"])
+@pytest.mark.parametrize(
+    ("key", "userinfo"),
+    [("eval.server.url", "me:secret"), ("data.path", "secret"), ("eval.suite", ":secret")],
+)
 def test_a_password_is_refused_and_not_repeated(key: str, userinfo: str) -> None:
     """A URL with user or password is no value of a field that is recorded."""
     words = refusal(f"{key}='http://{userinfo}@127.0.0.1:1'", "eval.backend=server")
     assert f"{key} holds a user or a password" in words
     assert "http://***@127.0.0.1:1" in words
     assert "secret" not in words.replace("may hold a secret", "")
+
+
+def test_a_bug_in_the_resolver_is_not_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What punie's own resolver raises, other than its refusals, is raised as it is."""
+    config = compose(["name=${oc.env:PUNIE_RUN_ID}"])
+    monkeypatch.delenv("PUNIE_RUN_ID")
+    with pytest.raises(KeyError, match="PUNIE_RUN_ID"):
+        resolve(config)
+
+
+def test_a_bug_in_the_check_is_not_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TypeError in the check of a sweep's job is not reported as a job that cannot be run."""
+
+    def check(_composed: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("punie.sweep.compose.resolve", check)
+    with pytest.raises(TypeError, match="a bug"):
+        preview.plan(["seed=0,1"])
+
+
+def test_a_bug_in_a_run_is_not_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of OmegaConf within a run is raised as it is: the config was checked before."""
+
+    def task(_composed: object) -> None:
+        raise ValidationError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("punie.main.task", task)
+    with pytest.raises(ValidationError, match="a bug"):
+        front_door(["seed=1"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 import pytest
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from punie.config import compat
 from punie.config.compose import prepare
@@ -45,7 +45,7 @@ def test_a_field_of_null_is_recognized() -> None:
 def test_the_words_of_a_resolver_are_found() -> None:
     """OmegaConf's error for an interpolation holds what the resolver's ValueError said."""
     config = OmegaConf.create({"a": "${oc.env:NOTHING_OF_PUNIE}"})
-    with pytest.raises(OmegaConfBaseException) as caught:
+    with pytest.raises(InterpolationResolutionError) as caught:
         OmegaConf.resolve(config)
     assert "environment variable NOTHING_OF_PUNIE" in str(compat.refusal(caught.value))
 

@@ -1,4 +1,4 @@
-"""The build of an embedded model, and the models that come with punie."""
+"""The build of an embedded model, its tokenizer, and the models that come with punie."""
 
 import argparse
 import json
@@ -8,13 +8,15 @@ import sys
 from dataclasses import asdict, replace
 
 import pytest
+from tokenizers import Tokenizer
 
 from punie.commands import tiny as command
-from punie.embedded.build import build
+from punie.embedded.build import ADDED, build, save_tokenizer, train_tokenizer
 from punie.embedded.cards import contradicts, read_record
+from punie.embedded.conversations import Corpus
 from punie.embedded.generate import generate
-from punie.embedded.specs import SPECS
-from punie.formats.prompts import format_example
+from punie.embedded.specs import SPECIAL, SPECS
+from punie.formats.prompts import format_example, format_prompt
 from punie.model import load
 from punie.store.keys import file_digest
 from punie.util.errors import PunieError
@@ -52,16 +54,6 @@ def test_a_recipe_gives_the_same_bytes_in_every_process(name, tmp_path):
     assert contents(tmp_path / "1" / name) == contents(tmp_path / "2" / name)
 
 
-def test_another_seed_gives_other_weights(short, tmp_path):
-    """The seed decides the weights, and every step is reported with its loss."""
-    told = []
-    spec = replace(SPECS["tiny"], steps=3)
-    other = build(spec, tmp_path / "tiny", seed=1, bar=lambda done, note="": told.append((done, note)))
-    assert contents(other)["model.safetensors"] != contents(short)["model.safetensors"]
-    assert [done for done, _ in told] == [1, 2, 3]
-    assert all(note.startswith("loss ") for _, note in told)
-
-
 def test_a_build_is_a_folder_that_mlx_lm_loads(short):
     """The folder holds the files of a model and nothing else, and mlx-lm loads it in bfloat16."""
     assert set(contents(short)) == FILES
@@ -71,8 +63,6 @@ def test_a_build_is_a_folder_that_mlx_lm_loads(short):
 
 def test_pretraining_reads_what_the_chat_template_renders(short):
     """Conversations are tokenized in pretraining exactly as the chat template renders them."""
-    from tokenizers import Tokenizer
-
     from punie.embedded.pretrain import encode
 
     tokenizer = Tokenizer.from_file(str(short / "tokenizer.json"))
@@ -116,9 +106,71 @@ def test_a_rebuild_is_compared_to_the_earlier_record():
     assert not contradicts(record, None)
 
 
-def test_the_command_builds_and_prints_digests(tmp_path, capsys):
-    """punie tiny build NAME --steps N --out DIR writes the folder and prints each file's digest."""
-    assert run("tiny_dense", "--steps", 2, "--out", tmp_path / "model") == 0
+def test_the_command_builds_with_another_seed(short, tmp_path, capsys):
+    """punie tiny build NAME --steps N --seed S --out DIR writes the folder and prints each file's digest."""
+    assert run("tiny", "--steps", 3, "--seed", 1, "--out", tmp_path / "model") == 0
     built = read_record(tmp_path / "model")
     assert built is not None
     assert built["sha256"]["model.safetensors"] in capsys.readouterr().out
+    assert contents(tmp_path / "model")["model.safetensors"] != contents(short)["model.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    corpus = Corpus(0, 0.1)
+    return train_tokenizer((each["content"] for _ in range(300) for each in corpus.conversation()), 640)
+
+
+@pytest.fixture(scope="module")
+def loaded(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_tokenizer(tokenizer, folder, longest=2048)
+    (folder / "config.json").write_text(json.dumps(SPECS["tiny"].config()))
+    return load.tokenizer(folder)
+
+
+@pytest.mark.parametrize("token", SPECIAL + ADDED)
+def test_markers_are_single_tokens(tokenizer, token):
+    """Every control token and every added one is a single token, also inside text."""
+    assert len(tokenizer.encode(token).ids) == 1
+    assert tokenizer.encode(f"a{token}b").tokens[1] == token
+
+
+@pytest.mark.parametrize(
+    "text", ["", "naïve café 日本 🙂", "a\r\n\tb  c", "<tool_call>x</tool_call>", "\x00\x7f"]
+)
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    """Bytes that training never saw are encoded and decoded without loss."""
+    assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_a_name_has_the_same_tokens_in_a_request_and_in_a_call(tokenizer):
+    """The tokens of a path and of a symbol do not depend on what stands around them."""
+    for name in ("src/api/routes.py", "load_config", "OrderService"):
+        alone = tokenizer.encode(name).tokens
+        for text in (f"open {name} now", f'call("{name}")', f"see `{name}`.", f"{name}: what is it?"):
+            tokens = tokenizer.encode(text).tokens
+            assert any(tokens[at : at + len(alone)] == alone for at in range(len(tokens))), (text, tokens)
+
+
+def test_the_chat_template_marks_every_turn(loaded, tokenizer):
+    """A tool's result is a user turn, the response is opened, and mlx-lm stops at <|im_end|> only."""
+    assert loaded.eos_token_ids == {tokenizer.token_to_id("<|im_end|>")}
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "A"},
+        {"role": "tool", "content": "R"},
+    ]
+    assert loaded.decode(format_prompt(loaded, messages)) == (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\nR\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_shipped_tokenizers_fit_the_data(name):
+    """With a shipped tokenizer no example of the data is longer than 512 tokens."""
+    shipped = Tokenizer.from_file(str(resource(f"data/models/{name}/tokenizer.json")))
+    rows = generate(seed=0)["train"]
+    assert max(sum(len(shipped.encode(m["content"]).ids) + 5 for m in row["messages"]) for row in rows) < 512

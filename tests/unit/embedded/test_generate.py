@@ -7,10 +7,9 @@ import pydantic_monty
 import pytest
 
 from punie.data.load import load_rows
-from punie.embedded.code import call, outcome, step
+from punie.embedded.conversations import call, outcome, step
 from punie.embedded.generate import generate, selection_suite, write
-from punie.embedded.phrasings import Task, draw_task, expand, form_of, lines, templates
-from punie.embedded.values import Values, draws
+from punie.embedded.phrasings import Task, Values, draw_task, draws, expand, form_of, lines, templates
 from punie.evals.sandbox import Recorder
 from punie.evals.suite import load_suite
 from punie.formats.code_mode import system_prompt
@@ -39,11 +38,6 @@ def wrapped_codes(row):
             yield from re.findall(r"<parameter=code>\n(.*)\n</parameter>", message["content"], re.DOTALL)
 
 
-def test_the_default_has_the_published_numbers_of_rows(rows):
-    """1,159 examples to train on and 123 to validate on."""
-    assert [len(split) for split in rows] == [1159, 123]
-
-
 def test_examples_are_a_function_of_the_seed():
     """A seed decides all examples; the validation examples do not depend on the number of the others."""
 
@@ -56,7 +50,8 @@ def test_examples_are_a_function_of_the_seed():
 
 
 def test_no_request_occurs_twice(rows):
-    """Within and across the splits every first request is unique, letter case aside."""
+    """Within and across the splits, of the published sizes, no first request occurs twice, case aside."""
+    assert [len(split) for split in rows] == [1159, 123]
     prompts = [row["messages"][1]["content"].casefold() for split in rows for row in split]
     assert len(set(prompts)) == len(prompts)
 
@@ -94,16 +89,12 @@ def test_an_exhausted_pool_is_an_error_and_not_an_endless_loop():
         generate(seed=0, train_rows=1, valid_rows=20_000, mix={"direct": 1})
 
 
-def test_every_row_trains_the_system_prompt_of_the_suites(rows):
-    """Every row starts with the registry's system prompt and ends with the assistant."""
+def test_rows_train_every_tool_under_the_system_prompt_of_the_suites(rows):
+    """Turns alternate, the assistant's last; in the last turns alone each tool is called 20 times or more."""
     for row in rows[0] + rows[1]:
         roles = [message["role"] for message in row["messages"]]
         assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2)
         assert row["messages"][0]["content"] == system_prompt()
-
-
-def test_every_tool_is_called_in_the_last_answer_of_training_rows(rows):
-    """Also with only the last turn supervised, each of the 26 tools is trained at least 20 times."""
     last = [" ".join(wrapped_codes({"messages": row["messages"][-1:]})) for row in rows[0]]
     assert min(sum(f"{name}(" in code for code in last) for name in TOOLS) >= 20
 
@@ -136,14 +127,8 @@ def test_a_task_says_the_values_that_it_calls_with(tool):
 
 def test_a_call_is_written_as_python_reads_it():
     """Required arguments go by position, optional ones by name, strings in double quotes."""
-    assert (
-        call(Task("git_diff", "", {"path": "src", "staged": True}, "order"))
-        == 'git_diff(path="src", staged=True)'
-    )
-    assert (
-        call(Task("run_command", "", {"command": "ls", "args": ["-l"]}, "order"))
-        == 'run_command("ls", args=["-l"])'
-    )
+    task = Task("run_command", "", {"command": "ls", "args": ["-l"]}, "order")
+    assert call(task) == 'run_command("ls", args=["-l"])'
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -187,41 +172,29 @@ def test_no_suite_prompt_is_a_training_or_validation_template():
 
 def test_suites_have_the_counts_of_their_categories():
     """core27 asks for each tool once and for four at once; wide270 has ten prompts for each item."""
-    suites = {
-        name: [
-            json.loads(line) for line in resource(f"data/suites/{name}.jsonl").read_text("utf-8").splitlines()
-        ]
+    core, wide = (
+        [json.loads(line) for line in resource(f"data/suites/{name}.jsonl").read_text("utf-8").splitlines()]
         for name in ("core27", "wide270")
-    }
-    core = suites["core27"]
+    )
     assert [sum(item["category"] == name for item in core) for name in CATEGORIES] == [3, 3, 5, 3, 3, 9, 1]
     assert [item["expect"][0]["tool"] for item in core[:26]] == list(TOOLS)
     assert len(core[26]["expect"]) == 4
     for item in core:
-        same = [other for other in suites["wide270"] if other["id"].startswith(f"{item['id']}-")]
+        same = [other for other in wide if other["id"].startswith(f"{item['id']}-")]
         assert len(same) == 10
         assert all(other["expect"] == item["expect"] for other in same)
-    for item in suites["wide270"] + core:
+    for item in wide + core:
         for expected in item["expect"]:
             TOOLS[expected["tool"]].bind(**expected["arguments"])
 
 
 def test_the_shipped_data_is_what_the_generator_writes(tmp_path):
-    """data/code_mode is the output of seed 0, byte for byte."""
+    """data/code_mode is the output of seed 0, byte for byte; earlier files of the folder are replaced."""
+    write(tmp_path, seed=1, train_rows=30, valid_rows=5)
     write(tmp_path, seed=0)
-    for name in ("train.jsonl", "valid.jsonl", "README.md"):
-        assert (tmp_path / name).read_bytes() == resource(f"data/code_mode/{name}").read_bytes()
-
-
-def test_writing_replaces_whole_files_and_leaves_nothing_else(tmp_path):
-    """Written twice, a folder holds three files, LF only, one JSON object a line."""
-    for seed in (1, 2):
-        write(tmp_path, seed=seed, train_rows=30, valid_rows=5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "train.jsonl", "valid.jsonl"]
-    content = (tmp_path / "train.jsonl").read_bytes()
-    assert b"\r" not in content
-    expected = generate(seed=2, train_rows=30, valid_rows=5)["train"]
-    assert [json.loads(line) for line in content.splitlines()] == expected
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == resource(f"data/code_mode/{path.name}").read_bytes()
 
 
 def test_the_shipped_selection_suite_is_the_generated_one():

@@ -6,22 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from punie.results.files import plain
-from punie.results.records import ArtifactFiles, Provenance
+from punie.results.records import Provenance
 from punie.run.capture import ENVIRONMENT, capture, finish, peak_memory_mb
+from punie.store.artifact import Artifact
 
 
 def record(*argv: str) -> Provenance:
     return capture(argv=list(argv), overrides=list(argv), config_digest="0" * 64)
 
 
-def test_nothing_is_missing() -> None:
+def test_nothing_is_missing(tmp_path: Path) -> None:
     """Every field of the record is set, and it is read again as it was written."""
-    made = {"train": ArtifactFiles(key="k", files={})}
-    found = finish(record("seed=1"), blas="a BLAS", inputs={"suite": "s"}, artifacts=made)
+    made = Artifact(tmp_path, {"key": "k", "files": {}})
+    found = finish(record("seed=1"), blas="a BLAS", inputs={"suite": "s"}, artifacts={"train": made})
     assert [name for name, value in plain(found).items() if value in (None, [], "")] == []
     assert found.machine
     assert all(dict(found.machine).values())

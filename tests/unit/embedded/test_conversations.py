@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from punie.embedded.corpus import MARKS, Corpus
+from punie.embedded.conversations import MARKS, Corpus
 from punie.embedded.generate import generate
 from punie.formats.tools import TOOLS
 
