@@ -77,7 +77,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(text(COMMANDS), end="")
         return 0
     if {"-sc", "--shell-completion"} & {*arguments}:
-        from punie.commands.completion import complete
+        from punie.commands.help import complete
 
         return complete(COMMANDS, lambda: _hydra(arguments))
     return _hydra(arguments)

@@ -133,8 +133,8 @@ def _require_gate(options: EvalConfig, scores: Scores) -> None:
 
 def _show(config: Config, results: Results, path: Path, overrides: list[str]) -> None:
     from punie.results.config import phase_record
-    from punie.results.decisions import decide
     from punie.results.pages.tables import terminal
+    from punie.results.verdict import decide
 
     phase = phase_record(config.phase)
     shown = os.path.relpath(path)

@@ -26,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
     check.add_argument("path", help="a folder with *.jsonl files, or one file")
     suite = actions.add_parser("suite", help="generate a suite for lora.select=best_eval")
-    suite.add_argument(
-        "--out", default="data/suites/select52.jsonl", help="file to write (default: %(default)s)"
-    )
+    words = "file to write (default: %(default)s)"
+    suite.add_argument("--out", default="data/suites/select52.jsonl", help=words)
     suite.add_argument("--per-tool", type=int, default=2, help="items of each tool (default: %(default)s)")
     for action in (build, suite, check):
         action.add_argument("overrides", nargs="*", help="config overrides, as for python -m punie")
@@ -82,13 +81,13 @@ def _check(path: Path, config: Config) -> int:
     from punie.model.load import tokenizer
 
     loaded = tokenizer(base_folder(config.model))
-    suites = {name: {s.id: s.prompt for s in load_suite(suite_path(name))} for name in (config.eval.suite,)}
+    suite = {item.id: item.prompt for item in load_suite(suite_path(config.eval.suite))}
     with Reporter().bar("checking", 100, "%") as bar:
         report = check(
             path,
             tokenize=lambda messages: format_example(loaded, messages),
             max_seq_length=config.lora.max_seq_length,
-            suites=suites,
+            suites={config.eval.suite: suite},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )
     print(report.render(), end="")

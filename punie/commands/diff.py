@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from punie.util.errors import PunieError
+from punie.util.errors import DataError, PunieError
 
 if TYPE_CHECKING:
     from punie.commands.difference import Shown
@@ -31,10 +31,9 @@ _TROUBLE = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
+    words = "a run's or a sweep's directory, a phase, or overrides in quotes"
     for name in ("a", "b"):
-        parser.add_argument(
-            name, metavar=name.upper(), help="a run's or a sweep's directory, a phase, or overrides in quotes"
-        )
+        parser.add_argument(name, metavar=name.upper(), help=words)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
     parser.add_argument("--outputs", action="store_true", help="show both responses to each changed prompt")
     parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: each run's own)")
@@ -42,10 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what differs."""
-    names, store = (arguments.a, arguments.b), arguments.store
     try:
-        sweeps = all(map(_is_sweep, names))
-        shown = _sweeps(names, store, arguments.outputs) if sweeps else _runs(names, store)
+        shown = _compared((arguments.a, arguments.b), arguments.store, arguments.outputs)
     except PunieError as error:
         error.exit_code = _TROUBLE  # 1 says that the two differ
         raise
@@ -56,38 +53,41 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if shown.difference.same else 1
 
 
-def _runs(names: Sequence[str], store: Path | None) -> Shown:
-    """Two runs or configs; in the place of a sweep its job that has the values of the other side."""
+def _compared(names: tuple[str, str], store: Path | None, outputs: bool) -> Shown:
+    """Two sweeps; or two runs or configs, for a sweep its job that has the values of the other side."""
     from punie.commands.difference import Shown
-    from punie.results.difference import compare
+    from punie.results.difference import compare, compare_sweeps
 
-    sides = {name: _side(name, store) for name in names if not _is_sweep(name)}
-    (other, *_) = sides.values()
-    a, b = (sides[name] if name in sides else _job_like(name, other, store) for name in names)
-    return Shown((a.name, b.name), compare(a, b), _scores([(a, b)]))
-
-
-def _sweeps(names: Sequence[str], store: Path | None, outputs: bool) -> Shown:
-    from punie.commands.difference import Shown
-    from punie.results.matching import compare_jobs, match
-
-    if outputs:
-        raise PunieError(
-            "The responses of whole sweeps are too many to show side by side.",
-            where="--outputs",
-            next_step="compare two of their jobs: punie diff A/jobs/... B/jobs/... --outputs",
-        )
-    a, b = (_jobs(Path(name), store) for name in names)
-    matched = match(a, b)
-    finished = [pair for pair in matched.pairs if all(_samples(side).exists() for side in pair)]
-    scores = _scores(finished) if finished else "no paired jobs both have responses"
-    return Shown((names[0], names[1]), compare_jobs(a, b, matched), scores, matched, len(finished))
+    sweeps = [*map(_is_sweep, names)]
+    a, b = (_sides(name, store) for name in names)
+    if all(sweeps):
+        if outputs:
+            raise PunieError(
+                "The responses of whole sweeps are too many to show side by side.",
+                where="--outputs",
+                next_step="compare two of their jobs: punie diff A/jobs/... B/jobs/... --outputs",
+            )
+        difference, matched = compare_sweeps(a, b)
+        finished = [pair for pair in matched.pairs if all(_samples(side).exists() for side in pair)]
+        scores = _scores(finished) if finished else "no paired jobs both have responses"
+        return Shown(names, difference, scores, matched, len(finished))
+    one = _job_like(names[0], a, b[0]) if sweeps[0] else a[0]
+    other = _job_like(names[1], b, a[0]) if sweeps[1] else b[0]
+    return Shown((one.name, other.name), compare((one, other)), _scores([(one, other)]))
 
 
-def _side(name: str, store: Path | None) -> Side:
+def _sides(name: str, root: Path | None) -> list[Side]:
+    """A run or a config; or the jobs of a sweep, also those that never ran."""
     from punie.results.difference import Side
+    from punie.results.sweep import SweepPlan
 
-    return Side.of_run(Path(name), store) if name and Path(name).is_dir() else _config(name, store)
+    folder = Path(name)
+    if not _is_sweep(name):
+        return [Side.of_run(folder, root) if name and folder.is_dir() else _config(name, root)]
+    plan = SweepPlan.read(folder)
+    if not plan.jobs:
+        raise DataError("The sweep's plan has no jobs.", where=folder)
+    return [Side.of_job(plan, job, folder, root) for job in plan.jobs]
 
 
 def _config(text: str, root: Path | None) -> Side:
@@ -135,28 +135,16 @@ def _is_sweep(name: str) -> bool:
     return bool(name) and (folder / "jobs").is_dir() and not (folder / "config.yaml").exists()
 
 
-def _jobs(folder: Path, root: Path | None) -> list[Side]:
-    """The jobs of a sweep, also those that never ran."""
-    from punie.results.difference import Side
-    from punie.results.sweep import SweepPlan
-    from punie.util.errors import DataError
-
-    plan = SweepPlan.read(folder)
-    if not plan.jobs:
-        raise DataError("The sweep's plan has no jobs.", where=folder)
-    return [Side.of_job(plan, job, folder, root) for job in plan.jobs]
-
-
-def _job_like(sweep: str, other: Side, root: Path | None) -> Side:
+def _job_like(sweep: str, jobs: list[Side], other: Side) -> Side:
     """The job of a sweep that has the same values on its axes as a run or a config.
 
     Raises:
         PunieError: There is none.
     """
-    from punie.results.matching import match
+    from punie.results.difference import match
     from punie.results.summary.axes import shown
 
-    matched = match(_jobs(Path(sweep), root), [other])
+    matched = match(jobs, [other])
     if matched.pairs:
         return matched.pairs[0][0]
     (_, found), *_ = matched.only[1]
@@ -175,9 +163,8 @@ def _scores(pairs: Sequence[tuple[Side, Side]]) -> Comparison | str | None:
     sides = [side for pair in pairs for side in pair]
     if not all(Path(side.name).is_dir() for side in sides):
         return None
-    for side in sides:
-        if not _samples(side).exists():
-            return f"{side.name} has no responses"
+    if absent := [side.name for side in sides if not _samples(side).exists()]:
+        return f"{absent[0]} has no responses"
     from punie.results.comparison import compare  # imports numpy, which presets do not need
 
     try:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from punie.store.keys import SHORT
+from punie.util.jsonl import excerpt
 from punie.util.printable import printable
 
 if TYPE_CHECKING:
     from punie.results.comparison import Comparison
-    from punie.results.difference import Change, Difference, StageChange
-    from punie.results.matching import Matched
+    from punie.results.difference import Change, Difference, Matched, StageChange
 
 _LONGEST = 20
 """Rows of a table about a sweep."""
@@ -38,27 +39,33 @@ class Shown:
 
     def text(self, outputs: bool) -> Iterator[str]:
         """Paragraphs; ``outputs`` asks for the responses themselves."""
-        only = self.matched.only if self.matched else ((), ())
-        counts = [f"  ({len(self.matched.pairs) + len(each)} jobs)" if self.matched else "" for each in only]
-        yield "\n".join(f"{end}  {name}{n}" for end, name, n in zip("AB", self.names, counts, strict=True))
-        if self.matched:
-            yield from self._pairs(self.matched)
-        stages, axes = self.difference.stages, self.difference.axes
+        stages, axes, matched = self.difference.stages, self.difference.axes, self.matched
+        if matched:
+            counts = [f"({len(matched.pairs) + len(only)} jobs)" for only in matched.only]
+            ends = zip("AB", self.names, counts, strict=True)
+            yield "\n".join(f"{end}  {name}  {count}" for end, name, count in ends)
+            by = f", by {', '.join(matched.by)}" if matched.by else ""
+            yield f"paired jobs: {len(matched.pairs)}{by}"
+            for end, only in zip("AB", matched.only, strict=True):
+                rows = [[side.name.rpartition("/")[2], _visible(values)] for side, values in only]
+                if rows:
+                    yield _table(f"only in {end}: {len(only)}", rows, ["job", "values"], _LONGEST)
+        else:
+            yield "A  {}\nB  {}".format(*self.names)
         if stages:
-            count = f" ({self._share(stages[0])})" if self.matched else ""
-            yield f"first divergence: {_divergence(stages[0])}{count}"
-            yield self._table(
-                "stages that differ", ["stage", "why"], [(s, s.stage, _reason(s)) for s in stages]
-            )
+            count = f" ({self._share(stages[0])})" if matched else ""
+            joint = ", because" if stages[0].changes else ":"
+            yield f"first divergence: {stages[0].stage}{joint} {_reason(stages[0])}{count}"
+            rows = [[stage.stage, _reason(stage)] for stage in stages]
+            yield self._table("stages that differ", rows, ["stage", "why"], stages)
         elif self.difference.same:
             yield "Nothing that decides the result differs."
-        elif (axes["identity"] or axes["data"]) and (self.matched is None or self.matched.pairs):
+        elif (axes["identity"] or axes["data"]) and (matched is None or matched.pairs):
             yield "First divergence unknown: a model or data is not here, or no stage reads what differs."
         for axis, changes in axes.items():
             if changes:
-                yield self._table(
-                    axis, ["", "A", "B"], [(c, c.key, _value(c.a), _value(c.b)) for c in changes]
-                )
+                rows = [[change.key, _value(change.a), _value(change.b)] for change in changes]
+                yield self._table(axis, rows, ["", "A", "B"], changes)
         if self.scored:
             yield f"The scores are means over {self.scored} jobs of each sweep."
         if isinstance(self.scores, str):
@@ -68,14 +75,12 @@ class Shown:
 
     def json(self, outputs: bool) -> dict[str, Any]:
         """JSON values."""
-        stages, matched = self.difference.stages, self.matched
+        matched, (first, *_) = self.matched, (*self.difference.stages, None)
         found: dict[str, Any] = {
             "a": self.names[0],
             "b": self.names[1],
-            "same": self.difference.same,
-            "first_divergence": stages[0].stage if stages else None,
-            "stages": [self._plain(each) for each in stages],
-            "axes": {axis: [*map(self._plain, each)] for axis, each in self.difference.axes.items()},
+            "first_divergence": first and first.stage,
+            **dataclasses.asdict(self.difference),
         }
         if matched:
             found |= {
@@ -87,43 +92,24 @@ class Shown:
             }
         return {**found, **_scores_json(self.scores, outputs)}
 
-    def _pairs(self, matched: Matched) -> Iterator[str]:
-        by = f", by {', '.join(matched.by)}" if matched.by else ""
-        yield f"paired jobs: {len(matched.pairs)}{by}"
-        for end, jobs in zip("AB", matched.only, strict=True):
-            if jobs:
-                rows = [[side.name.rpartition("/")[2], _visible(values)] for side, values in jobs]
-                yield _table(f"only in {end}: {len(jobs)}", rows, ["job", "values"], _LONGEST)
-
     def _share(self, each: Change | StageChange) -> str:
-        pairs = len(self.matched.pairs) if self.matched else 0
-        return f"{each.jobs} of {pairs}" if pairs else "–"
+        return f"{each.jobs} of {len(self.matched.pairs)}" if self.matched and self.matched.pairs else "–"
 
-    def _table(self, title: str, head: list[str], rows: Sequence[tuple[Any, ...]]) -> str:
-        """A table of differences, each before its cells; of sweeps with the number of jobs that have it."""
+    def _table(
+        self, title: str, rows: list[list[str]], head: list[str], found: Sequence[Change | StageChange]
+    ) -> str:
+        """A table of differences; of sweeps with the number of jobs that have each."""
         if self.matched is None:
-            return _table(title, [row[1:] for row in rows], head)
-        return _table(title, [(*row[1:], self._share(row[0])) for row in rows], [*head, "jobs"], _LONGEST)
-
-    def _plain(self, each: Change | StageChange) -> dict[str, Any]:
-        """JSON values of a difference; the number of jobs is part of a comparison of sweeps only."""
-        plain = dataclasses.asdict(each)
-        for change in plain.get("changes", ()):
-            del change["jobs"]
-        return plain if self.matched else {name: value for name, value in plain.items() if name != "jobs"}
-
-
-def _divergence(change: StageChange) -> str:
-    if change.state == "bytes":
-        return f"{change.stage}, though its key is the same: {_reason(change)}"
-    return f"{change.stage}{', because' if change.changes else ':'} {_reason(change)}"
+            return _table(title, rows, head)
+        rows = [[*row, self._share(each)] for row, each in zip(rows, found, strict=True)]
+        return _table(title, rows, [*head, "jobs"], _LONGEST)
 
 
 def _reason(change: StageChange) -> str:
     if change.state.startswith("only"):
         return f"in {change.state[-1].upper()} only"
     if change.state == "bytes":
-        return "other bytes in " + ", ".join(file.key for file in change.changes)
+        return "other bytes of the same key in " + ", ".join(file.key for file in change.changes)
     shown = [f"{c.key} {_value(c.a)} → {_value(c.b)}" for c in change.changes]
     shown += [f"{stage} differs" for stage in change.upstream]
     return ", ".join(shown) or "its key differs; the store no longer has what would say why"
@@ -140,9 +126,9 @@ def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
         row += [f"{gap.low:+.3f} to {gap.high:+.3f}", f"{test.p_value:.3f}"]
         rows.append([*row, f"{test.up} / {test.down} / {test.unchanged}"])
         notes.append(f"{name}: {detectable_in_words(count, gap.estimate, detectable(test)[0])}.")
-    head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]
     if scores.left_out:
         notes.append(f"Left out, without a response in A or B: {_visible(', '.join(scores.left_out))}.")
+    head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]
     yield "\n".join([_table("scores", rows, head), *notes])
     if not scores.changed:
         return
@@ -151,35 +137,25 @@ def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
         moved = [f"{before:.2f} → {after:.2f}" for before, after in prompt.scores.values()]
         taxonomy = " → ".join(dict.fromkeys(prompt.taxonomy))
         rows.append([_visible(text) for text in (prompt.id, prompt.category, *moved, taxonomy)])
-    yield _table(
-        f"prompts that changed: {len(rows)}", rows, ["prompt", "category", *scores.paired, "response"]
-    )
-    if outputs:
-        width = max(20, (shutil.get_terminal_size((120, 24)).columns - 4) // 2)
-        for prompt in scores.changed:
-            responses = [[_visible("\n---\n".join(each)) for each in prompt.outputs]]
-            body = tabulate(
-                responses,
-                ["A", "B"],
-                "simple",
-                disable_numparse=True,
-                maxcolwidths=width,
-                preserve_whitespace=True,
-            )
-            yield f"{prompt.id}: {_visible(prompt.prompt)}\n{body}"
+    head = ["prompt", "category", *scores.paired, "response"]
+    yield _table(f"prompts that changed: {len(rows)}", rows, head)
+    width = max(20, (shutil.get_terminal_size((120, 24)).columns - 4) // 2)
+    for prompt in scores.changed if outputs else ():
+        cells = [[_visible("\n---\n".join(each)) for each in prompt.outputs]]
+        title = f"{prompt.id}: {_visible(prompt.prompt)}"
+        yield _table(title, cells, ["A", "B"], maxcolwidths=width, preserve_whitespace=True)
 
 
-def _table(title: str, rows: Sequence[Sequence[str]], head: Sequence[str], longest: int | None = None) -> str:
+def _table(
+    title: str, rows: Sequence[Sequence[str]], head: Sequence[str], longest: int | None = None, **options: Any
+) -> str:
     more = len(rows) - len(rows[:longest])
-    body = tabulate(rows[:longest], head, "simple", disable_numparse=True)
+    body = tabulate(rows[:longest], head, "simple", disable_numparse=True, **options)
     return f"{title}\n{body}" + (f"\n… and {more} more: --format json" if more else "")
 
 
 def _value(value: object) -> str:
     """A value for a table: short, on one line."""
-    from punie.store.keys import SHORT
-    from punie.util.jsonl import excerpt
-
     if value is None:
         return "–"
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
@@ -198,9 +174,8 @@ def _scores_json(scores: Comparison | str | None, outputs: bool) -> dict[str, An
     from punie.results.power import detectable
 
     changed = [dataclasses.asdict(prompt) for prompt in scores.changed]
-    if not outputs:
-        for prompt in changed:
-            del prompt["outputs"]
+    for prompt in changed if not outputs else ():
+        del prompt["outputs"]
     tests = {}
     for name, test in scores.paired.items():
         (a, b), (smallest, needed) = scores.means[name], detectable(test)

@@ -69,8 +69,5 @@ def _hub() -> Finding:
     found = Path(HF_HUB_CACHE).glob("models--*")
     models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in found)
     words = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
-    return (
-        "hub cache",
-        words or "no models",
-        "" if models else "none needed for model=tiny; others are downloaded",
-    )
+    remedy = "" if models else "none needed for model=tiny; others are downloaded"
+    return "hub cache", words or "no models", remedy

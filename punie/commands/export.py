@@ -6,7 +6,6 @@ punie export outputs/runs/NAME/ID my-model      then: mlx_lm.generate --model my
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import shutil
 import tempfile
@@ -14,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from punie.results.run import CONFIG, Run
+from punie.commands.reproduce import plan_again
+from punie.results.run import Run
+from punie.store.keys import differences
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
     parser.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
     parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: the run's own)")
-    parser.add_argument(
-        "--rebuild", action="store_true", help="build the model again if it is gone; this may train again"
-    )
+    words = "build the model again if it is gone; this may train again"
+    parser.add_argument("--rebuild", action="store_true", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,26 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise _missing(arguments, store, source.results.artifacts)
     artifact = artifact or _rebuilt(source, store, recorded.key)
     published = artifact.digests
-    if published != recorded.files:
-        names = published | recorded.files
+    if other := differences(published, recorded.files):
         raise PunieError(
             "The model in the store is not the one that was scored.",
             where=artifact.path,
-            found=", ".join(sorted(n for n in names if published.get(n) != recorded.files.get(n))),
+            found=", ".join(name for name, *_ in other),
             next_step="run the same config again, and export that run",
         )
     card = model_card(source, folder=out.name, quantize=artifact.info, files=published)
     out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / out.name
+        made.mkdir()
         for name in published:
-            shutil.copyfile(artifact.file(name), scratch / name)
-        write_text(scratch / "README.md", card)
-        scratch.chmod(0o755)
-        scratch.replace(out)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+            shutil.copyfile(artifact.file(name), made / name)
+        write_text(made / "README.md", card)
+        made.replace(out)  # whole or not at all
     print(f"{out}  {artifact.size / 1e6:.1f} MB, {len(published)} files and README.md")
     print(f"next: python -m mlx_lm generate --model {out} --prompt hello")
     return 0
@@ -82,8 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _missing(arguments: argparse.Namespace, store: Store, named: Mapping[str, ArtifactFiles]) -> PunieError:
     """The error for a model that is gone: what else is gone, and the command that builds it again."""
-    stages = [stage for stage in ("train", "quantize") if stage in named]
-    gone = [stage for stage in stages if not store.find(stage, named[stage].key)]
+    gone = [s for s in ("train", "quantize") if s in named and not store.find(s, named[s].key)]
     again = "fuses and quantizes" if gone == ["quantize"] else "trains, fuses and quantizes"
     command = shlex.join(["punie", "export", str(arguments.run), str(arguments.out), "--rebuild"])
     if arguments.store:
@@ -105,9 +100,7 @@ def _rebuilt(source: Run, store: Store, key: str) -> Artifact:
     from punie.run import pipeline
     from punie.util.progress import Reporter
 
-    config = source.config.typed(source.folder / CONFIG)
-    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
-    plan = pipeline.plan(config, store)
+    config, plan = plan_again(source, store)
     step = next(step for step in plan.steps if step.stage.name == "quantize")
     if step.key != key:
         raise PunieError(

@@ -8,16 +8,11 @@ Inspect comes with the extra: pip install 'punie[inspect]'. It lists .eval files
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from punie.results.run import Run, unfinished
 from punie.util.errors import PunieError
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _SUFFIXES = (".eval", ".json")
 
@@ -38,26 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise PunieError("The file is there already.", where=out, next_step="name a new file")
     source = Run(arguments.run).require_finished()
     samples = source.samples
-    inspect_log = _inspect_log()
-    try:
-        log = inspect_log.build(source)
-    except ValueError as error:  # Inspect checks the values it is given, such as times
-        raise unfinished(source.folder, " ".join(str(error).split())) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        inspect_log.write(log, scratch / out.name)
-        (scratch / out.name).replace(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    missing = sum(not sample.answered for sample in samples)
-    print(f"{out}  {len(samples)} responses" + (f", {missing} of them missing" if missing else ""))
-    print(f"next: inspect view --log-dir {out.parent}")
-    return 0
-
-
-def _inspect_log() -> ModuleType:
-    """The module that builds the log; it needs the extra."""
     try:
         from punie.results.pages import inspect_log
     except ModuleNotFoundError as error:
@@ -69,4 +44,16 @@ def _inspect_log() -> ModuleType:
             expected="the extra punie[inspect]",
             next_step="pip install 'punie[inspect]', best in a virtual environment of its own",
         ) from None
-    return inspect_log
+    try:
+        log = inspect_log.build(source)
+    except ValueError as error:  # Inspect checks the values it is given, such as times
+        raise unfinished(source.folder, " ".join(str(error).split())) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / out.name
+        inspect_log.write(log, made)
+        made.replace(out)
+    missing = sum(not sample.answered for sample in samples)
+    print(f"{out}  {len(samples)} responses" + (f", {missing} of them missing" if missing else ""))
+    print(f"next: inspect view --log-dir {out.parent}")
+    return 0

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = _sweep(arguments.overrides) if arguments.multirun else _run(arguments)
     finally:
         gc.set_threshold(*thresholds)
+    found["problems"] = list(dict.fromkeys(map(str, found["problems"])))  # several stages can have the same
     if arguments.json:
         print(json.dumps(found, indent=1))
         return 1 if found["problems"] else 0
@@ -69,13 +70,8 @@ def _run(arguments: argparse.Namespace) -> Figures:
 
     config = resolve(compose(arguments.overrides))
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
-    problems = [
-        problem
-        for step in plan.steps
-        if step.problem is not None and not isinstance(step.problem, NotCached)
-        for problem in each_problem(step.problem)
-    ]
-    problems += preflight.machine(config, plan.needed_bytes, plan.parameters)
+    errors = [step.problem for step in plan.steps if not isinstance(step.problem, NotCached)]
+    problems = [problem for error in errors if error is not None for problem in each_problem(error)]
     found: Figures = {
         "stages": [
             {"stage": step.name, "key": step.key, "state": step.state, "reason": step.reason}
@@ -83,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> Figures:
         ],
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
-        "problems": list(dict.fromkeys(map(str, problems))),  # several stages can have the same one
+        "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
     }
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})
 
@@ -100,9 +96,9 @@ def _sweep(overrides: list[str]) -> Figures:
         keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}
         if not keys <= seen:  # memory and disk space depend on the model and its quantization
             seen |= keys
-            problems = preflight.machine(job.typed(), found["needed_bytes"], plan.parameters[job.number])
-            found["problems"] += map(str, problems)
-    return found | {"problems": list(dict.fromkeys(found["problems"]))}
+            needed, parameters = found["needed_bytes"], plan.parameters[job.number]
+            found["problems"] += preflight.machine(job.typed(), needed, parameters)
+    return found
 
 
 def _text(found: Figures) -> str:
@@ -137,11 +133,9 @@ def estimate(config: Config) -> Figures:
     baseline = config.phase.baseline if config.phase else None
     found = dataclasses.asdict(sizes)
     del found["training"]
+    lengths = sorted({longest, config.lora.max_seq_length})
     return found | {
-        "training_peak": {
-            str(tokens): memory.training_peak(config, sizes, tokens)
-            for tokens in sorted({longest, config.lora.max_seq_length})
-        },
+        "training_peak": {str(each): memory.training_peak(config, sizes, each) for each in lengths},
         "longest_row_tokens": longest,
         "published_training_peak_gb": baseline.training_peak_gb if baseline else None,
     }
@@ -151,9 +145,7 @@ def _estimate_text(found: Figures) -> str:
     from tabulate import tabulate
 
     total, trained = found["parameters"] / 1e6, found["trainable"] / 1e6
-    peaks = ", ".join(
-        f"{in_bytes(size)} at {tokens} tokens" for tokens, size in found["training_peak"].items()
-    )
+    peaks = ", ".join(f"{in_bytes(size)} at {each} tokens" for each, size in found["training_peak"].items())
     published = found["published_training_peak_gb"]
     result = f"{in_bytes(found['result_bytes'])}, {found['bits_per_weight']:.3f} bits per weight"
     rows = [

@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from punie.util.errors import PunieError
-
-if TYPE_CHECKING:
-    from punie.config.schema import Config
 
 FOLDER = Path("docs/research")
 """The default folder of the documents."""
@@ -37,12 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the document and its record; 1 if they are there already."""
     from punie.results import files
     from punie.results.config import phase_record
-    from punie.results.registration import Registration, compose, document_path, jobs_of
+    from punie.results.registration import Job, Registration, compose, differing, document_path
     from punie.run.capture import git, now
     from punie.stages import deciding_fields, deciding_inputs
+    from punie.sweep import preview
     from punie.util.files import write_text
 
-    configs, values = _jobs(arguments.overrides, arguments.multirun)
+    plan = preview.plan(arguments.overrides)  # of one job, unless there are several values or axes
+    configs = [job.typed() for job in plan.jobs]
     given, phase = shlex.join(arguments.overrides) or "no overrides", phase_record(configs[0].phase)
     if phase is None or any(each.phase != configs[0].phase for each in configs):
         raise PunieError(
@@ -51,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             expected="one phase, whose criteria are decided before the run",
             next_step="punie prereg +phase=43a",
         )
-    path = document_path(arguments.out, configs[0].name, [deciding_fields(each) for each in configs])
+    decisive = [deciding_fields(each) for each in configs]
+    path = document_path(arguments.out, configs[0].name, decisive)
     record = path.with_suffix(".json")
     if path.exists() or record.exists():
         raise PunieError(
@@ -59,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             where=path,
             next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
         )
-    decided = [{**deciding_fields(each), **deciding_inputs(each)} for each in configs]
+    decided = [{**own, **deciding_inputs(each)} for own, each in zip(decisive, configs, strict=True)]
     swept = ["-m"] if configs[1:] or arguments.multirun else []
     registration = Registration(
         version=Registration.VERSION,
@@ -68,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         command=shlex.join(["python", "-m", "punie", *swept, *arguments.overrides]),
         phase=phase,
         fields=decided[0],
-        jobs=jobs_of(decided, values),
+        jobs=[
+            Job(values=", ".join(f"{axis}={value}" for axis, value in plan.values(job).items()), differs=each)
+            for job, each in zip(plan.jobs, differing(decided), strict=True)
+        ],
     )
     text = compose(registration, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,18 +78,3 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{path}\nnext: commit it and {record.name}, then {registration.command}")
     print(f"then: punie record RUN {shlex.quote(str(path))}")
     return 0
-
-
-def _jobs(overrides: Sequence[str], multirun: bool) -> tuple[list[Config], list[Mapping[str, str]]]:
-    """The config of the run, or of each job of a sweep; and its values of the swept overrides."""
-    from punie.config import resolve
-    from punie.config.compose import compose, quote_phases
-    from punie.sweep import preview
-    from punie.sweep.compose import grid
-
-    if not multirun and len(grid(None, {}, quote_phases(overrides))) == 1:
-        config = resolve(compose(overrides))
-        if not (config.phase and config.phase.sweep):
-            return [config], [{}]
-    plan = preview.plan(overrides)
-    return [job.typed() for job in plan.jobs], [plan.values(job) for job in plan.jobs]

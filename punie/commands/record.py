@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the runs into their document; 1 if there is none for them."""
-    from punie.results.recorded import Recorded, part_id, sweep_section
-    from punie.results.registration import read
+    from punie.results.registration import part_id, read, run_part, sweep_part
     from punie.stages import deciding_fields as fields
     from punie.util.files import write_text
 
@@ -57,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
                 next_step=f"register the phase of {each.folder} and run it: punie prereg +phase=NAME",
             )
     held = [
-        Recorded(each, document, {**fields(config), **each.provenance.inputs})
+        run_part(each, document, {**fields(config), **each.provenance.inputs})
         for each, config in zip(runs, configs, strict=True)
     ]
-    notes, parts = [each.in_words() for each in held], {each.id: each.section() for each in held}
+    notes, parts = [each.in_words() for each in held], {each.id: each.text for each in held}
     if plan is not None:
         name = part_id(arguments.run)
-        parts = {name: sweep_section(arguments.run, document, plan, jobs, held)} | parts
+        parts = {name: sweep_part(arguments.run, document, plan, jobs, held)} | parts
         notes.insert(0, f"{name}: {len(runs)} of {len(plan.jobs)} jobs have finished")
     text = document.with_parts(parts)
     if text != document.text:
@@ -109,11 +108,9 @@ def _find(folder: Path, name: str, jobs: list[dict[str, object]], phase: PhaseCo
     found = [path for path in records if phase and read(path).registration.phase.id == phase.id]
     if len(found) == 1:
         return found[0]
-    raise PunieError(
-        "None of several documents is of the run's config." if found else "The run was not registered.",
-        where=folder,
-        found=", ".join(path.name for path in found) or f"no document {exact.name}",
-        next_step="name one: punie record RUN DOCUMENT"
-        if found
-        else "punie prereg before the run, or --out DIR",
-    )
+    what, remedy = "The run was not registered.", "punie prereg before the run, or --out DIR"
+    if found:
+        what = "None of several documents is of the run's config."
+        remedy = "name one: punie record RUN DOCUMENT"
+    shown = ", ".join(path.name for path in found) or f"no document {exact.name}"
+    raise PunieError(what, where=folder, found=shown, next_step=remedy)

@@ -15,40 +15,47 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Generator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from punie.results.records import Provenance, Results
+from punie.results import files
+from punie.results.records import Results
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run, unfinished
+from punie.store.artifacts import Store
+from punie.store.keys import differences, digest
 from punie.util.errors import PunieError
+from punie.util.files import write_json
 from punie.util.plain import parse_json
 
-_TROUBLE = 2
-_INTERRUPTED = 130
+if TYPE_CHECKING:
+    from punie.config.schema import Config
+    from punie.run.plan import Plan
+
+_TROUBLE, _INTERRUPTED = 2, 130
 _MARK = "reproduction.json"
 """In the store: which run is reproduced, and since when."""
 _TIMED = {"trained.json"}
 """Files that hold times."""
-_SURROUNDINGS = {"git", "packages", "python", "machine", "environment"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument(
-        "--store",
-        type=Path,
-        metavar="DIR",
-        help="an empty folder to keep as the new store, or one to continue",
-    )
+    words = "an empty folder to keep as the new store, or one to continue"
+    parser.add_argument("--store", type=Path, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run again, and print what differs in the environment and in the artifacts."""
     from punie.model import blas
+    from punie.results.difference import surroundings
+    from punie.run import pipeline
+    from punie.run.capture import capture
+    from punie.util.progress import Reporter
 
     try:
         source = Run(arguments.run).require_finished()
@@ -56,10 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
             raise unfinished(source.folder, f"{RESULTS} names no artifacts")
         if not (source.folder / PROVENANCE).exists():
             raise unfinished(source.folder, f"no {PROVENANCE}")
-        for name, was, now in _environment(source.provenance):
-            _warn(name, was, now)
-        with _store(arguments.store, _identity(source)) as root:
-            again = _again(source, root)
+        for each in surroundings(source.provenance, capture(argv=[], overrides=[], config_digest="")):
+            _warn(each.key, each.a, each.b)
+        kept = arguments.store and contextlib.nullcontext(_kept(arguments.store, source))
+        with kept or tempfile.TemporaryDirectory(prefix="punie-reproduce-") as root:
+            store = Store(Path(root))
+            config, plan = plan_again(source, store)
+            pipeline.run(plan, config, store, Reporter())
+            again = files.read(plan.artifacts()["report"].file(RESULTS), Results)
         if (was := source.provenance.blas) and blas.in_use() not in (None, was):
             _warn("blas", was, blas.in_use())  # unknown before it is in use
     except PunieError as error:
@@ -74,9 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
         stopped.exit_code = _INTERRUPTED
         raise stopped from None
-    rows = _compare(source.results, again)
+    rows = [*_compare(source.results, again)]
+    keys = [{name: each.key for name, each in made.artifacts.items()} for made in (source.results, again)]
     print(tabulate(rows, ["artifact", "result", "differing files"], "simple", disable_numparse=True))
-    if _keys(source.results) != _keys(again):
+    if keys[0] != keys[1]:
         print("Keys differ: the run had other inputs, such as other data, versions or code.")
     equal = all(state == "equal" for _, state, _ in rows)
     print("Reproduced: every digest is equal." if equal else "Not reproduced.")
@@ -85,58 +97,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if equal else 1
 
 
-def _environment(was: Provenance) -> list[tuple[str, object, object]]:
-    """What differs here and now: punie's code, versions, machine, environment variables."""
-    from punie.run.capture import capture
-    from punie.store.keys import differences
+def _kept(root: Path, source: Run) -> Path:
+    """A folder to keep as the store: a new or empty one, or one that this very reproduction began.
 
-    here = capture()
-    before, after = (each.model_dump(mode="json", include=_SURROUNDINGS) for each in (was, here))
-    return [(name.replace("/", "."), *values) for name, *values in differences(before, after)]
-
-
-def _identity(source: Run) -> str:
-    """Digest of what is reproduced: the run's config without its store, and its artifacts."""
-    from punie.store.keys import digest
+    Raises:
+        PunieError: It is another run's, or holds anything else, such as artifacts copied from elsewhere.
+    """
+    from punie.run.capture import now
 
     config = {name: value for name, value in source.config.values.items() if name != "store"}
     artifacts = {name: each.model_dump() for name, each in source.results.artifacts.items()}
-    return digest("reproduced run", [config, artifacts])
-
-
-@contextlib.contextmanager
-def _store(asked: Path | None, run: str) -> Generator[Path]:
-    """An empty store, or that of this very reproduction."""
-    from punie.run.capture import now
-    from punie.util.files import write_json
-
-    if asked is None:
-        with tempfile.TemporaryDirectory(prefix="punie-reproduce-") as folder:
-            yield Path(folder)
-        return
-    if (asked / _MARK).exists():
-        began = _require_own(asked, run)
-        print(f"continuing in {asked}: everything there was built by this reproduction, begun {began}")
-    elif asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
-        raise PunieError(
-            "The store to reproduce in is not empty.",
-            where=asked,
-            expected="a new folder: an artifact that is there already would prove nothing",
-        )
-    else:
-        asked.mkdir(parents=True, exist_ok=True)
-        write_json(asked / _MARK, {"schema": 1, "run": run, "began": now()})
-    yield asked
-
-
-def _require_own(root: Path, run: str) -> str:
-    """When the reproduction of this store began; all of its artifacts are younger.
-
-    Raises:
-        PunieError: The store is another run's, or holds artifacts copied from elsewhere.
-    """
-    from punie.store.artifacts import Store
-
+    run = digest("reproduced run", [config, artifacts])
+    if not (root / _MARK).exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise PunieError(
+                "The store to reproduce in is not empty.",
+                where=root,
+                expected="a new folder: an artifact that is there already would prove nothing",
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / _MARK, {"schema": 1, "run": run, "began": now()})
+        return root
     where, found = root, "it was begun for another run, or for another config or other results of it"
     try:
         mark = parse_json((root / _MARK).read_bytes())
@@ -145,11 +126,13 @@ def _require_own(root: Path, run: str) -> str:
             built = artifact.manifest["created"]
             if same and datetime.fromisoformat(built) < began:
                 same, where = False, artifact.path
-                found = f"built {built}, and the reproduction began {mark['began']}"
+                found = f"built {built}, and the reproduction began {began.isoformat()}"
+        if same:
+            words = f"everything there was built by this reproduction, begun {began.isoformat()}"
+            print(f"continuing in {root}: {words}")
+            return root
     except (OSError, LookupError, TypeError, ValueError) as error:
-        same, where, found = False, root / _MARK, f"{type(error).__name__}: {error}"
-    if same:
-        return mark["began"]
+        where, found = root / _MARK, f"{type(error).__name__}: {error}"
     raise PunieError(
         "This store does not hold this reproduction alone.",
         where=where,
@@ -158,36 +141,27 @@ def _require_own(root: Path, run: str) -> str:
     )
 
 
-def _again(source: Run, root: Path) -> Results:
-    """The results of the same config, run in another store."""
-    from punie.results import files
+def plan_again(source: Run, store: Store) -> tuple[Config, Plan]:
+    """A run's config with another store, and its plan there.
+
+    Raises:
+        PunieError: It is no config of this version.
+    """
     from punie.run import pipeline
-    from punie.store.artifacts import Store
-    from punie.util.progress import Reporter
 
     config = source.config.typed(source.folder / CONFIG)
-    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(root)))
-    store = Store(root)
-    plan = pipeline.plan(config, store)
-    pipeline.run(plan, config, store, Reporter())
-    return files.read(plan.artifacts()["report"].file(RESULTS), Results)
+    config = dataclasses.replace(config, store=dataclasses.replace(config.store, dir=str(store.root)))
+    return config, pipeline.plan(config, store)
 
 
-def _keys(results: Results) -> dict[str, str]:
-    return {name: each.key for name, each in results.artifacts.items()}
-
-
-def _compare(old: Results, new: Results) -> list[tuple[str, str, str]]:
+def _compare(old: Results, new: Results) -> Iterator[tuple[str, str, str]]:
     """A row for each artifact: its name, equal or different, and the files that differ."""
-    rows = []
     for name in dict.fromkeys([*old.artifacts, *new.artifacts]):
-        if name not in old.artifacts or name not in new.artifacts:
-            rows.append((name, "different", "only " + ("now" if name in new.artifacts else "in the run")))
-            continue
-        before, after = _digests(old, name), _digests(new, name)
-        differing = [file for file in before | after if before.get(file) != after.get(file)]
-        rows.append((name, "different" if differing else "equal", ", ".join(differing) or "–"))
-    return rows
+        if name in old.artifacts and name in new.artifacts:
+            differing = [file for file, *_ in differences(_digests(old, name), _digests(new, name))]
+        else:
+            differing = ["only now" if name in new.artifacts else "only in the run"]
+        yield name, "different" if differing else "equal", ", ".join(differing) or "–"
 
 
 def _digests(results: Results, name: str) -> dict[str, str]:
@@ -199,8 +173,5 @@ def _digests(results: Results, name: str) -> dict[str, str]:
 
 
 def _warn(name: str, was: object, now: object) -> None:
-    print(f"warning: {name} was {_plain(was)} and is {_plain(now)}")
-
-
-def _plain(value: object) -> str:
-    return "absent" if value is None else json.dumps(value)  # ASCII: control characters are escaped
+    before, after = ("absent" if value is None else json.dumps(value) for value in (was, now))
+    print(f"warning: {name} was {before} and is {after}")  # ASCII: control characters are escaped

@@ -14,11 +14,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.results.records import Provenance
-from punie.results.run import Run
+from punie.results.run import SURROUNDINGS, Run
 from punie.util.printable import printable
-
-_SURROUNDINGS = {"packages", "python", "machine", "blas", "git", "environment"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +46,7 @@ def _json(source: Run, tensors: bool) -> str:
         "identity": results.identity.model_dump(exclude=bulk),
         "targets": {name: each.identity.model_dump(exclude=bulk) for name, each in results.targets.items()},
         "artifacts": {name: artifact.key for name, artifact in results.artifacts.items()},
-        "provenance": source.provenance.model_dump(mode="json", include=_SURROUNDINGS),
+        "provenance": source.provenance.model_dump(mode="json", include=SURROUNDINGS),
     }
     return json.dumps(about, indent=1)  # ASCII: control characters are escaped
 
@@ -59,6 +56,7 @@ def _text(source: Run, tensors: bool) -> str:
     from punie.results.pages.tables import digests, terminal
 
     results, status, phase = source.results, source.status, source.config.phase
+    provenance, machine, git = source.provenance, source.provenance.machine, source.provenance.git
     facts = {
         "run": source.folder,
         "name": source.config.name,
@@ -66,21 +64,7 @@ def _text(source: Run, tensors: bool) -> str:
         "status": f"{status.status}, {status.started} to {status.ended}",
         "model": f"{source.config.value('model.name')}, {results.target}, by {results.generation.backend}",
     }
-    parts = [_rows(facts), terminal(results, phase.baseline if phase else None)]
-    parts.append("sampling\n" + _rows(results.sampling.model_dump()))
-    for name, each in {results.target: results, **results.targets}.items():
-        doubt = {"unverified": each.identity.unverified} if each.identity.unverified else {}
-        parts.append(
-            f"identity of {printable(name)}\n" + _rows(doubt | digests(each.identity, tensors=tensors))
-        )
-    parts.append("artifacts\n" + _rows({name: each.key for name, each in results.artifacts.items()}))
-    parts.append("provenance\n" + _rows(_surroundings(source.provenance)))
-    return "\n\n".join(parts)
-
-
-def _surroundings(provenance: Provenance) -> dict[str, Any]:
-    machine, git = provenance.machine, provenance.git
-    return {
+    surroundings = {
         **provenance.packages,
         "python": provenance.python,
         "device": f"{machine.device}, {machine.chip}, {machine.system}" if machine else None,
@@ -88,14 +72,21 @@ def _surroundings(provenance: Provenance) -> dict[str, Any]:
         **({"commit": f"{git.commit}{', with changes' if git.dirty else ''}"} if git else {}),
         **provenance.environment,
     }
+    parts = [_rows(facts), terminal(results, phase.baseline if phase else None)]
+    parts.append("sampling\n" + _rows(results.sampling.model_dump()))
+    for name, each in {results.target: results, **results.targets}.items():
+        doubt = {"unverified": each.identity.unverified} if each.identity.unverified else {}
+        rows = doubt | digests(each.identity, tensors=tensors)
+        parts.append(f"identity of {printable(name)}\n" + _rows(rows))
+    parts.append("artifacts\n" + _rows({name: each.key for name, each in results.artifacts.items()}))
+    return "\n\n".join([*parts, "provenance\n" + _rows(surroundings)])
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    rows = [[f"  {printable(name)}", _plain(value)] for name, value in values.items()]
+    def plain(value: Any) -> str:
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or None
+        return "none" if value is None else printable(str(value))
+
+    rows = [[f"  {printable(name)}", plain(value)] for name, value in values.items()]
     return tabulate(rows, tablefmt="plain", disable_numparse=True, preserve_whitespace=True)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        value = ", ".join(map(str, value)) or None
-    return "none" if value is None else printable(str(value))

@@ -11,7 +11,7 @@ be 30 days old (--older-than); or, with --max-size, the oldest ones go until the
 from __future__ import annotations
 
 import argparse
-import itertools
+import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,16 +32,16 @@ DAY = 86400.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
+    age = f"gc: age in days (default: {AGE:g}, and 0 with --max-size)"
+    size = "gc: the oldest, until the store is no larger than this"
+    runs = "gc: where runs and sweeps are (default: beside the store, and outputs); may be given again"
+    referenced = "gc: also what runs speak of; their answers stay with them"
     parser.add_argument("action", choices=("ls", "verify", "gc"))
     parser.add_argument("--dir", default="outputs/store", help="folder of the store (default: %(default)s)")
     parser.add_argument("--stage", help="only this stage")
-    age = f"gc: age in days (default: {AGE:g}, and 0 with --max-size)"
     parser.add_argument("--older-than", type=float, metavar="DAYS", help=age)
-    size = "gc: the oldest, until the store is no larger than this"
     parser.add_argument("--max-size", type=float, metavar="GB", help=size)
-    runs = "gc: where runs and sweeps are (default: beside the store, and outputs); may be given again"
     parser.add_argument("--runs", type=Path, action="append", metavar="DIR", help=runs)
-    referenced = "gc: also what runs speak of; their answers stay with them"
     parser.add_argument("--referenced", action="store_true", help=referenced)
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 
@@ -76,32 +76,26 @@ def _verify(store: Store, arguments: argparse.Namespace) -> int:
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
     default = AGE if arguments.max_size is None else 0.0
-    age = default if arguments.older_than is None else arguments.older_than
-    found = list(store.artifacts())
-    places = arguments.runs or _places(store)
+    age = DAY * (default if arguments.older_than is None else arguments.older_than)
+    found, usual = list(store.artifacts()), Path("outputs").absolute()
+    places = arguments.runs or [*dict.fromkeys([store.root.parent, *([usual] if usual.is_dir() else [])])]
     kept = set() if arguments.referenced else _in_use(places, found)
-    old = _chosen(found, kept, arguments.stage, age * DAY, arguments.max_size)
+    old = _chosen(found, kept, arguments.stage, age, arguments.max_size)
     if old:
         print(_table(old) + "\n")
     if not arguments.referenced:
         spared, where = sum(artifact.key in kept for artifact in found), ", ".join(map(str, places))
         print(f"{spared} of {len(found)} artifacts are kept for the runs below {where} (--referenced: not)")
     if not arguments.delete:
-        leftovers = store.leftovers(age * DAY, arguments.stage)
+        leftovers = store.leftovers(age, arguments.stage)
         what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
     dropped = [artifact for artifact in old if drop(store, artifact)]
-    print(f"deleted {_amount(dropped, store.sweep(age * DAY, arguments.stage))}")
+    print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
     if len(dropped) < len(old):
         print(f"kept {len(old) - len(dropped)} that a run is using")
     return 0
-
-
-def _places(store: Store) -> list[Path]:
-    """Where runs are: beside the store, and where they are by default."""
-    usual = Path("outputs").absolute()
-    return [store.root.parent, *([usual] if usual.is_dir() and usual != store.root.parent else [])]
 
 
 def _in_use(places: list[Path], artifacts: list[Artifact]) -> set[str]:
@@ -125,19 +119,14 @@ def _chosen(
     artifacts: list[Artifact], kept: set[str], stage: str | None, age: float, max_size: float | None
 ) -> list[Artifact]:
     """What can go, the oldest first: as much as it takes to be no larger than max_size, in GB, or all."""
-    now = datetime.now(UTC)
-    old = [
-        artifact
-        for artifact in sorted(artifacts, key=lambda each: each.manifest["created"])
-        if artifact.key not in kept
-        and stage in (None, artifact.stage)
-        and (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= age
-    ]
-    if max_size is None:
-        return old
-    excess = sum(artifact.size for artifact in artifacts) - max_size * 1e9
-    sizes = itertools.accumulate((artifact.size for artifact in old), initial=0)
-    return [artifact for artifact, before in zip(old, sizes, strict=False) if before < excess]
+    now, chosen = datetime.now(UTC), []
+    excess = math.inf if max_size is None else sum(each.size for each in artifacts) - max_size * 1e9
+    for artifact in sorted(artifacts, key=lambda each: each.manifest["created"]):
+        aged = (now - datetime.fromisoformat(artifact.manifest["created"])).total_seconds() >= age
+        if aged and excess > 0 and artifact.key not in kept and stage in (None, artifact.stage):
+            chosen.append(artifact)
+            excess -= artifact.size
+    return chosen
 
 
 def _amount(artifacts: list[Artifact], leftovers: list[Path]) -> str:

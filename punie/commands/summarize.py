@@ -24,23 +24,15 @@ _FORMATS = ("simple", "github", "plain", "csv", "json", "html")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "places", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder of them"
-    )
+    by = "rows, and columns, of the scores (default: seeds by temperatures)"
+    metric = "default: the score that the runs' phase is about, or strict"
+    where = "only such runs; may be repeated"
+    places = "a run, a sweep, or a folder of them"
+    parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help=places)
     parser.add_argument("--format", choices=_FORMATS, default="simple", help="default: %(default)s")
-    parser.add_argument(
-        "--by",
-        metavar="AXIS[,AXIS]",
-        help="rows, and columns, of the scores (default: seeds by temperatures)",
-    )
-    parser.add_argument(
-        "--metric",
-        choices=METRICS,
-        help="default: the score that the runs' phase is about, or strict",
-    )
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs; may be repeated"
-    )
+    parser.add_argument("--by", metavar="AXIS[,AXIS]", help=by)
+    parser.add_argument("--metric", choices=METRICS, help=metric)
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help=where)
     parser.add_argument("--allow-mixed", action="store_true", help="put runs on different suites together")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead")
 
@@ -67,15 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
         allow_mixed=arguments.allow_mixed,
     )
     whole = out is not None or arguments.format in ("csv", "json", "html")
-    page = documents.render(
-        summary, arguments.format, start=start, longest=None if whole else documents.LONGEST
-    )
+    longest = None if whole else documents.LONGEST
+    page = documents.render(summary, arguments.format, start=start, longest=longest)
     if out is not None:
         write_text(out, page)
         print(f"{out}  {len(summary.runs)} runs")
     else:
         print(page, end="")
-    if out is None and not whole:
+    if not whole:
         again = shlex.join(["punie", "summarize", *map(str, arguments.places)])
         print(f"\nas a page: {again} --format html --out summary.html")
     return 1 if any(run.state == UNREAD for run in summary.runs) else 0

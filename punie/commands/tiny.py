@@ -48,9 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, digest in built["sha256"].items():
         print(f"  {digest}  {name}")
     if cards.contradicts(built, earlier):
-        print(
-            "the files differ from an earlier build with the same recipe, libraries and machine",
-            file=sys.stderr,
-        )
+        words = "the files differ from an earlier build with the same recipe, libraries and machine"
+        print(words, file=sys.stderr)
         return 1
     return 0

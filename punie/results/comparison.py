@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from punie.evals.scores import SCORERS
-from punie.results.records import Sample
+from punie.results.power import detectable
+from punie.results.records import Pair, Sample
 from punie.results.statistics import Paired, paired
 
 
@@ -51,51 +53,75 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
         NothingToCompareError: No prompt has a response in both.
         ValueError: They are not of the same prompts.
     """
-    before, after = _by_prompt(a), _by_prompt(b)
-    missing = {key for run in (before, after) for key, rows in run.items() if not _answered(rows)}
-    before, after = (
-        {key: rows for key, rows in run.items() if key not in missing} for run in (before, after)
-    )
+    missing = {sample.id for sample in (*a, *b) if not sample.answered}
+    before, after = _by_prompt(a, missing), _by_prompt(b, missing)
     if missing and not before.keys() & after.keys():
         raise NothingToCompareError("no prompt has a response in both")
     other = [key for key in before if key in after and before[key][0].prompt != after[key][0].prompt]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
-    rows = [record for run in (before, after) for rows in run.values() for record in rows]
-    names = [name for name in SCORERS if all(name in record.scores for record in rows)]
-    tests = {score: paired(_scores(before, score), _scores(after, score)) for score in names}
-    changed = [key for key in before if any(test.differences[key] for test in tests.values())]
+    names = [name for name in SCORERS if all(name in s.scores for s in (*a, *b) if s.id not in missing)]
+    values = {name: (_values(before, name), _values(after, name)) for name in names}
+    tests = {name: paired(*both) for name, both in values.items()}
+
+    def changed(key: str) -> ChangedPrompt:
+        sides, first = (before[key], after[key]), before[key][0]
+        words = [", ".join(dict.fromkeys(sample.taxonomy for sample in side)) for side in sides]
+        outputs = [tuple(sample.output or "" for sample in side) for side in sides]
+        means = {name: (fmean(x[key]), fmean(y[key])) for name, (x, y) in values.items()}
+        return ChangedPrompt(
+            key, first.category, first.prompt, means, (words[0], words[1]), (outputs[0], outputs[1])
+        )
+
     return Comparison(
-        means={score: (_mean(before, score), _mean(after, score)) for score in names},
+        means={name: (_mean(x), _mean(y)) for name, (x, y) in values.items()},
         paired=tests,
-        changed=tuple(_changed(key, before[key], after[key], names) for key in changed),
+        changed=tuple(changed(key) for key in before if any(t.differences[key] for t in tests.values())),
         left_out=tuple(sorted(missing)),
     )
 
 
-def _by_prompt(records: Sequence[Sample]) -> dict[str, list[Sample]]:
+def pairs(before: str, after: str, a: Sequence[Sample], b: Sequence[Sample]) -> list[Pair]:
+    """Two targets of one run, by name and samples, compared as results.json holds it.
+
+    Returns:
+        An entry for each score; none where no prompt has a response in both.
+    """
+    try:
+        found = compare(a, b)
+    except NothingToCompareError:
+        return []
+    return [
+        Pair(
+            before=before,
+            after=after,
+            score=score,
+            prompts=len(test.differences),
+            left_out=len(found.left_out),
+            difference=test.difference.estimate,
+            interval=(test.difference.low, test.difference.high),
+            p_value=test.p_value,
+            exact=test.exact,
+            mcnemar=test.mcnemar,
+            up=[key for key, change in test.differences.items() if change > 0],
+            down=[key for key, change in test.differences.items() if change < 0],
+            detectable=detectable(test)[0],
+        )
+        for score, test in found.paired.items()
+    ]
+
+
+def _by_prompt(samples: Sequence[Sample], missing: set[str]) -> dict[str, list[Sample]]:
     found = defaultdict(list)
-    for record in records:
-        found[record.id].append(record)
+    for sample in samples:
+        if sample.id not in missing:
+            found[sample.id].append(sample)
     return dict(found)
 
 
-def _answered(rows: Sequence[Sample]) -> bool:
-    return all(record.answered for record in rows)
+def _values(prompts: Mapping[str, Sequence[Sample]], score: str) -> dict[str, list[float]]:
+    return {key: [sample.scores[score].value for sample in rows] for key, rows in prompts.items()}
 
 
-def _scores(prompts: Mapping[str, Sequence[Sample]], score: str) -> dict[str, list[float]]:
-    return {key: [record.scores[score].value for record in rows] for key, rows in prompts.items()}
-
-
-def _mean(prompts: Mapping[str, Sequence[Sample]], score: str) -> float:
-    return sum(sum(v) / len(v) for v in _scores(prompts, score).values()) / len(prompts)
-
-
-def _changed(key: str, a: Sequence[Sample], b: Sequence[Sample], names: Sequence[str]) -> ChangedPrompt:
-    means = {score: (_mean({key: a}, score), _mean({key: b}, score)) for score in names}
-    words = [", ".join(dict.fromkeys(record.taxonomy for record in rows)) for rows in (a, b)]
-    outputs = [tuple(record.output or "" for record in rows) for rows in (a, b)]
-    return ChangedPrompt(
-        key, a[0].category, a[0].prompt, means, (words[0], words[1]), (outputs[0], outputs[1])
-    )
+def _mean(values: Mapping[str, Sequence[float]]) -> float:
+    return fmean(map(fmean, values.values()))

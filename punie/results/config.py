@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 SEED, SAMPLING_SEED, TEMPERATURE = "lora.seed", "eval.seed", "eval.temperature"
 """The training seed, the seed of sampling, the temperature: each has one definition, here."""
+SOURCES = {
+    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
+    "data": ("data.path",),
+    "suite": ("eval.suite",),
+    "select_suite": ("lora.select_suite",),
+}
+"""By input, the fields that say where it is. They count only where its digest is not known on both sides, as
+for a model that is not on this machine."""
 _KIND = "a run's config"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,10 +54,8 @@ class RunConfig:
             text = path.read_text("utf-8")
             require_plain_yaml(text)
             values = yaml.load(text, _LOADER)  # noqa: S506 - it is a safe loader
-        except OSError as error:
-            raise unreadable(path, _KIND, error.strerror or str(error)) from None
-        except (ValueError, yaml.YAMLError) as error:
-            raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise unreadable(path, _KIND, error) from None
         return cls.parse(values, path)
 
     @classmethod
@@ -67,7 +73,7 @@ class RunConfig:
         except ValidationError as error:
             raise unreadable(path, _KIND, f"phase.{problem(error)}") from None
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise unreadable(path, _KIND, f"{type(error).__name__}: {error}") from None
+            raise unreadable(path, _KIND, error) from None
         return found
 
     def value(self, key: str) -> Any:
@@ -85,9 +91,7 @@ class RunConfig:
     @property
     def seed(self) -> int:
         """The training seed, ``lora.seed``; 0 for the base model, which no seed of ours has touched."""
-        if self.value("eval.target") == "base":
-            return 0
-        return int(self.value(SEED))
+        return 0 if self.value("eval.target") == "base" else int(self.value(SEED))
 
     @property
     def temperature(self) -> float:
@@ -120,7 +124,7 @@ class RunConfig:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(Config), dict(self.values))
         except (ValueError, TypeError, AssertionError, OmegaConfBaseException) as error:
-            raise unreadable(path, _KIND, str(error).strip().partition("\n")[0]) from None
+            raise unreadable(path, _KIND, str(error)) from None
         return resolve(cast(DictConfig, merged))
 
     @cached_property

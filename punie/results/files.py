@@ -21,20 +21,14 @@ F = TypeVar("F", bound=File)
 def read(path: Path, kind: type[F]) -> F:
     """A record from its file.
 
-    Args:
-        path: The file.
-        kind: Its model.
-
     Raises:
         DataError: The file is missing, is no JSON object, was written by a newer punie, or does not have
             the fields of its kind; the first problem is named.
     """
     try:
         values = parse_json(path.read_bytes())
-    except OSError as error:
-        raise unreadable(path, kind.KIND, error.strerror or str(error)) from None
-    except ValueError as error:
-        raise unreadable(path, kind.KIND, str(error).strip().partition("\n")[0]) from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, kind.KIND, error) from None
     if not isinstance(values, dict):
         raise unreadable(path, kind.KIND, "no JSON object")
     return parse(values, kind, path)
@@ -57,10 +51,8 @@ def parse(values: Mapping[str, Any], kind: type[F], path: Path) -> F:
         )
     try:
         return kind.model_validate(_current(values, kind))
-    except ValidationError as error:
-        raise unreadable(path, kind.KIND, problem(error)) from None
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise unreadable(path, kind.KIND, f"{type(error).__name__}: {error}") from None
+        raise unreadable(path, kind.KIND, error) from None
 
 
 def write(path: Path, record: File) -> None:
@@ -122,10 +114,8 @@ def read_metrics(path: Path) -> list[Metric]:
             if line.problem is not None:
                 raise line.problem
             found.append(Metric.model_validate(line.value))
-    except OSError as error:
-        raise unreadable(path, "the metrics of a training", error.strerror or str(error)) from None
-    except ValidationError as error:
-        raise unreadable(path, "the metrics of a training", problem(error)) from None
+    except (OSError, ValidationError) as error:
+        raise unreadable(path, "the metrics of a training", error) from None
     return found
 
 
@@ -139,21 +129,27 @@ def problem(error: ValidationError) -> str:
     return words + (f"; and {len(more)} more" if more else "")
 
 
-def unreadable(path: Path, kind: str, found: str) -> DataError:
+def unreadable(path: Path, kind: str, found: str | Exception) -> DataError:
     """The error for a file that is not what it should be."""
+    if isinstance(found, ValidationError):
+        words = problem(found)
+    elif isinstance(found, LookupError | TypeError | AttributeError | OverflowError):
+        words = f"{type(found).__name__}: {found}"
+    else:
+        words = (found.strerror if isinstance(found, OSError) else "") or str(found).strip().partition("\n")[
+            0
+        ]
     return DataError(
         f"{path.name} cannot be read.",
         where=path,
-        found=excerpt(found, 300),
+        found=excerpt(words, 300),
         expected=f"{kind}, as punie writes it",
         next_step="take the path that a run prints at its end, or run its config again",
     )
 
 
-# Older versions, each converted to the next.
-
-
 def _current(values: Mapping[str, Any], kind: type[File]) -> dict[str, Any]:
+    """The values in the current schema: an older one is converted to the next, until it is."""
     found = {"schema": kind.VERSION, **values}
     while (convert := _CONVERSIONS.get((kind, found["schema"]))) is not None:
         found = convert(found)

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 from punie.results import records
 from punie.results.config import RunConfig
-from punie.results.decisions import decide
 from punie.results.records import Phase, Results, SweepOutcome
 from punie.results.statistics import wilson
-from punie.results.verdict import fits, judge, prompts
+from punie.results.verdict import decide, fits, holds, judge, prompts
 
 _AT = re.compile(r"(?P<choice>\w+)_at_temperature_(?P<temperature>[\d.]+)")
 OPEN = "open"
@@ -42,10 +41,9 @@ class Job:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A metric of a sweep."""
+    """A metric of a sweep: a value, None if no job that finished gives it, and the range it may lie in."""
 
     value: float | None
-    """None if no job that finished gives it."""
     low: float
     high: float
     about: str
@@ -54,42 +52,40 @@ class _Figure:
     """Jobs that it would need and that did not finish."""
 
 
-def outcome(jobs: Sequence[Job]) -> SweepOutcome | None:
+def concluded(jobs: Sequence[Job]) -> SweepOutcome | None:
     """The outcome of a phase that is a sweep; None if the jobs have no such phase in common."""
     phase = _common_phase(jobs)
     if phase is None or not phase.sweep:
         return None
     figures = {rule.metric: _figure(rule.metric, phase, jobs) for rule in phase.outcomes}
-    shown = {
-        name: records.Figure(value=each.value, interval=(each.low, each.high))
-        for name, each in figures.items()
-    }
+    verdict, supported = OPEN, False
+    why = "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())
     for rule in phase.outcomes:
         figure = figures[rule.metric]
-        if figure.value is not None and fits(rule, figure.value):
-            supported = fits(rule, figure.low) and fits(rule, figure.high)
-            undecided = bool(figure.missing) and not supported
-            support = "the whole range has this verdict" if supported else "the suite is too small to tell"
-            if undecided:
-                support = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
-            return SweepOutcome(
-                phase=phase.id,
-                verdict=OPEN if undecided else rule.verdict,
-                supported=supported,
-                figures=shown,
-                why=f"{rule.metric} is {figure.value:.3g}, range {figure.low:.3g} to {figure.high:.3g} "
-                f"({figure.about}): {support}",
-            )
-    why = "; ".join(f"{name}: {figure.about}" for name, figure in figures.items())
-    return SweepOutcome(phase=phase.id, verdict=OPEN, figures=shown, why=why)
-
-
-def concluded(jobs: Sequence[Job]) -> SweepOutcome | None:
-    """:func:`outcome`, with the command that follows in the tree of phases."""
-    found, phase = outcome(jobs), _common_phase(jobs)
-    if found is None or phase is None:
-        return None
-    return _with_next(found, phase, found.verdict, jobs[0].overrides)
+        if figure.value is None or not fits(rule, figure.value):
+            continue
+        supported = fits(rule, figure.low) and fits(rule, figure.high)
+        support = "the whole range has this verdict" if supported else "the suite is too small to tell"
+        if figure.missing and not supported:
+            support = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
+        else:
+            verdict = rule.verdict
+        why = (
+            f"{rule.metric} is {figure.value:.3g}, range {figure.low:.3g} to {figure.high:.3g} "
+            f"({figure.about}): {support}"
+        )
+        break
+    return SweepOutcome(
+        phase=phase.id,
+        verdict=verdict,
+        supported=supported,
+        figures={
+            name: records.Figure(value=each.value, interval=(each.low, each.high))
+            for name, each in figures.items()
+        },
+        why=why,
+        next=decide(phase, verdict, jobs[0].overrides),
+    )
 
 
 def each_by_itself(jobs: Sequence[Job]) -> SweepOutcome | None:
@@ -102,35 +98,30 @@ def each_by_itself(jobs: Sequence[Job]) -> SweepOutcome | None:
     if phase is None or phase.sweep:
         return None
     judged = [judge(job.results, phase) for job in jobs if job.results is not None]
-    outcomes = {each.outcome for each in judged}
-    met = sum(bool(each.passed) for each in judged)
+    outcomes, met = {each.outcome for each in judged}, sum(bool(each.passed) for each in judged)
+    why = (
+        f"{met} of {len(judged)} runs meet all criteria"
+        if phase.criteria
+        else "no pass/fail criteria defined"
+    )
     if len(judged) == 1:
         why = judged[0].summary.removeprefix(f"phase {phase.id}: ")
-    elif phase.criteria:
-        why = f"{met} of {len(judged)} runs meet all criteria"
-    else:
-        why = "no pass/fail criteria defined"
     if missing := len(jobs) - len(judged):
         why += f"; {missing} have no score"
-    agreed = outcomes.pop() if len(outcomes) == 1 else None
-    verdict = agreed or ("the runs do not agree" if outcomes else OPEN if not judged else None)
-    if verdict is None:
-        verdict = "criteria met" if met == len(judged) else "criteria missed"
-    found = SweepOutcome(phase=phase.id, verdict=verdict, why=why)
-    return _with_next(found, phase, agreed, jobs[0].overrides)
+    if len(outcomes) > 1:
+        verdict = "the runs do not agree"
+    elif not judged:
+        verdict = OPEN
+    else:
+        verdict = outcomes.pop() or ("criteria met" if met == len(judged) else "criteria missed")
+    following = decide(phase, verdict, jobs[0].overrides)
+    return SweepOutcome(phase=phase.id, verdict=verdict, why=why, next=following)
 
 
 def in_words(found: SweepOutcome) -> list[str]:
     """An outcome in lines: the verdict, why, and the next step."""
     lines = [f"phase {found.phase}: {found.verdict}", found.why]
     return [*lines, f"next: {found.next}"] if found.next else lines
-
-
-def _with_next(
-    found: SweepOutcome, phase: Phase, verdict: str | None, overrides: Sequence[str]
-) -> SweepOutcome:
-    decision = decide(phase, verdict, overrides)
-    return found.model_copy(update={"next": None if decision is None else str(decision)})
 
 
 def _common_phase(jobs: Sequence[Job]) -> Phase | None:
@@ -166,21 +157,18 @@ def _seeds(phase: Phase, jobs: Sequence[Job]) -> _Figure:
     by_seed: dict[int, list[Results | None]] = defaultdict(list)
     for job in jobs:
         by_seed[job.config.seed].append(job.results)
-
-    def count(reaches: Callable[[Results], bool], *, missing: bool) -> float:
-        return float(
-            sum(
-                all(missing if each is None else reaches(each) for each in of_seed)
-                for of_seed in by_seed.values()
-            )
-        )
-
     absent = sum(job.results is None for job in jobs)
     if absent == len(jobs):
         return _Figure(None, 0.0, float(len(by_seed)), "no job finished")
+
+    def count(reaches: Callable[[Results], bool], *, missing: bool = False) -> float:
+        """Seeds all of whose jobs do; ``missing`` says whether a job that is missing does."""
+        found = [[missing if each is None else reaches(each) for each in own] for own in by_seed.values()]
+        return float(sum(map(all, found)))
+
     return _Figure(
-        count(lambda each: bool(judge(each, phase).passed), missing=False),
-        count(lambda each: _criteria_hold(each, phase, end=0), missing=False),
+        count(lambda each: bool(judge(each, phase).passed)),
+        count(lambda each: _criteria_hold(each, phase, end=0)),
         count(lambda each: _criteria_hold(each, phase, end=1), missing=True),
         f"{len(by_seed)} training seed{'s' * (len(by_seed) > 1)}, each by its interval",
         absent,
@@ -193,7 +181,6 @@ def _criteria_hold(results: Results, phase: Phase, *, end: int) -> bool:
         estimate = results.scores[phase.score].find(criterion.metric)
         if estimate is None or estimate.mean is None:
             return False
-        bound = wilson(estimate.mean, prompts(estimate, results))[end]
-        if not (bound > criterion.value or (criterion.op == ">=" and bound >= criterion.value)):
+        if not holds(criterion, wilson(estimate.mean, prompts(estimate, results))[end]):
             return False
     return True

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 from punie.evals.scores import ROUNDING
 from punie.results.statistics import Z95, Paired
 
+_Z = 2.801585218112968
+"""z_{1−α/2} + z_{power}: 5 % to detect a difference where there is none, 80 % where there is one."""
 
-def minimum_detectable_effect(
-    prompts: int, discordance: float, *, power: float = 0.8, alpha: float = 0.05
-) -> float:
-    """Smallest true difference that a paired comparison of so many prompts detects with this power.
+
+def minimum_detectable_effect(prompts: int, discordance: float) -> float:
+    """Smallest true difference that a paired comparison of so many prompts detects with 80 % power.
 
     (z_{1−α/2} + z_{power})·√(discordance/prompts): Miller (2024, arXiv:2411.00640), section 5. With scores
     of 0 and 1 no difference exceeds the discordance: a result above it means that no true difference can be
-    detected unless more prompts differ.
-
-    Args:
-        prompts: Prompts that both runs have a response to.
-        discordance: As ``Paired.discordance``: with scores of 0 and 1 the share of prompts that differ.
-        power: Chance to detect the difference if it is there.
-        alpha: Chance to detect one if there is none.
+    detected unless more prompts differ. ``discordance`` is :class:`Paired`'s.
     """
-    return _z(power, alpha) * math.sqrt(discordance / prompts)
+    return _Z * math.sqrt(discordance / prompts)
 
 
-def prompts_paired(effect: float, discordance: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
+def prompts_paired(effect: float, discordance: float) -> int:
     """Prompts for which ``minimum_detectable_effect`` is at most this difference.
 
     Raises:
@@ -35,7 +29,7 @@ def prompts_paired(effect: float, discordance: float, *, power: float = 0.8, alp
     """
     if effect == 0:
         raise ValueError("no number of prompts detects a difference of 0")
-    return max(1, math.ceil(discordance * (_z(power, alpha) / effect) ** 2))
+    return max(1, math.ceil(discordance * (_Z / effect) ** 2))
 
 
 def detectable(test: Paired) -> tuple[float | None, int | None]:
@@ -52,13 +46,7 @@ def detectable(test: Paired) -> tuple[float | None, int | None]:
 
 
 def detectable_in_words(prompts: int, difference: float, smallest: float | None) -> str:
-    """A sentence, without its period, on the minimum detectable difference.
-
-    Args:
-        prompts: Prompts compared.
-        difference: The difference found.
-        smallest: As :func:`detectable` gives it.
-    """
+    """A sentence, without its period, on the minimum detectable difference, beside the one found."""
     if smallest is None:
         return f"None of {prompts} prompts changed"
     words = f"Minimum detectable difference: {smallest:.2f} ({prompts} prompts, 80 % power)"
@@ -78,8 +66,3 @@ def prompts_to_exclude(rate: float, threshold: float) -> int:
     if rate == threshold:
         raise ValueError("no number of prompts excludes the rate itself")
     return max(1, math.ceil(Z95**2 * threshold * (1 - threshold) / (rate - threshold) ** 2))
-
-
-def _z(power: float, alpha: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)

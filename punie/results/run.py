@@ -15,6 +15,8 @@ from punie.util.errors import DataError, PunieError
 
 CONFIG, STATUS, RESULTS, PROVENANCE = "config.yaml", "status.json", "results.json", "provenance.json"
 SAMPLES, METRICS = "samples.jsonl", "train.jsonl"
+SURROUNDINGS = {"git", "packages", "python", "machine", "environment", "blas"}
+"""The fields of a provenance that say with what and where a run ran."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ def read_status(folder: Path) -> Status:
     try:
         return files.read(folder / STATUS, Status)
     except DataError:
-        if (folder / STATUS).exists():
+        if (folder / STATUS).exists():  # asked afterwards, since a sweep may delete it
             raise
-        return Status(version=Status.VERSION, status="planned")  # a sweep may delete it between the two
+        return Status(version=Status.VERSION, status="planned")
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

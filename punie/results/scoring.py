@@ -36,13 +36,9 @@ def asked(item: Item, repeat: int, prompt_sha256: str, prompt_tokens: int) -> di
 
 
 def scored(item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dict[str, Any]:
-    """The last fields of a Sample: a response parsed, run in the sandbox and scored.
+    """The last fields of a Sample: a raw response parsed, run in the sandbox and scored.
 
-    Args:
-        item: The suite's item.
-        output: The raw response.
-        truncated: It ended at the token limit.
-        sandbox: Where its code runs.
+    ``truncated`` says that it ended at the token limit.
     """
     form = formats.chosen()
     completion = form.parse(output, truncated=truncated)

@@ -52,9 +52,8 @@ class Paired:
     mcnemar: float | None
     """Two-sided p-value of the exact McNemar test; None if a prompt's score is not 0 or 1."""
     up: int
-    """Prompts that score higher in b."""
+    """Prompts that score higher in b; ``down`` those that score lower."""
     down: int
-    """Prompts that score lower in b."""
     unchanged: int
     discordance: float
     """Mean squared difference of a prompt; with scores of 0 and 1 the share of prompts that differ."""
@@ -78,16 +77,11 @@ class SeedSpread:
 
 
 def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval for a rate.
+    """Wilson's interval for a rate of so many independent trials: prompts, not their repeats.
 
     Centre (p + z²/2n)/(1 + z²/n), half-width z·√(p(1−p)/n + z²/4n²)/(1 + z²/n): E. B. Wilson, "Probable
     Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927), 209-212. Not taken from
     ``scipy.stats``, which accepts whole numbers of successes only and takes most of a second to import.
-
-    Args:
-        rate: The observed rate, from 0.0 to 1.0.
-        count: Independent trials: prompts, not their repeats.
-        z: Half-width in standard errors.
     """
     scale = 1 + z * z / count
     centre = (rate + z * z / (2 * count)) / scale
@@ -257,12 +251,10 @@ def seed_spread(table: Table) -> SeedSpread | None:
 
 
 def pass_hat(attempts: Mapping[str, Sequence[float]]) -> dict[int, float]:
-    """pass^k by k, the rate at which k attempts at a prompt all succeed: mean of C(c, k)/C(K, k).
+    """pass^k by k, the rate at which k attempts at a prompt, each 1.0 or 0.0, all succeed.
 
-    c of a prompt's K attempts succeeded: Yao et al., "τ-bench" (2024, arXiv:2406.12045).
-
-    Args:
-        attempts: By prompt id, 1.0 or 0.0 for each attempt.
+    The mean of C(c, k)/C(K, k) where c of a prompt's K attempts succeeded: Yao et al., "τ-bench" (2024,
+    arXiv:2406.12045).
 
     Raises:
         ValueError: There are no attempts, prompts have different numbers of them, or one is not 0 or 1.
@@ -274,10 +266,8 @@ def pass_hat(attempts: Mapping[str, Sequence[float]]) -> dict[int, float]:
         raise ValueError("an attempt scores 0 or 1")
     total = numbers.pop()
     passed = [int(sum(values)) for values in attempts.values()]
-    return {
-        k: sum(math.comb(c, k) for c in passed) / (math.comb(total, k) * len(passed))
-        for k in range(1, total + 1)
-    }
+    sets = {k: math.comb(total, k) * len(passed) for k in range(1, total + 1)}
+    return {k: sum(math.comb(c, k) for c in passed) / every for k, every in sets.items()}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -319,9 +309,8 @@ def _strata(categories: Iterable[str]) -> list[NDArray[np.intp]]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, category in enumerate(categories):
         rows[category].append(row)
-    strata = sorted(rows.values(), key=len)
-    alone = [members[0] for members in strata if len(members) == 1]
-    strata = [members for members in strata if len(members) > 1]
+    alone = [members[0] for members in rows.values() if len(members) == 1]
+    strata = sorted((members for members in rows.values() if len(members) > 1), key=len)
     if len(alone) == 1:
         strata[0] = strata[0] + alone
     elif alone:

@@ -1,10 +1,16 @@
-"""The verdict of a run: its scores against criteria and outcomes that were decided before it ran."""
+"""The verdict of a run, by criteria and outcomes that were decided before it ran, and where it leads.
+
+The tree of phases is data: every outcome of a preset names the phase that follows (``next``), or none.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+import shlex
+from collections.abc import Mapping, Sequence
 
+from punie.config.presets import Preset, presets
 from punie.evals.scores import ROUNDING, SCORERS
 from punie.results.records import Checked, Criterion, Estimate, Evaluation, Outcome, Phase, Scores, Verdict
 from punie.results.statistics import Z95
@@ -12,6 +18,8 @@ from punie.results.statistics import Z95
 _OPERATORS = {">=": operator.ge, ">": operator.gt}
 _LISTED = 4
 """Missed criteria that the summary names."""
+_CARRIED = ("model", "data", "store", "runtime")
+"""Groups whose overrides hold for the next phase too: what it is run on, not how it trains or asks."""
 
 
 def judge(scores: Scores, phase: Phase | None) -> Verdict:
@@ -34,6 +42,40 @@ def judge(scores: Scores, phase: Phase | None) -> Verdict:
         criteria=rows,
         outcome=outcome,
     )
+
+
+def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> str | None:
+    """Where in the tree of phases an outcome leads, in words: the command, and the way through the tree.
+
+    The run's overrides that say what it ran on are carried to the next command.
+
+    Returns:
+        None if the phase has no outcome with this verdict.
+    """
+    outcome = next((each for each in phase.outcomes if each.verdict == verdict), None)
+    if outcome is None:
+        return None
+    known = presets()
+    path = place(phase.id, known)
+    if not outcome.next:
+        return f"nothing, the tree of phases ends here ({' → '.join(path)}: {outcome.verdict})"
+    following, *own = outcome.next.split()
+    runs = known[following].command if following in known else f"python -m punie +phase={following}"
+    names = [override.partition("=")[0].lstrip("+~").split(".")[0] for override in overrides]
+    own += [override for override, name in zip(overrides, names, strict=True) if name in _CARRIED]
+    return f"{' '.join([runs, *map(shlex.quote, own)])}  ({' → '.join([*path, following])})"
+
+
+def place(phase: str, known: Mapping[str, Preset]) -> list[str]:
+    """The phases that lead to one, from the root of the tree, itself last."""
+    path = [phase]
+    while parents := [
+        name
+        for name, preset in known.items()
+        if name not in path and any(o.next and o.next.split()[0] == path[0] for o in preset.phase.outcomes)
+    ]:
+        path.insert(0, parents[0])
+    return path
 
 
 def gate(scores: Scores, *, score: str, under: float, on: str) -> str | None:

@@ -30,7 +30,7 @@ _DECIDING: list[Stage] = [stage for stage in STAGES if stage.name in DECIDING]
 
 def deciding_fields(config: Config) -> Contents:
     """The fields that decide the result, by dotted name, those that say where the inputs are among them."""
-    from punie.results.difference import SOURCES
+    from punie.results.config import SOURCES
 
     found = {key: value for stage in _DECIDING for key, value in stage.identity(config).items()}
     for group, _, name in (key.partition(".") for keys in SOURCES.values() for key in keys):

@@ -35,9 +35,9 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     The metrics of a training are copied, so that whoever has the report needs no training.
     """
     from punie.results import files
+    from punie.results.comparison import pairs
     from punie.results.config import phase_record
     from punie.results.pages import report
-    from punie.results.pairs import pairs
     from punie.results.records import Evaluation, Results
     from punie.results.run import METRICS, RESULTS, SAMPLES
     from punie.results.verdict import judge

@@ -15,8 +15,8 @@ def test_two_seeds(world: World) -> None:
     assert (done.code, done.err) == (1, "")
     found = json.loads(done.out)
     assert [stage["stage"] for stage in found["stages"]] == ["train", "quantize", "evaluate"]
-    assert found["stages"][0]["changes"] == [{"key": "lora.seed", "a": 0, "b": 1}]
-    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 1}]
+    assert found["stages"][0]["changes"] == [{"key": "lora.seed", "a": 0, "b": 1, "jobs": 1}]
+    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 1, "jobs": 1}]
     test = found["scores"]["keyword"]
     assert test["up"] + test["down"] + test["unchanged"] == 7
 

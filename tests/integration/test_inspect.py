@@ -18,7 +18,7 @@ import pytest
 
 from punie.__main__ import main
 from tests.conftest import World, read_json
-from tests.unit.commands.runs import RIGHT, SAMPLING, make_run, records, write_records
+from tests.unit.results.made import RIGHT, SAMPLING, make_run, records, write_records
 
 pytestmark = pytest.mark.inspect
 

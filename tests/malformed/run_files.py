@@ -20,12 +20,12 @@ import yaml
 from omegaconf import OmegaConf
 
 from punie.__main__ import parser
-from punie.commands import reproduce
 from punie.config.compose import compose
 from punie.config.presets import presets
 from punie.results import files
 from punie.results import registration as registrations
-from punie.results.records import Git, Phase
+from punie.results.difference import surroundings
+from punie.results.records import Git, Phase, Provenance
 from punie.results.registration import Job, Registration
 from punie.results.run import Run, read_status, require_responses
 from punie.results.summary.collect import collect
@@ -38,8 +38,9 @@ from tests.malformed.jsonl_files import RECORD
 from tests.malformed.models import write
 from tests.malformed.mutation import damaged, nearly
 from tests.malformed.surface import Surface
-from tests.unit.commands.runs import make_run
+from tests.unit.results.made import make_run
 
+HERE = Provenance(version=1, python="3.11", packages={"mlx": "1"}, environment={})
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
 KEY = artifact_key(MATERIAL)
 STATUS: dict[str, Any] = {"schema": 1, "status": "finished", "error": None, "stages": [], "store": "store"}
@@ -186,7 +187,7 @@ def _finished(files: dict[str, bytes], folder: Path) -> None:
         lambda: _command("show", str(place)),
         lambda: _command("diff", str(place), str(place)),
         lambda: _command("rescore", str(place)),
-        lambda: reproduce._environment(Run(place).provenance),
+        lambda: surroundings(Run(place).provenance, HERE),
         lambda: Run(place).metrics,
     )
     for reader in readers:

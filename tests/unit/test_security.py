@@ -35,7 +35,7 @@ from tests.facts import HOSTILE, Page, facts
 from tests.facts import records as samples_of
 from tests.hostile import AUTO_TOKENIZER, PLANTED, Bomb, amend, plant
 from tests.malformed.run_files import plan as sweep_plan
-from tests.unit.commands.runs import make_run, records
+from tests.unit.results.made import make_run, records
 from tests.unit.results.summary import conftest as summaries
 
 SECRET = "hush-4f1c9d"

@@ -12,8 +12,8 @@ from typing import Any
 from punie.config import Config, resolve
 from punie.config.compose import compose, quote_phases
 from punie.config.presets import Preset, presets
-from punie.results.decisions import place
 from punie.results.pages.render import environment
+from punie.results.verdict import place
 from punie.util.files import write_text
 
 FOLDER = Path("docs/phases")

@@ -4,7 +4,6 @@ Writers build these models and readers load them (``results/files.py``, which al
 outside ``results/`` nobody indexes a dictionary that came from JSON.
 """
 
-from punie.results.records.base import Digest, Ends, File, Record, Share
 from punie.results.records.evaluation import (
     Estimate,
     Evaluation,
@@ -26,15 +25,25 @@ from punie.results.records.evaluation import (
     Tally,
     Weights,
 )
-from punie.results.records.phase import (
+from punie.results.records.run import (
+    ArtifactFiles,
     Baseline,
+    Call,
     Checked,
     Criterion,
     Figure,
+    File,
+    Git,
+    Machine,
+    Metric,
     Outcome,
     Phase,
+    Provenance,
+    Record,
+    Sample,
+    Scored,
+    StageStatus,
+    Status,
     SweepOutcome,
     Verdict,
 )
-from punie.results.records.run import ArtifactFiles, Git, Machine, Metric, Provenance, StageStatus, Status
-from punie.results.records.sample import Block, Call, Sample, Scored

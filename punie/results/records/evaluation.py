@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from punie.evals.scores import ALWAYS
-from punie.results.records.base import Digest, Ends, File, Record, Share, require_scores
-from punie.results.records.phase import Verdict
-from punie.results.records.run import ArtifactFiles
+from punie.results.records.run import (
+    ArtifactFiles,
+    Digest,
+    Ends,
+    File,
+    Record,
+    Share,
+    Verdict,
+    require_scores,
+)
 
 
 class Estimate(Record):
@@ -32,13 +38,9 @@ class Score(Record):
     def find(self, metric: str) -> Estimate | None:
         """The estimate of ``overall`` or ``categories.NAME``; None if there is none."""
         group, _, name = metric.partition(".")
-        return (
-            self.overall
-            if metric == "overall"
-            else self.categories.get(name)
-            if group == "categories"
-            else None
-        )
+        if metric == "overall":
+            return self.overall
+        return self.categories.get(name) if group == "categories" else None
 
 
 class Tally(Record):
@@ -179,10 +181,8 @@ class Scores(Record):
     @model_validator(mode="after")
     def _is_complete(self) -> Scores:
         require_scores(self.scores)
-        if any(
-            each.categories.keys() != self.scores[ALWAYS[0]].categories.keys()
-            for each in self.scores.values()
-        ):
+        first, *others = (each.categories.keys() for each in self.scores.values())
+        if any(each != first for each in others):
             raise ValueError("the scores are of different categories")
         return self
 

@@ -1,12 +1,41 @@
-"""status.json, provenance.json and train.jsonl: how far a run got, where it ran, how its training went."""
+"""The records of a run beside its scores: status, provenance, metrics, samples, and the phase it is of."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from punie.results.records.base import Digest, File, Record
+from punie.evals.scores import ALWAYS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A score or a rate, from 0 to 1."""
+Ends = Annotated[tuple[float, float], Field(strict=False)]
+"""Lower and upper end of a 95 % interval."""
+Digest = str
+"""sha256 as 64 hex digits."""
+
+
+class Record(BaseModel):
+    """A value read from, or written to, a JSON file. Unknown fields are ignored, wrong types refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class File(Record):
+    """A record that is a file of its own."""
+
+    VERSION: ClassVar[int] = 1
+    KIND: ClassVar[str]
+    """What the file is, in words, for errors."""
+    version: int = Field(alias="schema")
+
+
+def require_scores(found: Mapping[str, Any]) -> None:
+    """Refuse scores without those that every record has."""
+    if absent := [name for name in ALWAYS if name not in found]:
+        raise ValueError(f"scores without {' and '.join(absent)}")
 
 
 class StageStatus(Record):
@@ -103,3 +132,164 @@ class Metric(Record):
     gradient_norm: float | None = None
     tokens_per_second: float | None = None
     peak_memory_mb: float | None = None
+
+
+class Call(Record):
+    """A tool call: one that was made, or one that the suite expects."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+class Block(Record):
+    """A tool-call block found in a response."""
+
+    name: str | None
+    problem: str | None
+
+
+class Scored(Record):
+    """What one scorer says of a response."""
+
+    value: Share
+    reason: str
+
+
+class Sample(Record):
+    """A line of samples.jsonl: one response to one item of the suite, with its scores.
+
+    A response that is missing has a reason in ``missing`` and no scores.
+    """
+
+    model_config = ConfigDict(extra="allow")  # a record scored again keeps what it does not know
+
+    id: str
+    """The suite item's."""
+    repeat: Annotated[int, Field(ge=0)]
+    category: str
+    prompt: str
+    prompt_sha256: str
+    prompt_tokens: Annotated[int, Field(ge=0)]
+    expect: list[Call]
+    match: Literal["any", "all"]
+    missing: str | None
+    """Why there is no response; None if there is one."""
+    output: str | None
+    tokens: list[Annotated[int, Field(ge=0)]] | None = None
+    output_tokens: int | None = None
+    logprobs: list[float] | None = None
+    finish_reason: str | None = None
+    seconds: float | None = None
+    wrapper: bool = False
+    """The response holds a tool-call marker."""
+    opening: str | None = None
+    blocks: list[Block] = []
+    calls: list[Call] = []
+    """The calls that were made, in order."""
+    execution: str | None = None
+    """How the code ended; None without code."""
+    scores: dict[str, Scored] = {}
+    taxonomy: str = ""
+
+    @model_validator(mode="after")
+    def _is_scored(self) -> Sample:
+        if self.missing is None:
+            needed = {"output", "finish_reason", "wrapper", "calls", "scores", "taxonomy"}
+            absent = ", ".join(sorted(needed - self.model_fields_set))
+            if absent or self.output is None or self.finish_reason is None:
+                raise ValueError(f"a response without {absent or 'output or finish_reason'}")
+            require_scores(self.scores)
+        return self
+
+    @property
+    def answered(self) -> bool:
+        """There is a response."""
+        return self.missing is None
+
+    def plain(self) -> dict[str, Any]:
+        """The record as it is written: JSON values, fields that were not set left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Criterion(Record):
+    """A bound that a run's score has to meet; fixed before the run."""
+
+    metric: str
+    """``overall`` or ``categories.NAME``."""
+    op: Literal[">=", ">"] = ">="
+    value: float
+
+
+class Outcome(Record):
+    """What a figure between two bounds means, and the phase that follows."""
+
+    metric: str
+    verdict: str
+    at_least: float | None = None
+    below: float | None = None
+    next: str | None = None
+    """The phase to run next, with overrides."""
+
+
+class Baseline(Record):
+    """Published figures."""
+
+    source: str = ""
+    overall: float | None = None
+    categories: dict[str, float] = {}
+    training_peak_gb: float | None = None
+
+
+class Phase(Record):
+    """A phase as composed: hypothesis, criteria and outcomes decided before the run."""
+
+    id: str
+    title: str = ""
+    hypothesis: str = ""
+    references: list[str] = []
+    baseline: Baseline | None = None
+    score: str = "keyword"
+    """The score that criteria and outcomes are about."""
+    criteria: list[Criterion] = []
+    outcomes: list[Outcome] = []
+    sweep: bool = False
+
+
+class Checked(Criterion):
+    """A criterion with what was found."""
+
+    found: float | None
+    """None where the suite has no such category, or responses are missing."""
+    met: bool
+
+
+class Verdict(Record):
+    """What a phase's criteria and outcomes say of one run."""
+
+    summary: str
+    passed: bool | None
+    """None without criteria."""
+    criteria: list[Checked]
+    outcome: str | None
+
+
+class Figure(Record):
+    """A metric over the jobs of a sweep, with the range it may lie in."""
+
+    value: float | None
+    """None if no job that finished gives it."""
+    interval: Ends
+
+
+class SweepOutcome(Record):
+    """What the jobs of a phase say of it, by the outcomes decided before they ran."""
+
+    phase: str
+    verdict: str
+    """The outcome's; ``open`` as long as jobs are missing that could change it."""
+    supported: bool = False
+    """Every value in the figure's range has this verdict."""
+    figures: dict[str, Figure] = {}
+    why: str
+    next: str | None = None
+    """The command that follows in the tree of phases."""

@@ -1,18 +1,19 @@
-"""``punie export``: from anywhere, and never a training that nobody asked for."""
+"""``punie export``, from anywhere and never a training unasked, and what ``punie export-inspect`` refuses."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from punie.__main__ import parser
+from punie.__main__ import main, parser
 from punie.commands import export
 from punie.run import pipeline
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import PunieError
-from tests.unit.commands.runs import amend, make_run, records
+from tests.unit.results.made import amend, make_run, records, write_records
 
 
 def export_run(*arguments: object) -> int:
@@ -62,14 +63,36 @@ def test_it_builds_nothing_unasked(world: tuple[Path, Artifact, Store]) -> None:
     assert not Path("model").exists()
 
 
+def test_without_the_extra_it_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where inspect_ai is not installed, the message names the extra, and no file or folder is made."""
+    run = make_run(tmp_path / "run", records())
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    monkeypatch.delitem(sys.modules, "punie.results.pages.inspect_log", raising=False)
+    assert main(["export-inspect", str(run), str(tmp_path / "logs/run.eval")]) == 1
+    assert "pip install 'punie[inspect]'" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("config.yaml", "a: [1"), ("config.yaml", "- 1"), ("results.json", "{}"), ("status.json", "\xff")],
+    ("name", "words"),
+    [("run.txt", ".eval or .json"), ("run", ".eval or .json"), ("mine.eval", "there already")],
 )
-def test_a_broken_run_is_named(name: str, content: str, world: tuple[Path, Artifact, Store]) -> None:
-    """Whatever is wrong with a run's files, the file is named, and no folder is made."""
-    run, _, _ = world
-    (run / name).write_bytes(content.encode("latin-1"))
-    with pytest.raises(PunieError, match=f"{name} cannot be read"):
-        export_run(run, "model")
-    assert list(Path().iterdir()) == []
+def test_a_log_that_cannot_be_written_is_refused(
+    name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only names that Inspect takes for a log are written, and a log that exists stays as it is."""
+    run = make_run(tmp_path / "run", records())
+    (tmp_path / "mine.eval").write_text("mine")
+    assert main(["export-inspect", str(run), str(tmp_path / name)]) == 1
+    assert words in capsys.readouterr().err
+    assert (tmp_path / "mine.eval").read_text() == "mine"
+
+
+def test_broken_records_are_named_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A samples.jsonl that is of another version is refused with file and line."""
+    run = make_run(tmp_path / "run", records())
+    write_records(run, [{"id": "git-01", "output": "x"}])
+    assert main(["export-inspect", str(run), str(tmp_path / "run.eval")]) == 1
+    assert "samples.jsonl:1" in capsys.readouterr().err

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 from pathlib import Path
 
 import pytest
 
-from punie.commands import plan
+from punie.__main__ import main
 
 
 def test_a_plan_that_cannot_run_says_why(
@@ -17,11 +16,9 @@ def test_a_plan_that_cannot_run_says_why(
 ) -> None:
     """A missing data folder is told in full, once, and the exit code is 1."""
     monkeypatch.chdir(tmp_path)
-    parser = argparse.ArgumentParser()
-    plan.add_arguments(parser)
-    assert plan.run(parser.parse_args(["data=jsonl", "data.path=nowhere"])) == 1
+    assert main(["plan", "data=jsonl", "data.path=nowhere"]) == 1
     assert capsys.readouterr().out.count("data=jsonl data.path=FOLDER takes yours") == 1
-    assert plan.run(parser.parse_args(["--json", "data=jsonl", "data.path=nowhere"])) == 1
+    assert main(["plan", "--json", "data=jsonl", "data.path=nowhere"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert "data.path=nowhere" in problem
 
@@ -32,9 +29,7 @@ def test_the_next_command_can_be_typed_as_it_is(
 ) -> None:
     """An override with brackets is quoted in the command that a plan ends with."""
     monkeypatch.chdir(tmp_path)
-    parser = argparse.ArgumentParser()
-    plan.add_arguments(parser)
     overrides = ["eval.targets=[base,quantized]", "name=a b", "seed=1"]
-    plan.run(parser.parse_args([*sweep, *overrides]))
+    main(["plan", *sweep, *overrides])
     last = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(last.removeprefix("next: ")) == ["python", "-m", "punie", *sweep, *overrides]

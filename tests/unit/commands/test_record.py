@@ -1,22 +1,22 @@
-"""``punie record``: what it reads, what it refuses, and what it says of a run."""
+"""``punie prereg`` before the run, once; and ``punie record``: what it refuses, and what it says of a run."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from punie.__main__ import parser
+from punie.__main__ import main, parser
 from punie.commands import prereg, record
+from punie.results.registration import Registration, read
 from punie.sweep import plan, preview
 from punie.util.errors import PunieError
 from punie.util.files import write_lines
-from tests.unit.commands import runs
-from tests.unit.commands.runs import amend
-from tests.unit.results.made import sample
+from tests.unit.results import made
+from tests.unit.results.made import amend, sample
 
 TINY = ("+phase=43b", "model=tiny")
+GIVEN = ("+phase=43a", "model=tiny")
 HOSTILE = "<!-- punie:end -->\n<script>|`\x1b[31m"
 REGISTERED = "criteria, config, and inputs whose digests were known."
 
@@ -34,9 +34,13 @@ def document() -> Path:
 
 def register(*overrides: str) -> Path:
     before = set(prereg.FOLDER.glob("*.md"))
-    assert prereg.run(parser("prereg").parse_args(list(overrides))) == 0
+    assert prereg_exit(*overrides) == 0
     (path,) = set(prereg.FOLDER.glob("*.md")) - before
     return path
+
+
+def prereg_exit(*arguments: str) -> int:
+    return prereg.run(parser("prereg").parse_args(list(arguments)))
 
 
 def recorded(*arguments: object) -> int:
@@ -56,18 +60,84 @@ def make_run(name: str, *overrides: str, keyword: float = 0.4) -> Path:
             ("c", keyword / 2, "no tool"),
         )
     ]
-    folder = runs.make_run(Path(name), samples, overrides, sampling={**runs.SAMPLING, "repeats": 1})
-    losses = [
-        ("valid", 0, 4.0),
-        ("train", 6, 2.0),
-        ("valid", 6, 0.5),
-        ("train", 12, 1.0),
-        ("valid", 12, 0.75),
-    ]
-    write_lines(folder / "train.jsonl", [{"kind": k, "iter": i, "loss": loss} for k, i, loss in losses])
+    folder = made.make_run(Path(name), samples, overrides, sampling={**made.SAMPLING, "repeats": 1})
+    losses = {"valid": {0: 4.0, 6: 0.5, 12: 0.75}, "train": {6: 2.0, 12: 1.0}}
+    rows = [{"kind": kind, "iter": i, "loss": x} for kind, own in losses.items() for i, x in own.items()]
+    write_lines(folder / "train.jsonl", rows)
     amend(folder / "status.json", started="2100-01-01T00:00:00+00:00")
     amend(folder / "provenance.json", overrides=list(overrides))
     return folder
+
+
+def registered(*overrides: str) -> Registration:
+    """What a fresh registration holds."""
+    return read(register(*overrides)).registration
+
+
+def test_a_registration_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same config is registered once, also with other criteria; document and record stay as they were."""
+    assert main(["prereg", *GIVEN]) == 0
+    path, record = sorted(Path("docs/research").iterdir(), reverse=True)
+    assert (path.suffix, path.with_suffix(".json")) == (".md", record)
+    assert path.name.startswith("phase43a-")
+    words = f"next: commit it and {record.name}, then python -m punie {' '.join(GIVEN)}"
+    assert words in capsys.readouterr().out
+    before = path.read_bytes(), record.read_bytes()
+    with pytest.raises(PunieError, match="registered already") as caught:
+        prereg_exit(*GIVEN, "phase.criteria=[{metric: overall, value: 0.1}]")
+    assert caught.value.exit_code == 1
+    assert (path.read_bytes(), record.read_bytes()) == before
+    assert prereg_exit(*GIVEN, "lora.seed=5") == 0
+    assert len(list(Path("docs/research").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((), "no phase to register"),
+        (("+phase=45,46",), "A document is about one phase"),
+        (("+phase=43a", "data=jsonl", "data.path=nowhere"), "data folder does not exist"),
+        (("+phase=99",), "no phase called 99"),
+        (("+phase=43a", "lora.rank=[1"), "override cannot be parsed"),
+        (("-m", *GIVEN, "lora.rank=8,0"), r"lora.rank is out of range(.|\n)*job 1"),
+    ],
+)
+def test_what_cannot_be_registered_leaves_nothing(overrides: tuple[str, ...], words: str) -> None:
+    """Without exactly one phase, or with a job that cannot run, there is an error and no folder."""
+    with pytest.raises(PunieError, match=words):
+        prereg_exit(*overrides)
+    assert not Path("docs").exists()
+
+
+def test_inputs_are_registered_by_content() -> None:
+    """Both splits, the suite and the model's files have digests; a model that is not here has none yet."""
+    fields = registered(*GIVEN).fields
+    assert fields["data"].keys() == {"train.jsonl", "valid.jsonl"}
+    assert "model.safetensors" in fields["model"]
+    assert len(fields["suite"]) == 64
+    assert "model" not in registered("+phase=43a", "model.repo=nobody/nothing").fields
+
+
+def test_a_sweep_is_registered_job_by_job() -> None:
+    """A sweep's axes come from its phase unless the command line gives them; each job has its differences."""
+    seeds = [job.differs.get("lora.seed", 0) for job in registered("+phase=46", "model=tiny").jobs]
+    assert seeds == [0, 1, 2, 3, 42]
+    given = registered("+phase=46", "model=tiny", "seed=0,7").jobs
+    assert [job.differs for job in given] == [{}, {"lora.seed": 7, "eval.seed": 7}]
+    assert [job.values for job in given] == ["seed=0", "seed=7"]
+
+
+def test_a_sweep_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """With -m a document shows jobs, outcomes and the command that runs them; the same without."""
+    assert prereg_exit("-m", "+phase=45", "model=tiny", "eval.temperature=0.0,0.5,0") == 0
+    path, following, _ = capsys.readouterr().out.splitlines()
+    assert following.endswith("python -m punie -m +phase=45 model=tiny eval.temperature=0.0,0.5,0")
+    text = Path(path).read_text()
+    assert "4 jobs, registered together" in text
+    assert "| lora=reference, eval.temperature=0.5 |" in text
+    assert "ship temperature 0; 43b is deprioritised" in text
+    with pytest.raises(PunieError, match="registered already"):
+        prereg_exit("+phase=45", "model=tiny", "eval.temperature=0.0,0.5")
 
 
 def test_a_run_is_recorded(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,21 +159,13 @@ def test_a_run_is_recorded(document: Path, capsys: pytest.CaptureFixture[str]) -
         "| validation loss | 4.000 | 0.750 | 0.500 | 6 |",
     ):
         assert words in text
-
-
-def test_text_of_a_model_stays_text(document: Path) -> None:
-    """Text that looks like a marker, markup or an escape sequence is in a code span, in its own cell."""
-    assert recorded(make_run("r1", *TINY)) == 0
-    (row,) = [line for line in document.read_text().split("\n") if line.startswith("| `a\\|b`")]
+    # Text of a model that looks like a marker, markup or an escape is in a code span, in its own cell.
+    (row,) = [line for line in text.split("\n") if line.startswith("| `a\\|b`")]
     assert row.endswith("`` unknown tool: <!-- punie:end --> <script>\\|`␛[31m `` |")
 
 
-def test_recording_is_idempotent_and_keeps_what_people_wrote(
-    document: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Twice gives the same bytes; a second run leaves the first and every word of people as they are."""
-    words = "We found *nothing*.\r\n\r\n\ttabs, trailing   \n"
-    document.write_bytes(document.read_bytes().replace(b"To be written by people", words.encode()))
+def test_recording_again_changes_nothing(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice gives the same bytes, and the file is not touched; a second run stands beside the first."""
     assert recorded(make_run("r1", *TINY), document) == 0
     once, stamp = document.read_bytes(), document.stat().st_mtime_ns
     assert recorded("r1", document) == 0
@@ -111,10 +173,8 @@ def test_recording_is_idempotent_and_keeps_what_people_wrote(
     assert (document.read_bytes(), document.stat().st_mtime_ns) == (once, stamp)
     assert recorded(make_run("r2", *TINY, keyword=0.8), document) == 0
     both = document.read_bytes()
-    assert words.encode() in both
     cut = both.index(b"<!-- punie:run r2 -->")
-    assert once.startswith(both[:cut])
-    assert both.endswith(once[cut:])
+    assert once == both[:cut] + both[both.rindex(b"<!-- punie:end -->") :]
 
 
 def test_what_was_changed_after_registration_is_said(
@@ -135,19 +195,11 @@ def test_responses_from_before_the_registration_are_said_to_be(
     document: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that began before, or that found its responses in the store, was not registered in advance."""
-    reused = {
-        "stage": "evaluate",
-        "key": "",
-        "reused": True,
-        "reason": "built 2020-01-01 00:00:00",
-        "seconds": 0,
-    }
-    for name, values in (
-        ("began", {"started": "2020-01-01T00:00:00+00:00"}),
-        ("reused", {"stages": [reused]}),
-    ):
+    reused = {"stage": "evaluate", "key": "", "reused": True, "seconds": 0}
+    stages = [{**reused, "reason": "built 2020-01-01 00:00:00"}]
+    for name, value in (("started", "2020-01-01T00:00:00+00:00"), ("stages", stages)):
         folder = make_run(name, *TINY)
-        amend(folder / "status.json", **values)
+        amend(folder / "status.json", **{name: value})
         assert recorded(folder) == 0
     assert document.read_text().count("The responses are of 2020-01-01T00:00:00+00:00, the registration") == 2
     assert capsys.readouterr().out.count(": not as registered: answered before the registration\n") == 2
@@ -221,14 +273,9 @@ def test_the_registered_outcomes_count_for_a_sweep() -> None:
     ("name", "content", "words"),
     [
         ("status.json", '{"status": "failed", "error": "out of memory"}', "failed: out of memory"),
-        ("status.json", "[]", "status.json cannot be read"),
-        ("results.json", "{}", "results.json cannot be read"),
         ("results.json", None, "it has no results.json"),
-        ("samples.jsonl", None, "samples.jsonl"),
         ("samples.jsonl", "{}\n", "samples.jsonl:1"),
         ("train.jsonl", '{"kind": 1}\n', "train.jsonl cannot be read"),
-        ("provenance.json", "[]", "provenance.json cannot be read"),
-        ("config.yaml", "a: [1", "config.yaml"),
         ("config.yaml", "unknown: 1", "config.yaml"),
     ],
 )
@@ -248,7 +295,7 @@ def test_a_run_that_cannot_be_recorded_is_named(
 
 
 def test_what_was_not_registered_is_refused(document: Path) -> None:
-    """Another phase, no phase, no run, jobs without a plan, a damaged document: each is named."""
+    """Another phase, no phase, no run, jobs without a plan: each is named."""
     before = document.read_bytes()
     folder = make_run("r1", "+phase=43a", "model=tiny")
     make_run("s/jobs/000-x", *TINY)
@@ -262,8 +309,3 @@ def test_what_was_not_registered_is_refused(document: Path) -> None:
         with pytest.raises(PunieError, match=words):
             recorded(*arguments)
     assert document.read_bytes() == before
-    document.write_text(document.read_text().replace("<!-- punie:end -->", ""))
-    for words in ("markers are damaged", "cannot be read"):
-        with pytest.raises(PunieError, match=words):
-            recorded(make_run(words, *TINY), document)
-        shutil.rmtree("docs", ignore_errors=True)

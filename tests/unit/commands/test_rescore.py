@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from punie.__main__ import main
-from tests.unit.commands.runs import RIGHT, make_run, records, write_records
+from tests.unit.results.made import RIGHT, make_run, records, write_records
 
 
 def snapshot(run: Path) -> dict[str, bytes]:
@@ -81,21 +81,12 @@ def test_escapes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.Captur
     ("line", "words"),
     [
         ("{not json", "not JSON"),
-        ("[1]", "not a JSON object"),
         ("{}", "id: Field required; and"),
-        ("", "empty"),
         ("{\x1b", "not JSON"),
-        ('{"a":' * 100_000, "not JSON"),
         ({"output": None}, "a response without output"),
         ({"scores": {"keyword": {"value": 1.0}}}, "scores.keyword.reason"),
-        ({"scores": []}, "scores: "),
-        ({"seconds": 10**400}, "seconds: "),
         ({"seconds": float("nan")}, "seconds: "),
-        ({"logprobs": [float("-inf")]}, "logprobs.0: "),
-        ({"expect": [{"tool": 1}]}, "expect.0.tool: "),
         ({"match": "some"}, "found some"),
-        ({"repeat": True}, "repeat: "),
-        ({"missing": 3}, "missing: "),
         ({"output": "\ud83d"}, "half of a surrogate pair"),
         ({}, "also on line 1"),
     ],
@@ -115,18 +106,6 @@ def test_a_broken_record_is_named_with_its_line(
     assert f"{run}/samples.jsonl:2" in err
     assert words in err
     assert "\x1b" not in err
-
-
-def test_an_old_format_does_not_flood_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of many lines that lack what is needed, the count and the first twenty are named."""
-    run = make_run(tmp_path / "run", records())
-    write_records(run, [{"id": str(number), "output": "x"} for number in range(300)])
-    assert main(["rescore", str(run)]) == 1
-    err = capsys.readouterr().err
-    assert "300 of its lines are wrong" in err
-    assert err.count("samples.jsonl:") == 20
 
 
 def test_without_a_response_there_is_nothing_to_score(
@@ -150,16 +129,3 @@ def test_no_file_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["rescore", str(run), "--out", str(run / "samples.jsonl")]) == 1
     assert "there already" in capsys.readouterr().err
     assert snapshot(run) == before
-
-
-def test_hostile_code_is_only_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Code in a recorded response runs in the sandbox alone: it touches no file, and rescoring goes on."""
-    marker = tmp_path / "marker"
-    hostile = RIGHT.replace("print(git_status())", f"open({str(marker)!r}, 'w').write('x')\nwhile True: pass")
-    run = make_run(tmp_path / "run", records())
-    rows = records()
-    rows[0]["output"], rows[1]["output"] = hostile, RIGHT.replace("git_status()", "'\x00\x1b' * 10**12")
-    write_records(run, rows)
-    assert main(["rescore", str(run)]) == 1
-    assert "git-01, repeat 0" in capsys.readouterr().out
-    assert not marker.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from punie.__main__ import parser
 from punie.commands import summarize
 from punie.util.errors import PunieError
 from tests.unit.results.summary.conftest import make_run
@@ -21,9 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def punie_summarize(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    summarize.add_arguments(parser)
-    return summarize.run(parser.parse_args(list(arguments)))
+    return summarize.run(parser("summarize").parse_args(list(arguments)))
 
 
 def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,23 +57,15 @@ def test_a_run_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Conclusions" in shown
 
 
-HOLDS = {
-    "simple": "-----",
-    "github": "|-----",
-    "plain": "Conclusions",
-    "csv": "run,name,state",
-    "json": '"conclusions"',
-    "html": "<!doctype html>",
-}
-"""By format, what its output holds."""
-
-
-@pytest.mark.parametrize("words", summarize._FORMATS)
-def test_each_format_offered_is_written(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_format_offered_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     """Every format of ``--format`` comes out as what it is called."""
     make_run(Path("a"), {"x": 1.0, "y": 0.0})
-    assert punie_summarize("a", "--format", words) == 0
-    assert HOLDS[words] in capsys.readouterr().out
+    holds = {"simple": "-----", "github": "|-----", "plain": "Conclusions", "csv": "run,name,state"}
+    holds |= {"json": '"conclusions"', "html": "<!doctype html>"}
+    assert holds.keys() == set(summarize._FORMATS)
+    for words, held in holds.items():
+        assert punie_summarize("a", "--format", words) == 0
+        assert held in capsys.readouterr().out
 
 
 def test_neither_mlx_nor_transformers() -> None:

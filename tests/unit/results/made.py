@@ -1,29 +1,50 @@
-"""Records made by hand: samples, scores and results with the given figures, the rest of no importance."""
+"""Records made by hand: samples, scores and results with the given figures, and whole run directories."""
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from punie.results.records import Estimate, Phase, Results, Sample, Score, Scores
+from omegaconf import OmegaConf
+
+from punie.config.compose import compose, quote_phases
+from punie.evals.sandbox import Sandbox
+from punie.evals.suite import Expectation
+from punie.evals.suite import Sample as Item
+from punie.formats.code_mode import wrap
+from punie.results import files
+from punie.results.records import Estimate, Machine, Phase, Provenance, Results, Sample, Score, Scores
+from punie.results.run import samples_digest
+from punie.results.scoring import asked, scored, summary
+from punie.run.directory import RunDirectory
 
 NOTHING: dict[str, Any] = {
     "wrapper_rate": {"mean": 0.0, "n": 1},
     "taxonomy": {},
     "missing": {"count": 0, "reasons": {}},
 }
+GIT = Item("git-01", "git", "What has changed?", (Expectation("git_status"),))
+LSP = Item("lsp-01", "lsp", "Where is main?", (Expectation("goto_definition", {"file": "src/app.py"}),))
+RIGHT = wrap("print(git_status())")
+SAMPLING = {
+    "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.05, "seed": 3,
+    "repeats": 2, "max_tokens": 96, "stop": ["<think>"],
+}  # fmt: skip
 IDENTITY = {
     "unverified": None,
-    "weights": {"whole": "0"},
-    "suite": {"name": "core27", "sha256": "0"},
-} | dict.fromkeys(("model", "tokenizer", "chat_template", "prompts"), "0")
-SAMPLING = {
-    "temperature": 0.7,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "seed": 0,
-    "max_tokens": 64,
-    "stop": [],
+    "weights": {
+        "whole": "b" * 64,
+        "files": {"model.safetensors": "c" * 64},
+        "tensors": {"layers.0.weight": "d" * 64},
+    },
+    "model": "e" * 64,
+    "tokenizer": "f" * 64,
+    "chat_template": "1" * 64,
+    "suite": {"name": "core27", "sha256": "2" * 64},
+    "prompts": "3" * 64,
 }
 
 
@@ -64,3 +85,74 @@ def results(overall: float | None, n: int = 27, repeats: int = 1, **fields: Any)
 def phase(**fields: Any) -> Phase:
     """A phase."""
     return Phase.model_validate({"id": "x", **fields})
+
+
+def records(outputs: Sequence[str | None] = (RIGHT, "git_status()", "I see.", RIGHT)) -> list[dict[str, Any]]:
+    """Lines of samples.jsonl: the responses to both prompts, two each; None is a missing one."""
+    found = []
+    with Sandbox() as sandbox:
+        for index, output in enumerate(outputs):
+            item = (GIT, LSP)[index // 2]
+            row = asked(item, index % 2, "a" * 64, 7)
+            if output is None:
+                found.append({**row, "missing": "the server closed the connection", "output": None})
+                continue
+            row |= {"missing": None, "output": output, "tokens": [1, 2, 3], "logprobs": [-0.5, -0.25, 0.0]}
+            row |= {"finish_reason": "stop", "seconds": 0.5}
+            found.append(row | scored(item, output, truncated=False, sandbox=sandbox))
+    return found
+
+
+@functools.cache
+def config(*overrides: str) -> str:
+    """A resolved config.yaml."""
+    return OmegaConf.to_yaml(compose(quote_phases(overrides)), resolve=True)
+
+
+def write_records(run: Path, rows: Sequence[dict[str, Any]]) -> None:
+    (run / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_run(
+    folder: Path, rows: Sequence[dict[str, Any]], overrides: Sequence[str] = (), **changes: Any
+) -> Path:
+    """A run directory of these records.
+
+    Args:
+        folder: Where to make it.
+        rows: As of ``records``.
+        overrides: Of the config.
+        changes: Fields of results.json.
+    """
+    folder.mkdir(parents=True)
+    directory = RunDirectory(folder)
+    machine = Machine(device="cpu", chip="a chip", system="a system")
+    provenance = Provenance(
+        version=1, packages={"mlx": "0.32.4"}, python="3.11.7", machine=machine, blas="a BLAS"
+    )
+    directory.begin(config(*overrides), provenance, store="store")
+    directory.finish("finished", provenance, [])
+    samples = [Sample.model_validate(row) for row in rows]
+    found = results(
+        None,
+        len(rows),
+        **dict(summary(samples)),
+        sampling=SAMPLING,
+        answers=samples_digest(samples),
+        artifacts={"evaluate": {"key": "4" * 64, "files": {}}},
+    )
+    (folder / "results.json").write_text(json.dumps(files.plain(found) | changes))
+    write_records(folder, rows)
+    return folder
+
+
+def amend(path: Path, **fields: Any) -> None:
+    """Set fields of a JSON file; dots in a name stand for double underscores."""
+    values = json.loads(path.read_text())
+    for name, value in fields.items():
+        *parents, last = name.split("__")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    path.write_text(json.dumps(values))

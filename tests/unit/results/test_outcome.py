@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from punie.results.outcome import Job, concluded, each_by_itself, in_words, outcome
+from punie.results.outcome import Job, concluded, each_by_itself, in_words
 from punie.results.records import SweepOutcome
 from punie.results.sweep import PlannedJob
 from tests.unit.results.made import results
@@ -23,7 +23,7 @@ def ran(jobs: Sequence[PlannedJob], scores: Sequence[float | None], prompts: int
 
 def seeds(planned: Planner, scores: Sequence[float | None], prompts: int = 27) -> SweepOutcome:
     """The outcome of phase 46 with these scores."""
-    found = outcome(ran(planned("+phase=46", "model=tiny").jobs, scores, prompts))
+    found = concluded(ran(planned("+phase=46", "model=tiny").jobs, scores, prompts))
     assert found
     return found
 
@@ -54,7 +54,7 @@ def test_phase_46_counts_seeds(planned: Planner, scores: list[float], verdict: s
 def test_a_seed_is_that_of_the_training(planned: Planner, overrides: str, count: int) -> None:
     """Each ``lora.seed`` counts once: if it alone is swept, and if a sweep of ``seed`` leaves it at 42."""
     jobs = planned("+phase=46", "model=tiny", *overrides.split()).jobs
-    found = outcome(ran(jobs, [0.9] * len(jobs), 100_000))
+    found = concluded(ran(jobs, [0.9] * len(jobs), 100_000))
     assert found
     assert found.figures["seeds_reaching_criteria"].value == count
     assert f"({count} training seed" in found.why
@@ -94,7 +94,7 @@ def test_phase_45_reads_the_format_fix_at_temperature_0(
     plan = planned("+phase=45", "model=tiny")
     decides = [plan.values(job) == {"lora": "format_fix", "eval.temperature": "0.0"} for job in plan.jobs]
     assert sum(decides) == 1
-    found = outcome(ran(plan.jobs, [score if decisive else 0.5 for decisive in decides], prompts))
+    found = concluded(ran(plan.jobs, [score if decisive else 0.5 for decisive in decides], prompts))
     assert found
     assert (found.verdict, found.supported) == (verdict, supported)
 
@@ -102,7 +102,7 @@ def test_phase_45_reads_the_format_fix_at_temperature_0(
 def test_a_sweep_without_such_a_phase_has_no_outcome(planned: Planner) -> None:
     """Neither a plain sweep nor one over a phase that is a single run is judged as a whole."""
     for overrides in (["seed=0,1"], ["+phase=43b", "model=tiny", "seed=0,1"]):
-        assert outcome(ran(planned(*overrides).jobs, [0.5, 0.5])) is None
+        assert concluded(ran(planned(*overrides).jobs, [0.5, 0.5])) is None
 
 
 def test_an_outcome_ends_with_the_next_command(planned: Planner) -> None:

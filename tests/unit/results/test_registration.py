@@ -94,13 +94,10 @@ def test_a_phase_cannot_forge_a_marker() -> None:
 
 @pytest.mark.parametrize("change", [{"phase": []}, {"schema": 2}, {"jobs": []}, {"registered": None}])
 def test_a_damaged_record_is_named(path: Path, change: dict[str, Any]) -> None:
-    """A record that is not JSON, of a newer schema or of another shape is named."""
+    """A record of a newer schema or of another shape is named."""
     record = path.with_suffix(".json")
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
     with pytest.raises(PunieError, match=r"doc\.json"):
-        read(path)
-    record.write_text("{")
-    with pytest.raises(PunieError, match=r"doc\.json cannot be read"):
         read(path)
 
 

@@ -6,18 +6,25 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pkgutil import resolve_name
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from punie.config import resolve
+from punie.config.compose import compose
 from punie.evals.sandbox import Limits, Sandbox
+from punie.evals.scorers import Score
+from punie.evals.scores import ALWAYS, METRICS, SCORERS, Scorer
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
-from punie.formats.code_mode import FORMAT, wrap
+from punie.formats.code_mode import FORMAT, parse, wrap
 from punie.results import scoring
+from punie.results.comparison import compare
 from punie.results.records import Estimate, Sample
 from punie.results.statistics import wilson
+from punie.stages import evaluate
 from tests.unit.results.made import sample as made
 
 ITEM = Item("git-01", "git", "what changed?", (Expectation("git_status", {"path": "src"}),))
@@ -103,11 +110,41 @@ def test_openings(name: str) -> None:
     assert FORMAT.opening("x" + FORMAT.spellings[name]) is None
 
 
-def test_the_canonical_opening_is_the_wrappers(sandbox: Sandbox) -> None:
-    """The wrapper that training teaches opens canonically, and is a wrapper that can be read."""
-    found = answered(RIGHT, sandbox)
-    assert found.opening == next(iter(FORMAT.spellings))
-    assert found.scores["strict"].value == 1.0
+def always(*_: object) -> Score:
+    """A scorer that is content with everything."""
+    return Score(1.0, "an answer")
+
+
+THIRD = Scorer(f"{__name__}:always", binary=True)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_scorer_is_where_the_table_says(name: str) -> None:
+    """Each takes a sample, a completion and no execution, and gives a score; a summary can be of it."""
+    assert isinstance(resolve_name(SCORERS[name].function)(ITEM, parse("Sorry."), None), Score)
+    assert name in METRICS
+
+
+def test_an_older_record_is_read_without_the_new_score(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    """It is summarised and compared by what it has, and scored again it has the new score too."""
+    old = answered(RIGHT, sandbox)
+    monkeypatch.setitem(SCORERS, "always", THIRD)
+    (new,) = scoring.rescored([old], sandbox)
+    assert {*scoring.summary([old]).scores} == {*ALWAYS}
+    assert scoring.summary([new]).find("always") == 1.0
+    assert {*compare([old], [new]).paired} == {*ALWAYS}
+    assert {*compare([new], [new]).paired} == {*ALWAYS, "always"}
+
+
+def test_a_new_score_is_in_the_key_and_the_two_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an evaluation is made from names the scores beside the two, so that old keys stay as they are."""
+    settings = evaluate.STAGE.settings(resolve(compose([])))
+    before = evaluate.contents(settings)
+    assert "scores" not in before
+    monkeypatch.setitem(SCORERS, "always", THIRD)
+    assert evaluate.contents(settings) == {**before, "scores": ["always"]}
 
 
 _WATCHED = {"exec", "compile", "open", "os.system", "os.posix_spawn", "subprocess.Popen", "socket.connect"}

@@ -64,17 +64,12 @@ def test_wilson_as_in_scipy(hits):
     assert more[1] - more[0] < ends[1] - ends[0]
 
 
-def test_stderr_without_repeats():
-    """With one score a prompt, the standard error is the usual one."""
+def test_stderr_counts_prompts():
+    """With one score a prompt it is the usual one, and repeats that say the same again change nothing."""
     values = [0.0, 1.0, 1.0, 0.5]
-    assert clustered_stderr([[value] for value in values]) == pytest.approx(statistics.stdev(values) / 2)
-
-
-def test_stderr_with_repeats():
-    """Repeats that only say the same again do not make the standard error smaller."""
-    values = [0.0, 1.0, 1.0, 0.0]
-    once, often = ([[value] * times for value in values] for times in (1, 8))
-    assert clustered_stderr(often) == pytest.approx(clustered_stderr(once))
+    for times in (1, 8):
+        found = clustered_stderr([[value] * times for value in values])
+        assert found == pytest.approx(statistics.stdev(values) / 2)
     assert clustered_stderr([[1.0, 0.0]]) is None
 
 
@@ -130,17 +125,6 @@ def simulate(rng, prompts, seeds, seed_effect, ease=(0.2, 0.7, 0.9)):
     """Scores of one data set: prompts of three difficulties, seeds that move all of them; truth 0.6."""
     rate = rng.choice(ease, size=(prompts, 1)) + seed_effect * rng.choice((-1, 1), size=(1, seeds))
     return table((rng.random((prompts, seeds)) < rate).astype(float).tolist())
-
-
-def test_bootstrap_coverage():
-    """Over 300 simulated data sets of 60 prompts in six categories, 92-98 % of intervals hold the truth."""
-    rng, held = np.random.default_rng(1), 0
-    for _ in range(300):
-        rows = simulate(rng, 60, 3, 0.0, ease=(0.05, 0.75, 1.0))
-        stratified = {key: (f"c{i % 6}", cells) for i, (key, (_, cells)) in enumerate(rows.items())}
-        found = bootstrap(stratified, resamples=1000, rng=rng)
-        held += found is not None and found.low <= 0.6 <= found.high
-    assert 0.92 <= held / 300 <= 0.98
 
 
 def test_coverage_of_other_seeds():
@@ -233,13 +217,6 @@ def test_sign_flip_by_chance():
     assert found == paired(*runs(a, b))
     far = paired(*runs([0.0] * 40, [1.0] * 40), flips=999)
     assert far.p_value == 1 / 1000  # the estimate counts the pattern seen, and is never 0
-
-
-def test_sign_flip_size():
-    """Where two runs are equally good, the test finds a difference in at most its 5 %, near enough."""
-    rng = np.random.default_rng(4)
-    found = [paired(*runs(*(rng.random((2, 30)) < 0.6).astype(float).tolist())).p_value for _ in range(400)]
-    assert np.mean([p <= 0.05 for p in found]) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -346,17 +323,6 @@ def test_prediction_interval():
     assert prediction_interval([0.8] * 5) is None
 
 
-def test_prediction_coverage():
-    """Over 2,000 simulated sets of five seeds, the sixth is where it was predicted in 94-96 %."""
-    draws = np.random.default_rng(6).normal(0.6, 0.1, size=(2000, 6))
-    held = sum(
-        found.low <= row[5] <= found.high
-        for row in draws
-        if (found := prediction_interval(row[:5].tolist())) is not None
-    )
-    assert 0.94 <= held / 2000 <= 0.96
-
-
 def test_seed_variance_by_hand():
     """Three prompts and two seeds give the variance worked out by hand; an incomplete prompt is left out."""
     # Seed means 1/6 and 1/2: MS_seed = 3 * 1/18 = 1/6. What additivity leaves: +-1/6, +-1/12, +-1/12 in the
@@ -368,21 +334,6 @@ def test_seed_variance_by_hand():
     assert found.stdev == pytest.approx(math.sqrt(1 / 18))
     assert (found.seeds, found.prompts) == (2, 3)
     assert seed_spread(table([*rows, [1.0, None]])) == found
-
-
-def test_seed_variance_is_recovered():
-    """On average over 300 simulated sweeps, the estimate is the variance that the seeds were given."""
-    rng = np.random.default_rng(7)
-    found = [seed_spread(simulate(rng, 40, 5, 0.1)) for _ in range(300)]
-    assert statistics.fmean(f.variance for f in found if f is not None) == pytest.approx(0.01, rel=0.15)
-
-
-def test_chance_is_not_seed_variance():
-    """Seeds that differ only by chance have a small variance or none, though their scores do spread."""
-    rng = np.random.default_rng(8)
-    found = [f for _ in range(100) if (f := seed_spread(simulate(rng, 40, 5, 0.0))) is not None]
-    assert sum(f.variance == 0.0 for f in found) > 40
-    assert statistics.fmean(f.stdev**2 for f in found) > 3 * statistics.fmean(f.variance for f in found)
 
 
 def test_seeds_that_tell_nothing():
