@@ -47,7 +47,7 @@ from punie.formats.code_mode import FORMAT, system_prompt, wrap  # noqa: E402
 from punie.model import format_lock, generate, load  # noqa: E402 - after the BLAS
 from punie.results import scoring as record  # noqa: E402
 from punie.results.pages.plots import lock_curves, standalone  # noqa: E402
-from punie.results.pages.sentences import lock_sentence  # noqa: E402
+from punie.results.pages.tables import lock_sentence  # noqa: E402
 from punie.results.statistics import wilson  # noqa: E402
 from punie.stages import answering  # noqa: E402
 from punie.util.paths import resource  # noqa: E402

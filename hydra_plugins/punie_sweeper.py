@@ -40,11 +40,9 @@ class PunieSweeper(Sweeper):
         """Take what Hydra gives, and make the launcher that was chosen."""
         from hydra.core.plugins import Plugins
 
-        self.config, self.hydra_context = config, hydra_context
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self.launcher = launcher
         self._given = config, hydra_context.config_loader, launcher
 
     def sweep(self, arguments: list[str]) -> Any:

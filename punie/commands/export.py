@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; a model that is gone is first built again, if that is asked for."""
-    from punie.results.pages.card import model_card
+    from punie.results.pages.report import model_card
     from punie.store.artifacts import Store
     from punie.util.files import write_text
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from punie.evals.scores import ALWAYS, heading
 from punie.results import files, outcome
 from punie.results.config import SOURCES, RunConfig
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.render import environment
 from punie.results.pages.text import inline, share
 from punie.results.records import File, Git, Metric, Phase, Record, Sample
@@ -127,7 +127,7 @@ def run_part(run: Run, document: Document, fields: Fields) -> Part:
         decision=decide(phase, verdict.outcome, provenance.overrides),
         changes=(["field", "registered", "in this run"], rows),
         baseline=phase.baseline,
-        baseline_sentence=sentences.baseline_sentence(results, phase),
+        baseline_sentence=tables.baseline_sentence(results, phase),
         prompts=_prompts(run.samples),
         training=_training(run.metrics),
     )
@@ -234,9 +234,7 @@ def _changes(registered: Fields, found: Fields) -> list[Change]:
 def _render(part: str, **facts: Any) -> str:
     """A part of a results document: ``document``, ``run`` or ``sweep``."""
     template = environment(autoescape=False).get_template("registration.md.jinja")
-    return template.render(
-        part=part, begin=BEGIN, end=END, tables=tables, sentences=sentences, inline=inline, **facts
-    )
+    return template.render(part=part, begin=BEGIN, end=END, tables=tables, inline=inline, **facts)
 
 
 def _split(text: str, path: Path) -> tuple[str, str, str]:

@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, model_
 
 from punie.results import files
 from punie.results.config import RunConfig
-from punie.results.records import File, Record, SweepOutcome
+from punie.results.records import File, Record, Status, SweepOutcome
+from punie.results.run import read_status
 from punie.util.errors import DataError
 from punie.util.jsonl import excerpt
 
@@ -79,6 +80,10 @@ class PlannedJob(Record):
         """Its folder, relative to the sweep's; the same however often the sweep is resumed."""
         return f"jobs/{self.number:03d}-{self.id}"
 
+    def status(self, sweep: Path) -> Status:
+        """How far it got in a sweep's folder; planned if it has not begun."""
+        return read_status(sweep / self.folder)
+
     def typed(self) -> Config:
         """Its config as checked, typed objects.
 
@@ -102,8 +107,6 @@ class SweepPlan(File):
     """Numbers of the jobs in the order in which they start."""
     duplicates: int = 0
     """Jobs left out because another has the same config."""
-    conf: str = ""
-    """Digest of every file of ``conf/``."""
     name: str = ""
     """The composed name; of the first job where they differ."""
     run_id: str = ""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from punie.config import Config
 from punie.results import files
 from punie.results.records import Status
-from punie.results.run import STATUS, read_status
+from punie.results.run import STATUS
 from punie.results.sweep import PlannedJob, SweepFacts, SweepPlan
+from punie.run import pipeline
 from punie.run.capture import now
+from punie.store.artifacts import Store
+from punie.store.leases import drop, lease
 from punie.sweep import summary
-from punie.sweep.job import GATE, STOP, SweepInterrupted, end, is_running
+from punie.sweep.job import GATE, STOP, SweepInterrupted, end, headline, is_running
 from punie.sweep.plan import shown
-from punie.sweep.shared import prepared
 from punie.sweep.watch import watching
 from punie.util.errors import PunieError
 from punie.util.files import sweep
@@ -26,6 +30,8 @@ from punie.util.progress import Reporter
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
+CHECKS = ("preflight", "base")
+"""Quick stages that every job begins with: on several workers, all would wait for the first."""
 _EVERY = 0.5
 """Seconds between looks at jobs that are still running."""
 Launch = Callable[[Sequence[Sequence[str]], int], object]
@@ -72,9 +78,7 @@ class Campaign:
         except PunieError as error:
             broken = error
         for job in self._in("running"):
-            end(
-                self.folder / job.folder, "interrupted" if interrupted else "killed", "stopped with its sweep"
-            )
+            self._end(job, "interrupted" if interrupted else "killed", "stopped with its sweep")
         facts = summary.collect(self.plan, self.folder, interrupted=interrupted)
         found = summary.write(self.folder, facts)
         self._record(facts.status, began)
@@ -92,28 +96,28 @@ class Campaign:
         """Delete the status of jobs that are to be run again; some may still be running elsewhere."""
         (self.folder / STOP).unlink(missing_ok=True)
         sweep(self.folder)
+        self._wait_for([job for job in self.plan.jobs if job.status(self.folder).status != "finished"])
         for job in self.plan.jobs:
-            if self._status(job) != "finished":
-                self._wait_for([job])
-            if self._status(job) != "finished":
+            if job.status(self.folder).status != "finished":
                 sweep(self.folder / job.folder)
                 (self.folder / job.folder / STATUS).unlink(missing_ok=True)
         self._record("running", now())
 
-    def _status(self, job: PlannedJob) -> str:
-        return read_status(self.folder / job.folder).status
-
     def _in(self, *states: str, jobs: Sequence[PlannedJob] | None = None) -> list[PlannedJob]:
-        return [job for job in (self.plan.jobs if jobs is None else jobs) if self._status(job) in states]
+        found = self.plan.jobs if jobs is None else jobs
+        return [job for job in found if job.status(self.folder).status in states]
+
+    def _end(self, job: PlannedJob, status: str, why: str) -> None:
+        end(self.folder / job.folder, status, why)
 
     def _run_wave(self, jobs: Sequence[PlannedJob]) -> None:
         ready = []
         for job in self._in("planned", jobs=jobs):
             if (key := next((key for key in job.stages if key in self._failed), None)) is not None:
                 stage, culprit = self.plan.parts[key].stage, Path(self._failed[key].folder).name
-                end(self.folder / job.folder, "skipped", f"upstream: {stage} failed in {culprit}")
+                self._end(job, "skipped", f"upstream: {stage} failed in {culprit}")
             elif (self.folder / STOP).exists():
-                end(self.folder / job.folder, "skipped", "another job failed (sweep.fail_fast)")
+                self._end(job, "skipped", "another job failed (sweep.fail_fast)")
             else:
                 ready.append(job)
         while ready:
@@ -128,8 +132,8 @@ class Campaign:
             if len(suspects) > 1:  # one of them ended the worker, and took the others along
                 (self.folder / job.folder / STATUS).unlink()
                 self._attempt([job])
-            if self._status(job) in ("planned", "running"):
-                end(self.folder / job.folder, "killed", "its process ended without a status")
+            if self._in("planned", "running", jobs=[job]):
+                self._end(job, "killed", "its process ended without a status")
 
     def _attempt(self, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
         """Launch jobs together; returns those that began and did not end.
@@ -164,7 +168,7 @@ class Campaign:
     def _note_failures(self, jobs: Sequence[PlannedJob]) -> None:
         """Remember which stages failed, for the jobs that need them."""
         for job in self._in("failed", "killed", jobs=jobs):
-            at = read_status(self.folder / job.folder).at
+            at = job.status(self.folder).at
             for part in self.plan.parts_of(job):
                 if part.stage == at and part.computes:
                     self._failed[part.key] = job
@@ -185,3 +189,52 @@ class Campaign:
 def sweep_dir(folder: Path) -> str:
     """The override that sets a sweep's folder."""
     return f"hydra.sweep.dir={QuotedString(str(folder), Quote.single).with_quotes()}"
+
+
+@contextlib.contextmanager
+def prepared(plan: SweepPlan, folder: Path, reporter: Reporter) -> Generator[None]:
+    """Make the checks of the jobs that are left, fetch their model, and lease what they share.
+
+    With ``quantize.keep=until_evaluated`` a job drops its model, and the next temperature would build it
+    again; so the sweep leases it, and drops it when the last of its jobs has finished.
+    """
+    checked, leased = set[tuple[str, ...]](), set[str]()
+    with contextlib.ExitStack() as leases:
+        for job in plan.jobs:
+            if job.status(folder).status == "finished":
+                continue
+            parts = plan.parts_of(job)
+            checks = tuple(part.key for part in parts if part.stage in CHECKS and part.state != "hit")
+            models = {part.key for part in parts if part.stage == "quantize"} - leased
+            if checks and checks not in checked:
+                checked.add(checks)
+                config, store = _store(job)
+                try:
+                    pipeline.run(pipeline.plan(config, store), config, store, reporter, wanted=CHECKS)
+                except PunieError as error:  # the job will fail with it, and the others go on
+                    words = f"✗ {Path(job.folder).name} cannot run: {headline(str(error))}"
+                    reporter.line(words, style="red")
+            if models and job.config.value("quantize.keep") == "until_evaluated":
+                leased |= models
+                _lease(job, [other for other in plan.jobs if models & {*other.stages}], folder, leases)
+        yield
+
+
+def _store(job: PlannedJob) -> tuple[Config, Store]:
+    config = job.typed()
+    return config, Store(Path(config.store.dir))
+
+
+def _lease(job: PlannedJob, users: list[PlannedJob], folder: Path, leases: contextlib.ExitStack) -> None:
+    config, store = _store(job)
+    key = next(step.key for step in pipeline.plan(config, store).steps if step.stage.name == "quantize")
+    if key is None:
+        return  # its model is not here, and could not be fetched
+
+    def drop_at_last() -> None:
+        artifact = store.find("quantize", key)
+        if artifact is not None and all(user.status(folder).status == "finished" for user in users):
+            drop(store, artifact)
+
+    leases.callback(drop_at_last)  # called after the lease has been given back
+    leases.enter_context(lease(store, "quantize", key))

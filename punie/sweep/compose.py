@@ -6,9 +6,8 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
 from punie.config.compose import CONFIG_NAME, parse, worded
+from punie.results.config import RunConfig
 from punie.results.sweep import LONG, brief, varied
 from punie.util.errors import ConfigError, Problems, PunieError, each_problem
 from punie.util.jsonl import excerpt
@@ -29,13 +29,12 @@ MAX_JOBS = 10_000
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Composed:
+class Composed(NamedTuple):
     """One job's config."""
 
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     config: Config
-    plain: Mapping[str, Any]
+    values: RunConfig
     """The same as plain values, every interpolation resolved: what is frozen and compared."""
 
 
@@ -79,13 +78,9 @@ def _lines(override: Override) -> list[str]:
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise ValueError(f"{override.input_line} has no list of values")
-    if isinstance(values, RangeSweep) and _is_long(values.range()):
-        values.shuffle = False  # to shuffle them would list them all
+    if isinstance(values, RangeSweep) and [*itertools.islice(values.range(), MAX_JOBS, MAX_JOBS + 1)]:
+        values.shuffle = False  # to shuffle more than there may be jobs would list them all
     return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)]
-
-
-def _is_long(values: Iterable[object]) -> bool:
-    return next(itertools.islice(values, MAX_JOBS, None), None) is not None
 
 
 def compose_all(
@@ -98,15 +93,14 @@ def compose_all(
     for number, overrides in enumerate(jobs):
         try:
             composed, plain = worded(functools.partial(compose, overrides))
-            found.append(Composed(tuple(overrides), resolve(composed), plain))
+            found.append(Composed(overrides, resolve(composed), RunConfig(plain)))
         except PunieError as error:
             for problem in each_problem(error):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)
     if mistakes:
-        shown = list(mistakes.values())[:_SHOWN]
         raise Problems(
             f"The sweep cannot start: {len(jobs) - len(found)} of {len(jobs)} jobs cannot be run.",
-            [_named(problem, numbers[0], len(numbers), jobs) for problem, numbers in shown],
+            [_placed(*each, jobs) for each in itertools.islice(mistakes.values(), _SHOWN)],
             exit_code=ConfigError.exit_code,
         )
     return found
@@ -154,15 +148,10 @@ def _composer(
     return compose
 
 
-def _named(problem: PunieError, first: int, count: int, jobs: Sequence[Sequence[str]]) -> PunieError:
+def _placed(problem: PunieError, numbers: Sequence[int], jobs: Sequence[Sequence[str]]) -> PunieError:
     """The problem with the first of the jobs that have it, by its place on the axes."""
-    keys = varied(jobs)
+    keys, (first, *more) = varied(jobs), numbers
     place = [line for line in jobs[first] if line.partition("=")[0] in keys]
-    where = f"job {first}: {brief(place or jobs[first])}" + (f" (and {count - 1} more)" if count > 1 else "")
-    return ConfigError(
-        problem.what,
-        where=where if problem.where is None else f"{excerpt(problem.where, LONG)}, {where}",
-        found=problem.found,
-        expected=problem.expected,
-        next_step=problem.next_step,
-    )
+    where = f"job {first}: {brief(place or jobs[first])}" + (f" (and {len(more)} more)" if more else "")
+    problem.where = where if problem.where is None else f"{excerpt(problem.where, LONG)}, {where}"
+    return problem

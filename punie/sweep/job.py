@@ -118,9 +118,8 @@ def end(folder: Path, status: str, error: str, exit_code: int = 1) -> None:
 
 def _require_planned(composed: DictConfig, folder: Path) -> None:
     """Refuse a config that is not the one in the plan: its digest is in the folder's name."""
-    name = _FOLDER.fullmatch(folder.name)
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    config = RunConfig(plain)
+    config, name = RunConfig(plain), _FOLDER.fullmatch(folder.name)
     if name is None or config.sha256[:SHORT] == name["id"]:
         return
     from punie.results.sweep import SweepPlan

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 
 from punie import __version__
+from punie.config import Config
 from punie.config.compat import RUN_ID
 from punie.model.resolve import NotCached
 from punie.results import files
@@ -19,14 +22,12 @@ from punie.results.config import RunConfig
 from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
-from punie.store.artifacts import Store
-from punie.store.keys import SHORT, content_digests, differences, digest
-from punie.sweep.compose import Composed, compose_all, grid
-from punie.sweep.parts import Remembering, parts_of
+from punie.store.artifacts import Artifact, Miss, Store
+from punie.store.keys import SHORT, artifact_key, differences, digest
+from punie.sweep.compose import compose_all, grid
 from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY
 from punie.util.jsonl import excerpt
-from punie.util.paths import resource
 
 
 def make(
@@ -37,28 +38,21 @@ def make(
     hydra_overrides: Sequence[str] = (),
 ) -> SweepPlan:
     """Plan a sweep; changes nothing and imports neither mlx nor transformers."""
-    conf = conf_digest()
     composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides)
-    distinct: dict[str, Composed] = {}
-    for one in composed:
-        distinct.setdefault(digest("config", one.plain), one)
     stores: dict[str, Store] = {}
-    jobs: list[PlannedJob] = []
+    jobs: dict[str, PlannedJob] = {}
     parts: dict[str, Part] = {}
     problems: dict[str, None] = {}
     parameters: list[int | None] = []
-    for number, (whole, one) in enumerate(distinct.items()):
-        store = stores.setdefault(one.config.store.dir, Remembering(Path(one.config.store.dir)))
-        plan = pipeline.plan(one.config, store)
-        found = parts_of(plan, one.config)
-        jobs.append(
-            PlannedJob(
-                number=number,
-                id=whole[:SHORT],
-                overrides=list(one.overrides),
-                config=RunConfig(one.plain),
-                stages=[part.key for part in found],
-            )
+    for overrides, config, values in composed:
+        if (whole := values.sha256) in jobs:
+            continue
+        store = stores.setdefault(config.store.dir, _Remembering(Path(config.store.dir)))
+        plan = pipeline.plan(config, store)
+        found = _parts(plan, config)
+        stages = [part.key for part in found]
+        jobs[whole] = PlannedJob(
+            number=len(jobs), id=whole[:SHORT], overrides=list(overrides), config=values, stages=stages
         )
         for part in found:
             if part.key not in parts or parts[part.key].state == "skip":  # another job may need it
@@ -66,15 +60,14 @@ def make(
         parameters.append(plan.parameters)
         found_problems = [step.problem for step in plan.steps if step.problem is not None]
         problems |= {str(each): None for each in found_problems if not isinstance(each, NotCached)}
-    missing = {job.number: {key for key in job.stages if parts[key].expensive} for job in jobs}
+    missing = {job.number: {key for key in job.stages if parts[key].expensive} for job in jobs.values()}
     return SweepPlan(
         version=SweepPlan.VERSION,
         arguments=[*hydra_overrides, *arguments],
-        jobs=jobs,
+        jobs=list(jobs.values()),
         parts=parts,
         waves=waves(missing),
-        duplicates=len(composed) - len(distinct),
-        conf=conf,
+        duplicates=len(composed) - len(jobs),
         name=composed[0].config.name,
         run_id=os.environ.get(RUN_ID, ""),
         cwd=str(Path.cwd()),
@@ -144,8 +137,6 @@ def changes(old: SweepPlan, new: SweepPlan) -> list[str]:
                     for name, was, now_is in differences(one.material, two.material)
                     if not name.startswith("upstream/")
                 ]
-    if found and old.conf != new.conf:
-        found.append("conf/ was edited since")
     return list(dict.fromkeys(found))
 
 
@@ -160,10 +151,61 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def conf_digest() -> str:
-    """One digest over every file of ``conf/``."""
-    root = resource("conf")
-    paths = sorted(root.rglob("*.yaml"))
-    return digest(
-        "conf", {path.relative_to(root).as_posix(): content_digests([path])[path.name] for path in paths}
+def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:
+    """The stages of one job; a key that cannot be known yet is a digest of the config that decides it."""
+    found: dict[str, Part] = {}
+    for step in plan.steps:
+        key = step.key
+        if key is None:
+            upstream = [found[name].key for name in step.stage.needs(step.settings)]
+            decides = [step.stage.identity(step.config), upstream, dataclasses.asdict(config.model)]
+            key = f"unknown-{digest('unknown', [step.stage.name, *decides])}"
+        nearest = step.miss.nearest if step.miss else None
+        size = plan.bytes.get(step.name, nearest.size if nearest else 0)
+        found[step.name] = Part(
+            stage=step.stage.name,
+            key=key,
+            state=step.state,
+            reason=step.reason,
+            computes=step.stage.computes,
+            seconds=None if step.artifact or nearest is None else _seconds(step, nearest),
+            bytes=0 if step.artifact or not step.needed else size,
+            material=step.material,
+        )
+    return list(found.values())
+
+
+def _seconds(step: pipeline.Step, nearest: Artifact) -> float | None:
+    """What the nearest artifact took; a training scaled by its iterations."""
+    if step.material is None:
+        return None
+    seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
+    then, now_is = (
+        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
     )
+    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
+
+
+class _Remembering(Store):
+    """A store as it was at the first look: a thousand jobs ask for the same artifacts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._known: dict[tuple[str, ...], Any] = {}
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The artifact of a key, as it was at the first look."""
+        return self._once(lambda: Store.find(self, stage, key), "find", stage, key)
+
+    def explain(self, stage: str, material: Mapping[str, Any]) -> Miss:
+        """Why it was not there."""
+        return self._once(lambda: Store.explain(self, stage, material), "explain", artifact_key(material))
+
+    def artifacts(self, stage: str | None = None) -> Iterator[Artifact]:
+        """Every artifact, as they were at the first look."""
+        return iter(self._once(lambda: [*Store.artifacts(self, stage)], "artifacts", stage or ""))
+
+    def _once(self, look: Callable[[], Any], *question: str) -> Any:
+        if question not in self._known:
+            self._known[question] = look()
+        return self._known[question]

@@ -16,6 +16,7 @@ from punie.sweep.plan import make
 from punie.util.printable import in_bytes
 
 _SHOWN = 30
+_UNKNOWN = "unknown: one of these stages was never built before"
 Figures = dict[str, Any]
 """Plain JSON values by name."""
 
@@ -50,7 +51,7 @@ def figures(plan: SweepPlan) -> Figures:
             for job in plan.jobs
         ],
         "duplicates": plan.duplicates,
-        "stages": [row for stage in STAGES if (row := _stage(plan, stage.name))],
+        "stages": [row for stage in STAGES if (row := _stage(plan, stage.name))["distinct"]],
         "waves": [len(wave) for wave in plan.waves],
         "needed_bytes": sum(part.bytes for part in missing),
         "seconds": round(sum(part.seconds or 0.0 for part in missing), 1) if known else None,
@@ -75,9 +76,8 @@ def text(found: Figures) -> str:
     more = f"\n… and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""
     dropped = f" ({found['duplicates']} duplicates left out)" if found["duplicates"] else ""
     waves = " + ".join(map(str, found["waves"]))
-    time = "unknown: one of these stages was never built before"
-    if found["seconds"] is not None:
-        time = f"about {found['seconds']:.0f} s, one job at a time"
+    known = found["seconds"] is not None
+    time = f"about {found['seconds']:.0f} s, one job at a time" if known else _UNKNOWN
     count = len(found["waves"])
     return (
         f"{tabulate(rows, ['job', *axes, 'wave', 'to run'], disable_numparse=True)}{more}\n\n"
@@ -88,13 +88,11 @@ def text(found: Figures) -> str:
     )
 
 
-def _stage(plan: SweepPlan, name: str) -> Figures | None:
+def _stage(plan: SweepPlan, name: str) -> Figures:
     parts = [part for part in plan.parts.values() if part.stage == name]
-    if not parts:
-        return None
     missing = [part for part in parts if part.missing]
     times = [part.seconds for part in missing]
-    reasons = Counter(part.reason for part in missing)
+    reasons = Counter(part.reason for part in missing).most_common()
     return {
         "stage": name,
         "distinct": len(parts),
@@ -102,7 +100,5 @@ def _stage(plan: SweepPlan, name: str) -> Figures | None:
         "miss": len(missing),
         "keys": [part.key if part.key.startswith("unknown") else part.key[:SHORT] for part in parts],
         "seconds": None if None in times else sum(seconds for seconds in times if seconds),
-        "reasons": [
-            f"{reason} ({count})" if count > 1 else reason for reason, count in reasons.most_common()
-        ],
+        "reasons": [f"{reason} ({count})" if count > 1 else reason for reason, count in reasons],
     }

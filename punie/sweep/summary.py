@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 def collect(plan: SweepPlan, folder: Path, *, interrupted: bool = False) -> SweepFacts:
     """Read how every job of a sweep ended."""
-    runs = {job.number: Run(folder / job.folder) for job in plan.jobs}
-    results = {
-        number: run.results if run.status.status == "finished" else None for number, run in runs.items()
-    }
-    jobs = [_facts(plan, job, runs[job.number], results[job.number]) for job in plan.jobs]
-    outcome = concluded([Job(job.config, job.overrides, results[job.number]) for job in plan.jobs])
+    runs = [Run(folder / job.folder) for job in plan.jobs]
+    results = [run.results if run.status.status == "finished" else None for run in runs]
+    jobs = [_facts(plan, *each) for each in zip(plan.jobs, runs, results, strict=True)]
+    outcome = concluded(
+        [Job(job.config, job.overrides, each) for job, each in zip(plan.jobs, results, strict=True)]
+    )
     measured = [[job.axes, job.result] for job in jobs]
     finished = all(job.status == "finished" for job in jobs)
     return SweepFacts(
@@ -57,12 +57,8 @@ def write(folder: Path, facts: SweepFacts) -> Summary | None:
         The summary; None if none of the runs can be read.
     """
     files.write(folder / FACTS, facts)
-    notes = [f"Sweep {facts.name}: {facts.status}."]
-    for job in facts.jobs:
-        if job.error:
-            where = f" ({job.traceback})" if job.traceback else ""
-            notes.append(f"Job {job.number:03d}, {job.status}: {headline(job.error)}{where}")
     try:
+        notes = [f"Sweep {facts.name}: {facts.status}.", *_failures(facts)]
         return documents.write(folder, sweep=facts, notes=notes)
     except PunieError as error:
         log.warning("the runs of this sweep cannot be summarized: %s", error.what)
@@ -70,23 +66,26 @@ def write(folder: Path, facts: SweepFacts) -> Summary | None:
 
 
 def terminal(facts: SweepFacts, folder: Path, found: Summary | None = None) -> str:
-    """The text that ends a sweep: tables of jobs and of failures, the conclusions, and the outcome."""
-    blocks = [_table(facts)]
-    if failed := [job for job in facts.jobs if job.error]:
-        cells = [[f"{job.number:03d}", job.status, headline(job.error or "")] for job in failed]
-        paths = [shown(folder / job.traceback) for job in failed if job.traceback]
-        table = tabulate(cells, ["job", "", "what"], tablefmt="simple", disable_numparse=True)
-        blocks.append("\n".join([table, *(["tracebacks:", *paths] if paths else [])]))
+    """The text that ends a sweep: a table of jobs, the failures, the conclusions, and the outcome."""
+    blocks = [_table(facts), "\n".join(map(printable, _failures(facts)))]
     place = f"sweep directory: {shown(folder)}"
     if found is not None:
         more = len(found.conclusions) - LONGEST
         lines = [folded(printable(each)) for each in found.conclusions[:LONGEST]]
         blocks.append("\n".join([*lines, *([f"… and {more} more"] if more > 0 else [])]))
         place += f"\nnext: open {shown(folder)}/summary.html, or: punie summarize {shown(folder)}"
-    blocks.append(place)
-    if facts.outcome:
-        blocks.append("\n".join(in_words(facts.outcome)))
-    return "\n" + "\n\n".join(blocks)
+    blocks += [place, "\n".join(in_words(facts.outcome) if facts.outcome else [])]
+    return "\n" + "\n\n".join(filter(None, blocks))
+
+
+def _failures(facts: SweepFacts) -> list[str]:
+    """A line for each job that went wrong, with the file of its traceback in the sweep's folder."""
+    return [
+        f"Job {job.number:03d}, {job.status}: {headline(job.error)}"
+        + (f" ({job.traceback})" if job.traceback else "")
+        for job in facts.jobs
+        if job.error
+    ]
 
 
 def _facts(plan: SweepPlan, job: PlannedJob, run: Run, results: Results | None) -> JobFacts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from punie.results.sweep import SweepPlan
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
+from punie.sweep.job import LOCK
 from punie.sweep.plan import changes, freeze, make
 from punie.util.errors import PunieError
 
-_LOCK = ".lock"
 _OWN = ("hydra.mode=", "hydra.sweeper.resume=")
 """Hydra's overrides that are not the user's."""
 
@@ -45,32 +45,25 @@ def sweep(
     slurm.watch(str(OmegaConf.select(config, "hydra.launcher._target_")))
     if resume:
         SweepPlan.read(folder)  # before anything is written where there is no sweep
-    with _held(folder):
-        if resume:
-            plan = _unchanged(SweepPlan.read(folder), plan, folder)
-        else:
-            freeze(plan, folder)
-        Campaign(plan, folder, launcher.launch).run()
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Generator[None]:
-    """Keep the folder from any other sweep while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(FileLock(folder / _LOCK, timeout=0))
+            held.enter_context(FileLock(folder / LOCK, timeout=0))
         except Timeout:
             raise PunieError(
                 "A sweep is running in this folder.",
                 where=folder,
                 next_step="wait for its end, or stop it; without hydra.sweep.dir a sweep has its own folder",
             ) from None
-        yield
+        if resume:
+            _require_unchanged(SweepPlan.read(folder), plan, folder)
+        else:
+            freeze(plan, folder)
+        Campaign(plan, folder, launcher.launch).run()
 
 
-def _unchanged(old: SweepPlan, new: SweepPlan, folder: Path) -> SweepPlan:
-    """The plan as it is now, which has the frozen one's jobs: only what is missing may differ."""
+def _require_unchanged(old: SweepPlan, new: SweepPlan, folder: Path) -> None:
+    """Refuse a plan of other jobs than the frozen one: only what is missing may differ."""
     if found := changes(old, new):
         raise PunieError(
             "The sweep cannot go on: what decides its results has changed.",
@@ -79,4 +72,3 @@ def _unchanged(old: SweepPlan, new: SweepPlan, folder: Path) -> SweepPlan:
             expected="the plan as it was frozen",
             next_step="undo the change, or give the command again: what is the same is reused",
         )
-    return new

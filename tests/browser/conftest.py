@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,3 +39,23 @@ def press(chrome: Chrome, *keys: str) -> None:
     from selenium.webdriver import ActionChains
 
     ActionChains(chrome).send_keys(*keys).perform()
+
+
+def fits(chrome: Chrome) -> bool:
+    """Whether the page is no wider than the window."""
+    return chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@contextmanager
+def emulated(chrome: Chrome, media: str = "", scheme: str = "", width: int = 0) -> Generator[None]:
+    """Other media, another colour scheme or another width of the window while the block runs."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}] if scheme else []
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+        if width:
+            chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        yield
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -118,7 +118,7 @@ def _work(scope: str) -> Callable[[], int]:
 
 
 def build(stage: str) -> Callable[[], int]:
-    """What builds one stage, as ``punie.sweep.shared`` has its checks built."""
+    """What builds one stage, as ``punie.sweep.campaign`` has its checks built."""
 
     def work() -> int:
         from punie.config import resolve

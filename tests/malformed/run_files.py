@@ -183,7 +183,7 @@ def _finished(files: dict[str, bytes], folder: Path) -> None:
     refusal: PunieError | None = None
     readers: tuple[Callable[[], object], ...] = (
         lambda: require_responses(Run(place).require_finished()),
-        lambda: [run.name for run in collect([place]).runs],
+        lambda: [run.name for run in collect([place])[0]],
         lambda: _command("show", str(place)),
         lambda: _command("diff", str(place), str(place)),
         lambda: _command("rescore", str(place)),

@@ -6,10 +6,11 @@ python -m punie.results.pages.phases [FOLDER]     as make docs does; FOLDER is d
 from __future__ import annotations
 
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from punie.config import Config, resolve
+from punie.config import resolve
 from punie.config.compose import compose, quote_phases
 from punie.config.presets import Preset, presets
 from punie.results.pages.render import environment
@@ -33,8 +34,9 @@ _VALUES = (
 def pages() -> dict[str, str]:
     """Every page by its file name."""
     known = presets()
-    templates = environment(autoescape=False)
-    page, index = (templates.get_template(f"{name}.md.jinja") for name in ("phase", "phases"))
+    page, index = (
+        environment(autoescape=False).get_template(f"{name}.md.jinja") for name in ("phase", "phases")
+    )
     found = {f"{name}.md": page.render(_facts(preset, known)) for name, preset in known.items()}
     tree = {name: preset for name, preset in known.items() if preset.phase.outcomes}
     tree = dict(sorted(tree.items(), key=lambda each: len(place(each[0], known))))  # from its root on
@@ -55,26 +57,22 @@ def write(folder: Path) -> list[Path]:
 
 def _facts(preset: Preset, known: dict[str, Preset]) -> dict[str, Any]:
     phase = preset.phase
-    reference = None if phase.id == _REFERENCE or _REFERENCE not in known else _REFERENCE
-    values, usual = _values(phase.id), _values(reference) if reference else {}
-    shown = {key: value for key, value in values.items() if key not in preset.axes}
+    reference = _REFERENCE if phase.id != _REFERENCE and _REFERENCE in known else None
+    usual = _values(reference).items() if reference else ()
     return {
         "phase": phase,
         "preset": preset,
         "reference": reference,
-        "values": {key: value for key, value in shown.items() if not reference or value != usual[key]},
+        "values": {
+            key: v for key, v in _values(phase.id).items() if key not in preset.axes and (key, v) not in usual
+        },
         "before": [source for source, target, _ in _edges(known) if target == phase.id != source],
     }
 
 
 def _values(phase: str) -> dict[str, Any]:
     config = resolve(compose(quote_phases([f"+phase={phase}"])))
-    return {key: _value(config, key) for key in _VALUES}
-
-
-def _value(config: Config, key: str) -> Any:
-    group, _, name = key.partition(".")
-    return getattr(getattr(config, group), name)
+    return {key: attrgetter(key)(config) for key in _VALUES}
 
 
 def _edges(known: dict[str, Preset]) -> list[tuple[str, str | None, str]]:

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from punie.evals.scores import heading
@@ -35,16 +35,9 @@ _STYLE: dict[Any, Any] = dict.fromkeys(_COLOURED, _GREY) | {
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-class Picture:
-    """An SVG being drawn: ``axes`` to draw on, and its ``text`` afterwards."""
-
-    axes: Axes
-    text: str = ""
-
-
 @contextmanager
-def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Picture]:
-    """Draw on the axes it yields; afterwards ``text`` is an ``<svg>`` element.
+def picture(label: str, *, height: float, width: float = 7.2) -> Generator[tuple[Axes, list[str]]]:
+    """Draw on the axes it yields; afterwards the list it yields holds an ``<svg>`` element.
 
     Colours become the page's custom properties, and unused identifiers are removed, so that several pictures
     can stand on one page.
@@ -60,9 +53,8 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
 
     with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-        made = Picture()
-        made.axes = figure.add_subplot(facecolor="none")
-        yield made
+        svg: list[str] = []
+        yield figure.add_subplot(facecolor="none"), svg
         page = io.StringIO()
         with warnings.catch_warnings():  # text stays text, so no glyph is needed
             warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -75,7 +67,7 @@ def picture(label: str, *, height: float, width: float = 7.2) -> Generator[Pictu
     text = re.sub(r'[^>]*?(viewBox="[^"]*")[^>]*', lambda tag: f" {attributes} {tag[1]}", text, count=1)
     for colour, name in _PROPERTIES.items():
         text = text.replace(colour, f"var({name}, {colour})")
-    made.text = f"<svg{text}"
+    svg.append(f"<svg{text}")
 
 
 def standalone(svg: str) -> str:
@@ -94,12 +86,11 @@ def category_scores(scores: Mapping[str, Score], baseline: Baseline | None) -> s
     )
     found = [(name, e.mean, *e.interval) for name, e in strict.items() if e.mean is not None and e.interval]
     names = [name for name, *_ in found]
-    with picture("Scores by category", height=0.9 + 0.42 * len(names)) as made:
-        axes, rows = made.axes, range(len(names))
+    with picture("Scores by category", height=0.9 + 0.42 * len(names)) as (axes, svg):
+        rows = range(len(names))
+        errors = [[mean - low for _, mean, low, _ in found], [high - mean for _, mean, _, high in found]]
         axes.errorbar(
-            [mean for _, mean, *_ in found],
-            [row + 0.13 for row in rows],
-            xerr=[[mean - low for _, mean, low, _ in found], [high - mean for _, mean, _, high in found]],
+            [mean for _, mean, *_ in found], [row + 0.13 for row in rows], xerr=errors,
             fmt="o", color=_BLUE, capsize=3, label=f"{heading('strict')}, 95 % interval", zorder=3,
         )  # fmt: skip
         axes.plot(
@@ -113,10 +104,9 @@ def category_scores(scores: Mapping[str, Score], baseline: Baseline | None) -> s
         if names[-1:] == ["overall"]:
             axes.axhline(len(names) - 1.5, color=_GREY, linewidth=0.8)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5), yticks=rows, yticklabels=names)
-        axes.grid(axis="x", color=_GREY, alpha=0.25, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
-        _legend(axes)
-    return made.text
+        _finish(axes, "x")
+    return svg[0]
 
 
 def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected: int) -> str | None:
@@ -130,17 +120,10 @@ def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected:
     points = [(each.kind, each.iter, each.loss) for each in metrics if each.loss is not None]
     if len(points) < 2:
         return None
-    with picture("Training and validation loss by iteration", height=3.2) as made:
-        axes = made.axes
+    with picture("Training and validation loss by iteration", height=3.2) as (axes, svg):
         for kind, name, style in (("train", "training", "-"), ("valid", "validation", "o--")):
-            line = [(at, loss) for found, at, loss in points if found == kind]
-            axes.plot(
-                *zip(*line, strict=True) if line else ([], []),
-                style,
-                linewidth=1.8,
-                markersize=4.5,
-                label=name,
-            )
+            x, y = ([each[place] for each in points if each[0] == kind] for place in (1, 2))
+            axes.plot(x, y, style, linewidth=1.8, markersize=4.5, label=name)
         axes.axvline(selected, color=_GREY, linestyle=":", label=f"selected: iteration {selected}", zorder=0)
         axes.plot(
             checkpoints, [0.0] * len(checkpoints), "^",
@@ -157,15 +140,13 @@ def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected:
         else:
             axes.set_ylim(bottom=0)
         axes.set(xlabel="iteration", ylabel="nats per token")
-        axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.8)
-        _legend(axes)
-    return made.text
+        _finish(axes, "y")
+    return svg[0]
 
 
 def lock_curves(lock: Lock) -> str:
     """An ``<svg>``: the exact format lock by temperature, and the sampled rate with its 95 % interval."""
-    with picture("Format lock by temperature", height=3.2) as made:
-        axes = made.axes
+    with picture("Format lock by temperature", height=3.2) as (axes, svg):
         for curve in lock.curves:
             axes.plot(lock.temperatures, curve.total, label=truncation_name(curve), linewidth=1.8)
         rate, (low, high) = lock.at.sampled.rate, lock.at.sampled.interval
@@ -174,9 +155,8 @@ def lock_curves(lock: Lock) -> str:
             fmt="o", color=_RED, capsize=3, label="sampled, 95 % interval",
         )  # fmt: skip
         axes.set(xlabel="temperature", ylabel="probability", ylim=(-0.03, 1.03))
-        axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.8)
-        _legend(axes)
-    return made.text
+        _finish(axes, "y")
+    return svg[0]
 
 
 def heatmap(
@@ -202,8 +182,7 @@ def heatmap(
 
     table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
     label = f"{row_label} by {column_label}" if column_label else row_label
-    with picture(label, height=1.0 + 0.42 * len(rows), width=1.6 + 1.1 * len(columns)) as made:
-        axes = made.axes
+    with picture(label, height=1.0 + 0.42 * len(rows), width=1.6 + 1.1 * len(columns)) as (axes, svg):
         axes.pcolormesh(table, cmap="cividis", vmin=0.0, vmax=1.0, edgecolors=_GREY, linewidth=0.5)
         for row, cells in enumerate(texts):
             for column, text in enumerate(cells):
@@ -215,7 +194,7 @@ def heatmap(
         axes.set(xlabel=column_label, ylabel=row_label)
         axes.invert_yaxis()
         axes.tick_params(length=0)
-    return made.text
+    return svg[0]
 
 
 def truncation_name(curve: LockCurve) -> str:
@@ -224,6 +203,7 @@ def truncation_name(curve: LockCurve) -> str:
     return ", ".join(f"{name} {value:g}" for name, value, off in given if value != off) or "every token"
 
 
-def _legend(axes: Axes) -> None:
-    """Draw the legend above the data."""
+def _finish(axes: Axes, across: Literal["x", "y"]) -> None:
+    """Draw grid lines across an axis, and the legend above the data."""
+    axes.grid(axis=across, color=_GREY, alpha=0.25, linewidth=0.8)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.3, columnspacing=1.4)

@@ -1,21 +1,36 @@
-"""The report of a run: report.md, and report.html as one self-contained file."""
+"""The report of a run, report.md and report.html (one self-contained file), and a model's card."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from punie.evals.scores import heading
-from punie.results.pages import sentences, tables
+from punie.results.pages import tables
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves
 from punie.results.pages.render import TEMPLATES, environment, page_style
-from punie.results.pages.responses import MARKS, responses
-from punie.results.records import Metric, Phase, Results, Sample
+from punie.results.records import Call, Metric, Phase, Results, Sample
+
+if TYPE_CHECKING:
+    from punie.results.run import Run
+
+MISSING = "missing"
+"""The kind of a response that is missing."""
+MARKS = {
+    "strict-1": f"{heading('strict')}: correct",
+    "strict-0": f"{heading('strict')}: wrong",
+    "keyword-1": f"{heading('keyword')}: full",
+    "keyword-part": f"{heading('keyword')}: partial",
+    "keyword-0": f"{heading('keyword')}: none",
+    "differ": f"{heading('keyword')} full, {heading('strict')} wrong",
+}
+"""Marks by which responses can be filtered, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,27 @@ class Facts:
         return [*range(every, last, every), last]
 
 
+@dataclass(frozen=True)
+class Response:
+    """One line of samples.jsonl, ready to be shown."""
+
+    anchor: str
+    """The HTML id of its place on the page."""
+    name: str
+    """The suite item's id, with the number of the repeat where there are several."""
+    sample: Sample
+    kind: str
+    """Its class in the taxonomy, or ``missing``."""
+    calls: list[str]
+    """The calls that were made, in order."""
+    expected: str
+    """The calls that the suite expects."""
+    scores: Mapping[str, tuple[float, str]]
+    """By heading of the score, its value and the reason; empty if the response is missing."""
+    marks: list[str]
+    """Those of ``MARKS`` that hold."""
+
+
 def markdown(facts: Facts) -> str:
     """report.md."""
     return _render("report.md.jinja", facts, autoescape=False)
@@ -70,6 +106,57 @@ def html(facts: Facts) -> str:
     )
 
 
+def model_card(run: Run, *, folder: str, quantize: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """README.md of an exported model folder.
+
+    Args:
+        run: The run that scored the model.
+        folder: The path that the reader will load.
+        quantize: What the quantize stage recorded.
+        files: sha256 of the folder's files, by name.
+    """
+    template = environment(autoescape=False).get_template("model_card.md.jinja")
+    return template.render(
+        config=run.config,
+        folder=json.dumps(folder, ensure_ascii=False),
+        results=run.results,
+        quantize=quantize,
+        fidelity=quantize.get("fidelity"),
+        files=files,
+        score_table=tables.score_table(run.results),
+    )
+
+
+def responses(samples: Sequence[Sample]) -> list[Response]:
+    """The lines of samples.jsonl, ready to be shown."""
+    repeated = any(sample.repeat for sample in samples)
+    return [
+        Response(
+            anchor=f"response-{index}",
+            name=f"{sample.id} #{sample.repeat}" if repeated else sample.id,
+            sample=sample,
+            kind=sample.taxonomy if sample.answered else MISSING,
+            calls=[call(each) for each in sample.calls],
+            expected=(" and " if sample.match == "all" else " or ").join(map(call, sample.expect)),
+            scores={heading(name): (each.value, each.reason) for name, each in sample.scores.items()},
+            marks=_marks(sample) if sample.scores else [],
+        )
+        for index, sample in enumerate(samples)
+    ]
+
+
+def call(made: Call) -> str:
+    """A call as code: ``read_file(path='src/app.py')``."""
+    return f"{made.tool}({', '.join(f'{name}={value!r}' for name, value in made.arguments.items())})"
+
+
+def _marks(sample: Sample) -> list[str]:
+    keyword, strict = (sample.scores[name].value for name in ("keyword", "strict"))
+    part = f"{keyword:.0f}" if keyword in (0.0, 1.0) else "part"
+    differ = ["differ"] if keyword == 1.0 and strict == 0.0 else []
+    return [f"strict-{strict:.0f}", f"keyword-{part}", *differ]
+
+
 def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> str:
     shown = responses(facts.samples)
     return (
@@ -85,10 +172,9 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             responses=shown,
             anchors={each.sample.id: each.anchor for each in reversed(shown)},
             examples={each.kind: each for each in reversed(shown)},
-            baseline_sentence=sentences.baseline_sentence(facts.results, facts.phase),
+            baseline_sentence=tables.baseline_sentence(facts.results, facts.phase),
             heading=heading,
             tables=tables,
-            sentences=sentences,
             **more,
         )
     )

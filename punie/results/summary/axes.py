@@ -1,4 +1,4 @@
-"""The axes of a set of runs (the config fields whose values differ) and the recipes they make."""
+"""The axes of a set of runs: the config fields whose values differ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 from punie.config.fields import find_field, schema_fields
 from punie.results.config import SAMPLING_SEED, SEED, TEMPERATURE, RunConfig
+from punie.results.records import Named
 from punie.results.summary.collect import RunScores
 from punie.store.keys import SHORT
 from punie.util.errors import PunieError
 
-_LAST = (SEED, SAMPLING_SEED, TEMPERATURE)
-"""The axes that make no recipe."""
+LAST = (SEED, SAMPLING_SEED, TEMPERATURE)
+"""The last axes, which make no recipe."""
 _NAMED = ("model.name", "data.name", "eval.suite")
 """Neutral fields that are axes all the same: they name contents that decide the result."""
 
@@ -34,26 +35,6 @@ class Axis:
     """Sorted."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Runs that differ in nothing but seeds and temperature."""
-
-    label: str
-    """Its values on the other axes, or its number where there are several axes; empty without any."""
-    values: tuple[tuple[str, str], ...]
-    """Each of the other axes with its value, as they are shown."""
-    runs: tuple[RunScores, ...]
-
-    @property
-    def temperatures(self) -> list[float]:
-        """Sorted."""
-        return sorted({run.config.temperature for run in self.runs if run.config})
-
-    def at(self, temperature: float) -> list[RunScores]:
-        """The runs at a temperature."""
-        return [run for run in self.runs if run.config and run.config.temperature == temperature]
-
-
 def find(configs: Iterable[RunConfig | None]) -> list[Axis]:
     """The axes of some configs, seeds and temperature last; a None has no value on them."""
     known = [config for config in configs if config]
@@ -66,24 +47,6 @@ def find(configs: Iterable[RunConfig | None]) -> list[Axis]:
     return [
         Axis(key, tuple(also), tuple(ordered({config.comparable(key) for config in known})))
         for key, *also in axes.values()
-    ]
-
-
-def recipes(runs: Sequence[RunScores], axes: Sequence[Axis]) -> list[Recipe]:
-    """The runs by their values on all axes but seeds and temperature, sorted."""
-    keys = [axis.key for axis in axes if axis.key not in _LAST]
-    groups: dict[tuple[Any, ...], list[RunScores]] = {}
-    for run in runs:
-        if run.config:
-            groups.setdefault(values(run.config, keys), []).append(run)
-    found = sorted(groups, key=rank)
-    return [
-        Recipe(
-            f"recipe {number}" if len(keys) > 1 else in_words(keys, each),
-            tuple(zip(keys, map(shown, each), strict=True)),
-            tuple(groups[each]),
-        )
-        for number, each in enumerate(found, 1)
     ]
 
 
@@ -123,17 +86,17 @@ def resolve(key: str, axes: Sequence[Axis]) -> str:
     Raises:
         PunieError: There is no such field, or more than one.
     """
-    names = [name for axis in axes for name in (axis.key, *axis.also)]
-    if key in names or ("." in key and find_field(key) is not None):
+    names = [[axis.key, *axis.also] for axis in axes]
+    every = [name for each in names for name in each]
+    if key in every or ("." in key and find_field(key) is not None):
         return key
-    meant = [[name for name in (axis.key, *axis.also) if name.rpartition(".")[2] == key] for axis in axes]
-    meant = [found for found in meant if found]
+    meant = [found[0] for each in names if (found := [name for name in each if name.endswith(f".{key}")])]
     if len(meant) == 1:
-        return meant[0][0]
+        return meant[0]
     raise PunieError(
         f"{key} could be several fields." if meant else f"There is no field {key}.",
-        expected=f"an axis of these runs: {', '.join(names)}"
-        if names
+        expected=f"an axis of these runs: {', '.join(every)}"
+        if every
         else "a field such as eval.temperature",
     )
 
@@ -144,52 +107,41 @@ def name_contents(runs: Sequence[RunScores]) -> list[RunScores]:
     One content has one name; of several with one name, each has the beginning of its digest behind it. A
     run that did not get so far has the content of another with the same config.
     """
-    models = {_model(run): run.base for run in runs if run.base}
-    suites = {_suite(run): run.suite for run in runs if run.suite}
-    bases = [run.base or models.get(_model(run)) for run in runs]
-    asked = [run.suite or suites.get(_suite(run)) for run in runs]
-    model_names = _names(
-        (base, str(run.config.value("model.name")))
-        for run, base in zip(runs, bases, strict=True)
-        if run.config
-    )
-    suite_names = _names((suite.sha256, suite.name) for suite in asked if suite)
+    bases = [
+        Named(name=str(run.config.value("model.name")), sha256=run.base) if run.config and run.base else None
+        for run in runs
+    ]
+    runs = _named(runs, bases, "model", "model.name")
+    return _named(runs, [run.suite for run in runs], "eval.suite", "eval.suite")
+
+
+def _named(
+    runs: Sequence[RunScores], contents: Sequence[Named | None], decides: str, field: str
+) -> list[RunScores]:
+    """The runs with the name of their content in a field; ``decides`` is the field that the content is of."""
+    said = [run.config and run.config.comparable(decides) for run in runs]
+    known = {each: content for each, content in zip(said, contents, strict=True) if content}
+    contents = [content or known.get(each) for each, content in zip(said, contents, strict=True)]
+    names = {content.sha256: content.name for content in reversed(contents) if content}
+    often = Counter(names.values())
+    group, _, leaf = field.partition(".")
     found = []
-    for run, base, suite in zip(runs, bases, asked, strict=True):
+    for run, content in zip(runs, contents, strict=True):
         if run.config:
-            model = model_names.get(base, run.config.value("model.name"))
-            name = suite_names[suite.sha256] if suite else Path(_suite(run)).stem
-            config = _replaced(_replaced(run.config, "model", "name", model), "eval", "suite", name)
-            run = dataclasses.replace(run, config=config)
+            name = str(run.config.value(field))
+            if content is None:
+                name = Path(name).stem if name.endswith(".jsonl") else name
+            elif often[name := names[content.sha256]] > 1:
+                name = f"{name} {content.sha256[:SHORT]}"
+            old = run.config.value(group)
+            values = {**(old if isinstance(old, Mapping) else {}), leaf: name}
+            run = dataclasses.replace(run, config=RunConfig({**run.config.values, group: values}))
         found.append(run)
     return found
-
-
-def _replaced(config: RunConfig, group: str, field: str, value: object) -> RunConfig:
-    old = config.value(group)
-    return RunConfig({**config.values, group: {**(old if isinstance(old, Mapping) else {}), field: value}})
-
-
-def _names(contents: Iterable[tuple[str | None, str]]) -> dict[str | None, str]:
-    """By digest, the first name given to it."""
-    names: dict[str | None, str] = {}
-    for content, name in contents:
-        if content is not None:
-            names.setdefault(content, name)
-    often = Counter(names.values())
-    return {key: f"{name} {str(key)[:SHORT]}" if often[name] > 1 else name for key, name in names.items()}
-
-
-def _model(run: RunScores) -> object:
-    return run.config and run.config.comparable("model")
-
-
-def _suite(run: RunScores) -> str:
-    return str(run.config and run.config.value("eval.suite"))
 
 
 @functools.cache
 def _keys() -> tuple[str, ...]:
     """The fields that may be an axis: models and data first, seeds and temperature last."""
     fields = [known.key for known in schema_fields() if not known.about.get("neutral")]
-    return (*_NAMED, *(key for key in fields if key not in _LAST and not key.startswith("phase.")), *_LAST)
+    return (*_NAMED, *(key for key in fields if key not in LAST and not key.startswith("phase.")), *LAST)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +29,8 @@ FINISHED, INCOMPLETE, NOT_STARTED, UNREAD = "finished", "incomplete", "not start
 """States beside those of status.json: finished with responses missing, only planned, not readable."""
 _RUN_FILES = {STATUS, CONFIG, RESULTS, ".hydra"}
 """Any of them makes a folder a run's, or half of one."""
+_LEFT_OUT: dict[str, Any] = {"lock": None, "targets": {}, "paired": [], "artifacts": {}}
+"""Parts of results that grow with prompts; like the digests of tensors, no outcome of a phase needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,7 @@ class RunScores:
         return self.state == FINISHED
 
 
-@dataclass(frozen=True)
-class Collected:
-    """All that was found."""
-
-    runs: tuple[RunScores, ...]
-    """In the order of their folders."""
-    merged: int = 0
-    """Runs left out: copies, and failed runs that were run again."""
+_Planned = PlannedJob | PunieError | None
 
 
 class _Line(Record):
@@ -99,17 +95,20 @@ class _Line(Record):
     taxonomy: str = ""
 
 
-def collect(places: Sequence[Path]) -> Collected:
+def collect(places: Sequence[Path]) -> tuple[list[RunScores], int]:
     """Read every run below some folders.
 
     Args:
         places: Run directories, sweep directories, or folders of them at any depth.
 
+    Returns:
+        The runs in the order of their folders, and the number of those left out: copies, and failed runs
+        that were run again.
+
     Raises:
         PunieError: A place is no folder, or there is no run in any of them.
     """
-    folders: dict[str, tuple[Path, PlannedJob | None]] = {}
-    broken: list[RunScores] = []
+    found: dict[str, tuple[Path, _Planned]] = {}
     for place in places:
         if not place.is_dir():
             raise PunieError(
@@ -117,38 +116,44 @@ def collect(places: Sequence[Path]) -> Collected:
                 where=place,
                 expected="a run's directory, a sweep's, or a folder of them, such as outputs/runs",
             )
-        for folder, planned in _walk(place, broken):
-            folders.setdefault(os.path.realpath(folder), (folder, planned))
-    if not folders and not broken:
+        for folder, planned in _walk(place):
+            found.setdefault(os.path.realpath(folder), (folder, planned))
+    if not found:
         raise PunieError(
             "There are no runs here.",
             where=", ".join(map(str, places)),
             expected="folders with config.yaml, status.json and results.json",
             next_step="python -m punie makes a run below outputs/runs, python -m punie -m a sweep",
         )
-    return _merge([*broken, *(read(folder, planned) for folder, planned in folders.values())])
+    return _merged([read(folder, planned) for folder, planned in found.values()])
 
 
-def read(folder: Path, planned: PlannedJob | None = None) -> RunScores:
-    """Read one run's directory; a planned job's config stands in for one that is not written yet."""
-    run = Run(folder)
-    config, overrides = None, planned.overrides if planned else ()
+def read(folder: Path, planned: _Planned = None) -> RunScores:
+    """Read one run's directory.
+
+    ``planned`` is the job that it is of a sweep, whose config stands in for one that is not written yet; or
+    why the plan of the sweep in this folder cannot be read.
+    """
+    run, config, overrides = Run(folder), None, ()
     try:
+        if isinstance(planned, PunieError):
+            raise planned
+        overrides = planned.overrides if planned else ()
         config = planned.config if planned and not (folder / CONFIG).exists() else run.config
         if planned and not (folder / STATUS).exists():
             return RunScores(folder, NOT_STARTED, None, config, overrides=overrides)
         if planned is None and config.phase and (folder / PROVENANCE).exists():
             overrides = run.provenance.overrides
         status = files.read(folder / STATUS, Status)
-        if status.status != FINISHED:
-            words = (status.error or "").partition("\n")[0] or None
-            return RunScores(folder, status.status, words, config, overrides=overrides)
-        return _finished(run, config, overrides)
+        if status.status == FINISHED:
+            return _finished(run, config, overrides)
+        state, reason = status.status, (status.error or "").partition("\n")[0] or None
     except PunieError as error:
-        return RunScores(folder, UNREAD, _words(error, folder), config, overrides=overrides)
+        state, reason = UNREAD, _words(error, folder)
+    return RunScores(folder, state, reason, config, overrides=overrides)
 
 
-def _walk(place: Path, broken: list[RunScores]) -> Iterator[tuple[Path, PlannedJob | None]]:
+def _walk(place: Path) -> Iterator[tuple[Path, _Planned]]:
     """The runs' folders, with what a sweep's plan has for them."""
     for root, folders, names in os.walk(place):
         here, found = Path(root), {*folders, *names}
@@ -159,7 +164,7 @@ def _walk(place: Path, broken: list[RunScores]) -> Iterator[tuple[Path, PlannedJ
             try:
                 yield from ((here / job.folder, job) for job in SweepPlan.read(here).jobs)
             except PunieError as error:
-                broken.append(RunScores(here, UNREAD, _words(error, here)))
+                yield here, error
         elif found & _RUN_FILES and "jobs" not in found:
             folders.clear()
             yield here, None
@@ -171,12 +176,17 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         lock, evaluated = results.lock, results.artifacts["evaluate"].key
         locked = {name: lock.of_prompt(name) for name in lock.prompts} if lock else {}
     except (LookupError, ValueError) as error:
-        raise files.unreadable(
-            run.folder / RESULTS, Results.KIND, f"{type(error).__name__}: {error}"
-        ) from None
-    missing, prompts = _prompts(run.folder / SAMPLES, locked, expected)
-    complete = bool(prompts) and results.find("strict") is not None
+        words = f"{type(error).__name__}: {error}"
+        raise files.unreadable(run.folder / RESULTS, Results.KIND, words) from None
+    by_prompt: dict[str, list[_Line]] = {}
+    for line in _lines(run.folder / SAMPLES, expected):
+        if line.missing is None:
+            by_prompt.setdefault(sys.intern(line.id), []).append(line)
+    missing = expected - sum(map(len, by_prompt.values()))
+    complete = bool(by_prompt) and results.find("strict") is not None
+    prompts = {name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
     base = results.artifacts.get("base")
+    identity = results.identity.model_copy(update={"weights": Weights(whole=results.identity.weights.whole)})
     return RunScores(
         run.folder,
         FINISHED if complete else INCOMPLETE,
@@ -189,53 +199,33 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         missing=missing,
         prompts=prompts if complete else None,
         overrides=overrides,
-        results=_slim(results) if config.phase else None,
+        results=results.model_copy(update={**_LEFT_OUT, "identity": identity}) if config.phase else None,
     )
 
 
-def _slim(results: Results) -> Results:
-    """Without the parts that grow with prompts and tensors."""
-    identity = results.identity.model_copy(update={"weights": Weights(whole=results.identity.weights.whole)})
-    return results.model_copy(
-        update={"lock": None, "targets": {}, "paired": [], "artifacts": {}, "identity": identity}
-    )
-
-
-def _prompts(
-    path: Path, locked: Mapping[str, float | None], expected: int
-) -> tuple[int, dict[str, PromptScores]]:
-    """The number of missing responses, and the scores of the others by prompt.
+def _lines(path: Path, expected: int) -> Iterator[_Line]:
+    """The lines of a samples.jsonl.
 
     Raises:
         DataError: A line is not a response's record, or the number of lines is another than expected.
     """
-    lines, missing = 0, 0
-    by_prompt: dict[str, list[_Line]] = {}
+    number = 0
     try:
         with path.open("rb") as stream:
-            while text := stream.readline(MAX_LINE):
-                lines += 1
+            for number, text in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
                 line = _Line.model_validate_json(text)
-                if line.missing is not None:
-                    missing += 1
-                    continue
-                if absent := [name for name in ALWAYS if name not in line.scores]:
-                    raise DataError(
-                        "A response has no score.", where=f"{path}:{lines}", expected=", ".join(absent)
-                    )
-                by_prompt.setdefault(sys.intern(line.id), []).append(line)
+                if line.missing is None and (absent := [name for name in ALWAYS if name not in line.scores]):
+                    where = f"{path}:{number}"
+                    raise DataError("A response has no score.", where=where, expected=", ".join(absent))
+                yield line
     except OSError as error:
         raise DataError("The file cannot be read.", where=path, found=error.strerror) from None
     except ValidationError as error:
-        where = f"{path}:{lines}"
-        raise DataError(
-            "The line is not a record of a response.", where=where, found=files.problem(error)
-        ) from None
-    if lines != expected:
-        raise DataError(
-            "Responses are missing from the file.", where=path, found=f"{lines} of {expected} lines"
-        )
-    return missing, {name: _scores(each, locked.get(name)) for name, each in by_prompt.items()}
+        where, found = f"{path}:{number}", files.problem(error)
+        raise DataError("The line is not a record of a response.", where=where, found=found) from None
+    if number != expected:
+        found = f"{number} of {expected} lines"
+        raise DataError("Responses are missing from the file.", where=path, found=found)
 
 
 def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
@@ -250,7 +240,7 @@ def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
     return PromptScores(sys.intern(lines[0].category), values, taxonomy)
 
 
-def _merge(runs: Sequence[RunScores]) -> Collected:
+def _merged(runs: Sequence[RunScores]) -> tuple[list[RunScores], int]:
     """Each evaluation once; of a config that failed and was run again, the run that finished.
 
     The same responses twice, from the store or from another machine, are not two samples.
@@ -267,7 +257,7 @@ def _merge(runs: Sequence[RunScores]) -> Collected:
             kept[config] = run
         configs.add(config)
     chosen = {id(run) for run in kept.values()}
-    return Collected(tuple(run for run in runs if id(run) in chosen), len(runs) - len(chosen))
+    return [run for run in runs if id(run) in chosen], len(runs) - len(chosen)
 
 
 def _words(error: PunieError, folder: Path) -> str:

@@ -6,6 +6,7 @@ for a new seed), and how good is it on similar prompts (the confidence interval 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -24,18 +25,13 @@ def sentences(
 ) -> list[str]:
     """The conclusions: one for each finding, and one or two for each family of comparisons.
 
-    Args:
-        findings: Recipes at temperatures.
-        contrasts: Comparisons.
-        metric: The score that they are about.
-        threshold: The bound that a phase's criterion sets for it; None if there is none.
+    ``threshold`` is the bound that a phase's criterion sets for the score; None if there is none.
     """
     if not findings:
         return ["No run here has a score."]
-    several = len({finding.recipe for finding in findings}) > 1
     found = []
     for each in findings:
-        name = f"{each.recipe}, temperature" if several else "Temperature"
+        name = f"{each.recipe}, temperature" if each.recipe else "Temperature"
         seed = f", one training seed ({each.seeds[0]})" if len(each.seeds) == 1 else ""
         words = [*_seeds(each, threshold), _prompts(each, threshold), *_repeats(each)]
         found.append(f"{name} {each.temperature:g}: {metric} {each.mean:.3f}{seed}. {' '.join(words)}")
@@ -43,10 +39,8 @@ def sentences(
     if single:
         which = "With one training seed" if single == len(findings) else "For recipes with one training seed"
         found.append(f"{which} there is no interval over seeds: whether the score reproduces is unknown.")
-    families: dict[str, list[Contrast]] = {}
-    for pair in contrasts:
-        families.setdefault(pair.family, []).append(pair)
-    return found + [words for pairs in families.values() for words in _compared(pairs, metric)]
+    families = itertools.groupby(contrasts, key=lambda each: each.family)
+    return found + [words for family, pairs in families for words in _compared(family, list(pairs), metric)]
 
 
 def clipped(found: Interval) -> tuple[float, float]:
@@ -60,15 +54,12 @@ def p_in_words(value: float) -> str:
 
 
 def _seeds(each: Finding, threshold: float | None) -> Iterator[str]:
-    """Nothing for one seed."""
-    if len(each.seeds) == 1:
-        return
-    low, high = min(each.by_seed), max(each.by_seed)
-    if high - low < ROUNDING:
-        yield f"All {len(each.seeds)} seeds score {low:.3f}: no prediction interval for a new seed."
-    elif each.spread is None:
-        yield f"{len(each.seeds)} seeds score {low:.3f} to {high:.3f}: too few prompts to predict a new one."
-    else:
+    low, high, seeds = min(each.by_seed), max(each.by_seed), len(each.seeds)
+    if seeds > 1 and high - low < ROUNDING:
+        yield f"All {seeds} seeds score {low:.3f}: no prediction interval for a new seed."
+    elif seeds > 1 and each.spread is None:
+        yield f"{seeds} seeds score {low:.3f} to {high:.3f}: too few prompts to predict a new one."
+    elif each.spread:
         yield f"{each.spread.seeds} seeds score {low:.3f} to {high:.3f}."
         yield f"95 % prediction interval for a new seed: {_range(each.spread.prediction, threshold)}."
 
@@ -96,19 +87,16 @@ def _repeats(each: Finding) -> Iterator[str]:
         yield f"pass^{most} (all {most} attempts at a prompt succeed): {each.pass_hat[most]:.2f}."
 
 
-def _compared(pairs: Sequence[Contrast], metric: str) -> Iterator[str]:
+def _compared(family: str, pairs: Sequence[Contrast], metric: str) -> Iterator[str]:
     """A sentence for the significant differences of a family, and one for the others."""
-    family = pairs[0].family
     lead = f"{family.partition(' of ')[2]}: {metric}" if " of " in family else metric.capitalize()
     adjusted = f", each p adjusted for {len(pairs)} comparisons" if len(pairs) > 1 else ""
-    significant = [each for each in pairs if each.adjusted <= ALPHA]
-    if significant:
+    if significant := [each for each in pairs if each.adjusted <= ALPHA]:
         yield f"{lead} differs significantly on these prompts: {_listed(significant)}{adjusted}."
     if others := [each for each in pairs if each.adjusted > ALPHA]:
         nearest = min(others, key=lambda each: (each.needed or math.inf, each.detectable is None))
-        words = detectable_in_words(
-            len(nearest.test.differences), nearest.test.difference.estimate, nearest.detectable
-        )
+        test = nearest.test
+        words = detectable_in_words(len(test.differences), test.difference.estimate, nearest.detectable)
         of = f"{_named(nearest)}: " if others[1:] and nearest.detectable is not None else ""
         yield f"{lead} does not differ significantly: {_listed(others)}{adjusted}. {of}{words}."
     if family == "recipes" and any(each.seeds == 1 for each in pairs):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from tabulate import tabulate
@@ -18,7 +19,8 @@ from punie.evals.scores import METRICS
 from punie.results import files
 from punie.results.pages.render import environment, page_style
 from punie.results.pages.text import cell
-from punie.results.summary import axes, cells
+from punie.results.summary import axes
+from punie.results.summary.findings import in_text
 from punie.results.summary.summary import RunRow, Summary, summarize
 from punie.results.summary.tables import Table
 from punie.results.sweep import SweepFacts
@@ -35,13 +37,6 @@ _INCH, _POINTS = 6.5, 72
 """An inch of a picture in rem, so that its text is as large as the page's; and in points."""
 _WIDE = 24
 """Characters of a name beside a picture."""
-
-
-class _Picture(NamedTuple):
-    svg: str
-    width: float
-    """In rem."""
-    caption: str
 
 
 def write(folder: Path, *, sweep: SweepFacts | None = None, notes: Sequence[str] = ()) -> Summary:
@@ -83,26 +78,20 @@ def _text(summary: Summary, style: str, longest: int | None) -> str:
     heading, bullet = ("## ", "- ") if github else ("", "")
     blocks = [f"{heading[1:]}{printable(summary.title)}", "\n".join(map(printable, summary.notes))]
     for table in summary.tables.values():
-        rows = [[_cell(value, github) for value in row] for row in table.rows[:longest]]
-        body = tabulate(rows, table.headers, style, disable_numparse=True)
+        texts = [[printable(value) for value in row] for row in table.rows[:longest]]
+        rows = [[cell(value) for value in row] for row in texts] if github else texts
+        body = tabulate(rows, table.headers, style, disable_numparse=True) + ("\n\n" if github else "\n")
         more = len(table.rows) - len(rows)
         notes = [*table.notes, *([f"{more} more rows: --format csv, json or html"] if more else [])]
-        body += "\n\n" if github else "\n"
         blocks.append(f"{heading}{table.title}\n\n{body}" + "\n".join(map(printable, notes)))
     sentences = summary.conclusions[:longest]
     if more := len(summary.conclusions) - len(sentences):
         sentences = (*sentences, f"… and {more} more: --format github, json or html")
-    lines = (printable(each) if github else folded(printable(each)) for each in sentences)
-    blocks.append("\n".join([f"{heading}Conclusions", "", *(f"{bullet}{line}" for line in lines)]))
-    if outcome := summary.outcome_in_words:
-        blocks.append(
-            "\n".join([f"{heading}Outcome", "", *(f"{bullet}{printable(each)}" for each in outcome)])
-        )
+    shown = [printable(each) if github else folded(printable(each)) for each in sentences]
+    for title, lines in (("Conclusions", shown), ("Outcome", map(printable, summary.outcome_in_words))):
+        if listed := [f"{bullet}{line}" for line in lines]:
+            blocks.append("\n".join([f"{heading}{title}", "", *listed]))
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
-
-
-def _cell(value: str, github: bool) -> str:
-    return cell(printable(value)) if github else printable(value)
 
 
 def _csv(summary: Summary) -> str:
@@ -127,67 +116,54 @@ def _values(summary: Summary, run: RunRow, unknown: str) -> list[str]:
 
 def _html(summary: Summary, start: Path) -> str:
     """One page without network or scripts; whatever comes from a run is escaped."""
-    runs = [
-        {
-            "name": run.run,
-            "state": run.state,
-            "reason": run.reason,
-            "report": quote(f"{run.run}/report.html")
-            if (start / run.run / "report.html").is_file()
-            else None,
-            "place": _values(summary, run, "–"),
-            "score": cells.show(run.scores[summary.metric]) if summary.metric in run.scores else "–",
-        }
-        for run in summary.runs
-    ]
+    reports = {run.run: f"{run.run}/report.html" for run in summary.runs}
     return (
         environment(autoescape=True)
         .get_template("summary.html.jinja")
         .render(
             summary=summary,
             style=page_style(),
-            tables=[{**vars(table), "numbers": _numbers(table)} for table in summary.tables.values()],
-            run_headers=["run", *(axis.key for axis in summary.axes), summary.metric, "state"],
-            runs=runs,
             pictures=_pictures(summary),
+            numeric=_numeric,
+            reports={run: quote(path) for run, path in reports.items() if (start / path).is_file()},
+            values=lambda run: _values(summary, run, "–"),
+            in_text=in_text,
         )
     )
 
 
-def _numbers(table: Table) -> list[int]:
+def _numeric(table: Table) -> list[int]:
     """The columns of a table, but the first, that hold numbers."""
-    columns = list(enumerate(zip(*table.rows, strict=True)))[1:]
-    return [
-        place
-        for place, cells in columns
-        if any(_NUMBER.match(each) for each in cells) or all(each == "–" for each in cells)
-    ]
+    columns = enumerate(zip(*table.rows, strict=True))
+    return [i for i, texts in columns if i and (any(map(_NUMBER.match, texts)) or {*texts} == {"–"})]
 
 
-def _pictures(summary: Summary) -> list[_Picture]:
-    """Heatmaps; the last row axis makes the rows of one, the other row axes a heatmap for each value."""
+def _pictures(summary: Summary) -> list[dict[str, Any]]:
+    """Heatmaps; the last row axis makes the rows of one, the other row axes a heatmap for each value.
+
+    Each has its svg, its width in rem, and a caption.
+    """
     from punie.results.pages.plots import heatmap
 
-    grid = summary.grid
-    if not grid.rows:
-        return []
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, place in enumerate(grid.places):
-        groups.setdefault(place[:-1], []).append(index)
+    grid, groups = summary.grid, {}
+    for place, cells in zip(grid.places, grid.cells, strict=True) if grid.rows else ():
+        groups.setdefault(place[:-1], {})[place[-1]] = cells
     found = []
-    for outer, indices in list(groups.items())[:_MOST_PICTURES]:
-        rows = [grid.cells[index] for index in indices]
+    for outer, rows in itertools.islice(groups.items(), _MOST_PICTURES):
         svg = heatmap(
-            [[each.score.estimate if each.score else None for each in row] for row in rows],
-            [[f"{each.score.estimate:.2f}" if each.score else str(each) for each in row] for row in rows],
-            rows=[_beside(grid.places[index][-1]) for index in indices],
+            [[each.score.estimate if each.score else None for each in row] for row in rows.values()],
+            [
+                [f"{each.score.estimate:.2f}" if each.score else str(each) for each in row]
+                for row in rows.values()
+            ],
+            rows=[_beside(each) for each in rows],
             columns=[_beside(each) for each in grid.columns] if grid.column else [summary.metric],
             row_label=grid.rows[-1],
             column_label=grid.column or "",
         )
         width = _INCH * float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0]) / _POINTS
-        caption = axes.in_words(grid.rows[:-1], outer)
-        found.append(_Picture(svg, round(width, 1), caption or f"{summary.metric}, mean over prompts"))
+        caption = axes.in_words(grid.rows[:-1], outer) or f"{summary.metric}, mean over prompts"
+        found.append({"svg": svg, "width": round(width, 1), "caption": caption})
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from punie.evals.scores import METRICS
 from punie.results.outcome import Job, concluded, each_by_itself, in_words
 from punie.results.records import File, Named, Phase, Record, SweepOutcome
 from punie.results.statistics import Interval
-from punie.results.summary import axes, cells, conclusions, tables
-from punie.results.summary.axes import Axis, Recipe
+from punie.results.summary import axes, conclusions, findings, tables
+from punie.results.summary.axes import Axis
 from punie.results.summary.collect import RunScores, collect
-from punie.results.summary.findings import Contrast, Finding, contrasts, findings
+from punie.results.summary.findings import Contrast, Finding, Recipe
 from punie.results.sweep import SweepFacts
 from punie.util.errors import DataError, PunieError
 
@@ -97,15 +97,15 @@ def summarize(
     Raises:
         PunieError: There are no such runs, they are of different suites, or an axis or metric is unknown.
     """
-    collected = collect(places)
-    runs = _chosen(axes.name_contents(collected.runs), where)
+    every, merged = collect(places)
+    runs = _chosen(axes.name_contents(every), where)
     finished = [run for run in runs if run.finished]
-    _require_one_suite(finished, allow_mixed)
+    if not allow_mixed:
+        _require_one_suite(finished)
     phase = _phase(finished)
     metric = metric or (phase.score if phase and phase.score in METRICS else METRICS[0])
-    if finished and not any(
-        each.scores.get(metric) for run in finished for each in (run.prompts or {}).values()
-    ):
+    prompts = [prompt for run in finished for prompt in (run.prompts or {}).values()]
+    if finished and not any(prompt.scores.get(metric) for prompt in prompts):
         raise DataError(
             f"No run here has a {metric}.",
             next_step="run it with eval.lock.temperatures=[0.7], for instance" if metric == "lock" else None,
@@ -114,9 +114,9 @@ def summarize(
     fields = [axes.resolve(key, found) for key in by]
     if len(fields) > 2 or len(set(fields)) < len(fields):
         raise PunieError("A table has one axis, or two different ones.", where="--by", found=", ".join(by))
-    recipes = axes.recipes(runs, found)
+    recipes = findings.recipes(runs, found)
     grid = tables.grid(runs, found, fields, metric)
-    each_recipe, comparisons = findings(recipes, metric), contrasts(recipes, metric)
+    each_recipe, comparisons = findings.findings(recipes, metric), findings.contrasts(recipes, metric)
     shown = (
         tables.scores(grid, metric),
         tables.legend(recipes),
@@ -132,7 +132,7 @@ def summarize(
         title=", ".join(dict.fromkeys(run.name for run in runs if run.config)) or "no runs",
         metric=metric,
         runs=tuple(_row(run, found, start or Path.cwd()) for run in runs),
-        merged=collected.merged,
+        merged=merged,
         axes=tuple(found),
         grid=grid,
         findings=tuple(each_recipe),
@@ -140,12 +140,12 @@ def summarize(
         tables={table.name: table for table in shown if table.rows},
         conclusions=tuple(conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric))),
         outcome=None if where else _outcome(runs, recipes),
-        notes=tuple(_notes(runs, found, collected.merged)),
+        notes=tuple(_notes(runs, found, merged)),
     )
 
 
 def _row(run: RunScores, found: Sequence[Axis], start: Path) -> RunRow:
-    scores = {metric: cells.interval(cells.table_of([run], metric)) for metric in METRICS}
+    scores = {metric: findings.interval(findings.table_of([run], metric)) for metric in METRICS}
     return RunRow(
         run=Path(os.path.relpath(run.folder, start)).as_posix(),
         name=run.name,
@@ -160,45 +160,40 @@ def _row(run: RunScores, found: Sequence[Axis], start: Path) -> RunRow:
     )
 
 
-def _chosen(runs: Sequence[RunScores], where: Sequence[str]) -> list[RunScores]:
-    """The runs that meet every condition, and those that cannot be read."""
+def _chosen(runs: Sequence[RunScores], where: Sequence[str]) -> Sequence[RunScores]:
+    """The runs that meet every condition (0 is 0.0, and null is None), and those that cannot be read."""
     found = axes.find(run.config for run in runs) if where else []
     for condition in where:
         key, equals, text = condition.partition("=")
         if not equals:
             raise PunieError("A condition is KEY=VALUE.", where="--where", found=condition)
         field = axes.resolve(key, found)
-        wanted = _matcher(text)
-        kept = [run for run in runs if run.config is None or wanted(run.config.comparable(field))]
-        if not any(run.config for run in kept):
-            there = axes.ordered({run.config.comparable(field) for run in runs if run.config})
+        there = axes.ordered({run.config.comparable(field) for run in runs if run.config})
+        try:
+            wanted = json.loads(text)
+        except ValueError:
+            wanted = text
+        meant = [each for each in there if each == wanted or axes.shown(each) == text]
+        if not meant:
             raise PunieError(
                 f"No run has {field}={text}.",
                 where="--where",
                 found=", ".join(axes.shown(each) for each in there[:10]) or "no run that can be read",
             )
-        runs = kept
-    return list(runs)
+        runs = [run for run in runs if run.config is None or run.config.comparable(field) in meant]
+    return runs
 
 
-def _matcher(text: str) -> Callable[[object], bool]:
-    """Whether a value is what was written: 0 is 0.0, and null is None."""
-    try:
-        wanted = json.loads(text)
-    except ValueError:
-        wanted = text
-    return lambda each: each == wanted or axes.shown(each) == text
-
-
-def _require_one_suite(runs: Sequence[RunScores], allow_mixed: bool) -> None:
-    suites = {run.suite.sha256: run for run in runs if run.suite}
-    if len(suites) > 1 and not allow_mixed:
-        names = [
-            f"{run.suite.name} {sha256[:12]} ({run.folder})" for sha256, run in suites.items() if run.suite
-        ]
+def _require_one_suite(runs: Sequence[RunScores]) -> None:
+    suites = {
+        run.suite.sha256: f"{run.suite.name} {run.suite.sha256[:12]} ({run.folder})"
+        for run in runs
+        if run.suite
+    }
+    if len(suites) > 1:
         raise DataError(
             "The runs are of different suites; their scores cannot be compared.",
-            found="; ".join(names[:5]),
+            found="; ".join([*suites.values()][:5]),
             next_step="choose one with --where eval.suite=NAME, or put them side by side with --allow-mixed",
         )
 
@@ -214,14 +209,13 @@ def _outcome(runs: Sequence[RunScores], recipes: Sequence[Recipe]) -> SweepOutco
 
     A phase's sweep may have one recipe for each of its choices of ``lora``; more are not its sweep.
     """
-    known = [run for run in runs if run.config]
-    choices = {tuple(word for word in run.overrides if word.startswith("lora=")) for run in known}
-    suites = {run.suite.sha256 for run in known if run.suite}
-    if not known or len(suites) > 1 or len(recipes) > len(choices):
-        return None
     jobs = [
-        Job(run.config, run.overrides, run.results if run.finished else None) for run in known if run.config
+        Job(run.config, run.overrides, run.results if run.finished else None) for run in runs if run.config
     ]
+    choices = {tuple(word for word in job.overrides if word.startswith("lora=")) for job in jobs}
+    suites = {run.suite.sha256 for run in runs if run.suite}
+    if not jobs or len(suites) > 1 or len(recipes) > len(choices):
+        return None
     try:
         return concluded(jobs) or each_by_itself(jobs)
     except LookupError as error:
@@ -231,9 +225,8 @@ def _outcome(runs: Sequence[RunScores], recipes: Sequence[Recipe]) -> SweepOutco
 
 def _threshold(phase: Phase | None, metric: str) -> float | None:
     """The bound that the phase's criterion sets for the overall score."""
-    if phase is None or phase.score != metric:
-        return None
-    return next((each.value for each in phase.criteria if each.metric == "overall"), None)
+    criteria = phase.criteria if phase and phase.score == metric else ()
+    return next((each.value for each in criteria if each.metric == "overall"), None)
 
 
 def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> list[str]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from punie.evals.scores import ROUNDING
 from punie.results.config import TEMPERATURE
 from punie.results.statistics import Interval
-from punie.results.summary import axes, cells
-from punie.results.summary.axes import Axis, Recipe
+from punie.results.summary import axes
+from punie.results.summary.axes import Axis
 from punie.results.summary.collect import RunScores
 from punie.results.summary.conclusions import clipped, p_in_words
-from punie.results.summary.findings import Contrast, Finding
+from punie.results.summary.findings import (
+    Cell,
+    Contrast,
+    Finding,
+    Recipe,
+    cell,
+    in_text,
+    interval,
+    prompt_means,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Grid:
     columns: tuple[Any, ...]
     places: tuple[tuple[Any, ...], ...]
     """Values of the row headers."""
-    cells: tuple[tuple[cells.Cell, ...], ...]
+    cells: tuple[tuple[Cell, ...], ...]
     """(places, columns)."""
     pooled: tuple[str, ...]
     """Axes that are neither: a cell is the mean over their values."""
@@ -55,176 +65,154 @@ def grid(runs: Sequence[RunScores], found: Sequence[Axis], by: Sequence[str], me
         metric: Which score.
     """
     keys = [axis.key for axis in found]
+    column = TEMPERATURE if TEMPERATURE in keys and len(keys) > 1 else None
+    rows = tuple(key for key in keys if key != column)
     if by:
         rows, column = (by[0],), by[1] if len(by) > 1 else None
-    else:
-        column = TEMPERATURE if TEMPERATURE in keys and len(keys) > 1 else None
-        rows = tuple(key for key in keys if key != column)
-    groups: dict[tuple[tuple[Any, ...], Any], list[RunScores]] = {}
+    groups: dict[tuple[tuple[Any, ...], Any], list[RunScores]] = defaultdict(list)
     for run in runs:
         if run.config:
-            place = axes.values(run.config, rows)
-            groups.setdefault((place, run.config.comparable(column) if column else None), []).append(run)
+            value = run.config.comparable(column) if column else None
+            groups[axes.values(run.config, rows), value].append(run)
     places = sorted({place for place, _ in groups}, key=axes.rank)
     columns = axes.ordered({each for _, each in groups})
-    return Grid(
-        rows,
-        column,
-        tuple(columns),
-        tuple(places),
-        tuple(
-            tuple(cells.cell(groups.get((place, each), []), metric) for each in columns) for place in places
-        ),
-        tuple(axis.key for axis in found if not {axis.key, *axis.also} & {*rows, column}),
-    )
+    cells = (tuple(cell(groups.get((place, each), []), metric) for each in columns) for place in places)
+    pooled = (axis.key for axis in found if not {axis.key, *axis.also} & {*rows, column})
+    return Grid(rows, column, tuple(columns), tuple(places), tuple(cells), tuple(pooled))
 
 
 def scores(found: Grid, metric: str) -> Table:
     """The grid as a table."""
-    heads = _heads(found.column, found.columns, metric)
     notes = ["Mean over prompts with Wilson's 95 % interval (a prompt is a trial)."]
     if found.pooled:
         notes.append(f"Each cell is the mean over {', '.join(found.pooled)}.")
-    rows = [
+    name = (found.column or "").rpartition(".")[2]
+    heads = [f"{name} {axes.shown(each)}" for each in found.columns] if name else [metric]
+    rows = (
         (*map(axes.shown, place), *map(str, row))
         for place, row in zip(found.places, found.cells, strict=True)
-    ]
+    )
     return Table("scores", f"Scores: {metric}", (*found.rows, *heads), tuple(rows), tuple(notes))
 
 
 def legend(recipes: Sequence[Recipe]) -> Table:
     """What the numbers of recipes stand for; no rows if they have none."""
-    numbered = [recipe for recipe in recipes if recipe.label and "=" not in recipe.label]
-    heads = ("recipe", *(key for key, _ in recipes[0].values)) if numbered else ()
-    rows = [(recipe.label, *(each for _, each in recipe.values)) for recipe in numbered]
-    return Table("legend", "What differs between the recipes", heads, tuple(rows))
+    rows = [{"recipe": each.label, **dict(each.values)} for each in recipes if len(each.values) > 1]
+    return _table("legend", "What differs between the recipes", rows)
 
 
 def findings(found: Sequence[Finding], metric: str) -> Table:
     """A row for each recipe and temperature."""
-    several = len({finding.recipe for finding in found}) > 1
     rows = [
-        (
-            *((each.recipe,) if several else ()),
-            f"{each.temperature:g}",
-            str(len(each.seeds)),
-            f"{each.mean:.3f}",
-            _range(each.interval),
-            "–" if each.spread is None else f"{each.spread.stdev:.3f}",
-            _range(each.spread.prediction if each.spread else None),
-            ", ".join(f"{value:.2f}" for value in each.pass_hat.values()) or "–",
-        )
+        {
+            "recipe": each.recipe,
+            "temperature": f"{each.temperature:g}",
+            "seeds": str(len(each.seeds)),
+            "mean": f"{each.mean:.3f}",
+            "confidence interval": _range(each.interval),
+            "sd of seeds": _or_dash(each.spread.stdev if each.spread else None, ".3f"),
+            "prediction interval": _range(each.spread.prediction if each.spread else None),
+            "pass^1, 2, ...": ", ".join(f"{value:.2f}" for value in each.pass_hat.values()) or "–",
+        }
         for each in found
     ]
-    heads = (
-        "temperature", "seeds", "mean", "confidence interval", "sd of seeds", "prediction interval",
-        "pass^1, 2, ...",
-    )  # fmt: skip
-    notes = (
-        "Both are 95 % intervals: bootstrap over prompts and seeds; for a new seed mean ± t·s·√(1 + 1/S).",
-    )
-    return Table(
-        "recipes", f"Recipes: {metric}", (*(("recipe",) if several else ()), *heads), tuple(rows), notes
-    )
+    note = "Both are 95 % intervals: bootstrap over prompts and seeds; for a new seed mean ± t·s·√(1 + 1/S)."
+    return _table("recipes", f"Recipes: {metric}", rows, [note])
 
 
 def contrasts(found: Sequence[Contrast]) -> Table:
     """A row for each comparison, with its minimum detectable difference."""
     rows = [
-        (
-            each.family,
-            f"{each.a} → {each.b}",
-            f"{each.test.difference.estimate:+.3f}",
-            f"[{each.test.difference.low:+.2f}, {each.test.difference.high:+.2f}]",
-            p_in_words(each.test.p_value),
-            p_in_words(each.adjusted),
-            str(len(each.test.differences)),
-            "–" if each.detectable is None else f"{each.detectable:.2f}",
-            "–" if each.needed is None else f"{each.needed:,}",
-        )
+        {
+            "among": each.family,
+            "from → to": f"{each.a} → {each.b}",
+            "difference": f"{each.test.difference.estimate:+.3f}",
+            "95 % interval": f"[{each.test.difference.low:+.2f}, {each.test.difference.high:+.2f}]",
+            "p": p_in_words(each.test.p_value),
+            "p, Holm": p_in_words(each.adjusted),
+            "prompts": str(len(each.test.differences)),
+            "detectable": _or_dash(each.detectable, ".2f"),
+            "needed": _or_dash(each.needed, ","),
+        }
         for each in found
     ]
-    heads = (
-        "among", "from → to", "difference", "95 % interval", "p", "p, Holm", "prompts", "detectable",
-        "needed",
-    )  # fmt: skip
     notes = (
         "Paired by prompt, with these seeds: p of the sign-flip test, and Holm's adjustment in its family.",
         "Detectable: the minimum detectable difference at 80 % power. Needed: the prompts that detect the "
         "difference found.",
         "The interval is for similar prompts: where it and p disagree about 0, p counts.",
     )
-    return Table("comparisons", "Comparisons", heads, tuple(rows), notes if rows else ())
+    return _table("comparisons", "Comparisons", rows, notes)
 
 
 def categories(recipes: Sequence[Recipe], metric: str) -> Table:
     """Each category's score by temperature, over all seeds."""
-    rows = []
-    temperatures = _temperatures(recipes)
+    rows, heads = [], _temperatures(recipes, metric)
     for recipe in recipes:
-        found = [cells.by_category(cells.table_of(recipe.at(each), metric)) for each in temperatures]
-        for name in dict.fromkeys(name for by_name in found for name in by_name):
-            prompts = max(len(by_name.get(name, ())) for by_name in found)
-            means = [cells.interval(by_name.get(name, {})) for by_name in found]
-            shown = ["–" if mean is None else cells.show(mean) for mean in means]
-            rows.append((*_label(recipes, recipe.label), name, str(prompts), *shown))
-    heads = (*_label(recipes, "recipe"), "category", "prompts", *_heads(TEMPERATURE, temperatures, metric))
-    return Table("categories", f"Categories: {metric}", heads, tuple(rows), ("Over all seeds.",))
+        by_name: dict[str, dict[float, dict[str, Any]]] = {}
+        for at, table in recipe.tables(metric).items():
+            for prompt, row in table.items():
+                by_name.setdefault(row[0], {}).setdefault(at, {})[prompt] = row
+        for name, tables in by_name.items():
+            cells = {head: in_text(interval(tables.get(at, {}))) for at, head in heads.items()}
+            prompts = str(max(map(len, tables.values())))
+            rows.append({"recipe": recipe.label, "category": name, "prompts": prompts, **cells})
+    return _table("categories", f"Categories: {metric}", rows, ["Over all seeds."])
 
 
 def taxonomy(recipes: Sequence[Recipe]) -> Table:
     """The taxonomy of the responses by temperature, over all seeds."""
-    rows = []
-    temperatures = _temperatures(recipes)
+    rows, heads = [], _temperatures(recipes, "number")
     for recipe in recipes:
-        counts = [
-            Counter(
-                name
-                for run in recipe.at(each)
-                for prompt in (run.prompts or {}).values()
-                for name in prompt.taxonomy
+        counts = {at: Counter[str]() for at in heads}
+        for at, runs in recipe.runs.items():
+            for prompt in (prompt for run in runs for prompt in (run.prompts or {}).values()):
+                counts[at].update(prompt.taxonomy)
+        for name, _ in sum(counts.values(), Counter()).most_common():
+            shares = (
+                f"{each[name]} ({each[name] / each.total():.0%})" if each else "–" for each in counts.values()
             )
-            for each in temperatures
-        ]
-        total = sum(counts, Counter())
-        for name, _ in total.most_common():
-            shares = [f"{c[name]} ({c[name] / c.total():.0%})" if c.total() else "–" for c in counts]
-            rows.append((*_label(recipes, recipe.label), name, *shares))
-    heads = (*_label(recipes, "recipe"), "responses", *_heads(TEMPERATURE, temperatures, "number"))
-    return Table("taxonomy", "Taxonomy of the responses", heads, tuple(rows))
+            cells = dict(zip(heads.values(), shares, strict=True))
+            rows.append({"recipe": recipe.label, "responses": name, **cells})
+    return _table("taxonomy", "Taxonomy of the responses", rows)
 
 
 def stability(recipes: Sequence[Recipe], metric: str) -> Table:
     """The prompts whose score differs between seeds, temperatures or repeats."""
-    rows, notes = [], []
-    temperatures = _temperatures(recipes)
+    rows, notes, heads = [], [], _temperatures(recipes, metric)
     for recipe in recipes:
-        tables = {each: cells.table_of(recipe.at(each), metric) for each in recipe.temperatures}
-        prompts = dict.fromkeys(name for table in tables.values() for name in table)
-        flips = 0
-        for name in prompts:
-            found = [table[name] for table in tables.values() if name in table]
-            if across := _flips([by_seed for _, by_seed in found]):
-                flips += 1
-                means = [_mean(tables.get(each, {}), name) for each in temperatures]
-                rows.append((*_label(recipes, recipe.label), name, found[0][0], *means, " and ".join(across)))
-        label = f"{recipe.label}: " if len(recipes) > 1 else ""
-        notes.append(f"{label}{flips} of {len(prompts)} prompts flip.")
-    heads = _heads(TEMPERATURE, temperatures, metric)
-    title = f"Prompts that flip: {metric}, the mean over seeds"
-    headers = (*_label(recipes, "recipe"), "prompt", "category", *heads, "flips across")
-    return Table("stability", title, headers, tuple(rows), tuple(notes))
+        tables, before = recipe.tables(metric), len(rows)
+        means = {at: prompt_means(table) for at, table in tables.items()}
+        prompts = {name: row[0] for table in tables.values() for name, row in table.items()}
+        for name, category in prompts.items():
+            if across := _flips([table[name][1] for table in tables.values() if name in table]):
+                cells = {head: _or_dash(means.get(at, {}).get(name), ".2f") for at, head in heads.items()}
+                row = {"recipe": recipe.label, "prompt": name, "category": category, **cells}
+                rows.append({**row, "flips across": " and ".join(across)})
+        label = f"{recipe.label}: " if recipe.label else ""
+        notes.append(f"{label}{len(rows) - before} of {len(prompts)} prompts flip.")
+    return _table("stability", f"Prompts that flip: {metric}, the mean over seeds", rows, notes)
 
 
 def gaps(runs: Sequence[RunScores]) -> Table:
     """The runs that have no score, and why."""
-    rows = [(str(run.folder), run.state, run.reason or "–") for run in runs if not run.finished]
-    return Table("gaps", "Runs without a score", ("run", "state", "why"), tuple(rows))
+    rows = [
+        {"run": str(run.folder), "state": run.state, "why": run.reason or "–"}
+        for run in runs
+        if not run.finished
+    ]
+    return _table("gaps", "Runs without a score", rows)
+
+
+def _table(name: str, title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> Table:
+    """A table without the columns that are empty in every row: a single recipe has no label."""
+    heads = tuple(dict.fromkeys(head for row in rows for head, text in row.items() if text))
+    return Table(name, title, heads, tuple(tuple(row[head] for head in heads) for row in rows), tuple(notes))
 
 
 def _flips(found: Sequence[Mapping[int, Sequence[float]]]) -> list[str]:
     """What a prompt's scores, by seed for each temperature, differ across."""
-    means = [{seed: sum(each) / len(each) for seed, each in by_seed.items()} for by_seed in found]
+    means = [{seed: fmean(each) for seed, each in by_seed.items()} for by_seed in found]
     seeds = dict.fromkeys(seed for by_seed in means for seed in by_seed)
     differ = {
         "repeats": [each for by_seed in found for each in by_seed.values()],
@@ -236,25 +224,15 @@ def _flips(found: Sequence[Mapping[int, Sequence[float]]]) -> list[str]:
     ]
 
 
-def _mean(table: cells.Table, name: str) -> str:
-    return f"{cells.prompt_means({name: table[name]})[name]:.2f}" if name in table else "–"
-
-
 def _range(found: Interval | None) -> str:
     return "–" if found is None else "[{:.2f}, {:.2f}]".format(*clipped(found))
 
 
-def _temperatures(recipes: Sequence[Recipe]) -> list[float]:
-    return sorted({each for recipe in recipes for each in recipe.temperatures})
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
-def _heads(column: str | None, columns: Sequence[Any], single: str) -> list[str]:
-    if column is None or (len(columns) == 1 and column == TEMPERATURE):
-        return [single]
-    name = column.rpartition(".")[2]
-    return [f"{name} {axes.shown(each)}" for each in columns]
-
-
-def _label(recipes: Sequence[Recipe], text: str) -> tuple[str, ...]:
-    """The cell that tells recipes apart; none if there is one recipe."""
-    return (text,) if len(recipes) > 1 else ()
+def _temperatures(recipes: Sequence[Recipe], single: str) -> dict[float, str]:
+    """The head of each temperature's column, sorted; a single one is headed by what it holds."""
+    found = sorted({at for recipe in recipes for at in recipe.runs})
+    return {at: f"temperature {axes.shown(at)}" if len(found) > 1 else single for at in found}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -16,9 +15,9 @@ from filelock import FileLock
 from punie.results import files
 from punie.results.records import Status
 from punie.results.run import STATUS, read_status
-from punie.results.sweep import SweepPlan
+from punie.results.sweep import PlannedJob, SweepPlan
 from punie.sweep import campaign, job, summary
-from punie.sweep.campaign import Campaign, SweepEnded
+from punie.sweep.campaign import Campaign, Launch, SweepEnded
 from punie.util.errors import PunieError
 from tests.unit.results.made import results
 from tests.unit.sweep.conftest import Planner
@@ -34,51 +33,46 @@ class World:
         """For each job how its attempts end; ``finished`` if nothing is said."""
 
     def launch(self, batch: Sequence[Sequence[str]], _first: int) -> None:
-        folders = [line.removeprefix("hydra.sweep.subdir=") for overrides in batch for line in overrides]
-        jobs = [self.plan.by_folder[Path(name).name] for name in folders if name.startswith("jobs/")]
+        subdirs = [overrides[-1].removeprefix("hydra.sweep.subdir=") for overrides in batch]
+        jobs = [self.plan.by_folder[Path(name).name] for name in subdirs]
         self.batches.append([one.number for one in jobs])
+        killed = [one for one in jobs if self.end(one) == "worker killed"]
         for one in jobs:
-            self._run(one)
-        if "worker killed" in [self.ends.get(one.number, [""])[0] for one in jobs]:
-            for one in jobs:
-                if self.ends.get(one.number, [""])[0] == "worker killed":
-                    self.ends[one.number].pop(0)
+            self.run(one)
+        for one in killed:
+            self.ends[one.number].pop(0)
+        if killed:
             raise RuntimeError("a worker was terminated")
 
-    def _run(self, one: Any) -> None:
-        place = self.folder / one.folder
-        end = (self.ends.get(one.number) or ["finished"])[0]
+    def end(self, one: PlannedJob) -> str:
+        return (self.ends.get(one.number) or ["finished"])[0]
+
+    def run(self, one: PlannedJob) -> None:
+        place, end = self.folder / one.folder, self.end(one)
         place.mkdir(parents=True, exist_ok=True)
         if end == "finished":
             files.write(place / "results.json", results(0.5))
-        running = end in ("interrupt", "worker killed")
-        status = Status(version=1, status="running" if running else end, at="train", error="it went wrong")
-        files.write(
-            place / STATUS, status if end != "finished" else status.model_copy(update={"error": None})
-        )
+        state = "running" if end in ("interrupt", "worker killed") else end
+        error = None if end == "finished" else "it went wrong"
+        files.write(place / STATUS, Status(version=1, status=state, at="train", error=error))
         if end == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
 
     def states(self) -> list[str]:
-        return [read_status(self.folder / one.folder).status for one in self.plan.jobs]
+        return [one.status(self.folder).status for one in self.plan.jobs]
 
 
 @pytest.fixture
 def world(planned: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Two seeds at two temperatures: waves of jobs 0 and 2, then 1 and 3."""
-
-    @contextmanager
-    def nothing(*_: object) -> Generator[None]:
-        yield
-
-    monkeypatch.setattr(campaign, "prepared", nothing)
+    monkeypatch.setattr(campaign, "prepared", lambda *_: nullcontext())
     plan = planned("seed=0,1", "eval.temperature=0.0,0.5")
     assert plan.waves == [[0, 2], [1, 3]]
     (tmp_path / "sweep").mkdir()
     return World(plan, tmp_path / "sweep")
 
 
-def ended(world: World, launch: Callable[..., None] | None = None) -> PunieError | None:
+def ended(world: World, launch: Launch | None = None) -> PunieError | None:
     """Run the campaign; how it ended."""
     try:
         Campaign(world.plan, world.folder, launch or world.launch).run()
@@ -92,22 +86,26 @@ def exit_code(error: PunieError | None) -> int:
     return error.exit_code
 
 
-def test_dependents_of_a_failed_training_are_skipped(world: World) -> None:
-    """Job 0 fails in training: job 1, of the same seed, is skipped; the other seed goes on; exit code 1."""
-    world.ends[0] = ["failed"]
+@pytest.mark.parametrize(
+    ("ends", "states", "batches"),
+    [
+        ({0: ["failed"]}, ["failed", "skipped", "finished", "finished"], [[0, 2], [3]]),
+        (
+            {0: ["worker killed", "worker killed"], 2: ["worker killed"]},
+            ["killed", "skipped", "finished", "finished"],
+            [[0, 2], [0], [2], [3]],
+        ),
+    ],
+    ids=["failed", "killed"],
+)
+def test_a_job_takes_only_its_dependents_along(
+    world: World, ends: dict[int, list[str]], states: list[str], batches: list[list[int]]
+) -> None:
+    """Job 1, which needs the training of job 0, is skipped; a job lost with its worker runs again alone."""
+    world.ends = ends
     assert exit_code(ended(world)) == 1
-    assert world.states() == ["failed", "skipped", "finished", "finished"]
-    assert "upstream: train failed in 000" in (
-        read_status(world.folder / world.plan.jobs[1].folder).error or ""
-    )
-
-
-def test_a_killed_worker_loses_only_its_own_job(world: World) -> None:
-    """Two jobs are lost with a worker: each runs again alone; the one that dies again is the killed one."""
-    world.ends = {0: ["worker killed", "worker killed"], 2: ["worker killed"]}
-    assert exit_code(ended(world)) == 1
-    assert world.batches == [[0, 2], [0], [2], [3]]
-    assert world.states() == ["killed", "skipped", "finished", "finished"]
+    assert (world.states(), world.batches) == (states, batches)
+    assert "upstream: train failed in 000" in (world.plan.jobs[1].status(world.folder).error or "")
 
 
 def test_a_launcher_that_starts_nothing_is_told(world: World) -> None:
@@ -137,7 +135,7 @@ def test_a_job_that_outlives_its_launcher_is_waited_for(world: World) -> None:
 
     def finish() -> None:
         world.ends[2] = ["finished"]
-        world._run(world.plan.jobs[2])
+        world.run(world.plan.jobs[2])
         lock.release()
 
     assert ended(world, launch) is None

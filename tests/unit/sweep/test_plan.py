@@ -1,12 +1,15 @@
-"""Plans: what the jobs are, what they share, and when a frozen plan is still the same."""
+"""Plans: what the jobs are, what they share, who waits, and when a frozen plan is still the same."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from punie.config.compose import compose
@@ -16,6 +19,7 @@ from punie.store.keys import SHORT, digest
 from punie.sweep import plan as plans
 from punie.sweep import preview
 from punie.util.errors import PunieError
+from punie.util.paths import resource
 from tests.unit.sweep.conftest import Planner
 
 
@@ -87,14 +91,12 @@ def test_every_mistake_names_its_job_and_key(planned: Planner) -> None:
 
 def test_long_overrides_are_shown_short(planned: Planner) -> None:
     """An override of 5,000 characters is planned; a mistake in it is told in lines of bounded length."""
-    plan = planned("seed=0,1", f"name={'n' * 200}", f"eval.system_prompt={'p' * 5000}")
-    assert len(plan.jobs) == 2
-    with pytest.raises(PunieError) as caught:
-        planned("lora.rank=0,8", f"eval.system_prompt={'p' * 5000}")
-    assert max(map(len, str(caught.value).splitlines())) < 300
-    with pytest.raises(PunieError) as caught:
-        planned(f"lora.rank=8,{'r' * 5000}")
-    assert max(map(len, str(caught.value).splitlines())) < 400
+    prompt = f"eval.system_prompt={'p' * 5000}"
+    assert len(planned("seed=0,1", f"name={'n' * 200}", prompt).jobs) == 2
+    for limit, overrides in ((300, ["lora.rank=0,8", prompt]), (400, [f"lora.rank=8,{'r' * 5000}"])):
+        with pytest.raises(PunieError) as caught:
+            planned(*overrides)
+        assert max(map(len, str(caught.value).splitlines())) < limit
 
 
 def test_a_thousand_jobs_are_planned_quickly(planned: Planner) -> None:
@@ -114,44 +116,61 @@ def test_a_frozen_plan_reads_back(planned: Planner, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["plan.json"]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "not a sweep's"),
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"schema": 1, "jobs": 3}', "cannot be read"),
-        ('{"schema": 99}', "newer punie"),
-    ],
-)
-def test_a_folder_without_a_usable_plan_is_refused(tmp_path: Path, content: str | None, words: str) -> None:
-    """No plan, half a plan, something else, another version: each refused with the reason."""
-    if content is not None:
-        (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(PunieError, match=words):
-        SweepPlan.read(tmp_path)
+def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
+    """What is no sweep's folder is refused as such; a damaged plan is refused as any record is."""
+    for content, words in ((None, "not a sweep's"), ("{", "plan.json cannot be read")):
+        if content is not None:
+            (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(PunieError, match=words):
+            SweepPlan.read(tmp_path)
 
 
 def test_changes_are_told_by_name(planned: Planner, tmp_path: Path) -> None:
     """A plan of other data, other fields or fewer jobs names each; its own reading again names nothing."""
     old = planned("seed=0,1")
     assert plans.changes(old, planned("seed=0,1")) == []
-    found = plans.changes(old, planned("seed=0,1", "lora.rank=4"))
-    assert found[0] == "config: lora.rank 8 → 4"
+    assert plans.changes(old, planned("seed=0,1", "lora.rank=4"))[0] == "config: lora.rank 8 → 4"
     assert "jobs 2 → 1" in plans.changes(old, planned("seed=0"))
-    (tmp_path / "data").mkdir()
-    for name in ("train.jsonl", "valid.jsonl"):
-        source = Path(plans.resource("data/code_mode")) / name
-        (tmp_path / "data" / name).write_bytes(source.read_bytes())
+    shutil.copytree(resource("data/code_mode"), tmp_path / "data")
     ours = planned("seed=0", "data.path=data")
     with (tmp_path / "data/train.jsonl").open("a") as stream:
         stream.write(json.dumps({"messages": []}) + "\n")
-    assert any(
-        "data.train.jsonl" in change for change in plans.changes(ours, planned("seed=0", "data.path=data"))
-    )
+    found = plans.changes(ours, planned("seed=0", "data.path=data"))
+    assert any("data.train.jsonl" in change for change in found)
 
 
 def test_a_launchers_field_of_another_type_is_no_unknown_key() -> None:
     """A number of workers that is no number is told as such."""
     with pytest.raises(PunieError, match="n_jobs: Value 'two' of type 'str' could not"):
         preview.plan(["hydra/launcher=workers", "hydra.launcher.n_jobs=two"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        (
+            {n: {f"train{n // 3}", f"quantize{n // 3}", f"evaluate{n}"} for n in range(6)},
+            [[0, 3], [1, 2, 4, 5]],
+        ),
+        ({n: {"train", f"quantize{n // 2}", f"evaluate{n}"} for n in range(4)}, [[0], [1, 2], [3]]),
+        ({0: set(), 1: {"a"}, 2: set()}, [[1, 0, 2]]),
+        ({0: set(), 1: set()}, [[0, 1]]),
+        ({}, []),
+    ],
+    ids=["a job of each seed first", "training, then the other model", "idle jobs last", "all idle", "none"],
+)
+def test_who_builds_and_who_waits(missing: dict[int, set[str]], expected: list[list[int]]) -> None:
+    """The first wave builds each expensive stage once; what the store has needs no wave of its own."""
+    assert plans.waves(missing) == expected
+
+
+@given(st.dictionaries(st.integers(0, 30), st.sets(st.sampled_from("abcdef")), max_size=12))
+def test_no_two_jobs_of_a_wave_build_the_same(missing: dict[int, set[str]]) -> None:
+    """Every job starts exactly once, and within a wave no stage is built twice."""
+    found = plans.waves(missing)
+    assert sorted(job for wave in found for job in wave) == sorted(missing)
+    built: set[str] = set()
+    for wave in found:
+        fresh = [key for job in wave for key in missing[job] - built]
+        assert len(fresh) == len(set(fresh))
+        built |= set(fresh)

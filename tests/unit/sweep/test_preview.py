@@ -57,12 +57,11 @@ def test_past_timings_give_the_time(planned: Planner) -> None:
 def test_the_command_prints_it(planned: Planner, capsys: pytest.CaptureFixture[str]) -> None:
     """``plan -m`` prints jobs, stages and the command to go on with; --json has every key."""
     assert main(["plan", "-m", *AXES]) == 0
-    shown = capsys.readouterr().out
-    assert [
-        word
-        for word in ("jobs: 4 (2 duplicates", "2 waves", "next: python -m punie -m seed")
-        if word not in shown
-    ] == []
+    shown, words = (
+        capsys.readouterr().out,
+        ("jobs: 4 (2 duplicates", "2 waves", "next: python -m punie -m seed"),
+    )
+    assert [word for word in words if word not in shown] == []
     assert main(["plan", "-m", "--json", *AXES]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len({job["stages"]["train"][0] for job in found["jobs"]}) == 2

@@ -28,14 +28,10 @@ FOUND = made.results(
 )
 
 
-def evaluation(samples: Sequence[dict[str, Any]] = (SAMPLE,)) -> Any:
-    """Writes an evaluation's files."""
-
-    def write(out: Path) -> None:
-        write_lines(out / "samples.jsonl", list(samples))
-        files.write(out / "results.json", files.parse(files.plain(FOUND), Evaluation, out))
-
-    return write
+def write(out: Path, row: dict[str, Any] = SAMPLE) -> None:
+    """An evaluation's files."""
+    write_lines(out / "samples.jsonl", [row])
+    files.write(out / "results.json", files.parse(files.plain(FOUND), Evaluation, out))
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def inputs(tmp_path: Path) -> dict[str, Artifact]:
     material = {"settings": {"eval.stop": "a|b"}}
     return {
         "train": store.get_or_build("train", {"s": "train", **material}, train)[0],
-        "evaluate": store.get_or_build("evaluate", {"s": "evaluate", **material}, evaluation())[0],
+        "evaluate": store.get_or_build("evaluate", {"s": "evaluate", **material}, write)[0],
     }
 
 
@@ -63,21 +59,17 @@ def report(inputs: dict[str, Artifact], out: Path, targets: Sequence[str] = ()) 
 
 
 def test_any_response_can_be_reported(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """Separators of lines that JSON does not escape are shown; a bar ends no cell of a table."""
-    report(inputs, tmp_path / "out")
-    text = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "one⟨U+2028⟩two⟨U+2029⟩three⟨U+0085⟩four" in text
-    assert "| eval.stop | a\\|b |" in text
-    assert "| wro\\|ng | 1 | a\\|b |" in text
-
-
-def test_the_digests_are_of_bytes_that_come_out_again(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """Files that hold times are not among the artifacts' digests."""
+    """Separators of lines are shown and bars end no cell; files that hold times have no digest."""
     named = report(inputs, tmp_path / "out")["artifacts"]
-    assert {name: sorted(entry["files"]) for name, entry in named.items()} == {
-        "train": ["adapters.safetensors"],
-        "evaluate": [],
-    }
+    digests = {name: sorted(entry["files"]) for name, entry in named.items()}
+    assert digests == {"train": ["adapters.safetensors"], "evaluate": []}
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    for words in (
+        "one⟨U+2028⟩two⟨U+2029⟩three⟨U+0085⟩four",
+        "| eval.stop | a\\|b |",
+        "| wro\\|ng | 1 | a\\|b |",
+    ):
+        assert words in text
 
 
 def test_a_run_directory_needs_no_training(inputs: dict[str, Artifact], tmp_path: Path) -> None:
@@ -100,10 +92,9 @@ def test_a_run_directory_needs_no_training(inputs: dict[str, Artifact], tmp_path
 
 def test_targets_that_cannot_be_compared(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     """Without a response of a target nothing is compared, and its settings do not stand for the run's own."""
-    missing = {**SAMPLE, "missing": "the server is gone"}
-    material = {"s": "base", "settings": {"eval.stop": "theirs"}}
-    store = Store(tmp_path / "store")
-    inputs["evaluate:base"] = store.get_or_build("evaluate", material, evaluation([missing]))[0]
+    material, missing = {"settings": {"eval.stop": "theirs"}}, {**SAMPLE, "missing": "the server is gone"}
+    made, _ = Store(tmp_path / "store").get_or_build("evaluate", material, lambda out: write(out, missing))
+    inputs["evaluate:base"] = made
     assert report(inputs, tmp_path / "out", targets=["base", "quantized"])["paired"] == []
     for page in ("report.md", "report.html"):
         text = (tmp_path / "out" / page).read_text("utf-8")

@@ -9,12 +9,6 @@ import pytest
 from punie.results.pages.text import cell, code, fence, inline, visible, visible_html
 
 
-def test_a_cell_stays_a_cell() -> None:
-    """A bar or a line's end in a value does not end its cell."""
-    assert cell("a|b\r\nc\nd") == "a\\|b c d"
-    assert cell(1) == "1"
-
-
 @pytest.mark.parametrize("text", ["", "plain", "`", "a `` b", "```\n", "````"])
 def test_a_fence_is_longer_than_what_it_holds(text: str) -> None:
     """No run of back quotes in a text is as long as those around it."""
@@ -24,8 +18,9 @@ def test_a_fence_is_longer_than_what_it_holds(text: str) -> None:
     assert marks not in text
 
 
-def test_code_in_a_line_is_not_ended_by_it() -> None:
-    """Back quotes inside are met with longer ones, and line ends become blanks."""
+def test_a_value_does_not_end_its_cell_or_code() -> None:
+    """Bars are escaped, back quotes inside are met with longer ones, and line ends become blanks."""
+    assert (cell("a|b\r\nc\nd"), cell(1)) == ("a\\|b c d", "1")
     assert code("f(a)") == "`f(a)`"
     assert code("f(`a`)") == "`` f(`a`) ``"
     assert code("f(a,\n  b)") == "`f(a,   b)`"

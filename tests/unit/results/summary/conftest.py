@@ -37,6 +37,18 @@ def changed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
+def dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace("__", "."): value for key, value in overrides.items()}
+
+
+def make_runs(folder: Path, *runs: Mapping[str, Any], **common: Any) -> Path:
+    """A folder of runs, each with its own settings and the common ones."""
+    for number, run in enumerate(runs):
+        settings: dict[str, Any] = {"answers": {"x": 1.0}, **common, **run}
+        make_run(folder / f"{number}", **settings)
+    return folder
+
+
 def make_run(
     folder: Path,
     answers: Mapping[str, float | list[float]],
@@ -50,9 +62,7 @@ def make_run(
     **overrides: Any,
 ) -> Path:
     """A run whose prompts score as given, once for each repeat; dots in names of overrides are ``__``."""
-    config = changed(
-        {key.replace("__", "."): value for key, value in overrides.items()} | {"eval.suite": suite}
-    )
+    config = changed(dotted(overrides) | {"eval.suite": suite})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "status.json").write_text(json.dumps({"schema": 1, "status": status, "error": error}))
@@ -60,11 +70,7 @@ def make_run(
         return folder
     samples = [
         sample(
-            name,
-            value,
-            "words",
-            repeat=repeat,
-            category=category,
+            name, value, "words", repeat=repeat, category=category,
             scores={
                 "keyword": {"value": max(value, 0.5), "reason": ""},
                 "strict": {"value": value, "reason": ""},
@@ -73,7 +79,7 @@ def make_run(
         )
         for name, values in answers.items()
         for repeat, value in enumerate(values if isinstance(values, list) else [values])
-    ]
+    ]  # fmt: skip
     found = results(
         0.5,
         len(samples),
@@ -107,8 +113,8 @@ def sweep(tmp_path: Path) -> Path:
     jobs = []
     for number, (seed, temperature) in enumerate((s, t) for s in (0, 1, 42) for t in (0.0, 0.7)):
         overrides: dict[str, Any] = {"lora__seed": seed, "eval__seed": seed, "eval__temperature": temperature}
-        plain = {key.replace("__", "."): value for key, value in overrides.items()}
-        jobs.append({"number": number, "id": "ab", "overrides": [], "config": changed(plain), "stages": []})
+        config = changed(dotted(overrides))
+        jobs.append({"number": number, "id": "ab", "overrides": [], "config": config, "stages": []})
         place = folder / "jobs" / f"{number:03d}-ab"
         if number == 4:
             make_run(place, {}, status="failed", error="The training diverged.\nmore", **overrides)
