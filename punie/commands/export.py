@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _missing(arguments: argparse.Namespace, store: Store, named: Mapping[str, ArtifactFiles]) -> PunieError:
     """The error for a model that is gone: what else is gone, and the command that builds it again."""
-    stages = [stage for stage in ("train", "quantize") if stage in named]
-    gone = [stage for stage in stages if not store.find(stage, named[stage].key)]
+    gone = [s for s in ("train", "quantize") if s in named and not store.find(s, named[s].key)]
     again = "fuses and quantizes" if gone == ["quantize"] else "trains, fuses and quantizes"
     command = shlex.join(["punie", "export", str(arguments.run), str(arguments.out), "--rebuild"])
     if arguments.store:

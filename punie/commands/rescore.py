@@ -61,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _change(old: Sample, new: Sample) -> str | None:
     """What differs between a response's old and new scores, in a line; None if nothing does."""
-    both = [name for name in new.scores if name in old.scores]  # a scorer may be newer than the run
-    pairs = {name: (old.scores[name].value, new.scores[name].value) for name in both}
-    words = [f"{heading(name)} {was:g} → {now:g}" for name, (was, now) in pairs.items() if was != now]
-    if words or old.taxonomy != new.taxonomy:
-        words.append(_arrow(old.taxonomy, new.taxonomy))
-        return f"{old.id}, repeat {old.repeat}: {', '.join(words)}"
-    return None
+    words = [
+        f"{heading(name)} {old.scores[name].value:g} → {score.value:g}"
+        for name, score in new.scores.items()
+        if name in old.scores and score.value != old.scores[name].value  # a scorer may be newer than the run
+    ]
+    if not words and old.taxonomy == new.taxonomy:
+        return None
+    return f"{old.id}, repeat {old.repeat}: {', '.join([*words, _arrow(old.taxonomy, new.taxonomy)])}"
 
 
 def _table(before: Scores, after: Scores) -> str:

@@ -64,10 +64,7 @@ RULES = (
 
 
 def resolve(composed: DictConfig) -> Config:
-    """The composed config as checked, typed objects.
-
-    Args:
-        composed: What Hydra composed, without its own ``hydra`` node.
+    """What Hydra composed, without its own ``hydra`` node, as checked, typed objects.
 
     Raises:
         Problems: Unknown keys, missing or unresolvable values, wrong types, values out of range or not
@@ -87,12 +84,9 @@ def resolve(composed: DictConfig) -> Config:
 
 
 def _structure(node: Any, owner: type | None, key: str) -> Iterator[ConfigError]:
-    """Unknown keys, missing values, and keys that name code, however deep.
+    """Unknown keys, missing values, and keys that name code, in the plain values of a node, however deep.
 
-    Args:
-        node: Plain values, interpolations not resolved.
-        owner: The dataclass that a mapping stands for; None where any key is allowed.
-        key: Dotted name of the node.
+    A mapping stands for the dataclass ``owner``; None where any key is allowed.
     """
     if isinstance(node, list):
         for index, item in enumerate(node):

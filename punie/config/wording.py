@@ -63,7 +63,8 @@ def from_omegaconf(error: OmegaConfBaseException, override: str | None = None) -
     message = _first_line(error)
     if isinstance(error, InterpolationResolutionError):
         if words := compat.refusal(error):
-            return ConfigError(f"{key} cannot be resolved.", where=override, found=excerpt(words, 300))
+            what = f"{key or 'A value'} cannot be resolved."
+            return ConfigError(what, where=override, found=excerpt(words, 300))
         return ConfigError(message, where=override or key or None)
     known = find_field(key)
     if known is not None:

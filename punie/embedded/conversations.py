@@ -117,9 +117,7 @@ def exchange(request: str, response: str) -> list[Message]:
 class Conversations:
     """Draws conversations of one split; a subclass adds kinds, and changes what the assistant says.
 
-    Args:
-        split: Whose phrasings to use.
-        values: Every choice is drawn from its generator.
+    Every choice is drawn from the generator of ``values``.
     """
 
     follow_up = 0.4
@@ -199,11 +197,8 @@ class Conversations:
 class Corpus(Conversations):
     """An endless stream of conversations: requests, answered in prose or with plain calls.
 
-    The assistant knows the tools by name and never uses the tool-call format.
-
-    Args:
-        seed: Decides every conversation.
-        novel: Share of made-up names, 0 to 1.
+    The assistant knows the tools by name and never uses the tool-call format. ``novel`` is the share of
+    made-up names, 0 to 1.
     """
 
     follow_up = 0.5

@@ -66,11 +66,8 @@ def draws(*key: object) -> random.Random:
 class Values:
     """Draws values for slots: paths, symbols and commands as a person would write them.
 
-    Each slot has a method of its name, or one that ``_SHARED`` names.
-
-    Args:
-        rng: Every value is drawn from it.
-        novel: Share of names made of random syllables, 0 to 1, which a model has to copy.
+    Each slot has a method of its name, or one that ``_SHARED`` names. ``novel`` is the share of names made of
+    random syllables, 0 to 1, which a model has to copy.
     """
 
     def __init__(self, rng: random.Random, novel: float = 0.0) -> None:

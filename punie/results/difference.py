@@ -175,7 +175,7 @@ def compare_sweeps(a: Sequence[Side], b: Sequence[Side]) -> tuple[Difference, Ma
 def match(a: Sequence[Side], b: Sequence[Side]) -> Matched:
     """Pair the jobs of two sweeps; those with the same values in the order of their numbers."""
     configs = [run.config for run in axes.name_contents([_run(side) for side in (*a, *b)]) if run.config]
-    sides, found = (a, b), (configs[: len(a)], configs[len(a) :])
+    found = (configs[: len(a)], configs[len(a) :])
     own = [axes.find(each) for each in found]
     names = [[name for axis in each for name in (axis.key, *axis.also)] for each in own]
     every = list(dict.fromkeys(names[0] + names[1]))
@@ -184,23 +184,23 @@ def match(a: Sequence[Side], b: Sequence[Side]) -> Matched:
         keys = every
     first = {axis.key for each in own for axis in each}
     by = [name for name in keys if name in first] or keys
-    places: dict[tuple[Any, ...], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for end, each in enumerate(found):
-        for index, config in enumerate(each):
-            places[axes.values(config, keys)][end].append(index)
-    pairs = [(a[i], b[j]) for here, there in places.values() for i, j in zip(here, there, strict=False)]
-    only = [
-        tuple(
-            (sides[end][index], axes.in_words(by, axes.values(found[end][index], by)))
-            for ends in places.values()
-            for index in ends[end][len(ends[1 - end]) :]
-        )
-        for end in (0, 1)
+    places: dict[tuple[Any, ...], tuple[list[tuple[Side, str]], ...]] = defaultdict(lambda: ([], []))
+    for end, sides in enumerate((a, b)):
+        for side, config in zip(sides, found[end], strict=True):
+            words = axes.in_words(by, axes.values(config, by))
+            places[axes.values(config, keys)][end].append((side, words))
+    left = [
+        tuple(each for ends in places.values() for each in ends[end][len(ends[1 - end]) :]) for end in (0, 1)
     ]
     swept = [
-        {name: axes.ordered({config.comparable(name) for config in each}) for name in keys} for each in found
+        {key: axes.ordered({config.comparable(key) for config in each}) for key in keys} for each in found
     ]
-    return Matched(tuple(by), (swept[0], swept[1]), tuple(pairs), (only[0], only[1]))
+    return Matched(
+        by=tuple(by),
+        values=(swept[0], swept[1]),
+        pairs=tuple((x, y) for ends in places.values() for (x, _), (y, _) in zip(*ends, strict=False)),
+        only=(left[0], left[1]),
+    )
 
 
 def surroundings(a: Provenance, b: Provenance) -> list[Change]:

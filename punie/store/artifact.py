@@ -27,16 +27,12 @@ verified: set[Path] = set()
 
 @dataclass(frozen=True)
 class Artifact:
-    """One published artifact.
-
-    Attributes:
-        path: Its folder.
-        manifest: ``stage``, ``key``, ``material`` (the inputs of the key), ``files`` (name to sha256 and size
-            in bytes), ``created`` (UTC), ``seconds`` the build took, ``info`` from the stage.
-    """
+    """One published artifact."""
 
     path: Path
     manifest: Mapping[str, Any]
+    """``stage``, ``key``, ``material`` (the inputs of the key), ``files`` (name to sha256 and size in bytes),
+    ``created`` (UTC), ``seconds`` the build took, ``info`` from the stage."""
 
     @property
     def stage(self) -> str:

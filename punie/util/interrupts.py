@@ -22,10 +22,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 def heeded(kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> Generator[None]:
     """Within the block, SIGINT and SIGTERM raise ``kind``, at the next ``check`` at the latest.
 
-    A signal that was ignored stays ignored: a shell makes its background processes ignore Ctrl-C.
-
-    Args:
-        kind: The exception; a nested block uses its own to tell the two apart.
+    A signal that was ignored stays ignored: a shell makes its background processes ignore Ctrl-C. A nested
+    block has a kind of its own, to tell the two apart.
     """
     global _pending
 

@@ -72,8 +72,8 @@ def load(
         path: The file.
         check: Yields the problems of one object; its second argument is file and line.
         kind: What the file is, such as "The suite".
-        expected: Shown if the file cannot be opened or is empty.
-        next_step: Shown then, too.
+        expected: Shown, as is ``next_step``, if the file cannot be opened or is empty.
+        next_step: What to do then.
         key: A value that no two lines may share, unless it is None.
 
     Raises:

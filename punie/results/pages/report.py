@@ -70,39 +70,16 @@ class Response:
     name: str
     """The suite item's id, with the number of the repeat where there are several."""
     sample: Sample
-
-    @property
-    def kind(self) -> str:
-        """Its class in the taxonomy, or ``missing``."""
-        return self.sample.taxonomy if self.sample.answered else MISSING
-
-    @property
-    def calls(self) -> list[str]:
-        """The calls that were made, in order."""
-        return [call(each) for each in self.sample.calls]
-
-    @property
-    def expected(self) -> str:
-        """The calls that the suite expects."""
-        joined = " and " if self.sample.match == "all" else " or "
-        return joined.join(call(each) for each in self.sample.expect)
-
-    @property
-    def scores(self) -> Mapping[str, tuple[float, str]]:
-        """By heading of the score, its value and the reason; empty if the response is missing."""
-        return {heading(name): (each.value, each.reason) for name, each in self.sample.scores.items()}
-
-    @property
-    def marks(self) -> list[str]:
-        """Those of ``MARKS`` that hold."""
-        if not self.sample.scores:
-            return []
-        keyword, strict = (self.sample.scores[name].value for name in ("keyword", "strict"))
-        found = [
-            f"strict-{strict:.0f}",
-            f"keyword-{keyword:.0f}" if keyword in (0.0, 1.0) else "keyword-part",
-        ]
-        return [*found, "differ"] if keyword == 1.0 and strict == 0.0 else found
+    kind: str
+    """Its class in the taxonomy, or ``missing``."""
+    calls: list[str]
+    """The calls that were made, in order."""
+    expected: str
+    """The calls that the suite expects."""
+    scores: Mapping[str, tuple[float, str]]
+    """By heading of the score, its value and the reason; empty if the response is missing."""
+    marks: list[str]
+    """Those of ``MARKS`` that hold."""
 
 
 def markdown(facts: Facts) -> str:
@@ -154,7 +131,16 @@ def responses(samples: Sequence[Sample]) -> list[Response]:
     """The lines of samples.jsonl, ready to be shown."""
     repeated = any(sample.repeat for sample in samples)
     return [
-        Response(f"response-{index}", f"{sample.id} #{sample.repeat}" if repeated else sample.id, sample)
+        Response(
+            anchor=f"response-{index}",
+            name=f"{sample.id} #{sample.repeat}" if repeated else sample.id,
+            sample=sample,
+            kind=sample.taxonomy if sample.answered else MISSING,
+            calls=[call(each) for each in sample.calls],
+            expected=(" and " if sample.match == "all" else " or ").join(map(call, sample.expect)),
+            scores={heading(name): (each.value, each.reason) for name, each in sample.scores.items()},
+            marks=_marks(sample) if sample.scores else [],
+        )
         for index, sample in enumerate(samples)
     ]
 
@@ -162,6 +148,13 @@ def responses(samples: Sequence[Sample]) -> list[Response]:
 def call(made: Call) -> str:
     """A call as code: ``read_file(path='src/app.py')``."""
     return f"{made.tool}({', '.join(f'{name}={value!r}' for name, value in made.arguments.items())})"
+
+
+def _marks(sample: Sample) -> list[str]:
+    keyword, strict = (sample.scores[name].value for name in ("keyword", "strict"))
+    part = f"{keyword:.0f}" if keyword in (0.0, 1.0) else "part"
+    differ = ["differ"] if keyword == 1.0 and strict == 0.0 else []
+    return [f"strict-{strict:.0f}", f"keyword-{part}", *differ]
 
 
 def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> str:

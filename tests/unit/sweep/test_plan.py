@@ -116,22 +116,13 @@ def test_a_frozen_plan_reads_back(planned: Planner, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["plan.json"]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "not a sweep's"),
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"schema": 1, "jobs": 3}', "cannot be read"),
-        ('{"schema": 99}', "newer punie"),
-    ],
-)
-def test_a_folder_without_a_usable_plan_is_refused(tmp_path: Path, content: str | None, words: str) -> None:
-    """No plan, half a plan, something else, another version: each refused with the reason."""
-    if content is not None:
-        (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(PunieError, match=words):
-        SweepPlan.read(tmp_path)
+def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
+    """What is no sweep's folder is refused as such; a damaged plan is refused as any record is."""
+    for content, words in ((None, "not a sweep's"), ("{", "plan.json cannot be read")):
+        if content is not None:
+            (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(PunieError, match=words):
+            SweepPlan.read(tmp_path)
 
 
 def test_changes_are_told_by_name(planned: Planner, tmp_path: Path) -> None:
