@@ -63,8 +63,8 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     """The published rule, which looks for names in the raw text and never checks whether anything was called.
 
     The mark of a tool-call block and the name of any expected tool: 1.0; a name without the mark: 0.5; the
-    mark without a name: 0.1; neither: 0.0. Where no call is expected: 1.0 without the mark. If several tools are expected together: the fraction of names
-    found, plus 0.1 for the mark, at most 1.0.
+    mark without a name: 0.1; neither: 0.0. If several tools are expected together: the fraction of names
+    found, plus 0.1 for the mark, at most 1.0. Where no call is expected: 1.0 without the mark, else 0.0.
     """
     names = {each.tool for each in sample.expect}
     found = sorted(name for name in names if name in completion.text)
@@ -144,7 +144,7 @@ def _judge(sample: Sample, completion: Completion, execution: Execution | None) 
 def _with_defaults(known: Mapping[str, Tool], call: Call) -> Call:
     """A call with the arguments that it leaves out, where the schema has a default."""
     tool = known.get(call.tool)
-    parts = tool.schema.get("properties", {}) if tool else {}
+    parts = tool.properties if tool else {}
     defaults = {name: part["default"] for name, part in parts.items() if "default" in part}
     return Call(call.tool, {**defaults, **call.arguments})
 
@@ -182,7 +182,9 @@ def _matches(expected: Expectation, call: Call, known: Mapping[str, Tool]) -> bo
     return all(
         name in call.arguments
         and any(
-            _same(value, call.arguments[name], is_path=name in _PATHS, is_number=types.get(name) == "float")
+            _same(
+                value, call.arguments[name], is_path=name in _PATHS, is_number="float" in types.get(name, "")
+            )
             for value in acceptable(values)
         )
         for name, values in expected.arguments.items()
@@ -197,5 +199,6 @@ def _same(expected: object, actual: object, *, is_path: bool = False, is_number:
     if is_path and isinstance(expected, str) and isinstance(actual, str):
         return posixpath.normpath(expected) == posixpath.normpath(actual)
     if isinstance(expected, list) and isinstance(actual, list):
-        return len(expected) == len(actual) and all(map(_same, expected, actual))
+        pairs = zip(expected, actual, strict=False)
+        return len(expected) == len(actual) and all(_same(*pair, is_number=is_number) for pair in pairs)
     return expected == actual

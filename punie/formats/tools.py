@@ -13,6 +13,7 @@ from typing import Any, Final
 from punie.util.errors import DataError, Problems
 from punie.util.jsonl import excerpt
 from punie.util.paths import resource
+from punie.util.plain import is_text, parse_json
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
@@ -63,13 +64,19 @@ class Tool:
     returns: str = ""
     """Of an embedded tool: name of its result type in ``punie.evals.sandbox``."""
 
+    @property
+    def properties(self) -> dict[str, Mapping[str, Any]]:
+        """The schemas of its parameters by name; empty for one that may be anything."""
+        found = self.schema.get("properties", {})
+        return {name: part if isinstance(part, Mapping) else {} for name, part in found.items()}
+
     @functools.cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Its parameters in the order of positional arguments: the required ones, then the others."""
         required = self.schema.get("required", ())
         found = [
             Parameter(name, _python(part), REQUIRED if name in required else part.get("default"))
-            for name, part in self.schema.get("properties", {}).items()
+            for name, part in self.properties.items()
         ]
         return tuple(sorted(found, key=lambda each: each.default is not REQUIRED))
 
@@ -87,11 +94,10 @@ class Tool:
 
     def wrong_value(self, name: str, value: object) -> str | None:
         """What the schema of a parameter expects, if a value is not of it; None if it is."""
-        from jsonschema import Draft202012Validator
-
-        part = self.schema.get("properties", {}).get(name, {})
         known = next(each.type for each in self.parameters if each.name == name)
-        if (type(value) is float and known == "int") or not Draft202012Validator(part).is_valid(value):
+        if (type(value) is float and known == "int") or _violation(
+            {**self.schema, "required": []}, {name: value}
+        ):
             return known
         return None
 
@@ -132,11 +138,14 @@ def read_tools(declared: object, where: str) -> list[Tool]:
     """
     if isinstance(declared, str):
         try:
-            declared = json.loads(declared)
+            declared = parse_json(declared)
         except ValueError as error:
             raise Problems(
                 "The tools cannot be read:", [_problem("They are not JSON.", where, str(error))]
             ) from None
+    if not is_text(declared):
+        problem = _problem("They are not valid text.", where, "half of a surrogate pair")
+        raise Problems("The tools cannot be read:", [problem])
     if not isinstance(declared, list):
         expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
         raise Problems(
@@ -166,6 +175,31 @@ def read_tools(declared: object, where: str) -> list[Tool]:
 def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
     schema = _standard(function.get("parameters") or NO_ARGUMENTS)
     return Tool(function["name"], function.get("description") or "", schema, **extra)
+
+
+def own_tools(value: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """The tools that an example or a suite's item declares itself, as a list or as its JSON text.
+
+    Raises:
+        Problems: What is wrong with each tool.
+    """
+    declared = value.get("tools") or ()
+    return _read_once(declared if isinstance(declared, str) else json.dumps(declared))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_once(text: str) -> tuple[Tool, ...]:
+    return tuple(read_tools(text, "tools"))
+
+
+def wrong_tools(value: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with the tools that an example or a suite's item declares itself."""
+    try:
+        own_tools(value)
+    except Problems as error:
+        for each in error.problems:
+            place = f"{where}, {each.where}"
+            yield DataError(each.what, where=place, found=each.found, expected=each.expected)
 
 
 def load_tools(path: Path) -> list[Tool]:
@@ -248,17 +282,27 @@ def _problem(what: str, where: str, found: object) -> DataError:
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     """What is wrong with a call's arguments by the tool's schema; None if nothing is."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     names = tool.schema.get("properties")
     if names is not None and (unknown := sorted(arguments.keys() - names.keys())):
         return f"{tool.name} takes no {', '.join(unknown)}; it is {tool.signature}"
-    error = best_match(Draft202012Validator(tool.schema).iter_errors(dict(arguments)))
+    wrong = _violation(tool.schema, arguments)
+    return f"{tool.name}: {wrong}" if wrong else None
+
+
+def _violation(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str | None:
+    """What of a schema a value violates; None if nothing. References to other documents are not followed."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+
+    try:
+        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(dict(value)))
+    except Exception as error:  # a reference to nothing or to itself, or a number that overflows
+        return f"the schema cannot be applied: {excerpt(str(error))}"
     if error is None:
         return None
     at = ".".join(map(str, error.absolute_path))
-    return f"{tool.name}: {f'{at}: ' if at else ''}{excerpt(error.message)}"
+    return f"{f'{at}: ' if at else ''}{excerpt(error.message)}"
 
 
 def _embedded() -> Iterator[Tool]:
