@@ -49,19 +49,6 @@ def test_show_names_every_digest_of_a_run(world: World) -> None:
     assert [digest for digest in digests if digest not in done.out] == []
 
 
-def test_two_seeds(world: World) -> None:
-    """Two runs with other training seeds share their base and diverge at train, for that reason alone."""
-    other = world.run("lora.seed=1")
-    done = punie("diff", str(world.first), str(other), "--format", "json", cwd=world.cwd)
-    assert (done.code, done.err) == (1, "")
-    found = json.loads(done.out)
-    assert [stage["stage"] for stage in found["stages"]] == ["train", "quantize", "evaluate"]
-    assert found["stages"][0]["changes"] == [{"key": "lora.seed", "a": 0, "b": 1}]
-    assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 1}]
-    test = found["scores"]["keyword"]
-    assert test["up"] + test["down"] + test["unchanged"] == 7
-
-
 def test_a_run_and_its_config(world: World) -> None:
     """A run is the same as the overrides that made it."""
     done = punie("diff", str(world.first), " ".join(QUICK), cwd=world.cwd)
@@ -91,17 +78,6 @@ def test_a_registered_run(world: World) -> None:
     assert "Format lock" in text
     assert punie("record", str(ran.run_directory), str(document), cwd=world.cwd).code == 0
     assert document.read_text() == text
-
-
-def test_another_config_is_told(world: World) -> None:
-    """A run at another temperature than the registered one is recorded as such."""
-    unasked = "eval.seed=78"
-    done = punie("prereg", *QUICK, "+phase=43a", "model=tiny", unasked, "--out", "docs", cwd=world.cwd)
-    document = Path(done.out.splitlines()[0])
-    run = world.run("+phase=43a", "model=tiny", unasked, "eval.temperature=0")
-    done = punie("record", str(run), str(document), cwd=world.cwd)
-    assert "not as registered: eval.temperature\n" in done.out
-    assert "| eval.temperature | 0.7 | 0.0 |" in (world.cwd / document).read_text()
 
 
 def test_an_interrupted_reproduction_goes_on_and_comes_out_equal(world: World, tmp_path: Path) -> None:
