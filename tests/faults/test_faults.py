@@ -28,7 +28,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.faults", *counts, "--seed", "0"]
     command += ["--world", str(folder / "world"), "--json", str(folder / "figures.json")]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1800)
     print(done.stdout, done.stderr)  # shown if a test fails
     return read_json(folder / "figures.json")
 
