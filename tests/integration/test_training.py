@@ -31,7 +31,7 @@ def validation(run: Path) -> list[float]:
     return [record["loss"] for record in records if record["kind"] == "valid"]
 
 
-ITERS = 40
+ITERS = 24
 LONG = (
     *QUICK,
     *BRIEF,
