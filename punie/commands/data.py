@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.formats import AUTO
+
 if TYPE_CHECKING:
     from punie.config import Config
 
