@@ -259,7 +259,7 @@ def _unquote(text: str, at: int) -> tuple[Any, int]:
 
 
 def _typed(text: str, schema: object) -> Any:
-    """A tagged value by its type in the schema: text as it is, anything else as JSON or as Python's literal."""
+    """A tagged value by its type in the schema: text as it is, all else as JSON or as Python's literal."""
     cdata = _CDATA.fullmatch(text)
     if cdata:
         return cdata[1]
