@@ -214,7 +214,7 @@ def test_native_examples_have_the_requests_of_code_mode(rows):
 
 
 def test_native_examples_offer_few_tools_and_the_right_ones():
-    """3 to 6 schemas, those that are called among them, another of the same family beside most, in any order."""
+    """3 to 6 schemas in any order: those that are called, and most times others of the same family."""
     rows = load_rows(resource("data/native_tools/train.jsonl"))
     first = families = single = 0
     for row in rows:
