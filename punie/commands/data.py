@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.formats import AUTO
+
 if TYPE_CHECKING:
     from punie.config import Config
 
@@ -81,7 +83,9 @@ def _check(path: Path, config: Config) -> int:
     from punie.model.load import tokenizer
 
     loaded = tokenizer(base_folder(config.model))
-    config.data.path = str(path if path.is_dir() else path.parent)
+    files = [*path.glob("*.jsonl")] if path.is_dir() else [path] if path.is_file() else []
+    if config.format == AUTO:
+        config.format = chats.decided(files, config.tools.path)
     settings = preflight.STAGE.settings(config)
     items = load_suite(suite_path(config.eval.suite), chats.tools(settings))
     with Reporter().bar("checking", 100, "%") as bar:

@@ -16,6 +16,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.util.errors import PunieError
 from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ class DataConfig:
 class ToolsConfig:
     """What examples and suite items without tools of their own may call."""
 
-    name: str = neutral("Name shown in tables and reports.")
+    name: str = neutral("Name shown in tables and reports.", "own")
     path: str | None = neutral("JSON file of tools in OpenAI's schema; null for none.", None)
 
 

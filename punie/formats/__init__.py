@@ -111,8 +111,6 @@ class Format:
         plain_template
     )
     """From messages and tools to what the chat template is given: turns, and options such as ``tools``."""
-    single_tokens: tuple[str, ...] = ()
-    """Texts that have to be single tokens of the model's tokenizer."""
     code_tool: str | None = None
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""

@@ -154,7 +154,6 @@ FORMAT = Format(
         "after an empty thought": f"<think>\n\n</think>\n\n{_XML}",
     },
     system_prompt=system_prompt,
-    single_tokens=(OPEN, CLOSE),
     code_tool=EXECUTE_CODE,
 )
 
