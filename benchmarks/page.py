@@ -100,7 +100,6 @@ def section(record: Mapping[str, Any], machine: str) -> list[str]:
     where = f", machine{machine}" if machine else ""
     when = record["measured"].replace("T", " ")[:16]
     parts.append(
-        f"`{record['command']}` of commit {record['commit']}, {when} UTC{where}, "
-        f"{record['seconds']:.0f} s.\n"
+        f"`{record['command']}` of commit {record['commit']}, {when} UTC{where}, {record['seconds']:.0f} s.\n"
     )
     return parts
