@@ -89,7 +89,7 @@ def _table(prefix: str, fields: list[Known]) -> Iterator[str]:
     for known in fields:
         key, limited = f"{prefix}{known.key}", known.about["choices"] or known.limits()
         default = "must be given" if known.default == MISSING else f"`{json.dumps(known.default)}`"
-        values = re.sub("^(a number|an integer)( or null)? ", "", known.takes()) if limited else ""
+        values = re.sub("^((a number|an integer)( or null)?|one of) ", "", known.takes()) if limited else ""
         reading = [s.name for s in STAGES if any(f"{key}.".startswith(f"{reads}.") for reads in s.fields)]
         cells = [f"`{key}`", known.about["doc"], values, default]
         cells += ["–" if known.about["neutral"] else ", ".join(reading)]
@@ -97,17 +97,13 @@ def _table(prefix: str, fields: list[Known]) -> Iterator[str]:
 
 
 def _options(group: str) -> Iterator[str]:
-    files = sorted((resource("conf") / group).glob("*.yaml")) if "." not in group else []
-    yield f"\n| `{'+' * (group == 'phase')}{group}=` | |\n|---|---|\n" if files else ""
+    files = sorted((resource("conf") / group).glob("*.yaml")) if group in WITH_FILES else []
+    yield f"\nOptions, `{group}=`:\n\n" if files else ""
     for path in files:
         lines = path.read_text("utf-8").splitlines()
         comment = next(index for index, line in enumerate(lines) if not line.startswith("#"))
         words = " ".join(line[2:] for line in lines[:comment] if not re.match(r"# (@|yaml-)", line))
-        if group == "phase":
-            title = next(line.partition("title: ")[2] for line in lines if line.startswith("  title: "))
-            yield f"| [{path.stem}](../phases/{path.stem}.md) | {_cell(title)} |\n"
-        else:
-            yield f"| `{path.stem}` | {_cell(words)} |\n"
+        yield f"- `{path.stem}`: {_cell(words)}\n"
 
 
 def _cell(words: str) -> str:

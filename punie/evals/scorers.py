@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from punie.evals.scores import heading
 from punie.evals.suite import Expectation, Sample, acceptable
 from punie.formats import Call, Completion
 from punie.formats.tools import TOOLS, Tool, wrong_arguments
@@ -78,7 +79,7 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     else:
         value = 0.1 if marked else 0.0
     named = ", ".join(found) or "no expected tool"
-    return Score(value, f"{'wrapper' if marked else 'no wrapper'}, names {named}")
+    return Score(value, f"{'a' if marked else 'no'} tool-call block, names {named}")
 
 
 def strict(sample: Sample, completion: Completion, execution: Execution | None) -> Score:
@@ -96,7 +97,8 @@ def strict(sample: Sample, completion: Completion, execution: Execution | None) 
         ValueError: There is code, but no execution of it.
     """
     failure, reason = _judge(sample, completion, execution)
-    return Score(float(failure == "correct"), f"{failure}: {reason}" if reason else failure)
+    words = heading(failure)
+    return Score(float(failure == "correct"), f"{words}: {reason}" if reason else words)
 
 
 def taxonomy(sample: Sample, completion: Completion, execution: Execution | None) -> Failure:

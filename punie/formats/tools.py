@@ -136,22 +136,26 @@ def read_tools(declared: object, where: str) -> list[Tool]:
     Raises:
         Problems: What is wrong with each tool.
     """
+    tools, problems = examine(declared, where)
+    if problems:
+        raise Problems("The tools are wrong:", problems)
+    return tools
+
+
+def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
+    """The tools of a list in which nothing is wrong, and what is wrong with the others; as ``read_tools``."""
     if isinstance(declared, str):
         try:
             declared = parse_json(declared)
         except ValueError as error:
-            raise Problems(
-                "The tools cannot be read:", [_problem("They are not JSON.", where, str(error))]
-            ) from None
+            return [], [_problem("The tools are not JSON.", where, str(error))]
     if not is_text(declared):
-        problem = _problem("They are not valid text.", where, "half of a surrogate pair")
-        raise Problems("The tools cannot be read:", [problem])
+        return [], [_problem("The tools are not valid text.", where, "half of a surrogate pair")]
     if not isinstance(declared, list):
         expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
-        raise Problems(
-            "The tools cannot be read:",
-            [DataError("They are not a list.", where=where, found=excerpt(declared), expected=expected)],
-        )
+        return [], [
+            DataError("The tools are not a list.", where=where, found=excerpt(declared), expected=expected)
+        ]
     tools: dict[str, Tool] = {}
     problems: list[DataError] = []
     for number, each in enumerate(declared, 1):
@@ -167,9 +171,7 @@ def read_tools(declared: object, where: str) -> list[Tool]:
         problems += found
         if not found:
             tools[name] = _tool(function)
-    if problems:
-        raise Problems("The tools are wrong:", problems)
-    return list(tools.values())
+    return list(tools.values()), problems
 
 
 def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
@@ -209,13 +211,21 @@ def load_tools(path: Path) -> list[Tool]:
         DataError: The file cannot be read.
         Problems: What is wrong with each tool.
     """
+    return read_tools(file_text(path), str(path))
+
+
+def file_text(path: Path) -> str:
+    """The text of a file of tools.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            "The file of tools cannot be read.", where=path, found=error, next_step="check tools.path"
+            "The file of tools cannot be read.", where=path, found=error, next_step="check the path"
         ) from error
-    return read_tools(text, str(path))
 
 
 def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
@@ -235,17 +245,18 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
             expected='{"type": "object", "properties": {…}, "required": […]}',
         )
         return
-    from jsonschema import Draft202012Validator, SchemaError
+    from jsonschema import Draft202012Validator
 
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        at = ".".join(map(str, error.absolute_path))
-        yield _problem(
-            f"The schema is wrong{f' at {at}' if at else ''}: {excerpt(error.message)}.",
-            where,
-            error.instance,
-        )
+    faults = [*Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)]
+    for fault in faults:
+        at = ".".join(map(str, fault.absolute_path))
+        if at.endswith("type"):
+            what, expected = f"Unknown type at {at}.", f"one of {', '.join(_PYTHON)}"
+        else:
+            what = f"The schema is wrong{f' at {at}' if at else ''}: {excerpt(fault.message)}."
+            expected = None
+        yield DataError(what, where=where, found=excerpt(fault.instance), expected=expected)
+    if faults:
         return
     names = schema.get("properties", {})
     for missing in [name for name in schema.get("required", ()) if name not in names]:

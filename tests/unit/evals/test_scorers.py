@@ -2,6 +2,7 @@ import pytest
 
 from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
+from punie.evals.scores import heading
 from punie.evals.suite import Expectation, Sample, load_suite
 from punie.formats import Block, Call, Completion
 from punie.formats.code_mode import parse, wrap
@@ -121,11 +122,11 @@ def test_taxonomy(sandbox, expected, text):
     score, failure = judge(SAMPLE, text, sandbox)
     assert failure == expected
     assert score.value == float(expected == "correct")
-    assert score.reason.startswith(expected)
+    assert score.reason.startswith(heading(expected))
 
 
 def test_taxonomy_is_complete():
-    """The cases above, and two kinds of their own below, are all the names there are."""
+    """The cases above, truncation below, and a call where none is expected are all the names there are."""
     assert {*CASES, "truncated", "unwanted call"} == set(TAXONOMY)
 
 
@@ -284,4 +285,4 @@ def test_no_call_in_code(sandbox):
 
 def test_keyword_reason():
     """A keyword score says what was found."""
-    assert keyword(SAMPLE, parse("read_file")) == Score(0.5, "no wrapper, names read_file")
+    assert keyword(SAMPLE, parse("read_file")) == Score(0.5, "no tool-call block, names read_file")
