@@ -38,6 +38,12 @@ _PYTHON = """{{- '<|tool_call_start|>[' if loop.first else ', ' }}{{- f.name + '
 {%- for k, v in f.arguments | items %}
 {{- k + '=' + v | tojson }}{{- '' if loop.last else ', ' }}{%- endfor %}{{- ')' }}
 {{- ']<|tool_call_end|>' if loop.last }}"""
+_QUOTED = """{%- macro quoted(v) %}{%- if v is string %}{{- '<|"|>' + v + '<|"|>' }}
+{%- elif v is mapping %}{{- '{' }}
+{%- for k, x in v | items %}{{- k + ':' + quoted(x) }}{{- '' if loop.last else ',' }}{%- endfor %}{{- '}' }}
+{%- elif v is sequence %}{{- '[' }}{%- for x in v %}{{- quoted(x) }}
+{{- '' if loop.last else ',' }}{%- endfor %}{{- ']' }}
+{%- else %}{{- v | tojson }}{%- endif %}{%- endmacro %}"""
 _JSON = "{{- 'A{\"name\": ' + f.name | tojson + ', \"KEY\": ' + f.arguments | tojson + '}B' }}"
 
 TEMPLATES = {
@@ -63,6 +69,7 @@ TEMPLATES = {
     "tagged": turns(_TAGGED),
     "tagged, keys": turns(_ARG_KEYS),
     "python": turns(_PYTHON),
+    "quoted": _QUOTED + turns("{{- '<|tool_call>call:' + f.name + quoted(f.arguments) + '<tool_call|>' }}"),
 }
 """By how a call holds its arguments."""
 

@@ -131,6 +131,32 @@ def test_reading_takes_linear_time(name: str) -> None:
         assert seconds(unit, 60_000) < 120 * max(seconds(unit, 3_000), 0.002), unit
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("object", "NaN", None),
+        ("object", "1e999", None),
+        ("json", "{}", {}),
+        ("python", "(1, 2)", [1, 2]),
+        ("python", "true", True),
+        ("python", "b'x'", None),
+        ("python", "1j", None),
+        ("python", "{[]: 1}", None),
+        ("python", "'\\ud800'", None),
+        ("tagged", "{[]: 1}", "{[]: 1}"),
+        ("tagged", "['a']", ["a"]),
+        ("quoted", "[NaN]", None),
+    ],
+)
+def test_arguments_are_values_of_json(name: str, value: str, read: object) -> None:
+    """Python's literals become JSON's values; a call with what JSON cannot hold cannot be read (None)."""
+    call = Call("get_weather", {"city": "Rome", "tags": [3]})
+    written = chat(name).answer(Conversation([USER, turn(call)], TOOLS), 1)
+    (block, *_) = chat(name).format.parse(written.replace("[3]", value), tools=TOOLS).blocks
+    assert block.arguments.get("tags") == read
+    assert block.problem == (None if read is not None else "malformed")
+
+
 def test_the_format_of_a_template_without_tools_is_prompted() -> None:
     """A template that shows no tools gets the schemas in the system prompt and Hermes's calls."""
     form: Format = chat("no tools").format
