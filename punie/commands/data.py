@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
     check.add_argument("path", help="a folder with *.jsonl files, or one file")
     suite = actions.add_parser("suite", help="generate a suite for lora.select=best_eval")
-    words = "file to write (default: %(default)s)"
-    suite.add_argument("--out", default="data/suites/select52.jsonl", help=words)
+    words = "file to write (default: data/suites/select52.jsonl or native52.jsonl)"
+    suite.add_argument("--out", help=words)
     suite.add_argument("--per-tool", type=int, default=2, help="items of each tool (default: %(default)s)")
     for action in (build, suite):
         words = "calls as code, or as tool_calls beside the schemas of a few tools (default: %(default)s)"
@@ -45,12 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.config.compose import compose
 
     config = resolve(compose(arguments.overrides))
+    if arguments.action == "check":
+        return _check(Path(arguments.path), config)
+    folder, suite = ("native_tools", "native52") if arguments.style == "native" else ("code_mode", "select52")
     if arguments.action == "build":
-        own = "data/native_tools" if arguments.style == "native" else "data/code_mode"
-        return _build(Path(arguments.out or own), config, arguments.style)
-    if arguments.action == "suite":
-        return _suite(Path(arguments.out), config.seed, arguments.per_tool, arguments.style)
-    return _check(Path(arguments.path), config)
+        return _build(Path(arguments.out or f"data/{folder}"), config, arguments.style)
+    out = Path(arguments.out or f"data/suites/{suite}.jsonl")
+    return _suite(out, config.seed, arguments.per_tool, arguments.style)
 
 
 def _build(out: Path, config: Config, style: str) -> int:
@@ -72,7 +73,8 @@ def _suite(out: Path, seed: int, per_tool: int, style: str) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_lines(out, items)
     print(f"wrote {len(items)} items to {out}")
-    print(f"next: python -m punie lora.select=best_eval lora.select_suite={out}")
+    data = "data=native_tools eval=native27 " if style == "native" else ""
+    print(f"next: python -m punie {data}lora.select=best_eval lora.select_suite={out}")
     return 0
 
 
