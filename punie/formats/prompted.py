@@ -1,7 +1,8 @@
 """prompted: for chat templates that know no tools.
 
-The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what
-a tool returns is a user's turn.
+The system prompt holds the tools' schemas, calls are ``<tool_call>`` blocks in the content, and what a tool
+returns is a user's turn. The blocks hold JSON, as Hermes's, unless ``<function=`` is one token: the embedded
+models have never seen ``{``, and with frozen embeddings they cannot learn to tell it from other such tokens.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Any
 
 from punie.formats import Call, Format, Message
 from punie.formats.reading import parse
-from punie.formats.spelling import HERMES, Spelling
+from punie.formats.spelling import HERMES, TAGGED, Spelling
 from punie.formats.tools import Tool
 
 _INSTRUCTION = """You may call functions. Their JSON schemas, one a line:
 <tools>
 {tools}
 </tools>
-To call one, write its name and its arguments as a JSON object between tags:
-<tool_call>
-{{"name": "FUNCTION", "arguments": {{"ARGUMENT": "VALUE"}}}}
-</tool_call>
+To call one, write its name and its arguments between tags:
+{example}
 If no function is needed, answer in words."""
+
+_EXAMPLE = Call("FUNCTION", {"ARGUMENT": "VALUE"})
 
 
 def in_content(message: Message, spelling: Spelling) -> Message:
@@ -43,20 +44,26 @@ def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
         text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, **options)
     except Exception:  # the template is a program, and some raise for a system turn
         text = ""
-    return restore({"system_turn": "zqsystemqz" in text})
+    record = {"system_turn": "zqsystemqz" in text}
+    return restore(record | ({"tagged": True} if _knows_marks(tokenizer) else {}))
+
+
+def _knows_marks(tokenizer: Any) -> bool:
+    return len(tokenizer.encode("<function=", add_special_tokens=False)) == 1
 
 
 def restore(record: Mapping[str, Any]) -> Format:
     """The format from its record."""
+    spelling = TAGGED if record.get("tagged") else HERMES
 
     def template_input(
         messages: Sequence[Message], tools: Collection[Tool]
     ) -> tuple[list[Message], dict[str, Any]]:
-        turns = [_user(in_content(each, HERMES)) for each in messages]
+        turns = [_user(in_content(each, spelling)) for each in messages]
         if not tools:
             return turns, {}
         listed = "\n".join(json.dumps(tool.declaration, ensure_ascii=False) for tool in tools)
-        prompt = _INSTRUCTION.format(tools=listed)
+        prompt = _INSTRUCTION.format(tools=listed, example=spelling.render([_EXAMPLE]))
         place = 0 if turns and turns[0]["role"] == "system" else None
         if place is None and record["system_turn"]:
             return [{"role": "system", "content": prompt}, *turns], {}
@@ -69,8 +76,8 @@ def restore(record: Mapping[str, Any]) -> Format:
 
     return Format(
         name="prompted",
-        parse=functools.partial(parse, HERMES),
-        spellings=HERMES.openings(),
+        parse=functools.partial(parse, spelling),
+        spellings=spelling.openings(),
         system_prompt=lambda _: "",
         template_input=template_input,
         record=record,

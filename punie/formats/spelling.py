@@ -85,13 +85,25 @@ class Spelling:
         return kept
 
     def render(self, calls: Sequence[Call]) -> str:
-        """Calls as text, for a template that writes none: of the holders ``object`` and ``python``."""
+        """Calls as text, for a template that writes none: the holders ``object``, ``tagged``, ``python``."""
         if self.holder == "python":
             listed = ", ".join(
                 f"{call.tool}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
                 for call in calls
             )
             return f"{self.open}{listed}{self.close}"
+        if self.holder == "tagged":
+            before, after, _, end = self.argument
+            return "\n".join(
+                self.open
+                + call.tool
+                + "".join(
+                    f"{before}{name}{after}{value if isinstance(value, str) else json.dumps(value)}{end}"
+                    for name, value in call.arguments.items()
+                )
+                + self.close
+                for call in calls
+            )
         name, arguments = self.keys
         return "\n".join(
             self.open
@@ -109,6 +121,15 @@ HERMES = Spelling(
     by_template=False,
 )
 """What most models without a spelling of their own are taught."""
+TAGGED = Spelling(
+    "tagged",
+    open="<tool_call>\n<function=",
+    close=">\n</function>\n</tool_call>",
+    argument=(">\n<parameter=", ">\n", "", "\n</parameter"),
+    canonical="<tool_call>\n<function=",
+    by_template=False,
+)
+"""Qwen3-Coder's, for models whose tokenizer has its marks, as the embedded ones."""
 PYTHONIC = Spelling(
     "python",
     open="<|tool_call_start|>[",
