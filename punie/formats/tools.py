@@ -247,7 +247,8 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
         return
     from jsonschema import Draft202012Validator
 
-    faults = [*Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)]
+    meta, formats = Draft202012Validator.META_SCHEMA, Draft202012Validator.FORMAT_CHECKER
+    faults = [*Draft202012Validator(meta, format_checker=formats).iter_errors(schema)]
     for fault in faults:
         at = ".".join(map(str, fault.absolute_path))
         if at.endswith("type"):

@@ -188,9 +188,9 @@ SHAREGPT = [{"from": "human", "value": "Hi"}]
         ([USER, {**HI, "tool_calls": {"name": "f"}}], "'tool_calls' of turn 2 is not a list."),
         ([USER, {**calling({}), "function_call": "f"}], "Turn 2 has a call without a name."),
         ([{**USER, "function_call": {"name": "f"}}, HI], "Turn 1 has calls and is not the assistant's."),
-        ({"messages": GOOD, "tools": "[nope"}, "They are not JSON."),
-        ({"messages": GOOD, "tools": {"name": "f"}}, "They are not a list."),
-        ({"messages": GOOD, "tools": [{"name": "\ud800"}]}, "They are not valid text."),
+        ({"messages": GOOD, "tools": "[nope"}, "The tools are not JSON."),
+        ({"messages": GOOD, "tools": {"name": "f"}}, "The tools are not a list."),
+        ({"messages": GOOD, "tools": [{"name": "\ud800"}]}, "The tools are not valid text."),
         ({"messages": GOOD, "tools": [{"function": {}}]}, "The tool has no name."),
         (
             {"messages": GOOD, "tools": [{"name": "f", "parameters": {"type": "array"}}]},

@@ -129,7 +129,7 @@ def expect(tool, **arguments):
             "int",
         ),
         ({"messages": [USER]}, "The item has a prompt and messages.", "one of the two"),
-        ({"tools": "[nope"}, "They are not JSON.", None),
+        ({"tools": "[nope"}, "The tools are not JSON.", None),
         ({"tools": [{"name": "f"}]}, "Unknown tool: 'read_file'.", "one of f"),
         (
             {"tools": [{"name": "f", "parameters": {"type": "string"}}]},
