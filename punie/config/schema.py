@@ -331,7 +331,7 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     tools: ToolsConfig = dataclasses.field(default_factory=ToolsConfig)
     format: str = neutral(
-        "How calls are written: by the model's template, in the prompt, or as code; auto decides by the data.",
+        "How calls are written: by the chat template, in the prompt, or as code; auto decides by the data.",
         AUTO,
         choices=(AUTO, *FORMATS),
     )

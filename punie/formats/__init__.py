@@ -1,8 +1,8 @@
 """How tool calls are written and read: the table of formats, and what a format provides.
 
-A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer, options)``
-gives the :class:`Format` for a model, and ``restore(record)`` gives it again from :attr:`Format.record`, for
-those who read a run without its model.
+A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer,
+options)`` gives the :class:`Format` for a model, and ``restore(record)`` gives it again from
+:attr:`Format.record`, for those who read a run without its model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """prompted: for chat templates that know no tools.
 
-The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what a
-tool returns is a user's turn.
+The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what
+a tool returns is a user's turn.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     asked = answering.requests(
         loaded, chat, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
-    longer = [item.max_tokens for item in suite if (item.max_tokens or 0) > options.max_tokens]
+    longer = [item.max_tokens or 0 for item in suite if (item.max_tokens or 0) > options.max_tokens]
     if longer:
         limits = f"eval.max_tokens={options.max_tokens}, up to {max(longer)} tokens"
         reporter.line(

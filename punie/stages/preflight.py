@@ -194,7 +194,7 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
     )
     asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
     leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
-    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), None) for each in train)
+    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), "") for each in train)
     untrained = system not in systems
     warnings = {
         f"{len(trained & checked)} validation examples are also in the training data": trained & checked,

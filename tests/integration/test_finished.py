@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from punie.__main__ import main
 from punie.commands import reproduce
 from punie.results.registration import END
-from punie.results.run import Run
 from tests.conftest import QUICK, World, read_json
 from tests.processes import punie, start
 
@@ -135,7 +135,11 @@ def test_a_run_that_does_not_come_out_equal(
     results["artifacts"]["train"]["files"]["adapters.safetensors"] = "0" * 64
     results["answers"] = "0" * 64
     (run / "results.json").write_text(json.dumps(results))
-    monkeypatch.setattr(reproduce, "_again", lambda source, root: Run(world.first).results)
+    again = SimpleNamespace(
+        artifacts=lambda: {"report": SimpleNamespace(file=lambda name: world.first / name)}
+    )
+    monkeypatch.setattr(reproduce, "plan_again", lambda source, store: (None, again))
+    monkeypatch.setattr("punie.run.pipeline.run", lambda *given: None)
     assert main(["reproduce", str(run)]) == 1
     shown = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in shown if line}

@@ -19,7 +19,8 @@ import pytest
 from punie.evals.endpoint import PROBE_TOKENS, Endpoint, probe
 from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server, serve
-from punie.formats.prompts import format_prompt
+from punie.formats.chat import Chat, Conversation
+from punie.formats.code_mode import FORMAT
 from punie.model import blas
 from punie.util.errors import PunieError
 from punie.util.paths import resource
@@ -34,7 +35,8 @@ class Local:
     loaded: Any
 
     def prompt(self, question: str) -> list[int]:
-        return format_prompt(self.loaded.tokenizer, [{"role": "user", "content": question}])
+        talk = Conversation([{"role": "user", "content": question}])
+        return Chat(self.loaded.tokenizer, FORMAT).prompt_tokens(talk)
 
     def text(self, question: str) -> str:
         return self.loaded.tokenizer.decode(self.prompt(question))
