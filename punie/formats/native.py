@@ -16,7 +16,7 @@ from punie.formats import Call, Format, Message, prompted
 from punie.formats.chat import Chat, Conversation
 from punie.formats.learning import Unlearnable, learn
 from punie.formats.reading import parse
-from punie.formats.spelling import CALL_ID, CONTENT, HERMES, PROBE_TOOL, PYTHONIC, Spelling
+from punie.formats.spelling import CALL_ID, CONTENT, HERMES, PROBE, PROBE_TOOL, PYTHONIC, Spelling
 from punie.formats.tools import Tool
 
 _BY_TEMPLATE = dataclasses.replace(HERMES, by_template=True)
@@ -61,7 +61,9 @@ def _learned(chat: Chat) -> Spelling:
         return chat.answer(Conversation([_USER, _turn(calls)], [PROBE_TOOL]), 1)
 
     plain = chat.answer(Conversation([_USER, {"role": "assistant", "content": CONTENT}], [PROBE_TOOL]), 1)
-    return learn(render, plain)
+    spelling = learn(render, plain)
+    written = render([PROBE])
+    return dataclasses.replace(spelling, lead=written[: max(written.find(spelling.canonical), 0)])
 
 
 def _as_text(message: Message) -> Message:

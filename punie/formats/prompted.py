@@ -1,19 +1,21 @@
 """prompted: for chat templates that know no tools.
 
-The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what a
-tool returns is a user's turn.
+The system prompt holds the tools' schemas, calls are Hermes's ``<tool_call>`` blocks in the content, and what
+a tool returns is a user's turn.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from punie.formats import Call, Format, Message
+from punie.formats.chat import Chat, Conversation
 from punie.formats.reading import parse
-from punie.formats.spelling import HERMES, Spelling
+from punie.formats.spelling import CONTENT, HERMES, Spelling
 from punie.formats.tools import Tool
 
 _INSTRUCTION = """You may call functions. Their JSON schemas, one a line:
@@ -38,16 +40,21 @@ def in_content(message: Message, spelling: Spelling) -> Message:
 
 def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
     """The format for a model's template, which may refuse a system turn."""
-    probe = [{"role": "system", "content": "zqsystemqz"}, {"role": "user", "content": "zqrequestqz"}]
+    user: Message = {"role": "user", "content": "zqrequestqz"}
+    probe = [{"role": "system", "content": "zqsystemqz"}, user]
     try:
         text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, **options)
     except Exception:  # the template is a program, and some raise for a system turn
         text = ""
-    return restore({"system_turn": "zqsystemqz" in text})
+    record = {"system_turn": "zqsystemqz" in text}
+    talk = Conversation([user, {"role": "assistant", "content": CONTENT}])
+    lead = Chat(tokenizer, restore(record), options).answer(talk, 1).partition(CONTENT)[0]
+    return restore({**record, "lead": lead})
 
 
 def restore(record: Mapping[str, Any]) -> Format:
     """The format from its record."""
+    spelling = dataclasses.replace(HERMES, lead=record.get("lead", ""))
 
     def template_input(
         messages: Sequence[Message], tools: Collection[Tool]
@@ -69,8 +76,8 @@ def restore(record: Mapping[str, Any]) -> Format:
 
     return Format(
         name="prompted",
-        parse=functools.partial(parse, HERMES),
-        spellings=HERMES.openings(),
+        parse=functools.partial(parse, spelling),
+        spellings=spelling.openings(),
         system_prompt=lambda _: "",
         template_input=template_input,
         record=record,

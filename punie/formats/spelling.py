@@ -61,6 +61,8 @@ class Spelling:
     between them; what follows its value. A ``{key}`` in them is the key again."""
     canonical: str = ""
     """What a response with a call begins with, as far as it is the same for every call."""
+    lead: str = ""
+    """What the template writes before the calls: a thought that it closes or leaves empty."""
     by_template: bool = True
     """Whether the chat template writes the calls; otherwise they are part of the content."""
 
@@ -71,8 +73,16 @@ class Spelling:
 
     def openings(self) -> dict[str, str]:
         """The ways in which a response may open a call, by name; none is the beginning of another."""
-        variants = {"canonical": self.canonical, "no line break": self.canonical.replace("\n", "")}
-        return variants if len(set(variants.values())) == 2 else {"canonical": self.canonical}
+        if not self.canonical.strip():
+            return {}
+        texts = {"canonical": self.lead + self.canonical}
+        texts["no line break"] = self.lead + self.canonical.replace("\n", "")
+        texts["without a thought"] = self.canonical
+        kept: dict[str, str] = {}
+        for name, text in texts.items():
+            if not any(text.startswith(other) or other.startswith(text) for other in kept.values()):
+                kept[name] = text
+        return kept
 
     def render(self, calls: Sequence[Call]) -> str:
         """Calls as text, for a template that writes none: of the holders ``object`` and ``python``."""
