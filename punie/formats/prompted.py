@@ -48,8 +48,8 @@ def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
         text = ""
     record = {"system_turn": "zqsystemqz" in text}
     talk = Conversation([user, {"role": "assistant", "content": CONTENT}])
-    lead = Chat(tokenizer, restore(record), options).answer(talk, 1).partition(CONTENT)[0]
-    return restore({**record, "lead": lead})
+    lead, found, _ = Chat(tokenizer, restore(record), options).answer(talk, 1).partition(CONTENT)
+    return restore({**record, "lead": lead if found else ""})
 
 
 def restore(record: Mapping[str, Any]) -> Format:

@@ -8,21 +8,15 @@ import pytest
 from tabulate import tabulate
 
 from punie.util.paths import PACKAGE
-from tests.families import COLUMNS, FOLDER, REASONS, Trial, attempts
-
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="`make templates` fetches the templates")
-PAGE = PACKAGE.parent / "docs/models.py"
-
-
-@pytest.fixture(scope="module")
-def trials() -> list[Trial]:
-    return attempts()
+from tests.families import COLUMNS, FOLDER, REASONS, attempts
 
 
 @pytest.mark.slow
-def test_what_holds_under_real_templates(trials: list[Trial]) -> None:
-    """Of 70 templates at least 66 take plain rows and 64 conversations; the calls of 50 come back, also
-    by mlx-lm's parser; all that does not hold has a reason."""
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="`make templates` fetches the templates")
+def test_what_holds_under_real_templates() -> None:
+    """Of 70 templates at least 66 take plain rows and 64 conversations; the calls of 50 come back, also by
+    mlx-lm's parser; all that does not hold has a reason; docs/models.md shows this."""
+    trials = attempts()
     rows = [[each.name, each.format, each.parser, *map(each.holds, COLUMNS)] for each in trials]
     held = {column: sum(each.holds(column) for each in trials) for column in COLUMNS}
     print(tabulate([*rows, ["", "", "holds in", *held.values()]], ["template", "format", "parser", *COLUMNS]))
@@ -41,10 +35,7 @@ def test_what_holds_under_real_templates(trials: list[Trial]) -> None:
     assert failed | refused == REASONS.keys()
     assert refused <= {each.name for each in trials if each.format == "prompted"}
 
-
-def test_the_page_of_models_is_todays(trials: list[Trial]) -> None:
-    """docs/models.md is what `python docs/models.py` writes."""
-    spec = importlib.util.spec_from_file_location("models", PAGE)
+    spec = importlib.util.spec_from_file_location("models", PACKAGE.parent / "docs/models.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
