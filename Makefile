@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test newest coverage faults faults-runs faults-input bench check docs walkthrough clean
+.PHONY: help run test newest coverage faults faults-runs faults-input bench check docs walkthrough templates clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -52,13 +52,16 @@ check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ty check
 	@$(BIN)/lint-imports
 
-docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, docs/reference, conf/*.schema.json, the tree
+docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, docs/reference, conf/*.schema.json, the tree, docs/models.md
 	@$(BIN)/python -m punie.results.pages.phases
 	@$(BIN)/python docs/reference.py
 	@$(BIN)/python docs/tree.py
+	@$(BIN)/python docs/models.py
 
 walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (10 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)
+
+templates: .templates ## fetch the chat templates of 70 models, for tests and docs/models.md (75 MB)
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -76,3 +79,12 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.run
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@
+
+# llama.cpp's collection of chat templates, from the source distribution of its Python package.
+LLAMA := llama_cpp_python-0.3.36
+.templates: | $(VENV)/.venv
+	@rm -rf $@.new && mkdir $@.new
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+		--dest $@.new $(subst _,-,$(subst -0,==0,$(LLAMA)))
+	@tar -xzf $@.new/$(LLAMA).tar.gz -C $@.new --strip-components 5 $(LLAMA)/vendor/llama.cpp/models/templates
+	@rm $@.new/$(LLAMA).tar.gz && mv $@.new $@

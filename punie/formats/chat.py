@@ -165,7 +165,7 @@ class Chat:
             return response if not response[stop.end() :].strip() else response[: stop.end()]
         # Some templates end a turn only when the next one begins.
         later = self._render(talk, [*talk.messages[: turn + 1], {"role": "user", "content": _CONTENT}])
-        at = later.find(response.strip(), len(common_prefix(prompt, later)))
+        at = later.find(response.strip(), len(_PARTIAL_TAG.sub("", common_prefix(prompt, later))))
         following = later[at + len(response.strip()) :] if at >= 0 else ""
         ends = self._stop.match(following.lstrip())
         return response.rstrip() + following[: following.find(ends[0])] + ends[0] if ends else response

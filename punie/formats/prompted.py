@@ -7,14 +7,16 @@ models have never seen ``{``, and with frozen embeddings they cannot learn to te
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from punie.formats import Call, Format, Message
+from punie.formats.chat import Chat, Conversation
 from punie.formats.reading import parse
-from punie.formats.spelling import HERMES, TAGGED, Spelling
+from punie.formats.spelling import CONTENT, HERMES, TAGGED, Spelling
 from punie.formats.tools import Tool
 
 _INSTRUCTION = """You may call functions. Their JSON schemas, one a line:
@@ -39,13 +41,17 @@ def in_content(message: Message, spelling: Spelling) -> Message:
 
 def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
     """The format for a model's template, which may refuse a system turn."""
-    probe = [{"role": "system", "content": "zqsystemqz"}, {"role": "user", "content": "zqrequestqz"}]
+    user: Message = {"role": "user", "content": "zqrequestqz"}
+    probe = [{"role": "system", "content": "zqsystemqz"}, user]
     try:
         text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, **options)
     except Exception:  # the template is a program, and some raise for a system turn
         text = ""
     record = {"system_turn": "zqsystemqz" in text}
-    return restore(record | ({"tagged": True} if _knows_marks(tokenizer) else {}))
+    record |= {"tagged": True} if _knows_marks(tokenizer) else {}
+    talk = Conversation([user, {"role": "assistant", "content": CONTENT}])
+    lead, found, _ = Chat(tokenizer, restore(record), options).answer(talk, 1).partition(CONTENT)
+    return restore({**record, "lead": lead if found else ""})
 
 
 def _knows_marks(tokenizer: Any) -> bool:
@@ -54,7 +60,8 @@ def _knows_marks(tokenizer: Any) -> bool:
 
 def restore(record: Mapping[str, Any]) -> Format:
     """The format from its record."""
-    spelling = TAGGED if record.get("tagged") else HERMES
+    chosen = TAGGED if record.get("tagged") else HERMES
+    spelling = dataclasses.replace(chosen, lead=record.get("lead", ""))
 
     def template_input(
         messages: Sequence[Message], tools: Collection[Tool]

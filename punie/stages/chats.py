@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ from punie.util.errors import PunieError
 
 _MARKS = (b'"tools"', b'"tool_calls"', b'"function_call"')
 """Keys by which examples and suites say that calls are not written as text."""
+_ASKED_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
 class Settings(Protocol):
@@ -113,9 +116,11 @@ def build(tokenizer: Any, form: str, given: Mapping[str, Any]) -> Chat:
         PunieError: The model's template cannot write calls in this format.
     """
     passed = {key: value for key, value in given.items() if key != "template_date"}
-    if "strftime_now" in (getattr(tokenizer, "chat_template", None) or ""):
+    source = getattr(tokenizer, "chat_template", None)
+    if isinstance(source, str) and "strftime_now" in source:
+        # transformers gives a template no functions but its own, so the date is written into its text.
         date = datetime.date.fromisoformat(given["template_date"])
-        passed["strftime_now"] = date.strftime
+        passed["chat_template"] = _ASKED_DATE.sub(lambda asked: json.dumps(date.strftime(asked[2])), source)
     try:
         found: Format = formats.build(form, tokenizer, passed)
     except Exception as error:  # the template is a program of the model's, and may raise anything

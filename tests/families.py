@@ -1,0 +1,293 @@
+"""The chat templates of real models that `make templates` fetches, and what punie does with each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.tokenizer_utils import TokenizerWrapper, _infer_tool_parser
+from transformers import AutoTokenizer
+
+from punie import formats
+from punie.formats import Call, Message
+from punie.formats.chat import Chat, Conversation
+from punie.formats.tools import read_tools
+from punie.util.paths import PACKAGE, resource
+
+FOLDER = PACKAGE.parent / ".templates"
+COLUMNS = (
+    "plain",
+    "last turn",
+    "all turns",
+    "tools",
+    "masked",
+    "call",
+    "types",
+    "several",
+    "locked",
+    "mlx-lm",
+)
+"""What is tried: the loss of a row of one turn, of the last turn and of all turns of two; the tools in the
+prompt; the loss of rows with tools and calls; one call read back, arguments of every type, several calls; the
+opening whose probability is the format lock; the calls as mlx-lm's parser reads them."""
+TEMPLATE_ARGS = {
+    "Apriel-1.6-15b-Thinker-fixed": {"training_prompt": True},
+    "tencent-Hy3": {"is_training": True},
+}
+"""``model.template_args`` of templates that end the last turn only if they are told to."""
+ONE_CALL = "writes one call in a response"
+REASONS = {
+    "CohereForAI-c4ai-command-r-plus-tool_use": "wants `additionalProperties` in the schema of an object",
+    "GigaChat3.1-10B-A1.8B": ONE_CALL,
+    "Kimi-K2-Instruct": "`native` is refused: changes a list, which the sandbox of transformers forbids",
+    "Kimi-K2-Thinking": "`native` is refused: changes a list, which the sandbox of transformers forbids",
+    "LFM2.5-8B-A1B": "mlx-lm's parser takes a line break in a string for an end",
+    "MiniMax-M3": "writes lists and objects as nested tags; mlx-lm takes the calls for JSON",
+    "Mistral-Small-3.2-24B-Instruct-2506": "mlx-lm's parser takes the call's id for the name",
+    "fireworks-ai-llama-3-firefunction-v2": "is given its tools as text under a name of its own",
+    "llama-cpp-deepseek-r1": "`native` is refused: writes a generator as JSON, which transformers cannot",
+    "llama-cpp-rwkv-world": "ends a turn with a blank line, not with a token",
+    "meetkai-functionary-medium-v3.2": "a call begins with the tool's name: no format lock",
+    "meta-llama-Llama-3.1-8B-Instruct": ONE_CALL,
+    "meta-llama-Llama-3.2-3B-Instruct": ONE_CALL,
+    "meta-llama-Llama-3.3-70B-Instruct": ONE_CALL,
+    "muse-glimmer": "a call begins as any response: no format lock; mlx-lm's parser takes text for numbers",
+    "openai-gpt-oss-120b": ONE_CALL,
+}
+"""Why something does not hold, by template."""
+TRAINED = {
+    "Qwen-Qwen3-0.6B": "qwen3",
+    "Qwen3-Coder": "qwen3_moe",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama",
+    "mistralai-Ministral-3-14B-Reasoning-2512": "mistral3",
+    "google-gemma-4-31B-it": "gemma4_text",
+    "openai-gpt-oss-120b": "gpt_oss",
+    "GLM-4.6": "glm4",
+    "LFM2-8B-A1B": "lfm2",
+}
+"""Template to architecture of what tests/integration/test_architectures.py trains."""
+
+_SPECIAL = re.compile(
+    r"""<\|[\w :]{2,40}\|> | <｜[\w▁:｜]{2,40}｜> | \[/?[A-Z_]{3,30}\] | </assistant> | <sep> | \[e~\[
+    | </?(?:think|tool_call|tool_response|role)> | <\|(?:turn|tool_call|tool_response)> | <turn\|>
+    | <\|"\|> | <tool_call\|> | <(?:start|end)_of_turn> | <(?:beginning|end)_of_sentence>
+    | <seed:\w+> | <SPECIAL_\d+>""",
+    re.VERBOSE,
+)
+_STOPS = (
+    "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_text|>", "<|return|>", "<|call|>", "<|calls|>",
+    "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<|assistant_end|>", "[e~[", "<turn|>", "<sep>",
+    "<|tool_response>", "<end_of_sentence>", "<SPECIAL_12>", "<seed:eos>", "<|role_end|>", "<|end|>",
+    "<|eot|>", "<|eom_id|>", "<|message_sep|>", "<｜hy_eos:opensource｜>", "<|end_of_msg|>", "</assistant>",
+    "<|user|>", "<|observation|>",
+)  # fmt: skip
+"""The tokens at which these models stop, as their generation_config.json lists them."""
+
+TOOLS = read_tools(
+    [
+        {
+            "name": "get_weather",
+            "description": "Get the weather of a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "Its name."},
+                    "days": {"type": "integer", "description": "How many."},
+                    "exact": {"type": "boolean", "description": "To the degree."},
+                    "tags": {"type": "array", "items": {"type": "string"}, "description": "Some words."},
+                    "options": {
+                        "type": "object",
+                        "properties": {"unit": {"type": "string", "description": "Of degrees."}},
+                        "description": "More.",
+                    },
+                },
+                "required": ["city"],
+            },
+        },
+        {
+            "name": "add_up",
+            "description": "Add two numbers.",
+            "parameters": {
+                "type": "object",
+                "properties": {name: {"type": "number", "description": "A number."} for name in "ab"},
+                "required": ["a", "b"],
+            },
+        },
+    ],
+    "a test",
+)
+ONE = [Call("get_weather", {"city": "Paris"})]
+TYPES = [
+    Call(
+        "get_weather",
+        {"city": 'a "b"\nc & é', "days": 3, "exact": True, "tags": ["a", "b c"], "options": {"unit": "K"}},
+    )
+]
+SEVERAL = [*ONE, Call("add_up", {"a": 1.5, "b": 2}), Call("get_weather", {"city": "3"})]
+
+
+def user(content: str) -> Message:
+    """A user's turn."""
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str, calls: Sequence[Call] = (), first_id: int = 0) -> Message:
+    """An assistant's turn."""
+    listed = [
+        {
+            "id": f"call{at:05d}",
+            "type": "function",
+            "function": {"name": each.tool, "arguments": dict(each.arguments)},
+        }
+        for at, each in enumerate(calls, first_id)
+    ]
+    return {"role": "assistant", "content": content, **({"tool_calls": listed} if listed else {})}
+
+
+PLAIN = [user("Hello there."), assistant("Good morning.")]
+TALK = [
+    user("Weather?"),
+    assistant("", ONE),
+    {"role": "tool", "tool_call_id": "call00000", "name": "get_weather", "content": "sunny"},
+    assistant("It is sunny."),
+    user("And in Rome?"),
+    assistant("", [Call("get_weather", {"city": "Rome"})], first_id=1),
+]
+
+
+def tokenizer(template: Path) -> TokenizerWrapper:
+    """The tiny model's tokenizer with a template, its special tokens and those at which its model stops."""
+    source = template.read_text("utf-8")
+    loaded: Any = AutoTokenizer.from_pretrained(resource("data/models/tiny"))
+    loaded.chat_template = source
+    with contextlib.suppress(Exception):  # the template is a program, and may raise anything
+        source += loaded.apply_chat_template([*PLAIN, *PLAIN], tokenize=False)
+    stops = [each for each in _STOPS if each in source]
+    if "eos_token" in source or not stops:
+        stops.insert(0, "</s>")
+    loaded.add_tokens(sorted({*_SPECIAL.findall(source), *stops, "<s>"}), special_tokens=True)
+    loaded.bos_token, loaded.eos_token = "<s>", stops[0]
+    return TokenizerWrapper(loaded, eos_token_ids=loaded.convert_tokens_to_ids(stops))
+
+
+@dataclass
+class Trial:
+    """What was found about one template."""
+
+    name: str
+    """The template's, without its extension."""
+    format: str = ""
+    """The format that ``format=native`` gives; ``prompted`` where it is refused."""
+    opening: str = ""
+    """What a response with a call begins with."""
+    parser: str | None = None
+    """mlx-lm's parser for it."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """What is wrong, by column; a column that does not stand in it holds."""
+
+    def holds(self, *columns: str) -> bool:
+        """Whether nothing is wrong in any of some columns."""
+        return not self.problems.keys() & set(columns)
+
+
+def attempt(template: Path) -> Trial:
+    """Try everything on one template."""
+    trial, loaded = Trial(template.stem), tokenizer(template)
+    trial.parser, options = _infer_tool_parser(loaded), TEMPLATE_ARGS.get(trial.name, {})
+    chat = Chat(loaded, formats.restore("prompted", {"system_turn": True}), options)
+
+    def check(column: str, found: Callable[[], str | None]) -> None:
+        try:
+            problem = found()
+        except Exception as error:  # the template is a program, and may raise anything
+            problem = str(error) or type(error).__name__
+        if problem:
+            trial.problems[column] = " ".join(problem.split())
+
+    check("plain", lambda: _masked(chat, Conversation(PLAIN), [1]))
+    check("last turn", lambda: _masked(chat, Conversation([*PLAIN, *PLAIN]), [3]))
+    check("all turns", lambda: _masked(chat, Conversation([*PLAIN, *PLAIN]), [1, 3]))
+    try:
+        chat = Chat(loaded, formats.build("native", loaded, options), options)
+    except Exception:  # as above
+        with contextlib.suppress(Exception):
+            chat = Chat(loaded, formats.build("prompted", loaded, options), options)
+    trial.format = chat.format.name
+    trial.opening = next(iter(chat.format.spellings.values()), "")
+    check("tools", lambda: _hidden(chat))
+    check("masked", lambda: _masked(chat, Conversation(TALK, TOOLS), [5]))
+    check("masked", lambda: _masked(chat, Conversation(TALK, TOOLS), [1, 3, 5]))
+    check("call", lambda: _misread(chat, ONE))
+    check("types", lambda: _misread(chat, TYPES))
+    check("several", lambda: _misread(chat, SEVERAL))
+    check(
+        "locked", lambda: None if chat.format.opening(_written(chat, TYPES)) else _written(chat, TYPES)[:60]
+    )
+    if trial.format == "native" and trial.parser:
+        readable = [
+            c for c, name in ((ONE, "call"), (TYPES, "types"), (SEVERAL, "several")) if trial.holds(name)
+        ]
+        check(
+            "mlx-lm",
+            lambda: next(filter(None, (_differs(chat, trial.parser, each) for each in readable)), None),
+        )
+    return trial
+
+
+def _masked(chat: Chat, talk: Conversation, turns: Sequence[int]) -> str | None:
+    """What is wrong with the tokens that have loss."""
+    examples = chat.examples(talk, turns)
+    spans = [(each, span) for each in examples for span in each.spans]
+    if len(spans) != len(turns):
+        return f"{len(spans)} spans for {len(turns)} turns"
+    for turn, (example, (start, end)) in zip(turns, spans, strict=True):
+        said = chat.tokenizer.decode(example.tokens[start:end])
+        prompt = chat.prompt_tokens(Conversation(talk.messages[:turn], talk.tools))
+        if example.tokens[:start] != prompt:
+            return "the prompt of training is not that of evaluation"
+        if not chat.ends(said):
+            return f"no token that stops generation at the end of {said!r}"
+        names = [call["function"]["name"] for call in talk.messages[turn].get("tool_calls", ())]
+        if any(text not in said for text in (talk.messages[turn]["content"], *names)):
+            return f"the loss is on {said!r}"
+    return None
+
+
+def _hidden(chat: Chat) -> str | None:
+    prompt = chat.prompt(Conversation([user("Weather?")], TOOLS))
+    missing = [text for tool in TOOLS for text in (tool.name, tool.description) if text not in prompt]
+    return f"not in the prompt: {missing}" if missing else None
+
+
+def _written(chat: Chat, calls: Sequence[Call]) -> str:
+    return chat.answer(Conversation([user("Weather?"), assistant("", calls)], TOOLS), 1)
+
+
+def _misread(chat: Chat, calls: Sequence[Call]) -> str | None:
+    written = _written(chat, calls)
+    found = chat.format.parse(written, tools=TOOLS)
+    read = list(found.calls) == list(calls) and not any(block.problem for block in found.blocks)
+    return None if read else f"read as {found.blocks}: {written!r}"
+
+
+def _differs(chat: Chat, parser: str | None, calls: Sequence[Call]) -> str | None:
+    """What mlx-lm's parser reads, called as its server calls it, if it is not the calls."""
+    module: Any = importlib.import_module(f"mlx_lm.tool_parsers.{parser}")
+    written, found = _written(chat, calls), []
+    for piece in written.split(module.tool_call_start)[1:]:
+        body = piece.split(module.tool_call_end)[0] if module.tool_call_end else piece
+        parsed = module.parse_tool_call(body, [tool.declaration for tool in TOOLS])
+        found += parsed if isinstance(parsed, list) else [parsed]
+    read = [Call(each["name"], each["arguments"]) for each in found]
+    return None if read == list(calls) else f"mlx-lm reads {json.dumps(found)}: {written!r}"
+
+
+def attempts() -> list[Trial]:
+    """Every template's trial."""
+    return [attempt(path) for path in sorted(FOLDER.glob("*.jinja"))]
