@@ -157,7 +157,12 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
 
 def acceptable(expected: object) -> list[Any]:
     """The values that are right for an argument."""
-    if isinstance(expected, dict) and expected.keys() == {"any_of"} and isinstance(expected["any_of"], list):
+    if (
+        isinstance(expected, dict)
+        and expected.keys() == {"any_of"}
+        and expected["any_of"]
+        and isinstance(expected["any_of"], list)
+    ):
         return expected["any_of"]
     return [expected]
 
