@@ -17,8 +17,8 @@ Speed, memory and size, measured alternately with a peer. `make bench` repeats a
 
 *punie* and *peer* are medians of the n rounds. The ratio is that of the medians, with the range of single
 rounds; without a peer the range is the figure's own. Where the aim is "≥" and the unit is time, the ratio is
-the peer's time over punie's; otherwise it is punie's figure over the peer's. `benchmarks/peer.py --openblas`
-runs mlx-lm's command with OpenBLAS. *Other work* is processor time of other processes.
+the peer's time over punie's; otherwise it is punie's figure over the peer's. `benchmarks/results.json` has
+the peers' commands and the load.
 """
 
 
@@ -92,19 +92,14 @@ def described(machine: Mapping[str, Any]) -> str:
 
 
 def section(record: Mapping[str, Any], machine: str) -> list[str]:
-    """A measurement's table, its peers' commands, and when and beside what it was taken."""
+    """A measurement's table, and when it was taken."""
     parts = [f"**Failed:** {record['error']}\n"] if record["error"] else []
     found = rows(record)
     if found:
         parts.append(table(found) + "\n")
-    if commands := dict.fromkeys(row.command for row in found if row.command):
-        lines = (", then ".join(f"`{line}`" for line in each.split("\n")) for each in commands)
-        parts.append("Peers:\n\n" + "".join(f"- {line}\n" for line in lines))
     where = f", machine{machine}" if machine else ""
     when = record["measured"].replace("T", " ")[:16]
     parts.append(
-        f"`{record['command']}` of commit {record['commit']}, {when} UTC{where}, "
-        f"{record['seconds']:.0f} s; load before {record['load']:.2f}, "
-        f"other work {record['others']:.2f} cores.\n"
+        f"`{record['command']}` of commit {record['commit']}, {when} UTC{where}, {record['seconds']:.0f} s.\n"
     )
     return parts

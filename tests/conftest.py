@@ -22,6 +22,7 @@ blas.activate()  # before any test imports mlx
 FIXTURES = Path(__file__).parent / "fixtures"
 QUICK = (
     "lora.iters=12",
+    "lora.batch_size=2",
     "lora.steps_per_eval=6",
     "lora.save_every=6",
     "lora.val_batches=2",
@@ -33,6 +34,10 @@ QUICK = (
 )
 """Overrides that make a run short: 64 examples, 7 prompts of up to 32 tokens, and 12 minibatches, of which it
 learns little; that is not the point of these tests."""
+BRIEF = ("eval.max_tokens=1", "eval.lock.temperatures=[]", "quantize.fidelity_rows=0")
+"""Overrides that leave little to do but the training."""
+LEAST = (*QUICK, *BRIEF, "lora.iters=1", "lora.save_every=1", "lora.batch_size=1", "lora.val_batches=1")
+"""Every stage of a run, of which nothing is looked at but that it was done."""
 
 
 def read_json(path: Path) -> Any:

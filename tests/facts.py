@@ -9,6 +9,7 @@ from typing import Any
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
+from punie.formats.code_mode import FORMAT
 from punie.results.pages.report import Facts
 from punie.results.records import Phase, Sample
 from punie.results.scoring import asked, scored, summary
@@ -56,11 +57,16 @@ def records(answers: Iterable[tuple[str, str | None]]) -> list[Sample]:
         for index, (category, output) in enumerate(answers):
             expect = (Expectation("read_file", {"path": "src/app.py"}),)
             item = Item(f"{category}-{index}", category, f"Show me file {index} <b>please</b>.", expect)
-            row = {**asked(item, 0, "0", 60), "missing": None, "output": output, "finish_reason": "stop"}
+            row = {
+                **asked(FORMAT, item, 0, "0", 60),
+                "missing": None,
+                "output": output,
+                "finish_reason": "stop",
+            }
             if output is None:
                 row["missing"] = "the server <b>timed out</b>"
             else:
-                row |= scored(item, output, truncated=False, sandbox=sandbox)
+                row |= scored(FORMAT, item, output, truncated=False, sandbox=sandbox)
             found.append(Sample.model_validate(row))
     return found
 

@@ -11,12 +11,12 @@ line by line, with ``…`` for anything. A comment above a block says otherwise:
 <!-- line: punie/evals/scores.py --> a line of that file; tests/integration/test_extending.py adds it
 <!-- not run: a reason -->  not here, and why
 
-and one on a line of its own makes the page short enough for a test:
+A test gives each command that composes a config the overrides of ``SHORT``, and does not start a Python for
+each. What is scored then is not what a page may show; a comment on a line of its own
 
-<!-- in the tests its trainings are short -->
+<!-- in the tests its figures are free -->
 
-gives each command that composes a config the overrides of ``SHORT``. What is scored then is not what the page
-shows, so every figure stands for any figure.
+lets every figure of the page stand for any figure.
 """
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from punie.util.paths import PACKAGE
+from tests.processes import start
 
 ROOT = PACKAGE.parent
-SHORT = "lora.iters=3 lora.save_every=3 lora.val_batches=1 quantize.fidelity_rows=0"
+SHORT = (
+    "lora.iters=3 lora.save_every=3 lora.val_batches=1 quantize.fidelity_rows=0 "
+    "eval.max_tokens=16 eval.lock.temperatures=[]"
+)
 _BLOCK = re.compile(r"(?:^<!-- ([\w ]+): (.+?) -->\n)?^(`{3,})(\w*)\n(.*?)^\3$", re.MULTILINE | re.DOTALL)
 _COMPOSES = re.compile(r"^(python -m punie|punie (plan|prereg))( |$)")
+_OURS = re.compile(r"^(?:python -m )?punie\b([^|&;#]*)(#.*)?$")
 _REST = re.compile(r"(\s+[#|].*)?$")
-_SHORT = "<!-- in the tests its trainings are short -->\n"
+_FREE = "<!-- in the tests its figures are free -->\n"
 _FIGURE = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(\.\d+)?(?!\w)")
 
 
@@ -70,11 +75,6 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in their order."""
     found = _BLOCK.finditer(page.read_text("utf-8"))
     return [Block(each[1] or "", each[2] or "", each[4], each[5]) for each in found]
-
-
-def is_shortened(page: Path) -> bool:
-    """Whether the page asks for its trainings to be short in a test."""
-    return _SHORT in page.read_text("utf-8")
 
 
 def shortened(command: str) -> str:
@@ -109,12 +109,12 @@ def follow(page: Path, folder: Path, *, short: bool) -> Iterator[tuple[str, str,
     Args:
         page: The document.
         folder: Where its commands are typed; fresh, unless the page goes on from another.
-        short: With short trainings, if the page asks for them in tests.
+        short: As a test does, and not at full length.
 
     Yields:
         Each command as it was run, what it printed, and what is wrong with that, or nothing.
     """
-    short = short and is_shortened(page)
+    exact = not (short and _FREE in page.read_text("utf-8"))
     for block in blocks(page):
         if block.mark == "file":
             (folder / block.about).parent.mkdir(parents=True, exist_ok=True)
@@ -122,13 +122,28 @@ def follow(page: Path, folder: Path, *, short: bool) -> Iterator[tuple[str, str,
         elif block.runs:
             for command, shown, code in block.commands():
                 command = shortened(command) if short else command
-                done = subprocess.run(
-                    ["bash", "-c", command], cwd=folder, env=_environment(), stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=7200,
-                )  # fmt: skip
-                missed = lacking(shown, done.stdout, figures=not short)
-                wrong = [f"ends with {done.returncode}, not {code}"] if done.returncode != code else []
-                yield command, done.stdout, "\n".join(wrong + [f"not shown: {line}" for line in missed])
+                ended, output = (_fork if short else _type)(command, folder)
+                missed = lacking(shown, output, figures=exact)
+                wrong = [f"ends with {ended}, not {code}"] if ended != code else []
+                yield command, output, "\n".join(wrong + [f"not shown: {line}" for line in missed])
+
+
+def _type(command: str, folder: Path) -> tuple[int, str]:
+    """A command as bash takes it: its exit code, and what it printed."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=_environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=7200,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def _fork(command: str, folder: Path) -> tuple[int, str]:
+    """The same, with punie in a fork of a warm process; bash still makes words of what is typed."""
+    if not (ours := _OURS.match(command)):
+        return _type(command, folder)
+    words = _type(f"printf '%s\\0'{ours[1]}", folder)[1].split("\0")[:-1]
+    done = start(*words, cwd=folder, env={"COLUMNS": "120"}, together=True).wait()
+    return done.code, done.out
 
 
 def _environment() -> dict[str, str]:

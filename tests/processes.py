@@ -109,10 +109,12 @@ def punie(
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def start(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Started:
-    """Begin a command."""
+def start(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, together: bool = False
+) -> Started:
+    """Begin a command; ``together``, what it prints is all in ``out``, in its order."""
     outputs = tempfile.TemporaryDirectory(prefix="punie-output-")
-    given = (arguments, cwd, _environment() | dict(env or {}), Path(outputs.name))
+    given = (arguments, cwd, _environment() | dict(env or {}), Path(outputs.name), together)
     context = _CONTEXT if _FORKS else multiprocessing.get_context("spawn")
     if _FORKS:
         _CONTEXT.set_forkserver_preload(["tests.warm"])
@@ -129,7 +131,9 @@ def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PUNIE_", "HYDRA_"))}
 
 
-def _call(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], outputs: Path) -> None:
+def _call(
+    arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], outputs: Path, together: bool
+) -> None:
     """In the process: become what ``python -m punie`` would be."""
     assert "tests.warm" in sys.modules or not _FORKS, "the server could not import tests.warm"
     os.setsid()
@@ -137,8 +141,8 @@ def _call(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], ou
     os.environ.clear()
     os.environ.update(environment)
     for handle, name in ((1, "out"), (2, "err")):
-        with (outputs / name).open("wb") as stream:
-            os.dup2(stream.fileno(), handle)
+        with (outputs / name).open("ab") as stream:
+            os.dup2(1 if together and handle == 2 else stream.fileno(), handle)
     random.seed()  # or each fork would draw the same ports
     sys.argv = ["punie", *arguments]
     from punie.__main__ import main

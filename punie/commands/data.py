@@ -2,6 +2,7 @@
 
 punie data build                          write data/code_mode again, from its seed and mix
 punie data build --out my/data seed=7 data.mix.direct=0.2
+punie data build --style native           write data/native_tools again: the same requests, with tool_calls
 punie data suite --out select.jsonl       a suite to select checkpoints by, in the phrasings of validation
 punie data check my/data                  problems of every example with file:line; overlaps; lengths
 punie data check my/data model=qwen3_8b   lengths under that model's tokenizer
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.formats import AUTO
+
 if TYPE_CHECKING:
     from punie.config import Config
 
@@ -22,13 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
     build = actions.add_parser("build", help="generate train.jsonl, valid.jsonl and the data card")
-    build.add_argument("--out", default="data/code_mode", help="folder to write (default: %(default)s)")
+    build.add_argument("--out", help="folder to write (default: data/code_mode or data/native_tools)")
     check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
     check.add_argument("path", help="a folder with *.jsonl files, or one file")
     suite = actions.add_parser("suite", help="generate a suite for lora.select=best_eval")
-    words = "file to write (default: %(default)s)"
-    suite.add_argument("--out", default="data/suites/select52.jsonl", help=words)
+    words = "file to write (default: data/suites/select52.jsonl or native52.jsonl)"
+    suite.add_argument("--out", help=words)
     suite.add_argument("--per-tool", type=int, default=2, help="items of each tool (default: %(default)s)")
+    for action in (build, suite):
+        words = "calls as code, or as tool_calls beside the schemas of a few tools (default: %(default)s)"
+        action.add_argument("--style", choices=("code_mode", "native"), default="code_mode", help=words)
     for action in (build, suite, check):
         action.add_argument("overrides", nargs="*", help="config overrides, as for python -m punie")
 
@@ -39,33 +45,36 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.config.compose import compose
 
     config = resolve(compose(arguments.overrides))
+    if arguments.action == "check":
+        return _check(Path(arguments.path), config)
+    folder, suite = ("native_tools", "native52") if arguments.style == "native" else ("code_mode", "select52")
     if arguments.action == "build":
-        return _build(Path(arguments.out), config)
-    if arguments.action == "suite":
-        return _suite(Path(arguments.out), config.seed, arguments.per_tool)
-    return _check(Path(arguments.path), config)
+        return _build(Path(arguments.out or f"data/{folder}"), config, arguments.style)
+    out = Path(arguments.out or f"data/suites/{suite}.jsonl")
+    return _suite(out, config.seed, arguments.per_tool, arguments.style)
 
 
-def _build(out: Path, config: Config) -> int:
+def _build(out: Path, config: Config, style: str) -> int:
     from punie.embedded.generate import DEFAULT_MIX, write
 
     data = config.data
     rows = {"train_rows": data.expected_train, "valid_rows": data.expected_valid}
     counts = {name: count for name, count in rows.items() if count is not None}
-    write(out, seed=config.seed, mix=data.mix or DEFAULT_MIX, **counts)
+    write(out, seed=config.seed, mix=data.mix or DEFAULT_MIX, style=style, **counts)
     print(f"wrote {out}/train.jsonl, valid.jsonl and README.md; next: punie data check {out}")
     return 0
 
 
-def _suite(out: Path, seed: int, per_tool: int) -> int:
+def _suite(out: Path, seed: int, per_tool: int, style: str) -> int:
     from punie.embedded.generate import selection_suite
     from punie.util.files import write_lines
 
-    items = selection_suite(seed=seed, per_tool=per_tool)
+    items = selection_suite(seed=seed, per_tool=per_tool, style=style)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_lines(out, items)
     print(f"wrote {len(items)} items to {out}")
-    print(f"next: python -m punie lora.select=best_eval lora.select_suite={out}")
+    data = "data=native_tools eval=native27 " if style == "native" else ""
+    print(f"next: python -m punie {data}lora.select=best_eval lora.select_suite={out}")
     return 0
 
 
@@ -81,7 +90,9 @@ def _check(path: Path, config: Config) -> int:
     from punie.model.load import tokenizer
 
     loaded = tokenizer(base_folder(config.model))
-    config.data.path = str(path if path.is_dir() else path.parent)
+    files = [*path.glob("*.jsonl")] if path.is_dir() else [path] if path.is_file() else []
+    if config.format == AUTO:
+        config.format = chats.decided(files, config.tools.path)
     settings = preflight.STAGE.settings(config)
     items = load_suite(suite_path(config.eval.suite), chats.tools(settings))
     with Reporter().bar("checking", 100, "%") as bar:

@@ -16,6 +16,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.util.errors import PunieError
 from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
@@ -77,11 +78,22 @@ def _run(arguments: argparse.Namespace) -> Figures:
             {"stage": step.name, "key": step.key, "state": step.state, "reason": step.reason}
             for step in plan.steps
         ],
+        "format": _format(config),
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
         "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
     }
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})
+
+
+def _format(config: Config) -> str | None:
+    """How calls are written; None if the data are not there."""
+    from punie.stages import chats, preflight
+
+    try:
+        return chats.name(preflight.STAGE.settings(config))
+    except PunieError:
+        return None
 
 
 def _sweep(overrides: list[str]) -> Figures:
@@ -115,6 +127,8 @@ def _text(found: Figures) -> str:
         tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
         f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
     ]
+    if found["format"] == "native":
+        blocks.append("calls: by the model's chat template, or in the prompt if that knows no tools (format)")
     if "estimate" in found:
         blocks.append(_estimate_text(found["estimate"]))
     return "\n\n".join(blocks)

@@ -68,7 +68,8 @@ def _change(old: Sample, new: Sample) -> str | None:
     ]
     if not words and old.taxonomy == new.taxonomy:
         return None
-    return f"{old.id}, repeat {old.repeat}: {', '.join([*words, _arrow(old.taxonomy, new.taxonomy)])}"
+    words.append(_arrow(heading(old.taxonomy), heading(new.taxonomy)))
+    return f"{old.id}, repeat {old.repeat}: {', '.join(words)}"
 
 
 def _table(before: Scores, after: Scores) -> str:

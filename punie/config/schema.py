@@ -99,7 +99,7 @@ class DataConfig:
 class ToolsConfig:
     """What examples and suite items without tools of their own may call."""
 
-    name: str = neutral("Name shown in tables and reports.")
+    name: str = neutral("Name shown in tables and reports.", "own")
     path: str | None = neutral("JSON file of tools in OpenAI's schema; null for none.", None)
 
 
@@ -331,7 +331,7 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     tools: ToolsConfig = dataclasses.field(default_factory=ToolsConfig)
     format: str = neutral(
-        "How calls are written: by the model's template, in the prompt, or as code; auto decides by the data.",
+        "How calls are written: by the chat template, in the prompt, or as code; auto decides by the data.",
         AUTO,
         choices=(AUTO, *FORMATS),
     )

@@ -1,9 +1,7 @@
-"""Training examples from a JSONL file, in every chat format that mlx-lm reads: all of them, or every problem."""
+"""Training examples from a JSONL file in any chat format that mlx-lm reads: all of them, or every problem."""
 
 from __future__ import annotations
 
-import functools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +10,9 @@ from typing import Any
 
 from punie.formats import Message
 from punie.formats.messages import KEYS, PLAIN, ROLES, check_turn, read_turns
-from punie.formats.tools import Tool, read_tools
+from punie.formats.tools import Tool, own_tools, wrong_tools
 from punie.util import jsonl
-from punie.util.errors import DataError, Problems
+from punie.util.errors import DataError
 from punie.util.plain import is_text
 
 NEXT_STEP = "Set data.path to a folder with train.jsonl and valid.jsonl, or run: punie data build"
@@ -24,7 +22,8 @@ SHAPE = '{"messages": [{"role": …, "content": …}, …]}, {"prompt": …, "co
 _LOSS_KEYS = {"weight", "train", "training"}
 _ROW_KEYS = {"messages", "tools", "chat_template_kwargs", "system", "prompt", "completion", "text"}
 _OTHER_FORMATS = {
-    "conversations": "ShareGPT's: rename it to messages, from to role (human: user, gpt: assistant), value to content",
+    "conversations": "ShareGPT's: rename it to messages, from to role (human: user, gpt: assistant), value "
+    "to content",
     "instruction": "Alpaca's: make instruction and input the prompt, and output the completion",
     "chosen": "a preference pair's: lora.method=dpo is not there yet; sft wants one completion",
 }
@@ -81,7 +80,7 @@ def unused_keys(rows: Iterable[Row]) -> Counter[str]:
 def read_row(value: Mapping[str, Any], line: int) -> Row:
     """An example from the JSON object of a line, in which :func:`check_row` found no problem."""
     if isinstance(value.get("text"), str) and "messages" not in value and "completion" not in value:
-        return Row((), line, text=value["text"], unused=tuple(value.keys() - {"text"}))
+        return Row((), line, text=value["text"], unused=tuple(sorted(value.keys() - {"text"})))
     messages = _messages(value)
     if all(message.keys() == PLAIN and isinstance(message["content"], str) for message in messages):
         turns, silent, unused = tuple(messages), frozenset(), set()
@@ -90,10 +89,8 @@ def read_row(value: Mapping[str, Any], line: int) -> Row:
         silent = frozenset(at for at, message in enumerate(messages) if not _learned(message))
         unused = {f"messages.{key}" for message in messages for key in message.keys() - KEYS - _LOSS_KEYS}
     unused |= value.keys() - _ROW_KEYS
-    tools = tuple(_tools(json.dumps(value["tools"]))) if value.get("tools") else ()
-    return Row(
-        turns, line, tools, value.get("chat_template_kwargs") or {}, silent, unused=tuple(sorted(unused))
-    )
+    options = value.get("chat_template_kwargs") or {}
+    return Row(turns, line, own_tools(value), options, silent, unused=tuple(sorted(unused)))
 
 
 def _messages(value: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,11 +112,6 @@ def _learned(message: Mapping[str, Any]) -> bool:
     return message.get("weight", 1) != 0 and message.get("train", True) and message.get("training", True)
 
 
-@functools.lru_cache(maxsize=1024)
-def _tools(text: str) -> list[Tool]:
-    return read_tools(text, "tools")
-
-
 def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
     """Every problem in the shape of one example; none means that :func:`read_row` reads it.
 
@@ -137,7 +129,7 @@ def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
         elif not is_text(row["text"]):
             yield problem("The text is not valid.", "half of a surrogate pair", "complete characters")
         return
-    if "messages" not in row and not {"prompt", "completion"} <= row.keys():
+    if row.get("messages") is None and not {"prompt", "completion"} <= row.keys():
         other = next((key for key in _OTHER_FORMATS if key in row), None)
         what = (
             f"The row has no 'messages'; '{other}' is {_OTHER_FORMATS[other]}."
@@ -147,15 +139,15 @@ def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
         yield problem(what, f"the fields {', '.join(row) or '(none)'}", SHAPE)
         return
     for key in ("prompt", "completion"):
-        if "messages" not in row and not isinstance(row[key], str | list):
+        if row.get("messages") is None and not isinstance(row[key], str | list):
             yield problem(f"'{key}' is neither text nor a list of turns.", row[key], "text")
             return
     if not isinstance(row.get("system", ""), str | None):
         yield problem("'system' is not text.", row["system"], "a string")
         return
-    messages = _messages(row)
-    if not isinstance(messages, list) or not messages:
-        yield problem("'messages' is not a list of turns.", messages, '[{"role": …, "content": …}, …]')
+    if not isinstance(row.get("messages"), list | None) or not (messages := _messages(row)):
+        found = row.get("messages", [])
+        yield problem("'messages' is not a list of turns.", found, '[{"role": …, "content": …}, …]')
         return
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
@@ -167,11 +159,6 @@ def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
     if isinstance(last, dict) and last.get("role") in ROLES and last["role"] != "assistant":
         what = "The last turn is not the assistant's, so there is nothing to learn."
         yield problem(what, f"role {last['role']}", "role assistant")
-    if row.get("tools"):
-        try:
-            _tools(json.dumps(row["tools"]))
-        except (Problems, ValueError) as error:
-            for each in error.problems if isinstance(error, Problems) else [error]:
-                yield DataError(str(each).splitlines()[0], where=f"{where}, tools")
+    yield from wrong_tools(row, where)
     if not isinstance(row.get("chat_template_kwargs", {}), dict | None):
         yield problem("'chat_template_kwargs' is not an object.", row["chat_template_kwargs"], "an object")

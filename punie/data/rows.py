@@ -82,7 +82,7 @@ class Check:
             row: The example, as :func:`punie.data.load.load_rows` reads it.
             where: File and line for the findings; default the line alone.
         """
-        faults = [*_check_turns(row), *self._check_calls(row)]
+        faults = [*_check_turns(row, self.every_turn), *self._check_calls(row)]
         length = sum(len(message["content"]) for message in row.messages) or len(row.text or "")
         examples: list[Example] = []
         if self.chat is not None and not any(kind == "no supervised tokens" for kind, _ in faults):
@@ -124,8 +124,8 @@ class Check:
             spans = [(max(a, 1), min(b, self.limit)) for a, b in each.spans]
             spans = [(a, b) for a, b in spans if a < b]
             if not spans:
-                what = f"The prompt has {first:,} tokens and {self.limit:,} are kept: nothing of the response is left."
-                faults.append(("no supervised tokens", what))
+                what = f"The prompt has {first:,} tokens and {self.limit:,} are kept"
+                faults.append(("no supervised tokens", f"{what}: nothing of the response is left."))
             elif tokens <= self.limit:
                 kept.append(Example(each.tokens, spans, each.text, each.ranges))
             elif self.too_long == "truncate":
@@ -134,16 +134,16 @@ class Check:
                 kept.append(Example(each.tokens[: self.limit], spans, each.text, each.ranges))
             else:
                 kind = "too long" if self.too_long == "refuse" else "dropped"
-                what = f"The example has {tokens:,} tokens, of {self.limit:,} allowed (data.too_long={self.too_long})."
-                faults.append((kind, what))
+                what = f"The example has {tokens:,} tokens, of {self.limit:,} allowed"
+                faults.append((kind, f"{what} (data.too_long={self.too_long})."))
         return kept, faults
 
     def _check_properties(self, chat: Chat, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:
         for each in examples:
             if self.vocabulary is not None and max(each.tokens) >= self.vocabulary:
                 token = chat.tokenizer.decode([max(each.tokens)])
-                what = f"The token {token!r} ({max(each.tokens)}) has no row in the embedding ({self.vocabulary} rows)."
-                yield "token out of vocabulary", what
+                what = f"The token {token!r} ({max(each.tokens)}) has no row in the embedding"
+                yield "token out of vocabulary", f"{what} ({self.vocabulary} rows)."
             if not all(chat.ends(each.text[a:b]) for a, b in each.ranges):
                 yield (
                     "never ends",
@@ -177,8 +177,8 @@ class Check:
                 names = ", ".join(call.tool for call in found.calls) or "no call"
                 yield (
                     "calls not readable",
-                    f"Turn {turn + 1} calls {', '.join(c.tool for c in wanted)}; what the template writes of it "
-                    f"({excerpt(text, 80)!r}) is read as {names}, or with other arguments.",
+                    f"Turn {turn + 1} calls {', '.join(c.tool for c in wanted)}; what the template writes of "
+                    f"it ({excerpt(text, 80)!r}) is read as {names}, or with other arguments.",
                 )
 
     def _check_calls(self, row: Row) -> Iterator[_Fault]:
@@ -224,7 +224,7 @@ def calls_of(message: Mapping[str, object]) -> list[Call]:
     ]
 
 
-def _check_turns(row: Row) -> Iterator[_Fault]:
+def _check_turns(row: Row, every: bool) -> Iterator[_Fault]:
     for number, message in enumerate(row.messages, 1):
         if not message["content"].strip() and not message.get("tool_calls"):
             if number == len(row.messages):
@@ -235,7 +235,7 @@ def _check_turns(row: Row) -> Iterator[_Fault]:
             yield "turn order", f"Turn {number} is a system turn; many templates take one only at the start."
     if row.messages and not row.turns(every=True):
         yield "no supervised tokens", "Every assistant turn has weight 0, so there is nothing to learn."
-    elif row.messages and len(row.messages) - 1 in row.silent:
+    elif row.messages and not row.turns(every=every):
         yield (
             "no supervised tokens",
             "The last response has weight 0; lora.supervise=all_turns learns the others.",

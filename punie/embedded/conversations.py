@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from itertools import cycle
+from typing import Any
 
 from punie.embedded.phrasings import (
     Split,
@@ -24,8 +25,8 @@ from punie.embedded.phrasings import (
 from punie.formats.code_mode import system_prompt, wrap
 from punie.formats.tools import REQUIRED, TOOLS
 
-Message = dict[str, str]
-"""``{"role": ..., "content": ...}``"""
+Message = dict[str, Any]
+"""``{"role": ..., "content": ...}``, and in the native style ``tool_calls``."""
 
 MIX = {"single": 0.64, "several": 0.14, "multi_turn": 0.05, "direct": 0.05, "lookalike": 0.08, "echo": 0.04}
 """Share of each kind of conversation in the corpus."""
@@ -125,25 +126,36 @@ class Conversations:
 
     def __init__(self, split: Split, values: Values) -> None:
         self.split, self.values, self.rng = split, values, values.rng
+        self.named: list[str] = []
+        """The tools that the last conversation is about."""
         # Tools take turns, so that none of them is rare by chance.
         self._tools: Iterator[str] = cycle(self.rng.sample(list(TOOLS), len(TOOLS)))
 
     def draw(self, kind: str) -> list[Message]:
         """A conversation of a kind, without system prompt."""
+        self.named = []
         return getattr(self, f"_{kind}")()
 
-    def respond(self, task: Task) -> str:
-        """The response to a request for one tool."""
-        return wrap(step(task))
+    def respond(self, *tasks: Task) -> Message:
+        """The response to a request for one tool, or for several."""
+        return {"role": "assistant", "content": wrap(chain(tasks))}
+
+    def returned(self, printed: str) -> Message:
+        """The turn with what a call has returned."""
+        return {"role": "user", "content": f"<tool_response>\n{printed}\n</tool_response>"}
 
     def task(self) -> Task:
         """A request for the next tool."""
-        return draw_task(next(self._tools), self.split, self.values)
+        return self.order(next(self._tools), order=False)
+
+    def order(self, tool: str, *, order: bool = True) -> Task:
+        """A request for a tool, by default an order."""
+        self.named.append(tool)
+        return draw_task(tool, self.split, self.values, order=order)
 
     def orders(self, count: int) -> list[Task]:
         """Orders for several tools."""
-        names = self.rng.sample(list(TOOLS), count)
-        return [draw_task(name, self.split, self.values, order=True) for name in names]
+        return [self.order(name) for name in self.rng.sample(list(TOOLS), count)]
 
     def joined(self) -> tuple[str, list[Task]]:
         """A request that gives two to four orders, without a frame, and the orders."""
@@ -156,14 +168,13 @@ class Conversations:
         return self._turn(self.task())
 
     def _turn(self, task: Task) -> list[Message]:
-        return exchange(asked(task, self.split, self.rng), self.respond(task))
+        return [{"role": "user", "content": asked(task, self.split, self.rng)}, self.respond(task)]
 
     def _multi_turn(self) -> list[Message]:
         """A call, its result, the response in prose, and sometimes another request."""
         task = self.task()
         printed, told = outcome(task, self.rng)
-        result = f"<tool_response>\n{printed}\n</tool_response>"
-        messages = [*self._turn(task), *exchange(result, told)]
+        messages = [*self._turn(task), self.returned(printed), {"role": "assistant", "content": told}]
         return messages + (self._single() if self.rng.random() < self.follow_up else [])
 
     def _direct(self) -> list[Message]:
@@ -177,6 +188,7 @@ class Conversations:
     def _lookalike(self) -> list[Message]:
         """A question about a tool, an order not to use one, or an order that leaves out what it is about."""
         kind, tool = self.rng.random(), TOOLS[self.rng.choice(list(TOOLS))]
+        self.named.append(tool.name)
         if kind < 0.45:
             text = self._framed(self._line("tools").format(tool=tool.name))
             return exchange(text, f"{tool.description} Name a target and I will call it.")
@@ -212,9 +224,9 @@ class Corpus(Conversations):
         system = self.rng.choice(_SYSTEM_PROMPTS)
         return [{"role": "system", "content": system}, *messages] if system else messages
 
-    def respond(self, task: Task) -> str:
-        """A plain call."""
-        return call(task)
+    def respond(self, *tasks: Task) -> Message:
+        """Plain calls."""
+        return {"role": "assistant", "content": "\n".join(map(call, tasks))}
 
     def _single(self) -> list[Message]:
         task = self.task()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from punie.evals.scores import heading
 from punie.evals.suite import Expectation, Sample, acceptable
 from punie.formats import Call, Completion
 from punie.formats.tools import TOOLS, Tool, wrong_arguments
@@ -63,8 +64,8 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     """The published rule, which looks for names in the raw text and never checks whether anything was called.
 
     The mark of a tool-call block and the name of any expected tool: 1.0; a name without the mark: 0.5; the
-    mark without a name: 0.1; neither: 0.0. Where no call is expected: 1.0 without the mark. If several tools are expected together: the fraction of names
-    found, plus 0.1 for the mark, at most 1.0.
+    mark without a name: 0.1; neither: 0.0. If several tools are expected together: the fraction of names
+    found, plus 0.1 for the mark, at most 1.0. Where no call is expected: 1.0 without the mark, else 0.0.
     """
     names = {each.tool for each in sample.expect}
     found = sorted(name for name in names if name in completion.text)
@@ -78,7 +79,7 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     else:
         value = 0.1 if marked else 0.0
     named = ", ".join(found) or "no expected tool"
-    return Score(value, f"{'wrapper' if marked else 'no wrapper'}, names {named}")
+    return Score(value, f"{'a' if marked else 'no'} tool-call block, names {named}")
 
 
 def strict(sample: Sample, completion: Completion, execution: Execution | None) -> Score:
@@ -96,7 +97,8 @@ def strict(sample: Sample, completion: Completion, execution: Execution | None) 
         ValueError: There is code, but no execution of it.
     """
     failure, reason = _judge(sample, completion, execution)
-    return Score(float(failure == "correct"), f"{failure}: {reason}" if reason else failure)
+    words = heading(failure)
+    return Score(float(failure == "correct"), f"{words}: {reason}" if reason else words)
 
 
 def taxonomy(sample: Sample, completion: Completion, execution: Execution | None) -> Failure:
@@ -144,7 +146,7 @@ def _judge(sample: Sample, completion: Completion, execution: Execution | None) 
 def _with_defaults(known: Mapping[str, Tool], call: Call) -> Call:
     """A call with the arguments that it leaves out, where the schema has a default."""
     tool = known.get(call.tool)
-    parts = tool.schema.get("properties", {}) if tool else {}
+    parts = tool.properties if tool else {}
     defaults = {name: part["default"] for name, part in parts.items() if "default" in part}
     return Call(call.tool, {**defaults, **call.arguments})
 
@@ -182,7 +184,9 @@ def _matches(expected: Expectation, call: Call, known: Mapping[str, Tool]) -> bo
     return all(
         name in call.arguments
         and any(
-            _same(value, call.arguments[name], is_path=name in _PATHS, is_number=types.get(name) == "float")
+            _same(
+                value, call.arguments[name], is_path=name in _PATHS, is_number="float" in types.get(name, "")
+            )
             for value in acceptable(values)
         )
         for name, values in expected.arguments.items()
@@ -197,5 +201,6 @@ def _same(expected: object, actual: object, *, is_path: bool = False, is_number:
     if is_path and isinstance(expected, str) and isinstance(actual, str):
         return posixpath.normpath(expected) == posixpath.normpath(actual)
     if isinstance(expected, list) and isinstance(actual, list):
-        return len(expected) == len(actual) and all(map(_same, expected, actual))
+        pairs = zip(expected, actual, strict=False)
+        return len(expected) == len(actual) and all(_same(*pair, is_number=is_number) for pair in pairs)
     return expected == actual

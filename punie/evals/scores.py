@@ -33,10 +33,10 @@ METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper",
 """The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
 format lock, the exact probability that a response opens one."""
 
-HEADINGS = {"keyword": "keyword match", "strict": "execution"}
-"""What a score is called in headings and sentences; any other goes by its name."""
+HEADINGS = {"keyword": "keyword match", "strict": "execution", "malformed wrapper": "malformed call"}
+"""What a score, or a class of responses, is called in headings and sentences; any other goes by its name."""
 
 
-def heading(score: str) -> str:
-    """A score's name for people."""
-    return HEADINGS.get(score, score)
+def heading(name: str) -> str:
+    """The name for people of a score or a class of responses."""
+    return HEADINGS.get(name, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any, Literal, cast
 
 from punie.formats import Message
 from punie.formats.messages import check_turn, read_turns
-from punie.formats.tools import TOOLS, Tool, read_tools
+from punie.formats.tools import TOOLS, Tool, own_tools, wrong_tools
 from punie.util import jsonl
-from punie.util.errors import DataError, Problems
+from punie.util.errors import DataError
 from punie.util.plain import is_text
 
 
@@ -25,8 +24,8 @@ class Expectation:
     tool: str
     """The tool's name."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments that are compared, by parameter name; others may be anything. A value is the only right one,
-    or ``{"any_of": [...]}`` lists several."""
+    """The arguments that are compared, by parameter name; others may be anything. A value is the only right
+    one, or ``{"any_of": [...]}`` lists several."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Sample:
     max_tokens: int | None = None
     """Longest response, in tokens; None means ``eval.max_tokens``."""
     messages: tuple[Message, ...] = ()
-    """The conversation to go on with, in place of a single user turn; it ends with a user's or a tool's turn."""
+    """The conversation to go on with, in place of a user's turn; it ends with a user's or a tool's turn."""
     tools: tuple[Tool, ...] = ()
     """What may be called: the item's own tools, else those of the run."""
 
@@ -80,21 +79,12 @@ def load_suite(path: Path, tools: Collection[Tool] = ()) -> list[Sample]:
 
 def _build(item: Mapping[str, Any], tools: tuple[Tool, ...]) -> Sample:
     values: dict[str, Any] = {**item, "expect": tuple(Expectation(**each) for each in item["expect"])}
-    values["tools"] = tuple(_own(item)) or tools
+    values["tools"] = own_tools(item) or tools
     if "messages" in item:
         values["messages"] = read_turns(item["messages"])
         users = [each["content"] for each in values["messages"] if each["role"] == "user"]
         values["prompt"] = users[-1] if users else ""
     return Sample(**values)
-
-
-def _own(item: Mapping[str, Any]) -> list[Tool]:
-    return _read_tools(json.dumps(item["tools"])) if item.get("tools") else []
-
-
-@functools.lru_cache(maxsize=1024)
-def _read_tools(text: str) -> list[Tool]:
-    return read_tools(text, "tools")
 
 
 def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) -> Iterator[DataError]:
@@ -115,12 +105,10 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
     limit = item.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
-    try:
-        tools = {tool.name: tool for tool in _own(item)} or tools
-    except (Problems, ValueError) as error:
-        for each in error.problems if isinstance(error, Problems) else [error]:
-            yield DataError(str(each).splitlines()[0], where=f"{where}, tools")
+    if wrong := list(wrong_tools(item, where)):
+        yield from wrong
         return
+    tools = {tool.name: tool for tool in own_tools(item)} or tools
     expected = item.get("expect")
     if not isinstance(expected, list):
         yield _wrong(

@@ -1,8 +1,8 @@
 """How tool calls are written and read: the table of formats, and what a format provides.
 
-A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer, options)``
-gives the :class:`Format` for a model, and ``restore(record)`` gives it again from :attr:`Format.record`, for
-those who read a run without its model.
+A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer,
+options)`` gives the :class:`Format` for a model, and ``restore(record)`` gives it again from
+:attr:`Format.record`, for those who read a run without its model.
 """
 
 from __future__ import annotations
@@ -111,8 +111,6 @@ class Format:
         plain_template
     )
     """From messages and tools to what the chat template is given: turns, and options such as ``tools``."""
-    single_tokens: tuple[str, ...] = ()
-    """Texts that have to be single tokens of the model's tokenizer."""
     code_tool: str | None = None
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""

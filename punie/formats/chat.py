@@ -171,7 +171,7 @@ class Chat:
         return response.rstrip() + following[: following.find(ends[0])] + ends[0] if ends else response
 
     def _after_thought(self, talk: Conversation, turn: int, opened: str, response: str) -> str:
-        """A response, where the prompt has opened a thought (and may have closed it) that the response lacks."""
+        """A response that lacks the thought which the prompt has opened, and may have closed."""
         closes = _CLOSES.match(response)
         if _CLOSES.search(opened):
             return response[closes.end() :] if closes else response
@@ -211,7 +211,7 @@ class Chat:
             return render(tools=[])
 
     def _tokens(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[Span]]:
-        """Tokens of a rendering and of its spans, in which every prompt has the tokens that evaluation gives it.
+        """Tokens of a rendering and of its spans; every prompt has the tokens that evaluation gives it.
 
         Where the tokenizer would merge the end of a prompt with the response, the two are tokenized apart.
         """

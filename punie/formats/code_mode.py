@@ -126,9 +126,9 @@ def _read_json(segment: str, position: int) -> tuple[Block | None, int]:
     """One ``{"name": …, "arguments": {…}}`` and the position after it; None where there is none."""
     try:
         value, end = _DECODER.raw_decode(segment, position)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        # Not JSON, half of a surrogate pair, a number of over 4,300 digits, brackets nested too deeply.
+        # Not JSON, NaN, half of a surrogate pair, a number of over 4,300 digits, brackets nested too deeply.
         return None, position
     name, arguments = value.get("name"), value.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
@@ -154,7 +154,6 @@ FORMAT = Format(
         "after an empty thought": f"<think>\n\n</think>\n\n{_XML}",
     },
     system_prompt=system_prompt,
-    single_tokens=(OPEN, CLOSE),
     code_tool=EXECUTE_CODE,
 )
 

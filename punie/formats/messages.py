@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from punie.formats import Message
-from punie.util.plain import is_text
+from punie.util.plain import is_text, parse_json
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """The roles a message may have; ``function`` is read as ``tool``."""
@@ -22,7 +21,7 @@ _CALL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def read_turns(messages: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Turns in the one form that templates are given, of turns in which :func:`check_turn` found no problem."""
+    """Turns in the one form that templates are given; :func:`check_turn` has found no problem in them."""
     calls: dict[str, str] = {}
     return tuple(_turn(message, calls) for message in messages)
 
@@ -35,16 +34,20 @@ def _turn(message: Mapping[str, Any], ids: dict[str, str]) -> Message:
     role = message["role"]
     turn: dict[str, Any] = {"role": "tool" if role == "function" else role, "content": content or ""}
     turn |= {key: message[key] for key in ("name", *_THOUGHTS) if isinstance(message.get(key), str)}
-    calls: list[dict[str, Any]] = list(message.get("tool_calls") or ())
-    if message.get("function_call"):
-        calls.append({"function": message["function_call"]})
-    if calls:
+    if calls := _calls(message):
         turn["tool_calls"] = [_call(each, ids) for each in calls]
     if turn["role"] == "tool":
         given = message.get("tool_call_id")
         known = ids.get(given) if isinstance(given, str) else next(reversed(ids.values()), None)
         turn["tool_call_id"] = known or given or "call00000"
     return turn
+
+
+def _calls(message: Mapping[str, Any]) -> Any:
+    """The calls of a turn as they are written there, ``function_call`` as one of them."""
+    calls = message.get("tool_calls") or []
+    called = message.get("function_call")
+    return [*calls, {"function": called}] if called and isinstance(calls, list) else calls
 
 
 def _call(call: Mapping[str, Any], ids: dict[str, str]) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def _call(call: Mapping[str, Any], ids: dict[str, str]) -> dict[str, Any]:
     given = call.get("id")
     name = given if isinstance(given, str) and _CALL_ID.fullmatch(given) else f"call{len(ids):05d}"
     ids[given if isinstance(given, str) else name] = name
-    arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    arguments = parse_json(arguments) if isinstance(arguments, str) else arguments
     return {"id": name, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
@@ -64,9 +67,7 @@ def check_turn(message: Mapping[str, Any], number: int) -> Iterator[tuple[str, o
     if role not in ROLES and role != "function":
         fault = "an unknown role" if "role" in message else "no role"
         yield f"Turn {number} has {fault}.", role, f"one of {', '.join(ROLES)}"
-    calls = message.get("tool_calls") or (
-        [{"function": message["function_call"]}] if message.get("function_call") else []
-    )
+    calls = _calls(message)
     if isinstance(content, list):
         for part in content:
             if (
@@ -113,8 +114,8 @@ def check_turn(message: Mapping[str, Any], number: int) -> Iterator[tuple[str, o
         arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError) as error:
+                arguments = parse_json(arguments)
+            except ValueError as error:
                 yield (
                     f"Turn {number}: the arguments of '{function['name']}' are not JSON.",
                     str(error),

@@ -25,6 +25,8 @@ STRING = '<|"|>'
 _BARE_KEY = re.compile(r"([{,]\s*)([\w.\-]{1,200})\s*:")
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _END = re.compile(r"\s*\Z")
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+"""What Python's parser raises for text that is no literal."""
 _BETWEEN = re.compile(r"[\s,;]*")
 
 
@@ -206,7 +208,7 @@ class _Section:
             source,
             source.replace("\n", "\\n"),
         ):  # templates write line breaks in strings as they are
-            with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            with contextlib.suppress(*_UNREADABLE):
                 listed = ast.parse(each, mode="eval").body
                 if isinstance(listed, ast.List) and listed.elts:
                     return [_keyword_call(_JsonNames().visit(call)) for call in listed.elts], end
@@ -225,28 +227,38 @@ def _keyword_call(node: ast.expr) -> Block:
     if not isinstance(node, ast.Call) or node.args or any(each.arg is None for each in node.keywords):
         raise ValueError("not a call with keyword arguments")
     return Block(
-        ast.unparse(node.func), {str(each.arg): ast.literal_eval(each.value) for each in node.keywords}
+        ast.unparse(node.func), {str(each.arg): _literal_value(each.value) for each in node.keywords}
     )
+
+
+def _literal_value(node: ast.expr | str) -> Any:
+    """A Python literal's value, as JSON holds it: a tuple is a list.
+
+    Raises:
+        ValueError, TypeError: There is no such literal, or no such value in JSON.
+    """
+    text = json.dumps(ast.literal_eval(node), ensure_ascii=False, allow_nan=False)
+    text.encode()
+    return json.loads(text)
 
 
 def decode(text: str, at: int) -> tuple[Any, int]:
     """A JSON value and the position after it; None where there is none that can be written again."""
     try:
         value, end = _DECODER.raw_decode(text, at)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        # Not JSON, half of a surrogate pair, a number of over 4,300 digits, brackets nested too deeply.
+        # Not JSON, NaN, half of a surrogate pair, a number of over 4,300 digits, brackets nested too deeply.
         return None, at
     return value, end
 
 
 def _unquote(text: str, at: int) -> tuple[Any, int]:
     """A value of Gemma's, whose strings stand between ``<|"|>`` and whose keys are bare."""
-    pieces, json_text, ends, depth = text[at:].split(STRING), "", [], 0
+    pieces, json_text, depth = text[at:].split(STRING), "", 0
     for number, piece in enumerate(pieces):
         if number % 2:
             json_text += json.dumps(piece)
-            ends.append((len(json_text), sum(map(len, pieces[: number + 1])) + len(STRING) * (number + 1)))
             continue
         for place, letter in enumerate(piece):
             depth += (letter in "{[") - (letter in "}]")
@@ -259,7 +271,7 @@ def _unquote(text: str, at: int) -> tuple[Any, int]:
 
 
 def _typed(text: str, schema: object) -> Any:
-    """A tagged value by its type in the schema: text as it is, anything else as JSON or as Python's literal."""
+    """A tagged value by its type in the schema: text as it is, all else as JSON or as Python's literal."""
     cdata = _CDATA.fullmatch(text)
     if cdata:
         return cdata[1]
@@ -270,6 +282,6 @@ def _typed(text: str, schema: object) -> Any:
     if end == len(text.strip()) and end:
         return text if kind is None and isinstance(value, str) else value
     if kind is not None or text.strip() in ("True", "False", "None"):
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return ast.literal_eval(text.strip())
+        with contextlib.suppress(*_UNREADABLE):
+            return _literal_value(text.strip())
     return text

@@ -1,10 +1,10 @@
 """The literals of one way to write tool calls: learned from a template, and all that the parser needs.
 
 Templates agree on little: ``<tool_call>{"name": …}</tool_call>``, ``[TOOL_CALLS]name[ARGS]{…}``,
-``<function=name><parameter=key>value</parameter>``, ``[name(key='value')]``. All of them are literals around a
-name and its arguments. So calls with known names and values are rendered, the literals are what stands around
-them (:mod:`punie.formats.learning`), and the same literals are the parser (:mod:`punie.formats.reading`): what
-the template writes can be read back.
+``<function=name><parameter=key>value</parameter>``, ``[name(key='value')]``. All of them are literals around
+a name and its arguments. So known calls are rendered, the literals are what stands around them
+(:mod:`punie.formats.learning`), and the same literals are the parser (:mod:`punie.formats.reading`): what the
+template writes can be read back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from punie.formats import Call
 from punie.formats.tools import Tool
 
 Holder = Literal["object", "json", "tagged", "python", "quoted"]
-"""How a call holds its arguments: ``object``, in the JSON object that holds the name; ``json``, in a JSON object
-after the name; ``tagged``, each between literals; ``python``, as keyword arguments; ``quoted``, in an object of
-Gemma's, whose strings stand between ``<|"|>``."""
+"""How a call holds its arguments: ``object``, in the JSON object that holds the name; ``json``, in a JSON
+object after the name; ``tagged``, each between literals; ``python``, as keyword arguments; ``quoted``, in an
+object of Gemma's, whose strings stand between ``<|"|>``."""
 
 CONTENT, CALL_ID = "zqcontentqz", "zqid12345"
 """Texts that the rendering of a plain response and of a call hold, to be found again."""
@@ -57,8 +57,8 @@ class Spelling:
     keys: tuple[str, str] = ("name", "arguments")
     """Keys of name and arguments in an object; both empty where the name is the only key."""
     argument: tuple[str, str, str, str] = ("", "", "", "")
-    """Of a tagged argument: what stands before its key; what follows it, as a beginning and an end with anything
-    between them; what follows its value. A ``{key}`` in them is the key again."""
+    """Of a tagged argument: what stands before its key; what follows it, as a beginning and an end with
+    anything between them; what follows its value. A ``{key}`` in them is the key again."""
     canonical: str = ""
     """What a response with a call begins with, as far as it is the same for every call."""
     lead: str = ""

@@ -17,7 +17,7 @@ _MARKS = {
 def skip_thoughts(text: str, mark: str) -> tuple[int, bool]:
     """Where the response starts after its thought, and whether the thought never ends.
 
-    A prompt may open the thought itself, so a close without an open counts if it stands before the first mark.
+    A prompt may open the thought itself, so a close without an open counts if it stands before a mark.
 
     Args:
         text: The response.

@@ -13,6 +13,7 @@ from typing import Any, Final
 from punie.util.errors import DataError, Problems
 from punie.util.jsonl import excerpt
 from punie.util.paths import resource
+from punie.util.plain import is_text, parse_json
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
@@ -63,13 +64,19 @@ class Tool:
     returns: str = ""
     """Of an embedded tool: name of its result type in ``punie.evals.sandbox``."""
 
+    @property
+    def properties(self) -> dict[str, Mapping[str, Any]]:
+        """The schemas of its parameters by name; empty for one that may be anything."""
+        found = self.schema.get("properties", {})
+        return {name: part if isinstance(part, Mapping) else {} for name, part in found.items()}
+
     @functools.cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Its parameters in the order of positional arguments: the required ones, then the others."""
         required = self.schema.get("required", ())
         found = [
             Parameter(name, _python(part), REQUIRED if name in required else part.get("default"))
-            for name, part in self.schema.get("properties", {}).items()
+            for name, part in self.properties.items()
         ]
         return tuple(sorted(found, key=lambda each: each.default is not REQUIRED))
 
@@ -87,11 +94,10 @@ class Tool:
 
     def wrong_value(self, name: str, value: object) -> str | None:
         """What the schema of a parameter expects, if a value is not of it; None if it is."""
-        from jsonschema import Draft202012Validator
-
-        part = self.schema.get("properties", {}).get(name, {})
         known = next(each.type for each in self.parameters if each.name == name)
-        if (type(value) is float and known == "int") or not Draft202012Validator(part).is_valid(value):
+        if (type(value) is float and known == "int") or _violation(
+            {**self.schema, "required": []}, {name: value}
+        ):
             return known
         return None
 
@@ -130,19 +136,26 @@ def read_tools(declared: object, where: str) -> list[Tool]:
     Raises:
         Problems: What is wrong with each tool.
     """
+    tools, problems = examine(declared, where)
+    if problems:
+        raise Problems("The tools are wrong:", problems)
+    return tools
+
+
+def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
+    """The tools of a list in which nothing is wrong, and what is wrong with the others; as ``read_tools``."""
     if isinstance(declared, str):
         try:
-            declared = json.loads(declared)
+            declared = parse_json(declared)
         except ValueError as error:
-            raise Problems(
-                "The tools cannot be read:", [_problem("They are not JSON.", where, str(error))]
-            ) from None
+            return [], [_problem("The tools are not JSON.", where, str(error))]
+    if not is_text(declared):
+        return [], [_problem("The tools are not valid text.", where, "half of a surrogate pair")]
     if not isinstance(declared, list):
         expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
-        raise Problems(
-            "The tools cannot be read:",
-            [DataError("They are not a list.", where=where, found=excerpt(declared), expected=expected)],
-        )
+        return [], [
+            DataError("The tools are not a list.", where=where, found=excerpt(declared), expected=expected)
+        ]
     tools: dict[str, Tool] = {}
     problems: list[DataError] = []
     for number, each in enumerate(declared, 1):
@@ -158,14 +171,37 @@ def read_tools(declared: object, where: str) -> list[Tool]:
         problems += found
         if not found:
             tools[name] = _tool(function)
-    if problems:
-        raise Problems("The tools are wrong:", problems)
-    return list(tools.values())
+    return list(tools.values()), problems
 
 
 def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
     schema = _standard(function.get("parameters") or NO_ARGUMENTS)
     return Tool(function["name"], function.get("description") or "", schema, **extra)
+
+
+def own_tools(value: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """The tools that an example or a suite's item declares itself, as a list or as its JSON text.
+
+    Raises:
+        Problems: What is wrong with each tool.
+    """
+    declared = value.get("tools") or ()
+    return _read_once(declared if isinstance(declared, str) else json.dumps(declared))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_once(text: str) -> tuple[Tool, ...]:
+    return tuple(read_tools(text, "tools"))
+
+
+def wrong_tools(value: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with the tools that an example or a suite's item declares itself."""
+    try:
+        own_tools(value)
+    except Problems as error:
+        for each in error.problems:
+            place = f"{where}, {each.where}"
+            yield DataError(each.what, where=place, found=each.found, expected=each.expected)
 
 
 def load_tools(path: Path) -> list[Tool]:
@@ -175,13 +211,21 @@ def load_tools(path: Path) -> list[Tool]:
         DataError: The file cannot be read.
         Problems: What is wrong with each tool.
     """
+    return read_tools(file_text(path), str(path))
+
+
+def file_text(path: Path) -> str:
+    """The text of a file of tools.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            "The file of tools cannot be read.", where=path, found=error, next_step="check tools.path"
+            "The file of tools cannot be read.", where=path, found=error, next_step="check the path"
         ) from error
-    return read_tools(text, str(path))
 
 
 def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
@@ -201,17 +245,18 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
             expected='{"type": "object", "properties": {…}, "required": […]}',
         )
         return
-    from jsonschema import Draft202012Validator, SchemaError
+    from jsonschema import Draft202012Validator
 
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        at = ".".join(map(str, error.absolute_path))
-        yield _problem(
-            f"The schema is wrong{f' at {at}' if at else ''}: {excerpt(error.message)}.",
-            where,
-            error.instance,
-        )
+    faults = [*Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)]
+    for fault in faults:
+        at = ".".join(map(str, fault.absolute_path))
+        if at.endswith("type"):
+            what, expected = f"Unknown type at {at}.", f"one of {', '.join(_PYTHON)}"
+        else:
+            what = f"The schema is wrong{f' at {at}' if at else ''}: {excerpt(fault.message)}."
+            expected = None
+        yield DataError(what, where=where, found=excerpt(fault.instance), expected=expected)
+    if faults:
         return
     names = schema.get("properties", {})
     for missing in [name for name in schema.get("required", ()) if name not in names]:
@@ -248,17 +293,27 @@ def _problem(what: str, where: str, found: object) -> DataError:
 
 def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     """What is wrong with a call's arguments by the tool's schema; None if nothing is."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     names = tool.schema.get("properties")
     if names is not None and (unknown := sorted(arguments.keys() - names.keys())):
         return f"{tool.name} takes no {', '.join(unknown)}; it is {tool.signature}"
-    error = best_match(Draft202012Validator(tool.schema).iter_errors(dict(arguments)))
+    wrong = _violation(tool.schema, arguments)
+    return f"{tool.name}: {wrong}" if wrong else None
+
+
+def _violation(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str | None:
+    """What of a schema a value violates; None if nothing. References to other documents are not followed."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+
+    try:
+        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(dict(value)))
+    except Exception as error:  # a reference to nothing or to itself, or a number that overflows
+        return f"the schema cannot be applied: {excerpt(str(error))}"
     if error is None:
         return None
     at = ".".join(map(str, error.absolute_path))
-    return f"{tool.name}: {f'{at}: ' if at else ''}{excerpt(error.message)}"
+    return f"{f'{at}: ' if at else ''}{excerpt(error.message)}"
 
 
 def _embedded() -> Iterator[Tool]:

@@ -93,7 +93,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def tokenizer_contents(folder: Path) -> dict[str, Any]:
-    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if there are several."""
+    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if several."""
     found: dict[str, Any] = {
         name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)
     }
@@ -102,7 +102,7 @@ def tokenizer_contents(folder: Path) -> dict[str, Any]:
 
 
 def end_ids(folder: Path) -> list[int]:
-    """The ids at which generation stops, by config.json and generation_config.json, as mlx_lm.load reads them."""
+    """The ids at which generation stops, by config.json and generation_config.json, as for mlx_lm.load."""
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         if (folder / name).is_file():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from punie.evals.scores import SCORERS
+from punie.evals.scores import SCORERS, heading
 from punie.results.power import detectable
 from punie.results.records import Pair, Sample
 from punie.results.statistics import Paired, paired
@@ -66,7 +66,7 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
 
     def changed(key: str) -> ChangedPrompt:
         sides, first = (before[key], after[key]), before[key][0]
-        words = [", ".join(dict.fromkeys(sample.taxonomy for sample in side)) for side in sides]
+        words = [", ".join(dict.fromkeys(heading(sample.taxonomy) for sample in side)) for side in sides]
         outputs = [tuple(sample.output or "" for sample in side) for side in sides]
         means = {name: (fmean(x[key]), fmean(y[key])) for name, (x, y) in values.items()}
         return ChangedPrompt(

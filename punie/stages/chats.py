@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,11 +49,18 @@ def name(settings: Settings) -> str:
     """The format's name; ``auto`` is native if the examples hold tools or calls, or tools are given."""
     if settings.format != formats.AUTO:
         return settings.format
-    train = data_folder(settings.data.path) / SPLITS[0]
-    return "native" if settings.tools.path or _mentions(train) else "code_mode"
+    return decided([data_folder(settings.data.path) / SPLITS[0]], settings.tools.path)
 
 
-def _mentions(path: Path) -> bool:
+def decided(files: Iterable[Path], tools_path: str | None) -> str:
+    """What ``format=auto`` is for files of examples."""
+    stats = ((file, file.stat()) for file in files)
+    found = any(_mentions(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
+    return "native" if tools_path or found else "code_mode"
+
+
+@functools.lru_cache(maxsize=64)
+def _mentions(path: Path, _time: int, _size: int) -> bool:
     with path.open("rb") as file:
         return any(mark in line for line in file for mark in _MARKS)
 

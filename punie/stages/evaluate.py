@@ -54,6 +54,12 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     asked = answering.requests(
         loaded, chat, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
+    longer = [item.max_tokens or 0 for item in suite if (item.max_tokens or 0) > options.max_tokens]
+    if longer:
+        limits = f"eval.max_tokens={options.max_tokens}, up to {max(longer)} tokens"
+        reporter.line(
+            f"  note: {len(longer)} items set a longer limit than {limits}; theirs holds", style="yellow"
+        )
     sampling = generate.Sampling(
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
     )

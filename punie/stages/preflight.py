@@ -194,7 +194,7 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
     )
     asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
     leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
-    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), None) for each in train)
+    systems = (next((m["content"] for m in each.messages if m["role"] == "system"), "") for each in train)
     untrained = system not in systems
     warnings = {
         f"{len(trained & checked)} validation examples are also in the training data": trained & checked,
@@ -225,15 +225,6 @@ def _rendered(
     def count(text: str) -> int:
         return len(loaded.encode(text, add_special_tokens=False))
 
-    def require_markers() -> None:
-        if split := [text for text in chat.format.single_tokens if count(text) != 1]:
-            raise PunieError(
-                "The tokenizer splits markers of the tool-call format.",
-                where=f"tokenizer of model, format={chat.format.name}",
-                found=", ".join(split),
-                next_step="format=native or format=prompted take any tokenizer",
-            )
-
     def longest_prompt() -> int:
         try:
             return max(map(count, answering.texts(chat, suite, system=system).values()))
@@ -242,7 +233,6 @@ def _rendered(
             what = "The suite's prompts do not render."
             raise PunieError(what, where="chat template", found=found) from error
 
-    attempt(require_markers)
     digests = resolve.tokenizer_contents(folder)
     splits = {name: attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS}
     infos = {name: each.info for name, each in splits.items() if each is not None}

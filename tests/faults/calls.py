@@ -31,16 +31,11 @@ def cases(
     if not HANDLES.exists():
         print("  calls: skipped: this system does not tell what an open file is called")
         return
-    sites: list[tuple[str, int, str]] = []
-    for scope in scopes:
-        place = _place(world, scope)
-        ended = place.fork(_work(scope), _layer(place, scope)).wait()
-        assert ended.code == 0, ended.text
-        sites += [(scope, nth, site) for nth, site in enumerate(_record(place).read_text().splitlines())]
     found = [
         Case(f"{scope}: {fault} at {site}", functools.partial(_fail, world, scope, nth, fault))
         for fault in faults
-        for scope, nth, site in sites
+        for scope in scopes
+        for nth, site in enumerate(_sites(world, scope))
     ]
     step = max(len(found) / count, 1)
     yield from (found[int(number * step)] for number in range(min(count, len(found))))
@@ -54,6 +49,15 @@ def power(world: World, count: int) -> Iterator[Case]:
 def emptying(world: World, count: int) -> Iterator[Case]:
     """Each call of ``store gc`` that deletes everything, failed and killed; likewise."""
     return cases(world, count, scopes=_EMPTYING)
+
+
+@functools.cache
+def _sites(world: World, scope: str) -> list[str]:
+    """The calls of a scope, by what an undisturbed process does."""
+    place = _place(world, scope)
+    ended = place.fork(_work(scope), _layer(place, scope)).wait()
+    assert ended.code == 0, ended.text
+    return _record(place).read_text().splitlines()
 
 
 def _fail(

@@ -3,7 +3,7 @@
 It stands between punie and the operating system: ``open`` for writing, what is written to such a stream
 when it is really handed over, and the functions of ``os`` that write, flush, make, rename and delete. What
 libraries write by themselves (mlx, in C++) does not come by here; a disk that is really full is for that
-(``tests/faults/disk.py``).
+(``tests/faults/filesystems.py``).
 """
 
 from __future__ import annotations
@@ -26,16 +26,8 @@ POWER = "power loss"
 """The end of the process, and of all that was not flushed: files keep their names, and lose their bytes."""
 KILLS = ("kill", POWER)
 _NEEDS_SPACE = (
-    "open",
-    "write",
-    "pwrite",
-    "sendfile",
-    "truncate",
-    "mkdir",
-    "rename",
-    "replace",
-    "link",
-    "fsync",
+    *("open", "write", "pwrite", "sendfile", "truncate"),
+    *("mkdir", "rename", "replace", "link", "fsync"),
 )
 _CHANGE = ("rename", "replace", "mkdir", "rmdir", "unlink", "chmod", "link", "symlink")
 _BY_HANDLE = ("fsync", "pwrite", "write", "sendfile", "ftruncate")

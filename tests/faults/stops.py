@@ -67,7 +67,11 @@ def _kill_stage(world: World, stage: str, random: Random, figures: Counter[str])
     sign = f".building/{stage}-*/manifest.json" if publishing else f".building/{stage}-*"
     moment = random.uniform(0, 0.004) if publishing else random.uniform(0, world.seconds(stage))
     place, killed = _killed(
-        lambda: world.place("kill", BEHIND[stage]), (), lambda at: any(at.store.root.glob(sign)), moment
+        lambda: world.place("kill", BEHIND[stage]),
+        (),
+        lambda at: any(at.store.root.glob(sign)),
+        moment,
+        lambda at: publishing or at.building(stage),
     )
     figures["kills" if killed else "missed"] += 1
     if killed:
@@ -92,7 +96,7 @@ def _kill_sweep(world: World, random: Random, figures: Counter[str]) -> Iterator
     if ended.code != 0:
         yield f"lost: resume ends with {ended.code}: {ended.text[-400:]}"
         return
-    calm = read_json(world.swept.sweeps()[0] / "sweep.json")["digest"]
+    calm = read_json(world.calm.sweeps()[0] / "sweep.json")["digest"]
     if read_json(folder / "sweep.json")["digest"] != calm:
         yield "wrong: the sweep has another digest"
     yield from violations(place, world)
@@ -100,9 +104,13 @@ def _kill_sweep(world: World, random: Random, figures: Counter[str]) -> Iterator
 
 
 def _killed(
-    make: Callable[[], Place], command: Sequence[str], begun: Callable[[Place], bool], moment: float
+    make: Callable[[], Place],
+    command: Sequence[str],
+    begun: Callable[[Place], bool],
+    moment: float,
+    within: Callable[[Place], bool] = lambda _: True,
 ) -> tuple[Place, bool]:
-    """Kill a command some time after it has begun; if it ended first, try again elsewhere, and sooner."""
+    """Kill a command some time after it has begun; if that was too late, try again elsewhere, and sooner."""
     for _ in range(_TRIES):
         place = make()
         attempt = place.start(*command)
@@ -111,10 +119,11 @@ def _killed(
             time.sleep(moment)
             attempt.signal(signal.SIGKILL)
             ended = attempt.wait()
-        if ended.code == -signal.SIGKILL:
-            return place, True
+        killed = ended.code == -signal.SIGKILL
+        if killed and within(place):
+            break
         moment /= 4
-    return place, False
+    return place, killed
 
 
 def _interrupt(

@@ -15,6 +15,8 @@ COUNTS = {
     **{"kills": 4, "calls": 8, "power": 4, "gc": 3, "damage": 4},
     **{"disk": 2, "signals": 2, "clock": 1, "crowd": 1, "readonly": 2},
 }
+KILLED = {f"kills in {stage}" for stage in ("train", "quantize")}
+"""Of the stages in which the seed has a run killed, those that are not over at once."""
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
@@ -26,7 +28,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.faults", *counts, "--seed", "0"]
     command += ["--world", str(folder / "world"), "--json", str(folder / "figures.json")]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1800)
     print(done.stdout, done.stderr)  # shown if a test fails
     return read_json(folder / "figures.json")
 
@@ -38,9 +40,10 @@ def test_nothing_is_lost_and_nothing_is_wrong(figures: dict[str, Any], kind: str
 
 
 def test_the_faults_really_happened(figures: dict[str, Any]) -> None:
-    """The faults were injected: runs were killed in a stage, and of eight processes one trained."""
-    assert figures["kills"]["kills"] >= COUNTS["kills"] - 1
-    assert any(name.startswith("kills in") for name in figures["kills"])
+    """The faults were injected: runs were killed in the stages that are meant, and of eight processes one
+    trained."""
+    assert figures["kills"]["kills"] == COUNTS["kills"]
+    assert {name for name in figures["kills"] if name.startswith("kills in")} >= KILLED
     assert figures["calls"]["I/O faults"] + figures["calls"]["crash points"] >= COUNTS["calls"] - 2
     assert figures["gc"]["I/O faults"] + figures["gc"]["crash points"] >= COUNTS["gc"] - 1
     assert figures["power"]["power losses"] >= COUNTS["power"] - 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +24,11 @@ BEHIND: dict[str, tuple[str, ...]] = {"preflight": ()} | {
 QUICK = (
     *("data=jsonl", "data.path=data", "lora.iters=4", "lora.save_every=2", "lora.steps_per_eval=2"),
     *("lora.val_batches=1", "eval.suite=suite.jsonl", "eval.max_tokens=8", "quantize.fidelity_rows=0"),
+    *("lora.batch_size=2", "eval.lock.temperatures=[]"),
 )
 """A run of about two seconds."""
-AXES = ("-m", "seed=0,1", "eval.temperature=0.0,0.5")
-"""A sweep of four jobs and two trainings."""
+AXES = ("-m", "seed=0,1", "eval.temperature=0.0,0.7")
+"""A sweep of four jobs and two trainings; its second job is that run."""
 _ROWS = 60
 _PROMPTS = 2
 
@@ -90,9 +89,7 @@ class World:
 
     folder: Path
     calm: Place
-    """Two runs, of seed 0 and of seed 1: each stage that a seed decides has two artifacts."""
-    swept: Place
-    """A sweep."""
+    """A sweep and a run: each stage that a seed decides has two artifacts or more."""
 
     def key(self, stage: str) -> str:
         """That of the run with seed 0."""
@@ -131,17 +128,16 @@ class World:
 
 
 def make(folder: Path) -> World:
-    """The world below a folder; its runs are made by real processes, if they are not there yet."""
-    world = World(folder, Place(folder / "calm"), Place(folder / "swept"))
+    """The world below a folder; its runs are made if they are not there yet."""
+    world = World(folder, Place(folder / "calm"))
     if (folder / "artifacts.json").exists():
         return world
-    for place, *commands in ((world.calm, QUICK, (*QUICK, "seed=1")), (world.swept, (*AXES, *QUICK))):
-        shutil.rmtree(place.cwd, ignore_errors=True)
-        place.cwd.mkdir(parents=True)
-        inputs(place.cwd)
-        for command in commands:
-            words = [sys.executable, "-m", "punie", *command]
-            subprocess.run(words, cwd=place.cwd, check=True, capture_output=True)
+    shutil.rmtree(world.calm.cwd, ignore_errors=True)
+    world.calm.cwd.mkdir(parents=True)
+    inputs(world.calm.cwd)
+    for command in ((*AXES, *QUICK), QUICK):
+        ended = world.calm.run(*command)
+        assert ended.code == 0, ended.text
     run = world.calm.runs()[0]
     steps = {step["stage"]: step["key"] for step in read_json(run / "status.json")["stages"]}
     store = world.calm.store

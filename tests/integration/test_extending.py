@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from punie.util.paths import PACKAGE
-from tests.conftest import QUICK
+from tests.conftest import LEAST
 from tests.pages import blocks
 
 ROOT = PACKAGE.parent
-SHORT = (*QUICK, "eval.lock.temperatures=[]")
 _TABLES = {
     "punie/stages/__init__.py": ("    evaluate.STAGE,\n", ("report, train\n", "report, train, weigh\n")),
     "punie/evals/scores.py": ('    "strict": Scorer("punie.evals.scorers:strict", binary=True),\n', None),
@@ -70,7 +69,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def place(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the model of CONTRIBUTING was trained, and scored by its scorer."""
     place = tmp_path_factory.mktemp("work")
-    copy.run("-m", "punie", "model=mine", "name=mine", "eval.fail_score=economy", *SHORT, cwd=place)
+    copy.run("-m", "punie", "model=mine", "name=mine", "eval.fail_score=economy", *LEAST, cwd=place)
     return place
 
 
@@ -97,7 +96,7 @@ def test_a_model_a_stage_and_a_scorer_take_part_in_a_run(copy: Copy, place: Path
     answers = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert {*answers[0]["scores"]} == {"keyword", "strict", "economy"}
     assert " economy | " in (folder / "report.md").read_text()
-    planned = copy.run("-m", "punie", "plan", "model=mine", "name=mine", *SHORT, cwd=place)
+    planned = copy.run("-m", "punie", "plan", "model=mine", "name=mine", *LEAST, cwd=place)
     assert re.findall(r"^(\w+) .* (cached|to run) ", planned, re.MULTILINE) == [
         (stage, "cached")
         for stage in ("preflight", "base", "train", "quantize", "evaluate", "weigh", "report")
@@ -110,7 +109,7 @@ def test_a_model_a_stage_and_a_scorer_take_part_in_a_run(copy: Copy, place: Path
 @pytest.mark.slow
 def test_a_launcher_sweeps(copy: Copy, place: Path) -> None:
     """Its two jobs at once end well, and can be summarized by the scorer that was added."""
-    sweep = ("-m", "hydra/launcher=pair", "model=mine", "name=mine", "eval.seed=1,2", *SHORT)
+    sweep = ("-m", "hydra/launcher=pair", "model=mine", "name=mine", "eval.seed=1,2", *LEAST)
     out = copy.run("-m", "punie", *sweep, cwd=place)
     assert out.count("] finished ") == 2
     (folder,) = (place / "outputs/sweeps/mine").iterdir()

@@ -103,11 +103,8 @@ def test_export_of_what_has_no_model(what: str, world: World, tmp_path: Path) ->
 
 
 def test_the_plan_estimates_the_reference_recipe(tmp_path: Path) -> None:
-    """Offline and without weights: the published parameter counts, the 5-bit folder, and both peaks."""
+    """Offline and without weights: the 5-bit folder and the peak; docs/quantize.md has them in words."""
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = punie("plan", "--estimate", "+phase=43a", cwd=tmp_path, env=env)
-    words = ["70.459 M trainable of 30,532.123 M (0.231%)", "21.00 GB", "published 21.4 GB"]
-    assert [word for word in words if word not in done.out] == []
     done = punie("plan", "--estimate", "--json", "+phase=43a", cwd=tmp_path, env=env)
     estimate = json.loads(done.out)["estimate"]
     assert 20e9 < estimate["result_bytes"] < 21e9

@@ -6,13 +6,22 @@ import json
 import struct
 from typing import Any
 
-from tests.malformed.jsonl_files import ITEM, RECORD, ROW
+from tests.malformed.jsonl_files import CALL, ITEM, NATIVE_ITEM, NATIVE_ROW, RECORD, ROW
 from tests.malformed.models import CONFIG, FILE, HEADER, INDEX, SHARDS, whole_model
 from tests.malformed.run_files import STATUS, config, finished_run, plan
 
 
 def _lines(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+def _turn(**fields: Any) -> bytes:
+    return _lines({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", **fields}]})
+
+
+def _tool(schema: dict[str, Any]) -> bytes:
+    """A row that calls a tool with this schema."""
+    return _lines({**NATIVE_ROW, "tools": [{"name": "weather", "parameters": schema}]})
 
 
 def _weights(header: object) -> bytes:
@@ -73,9 +82,22 @@ def _bomb() -> bytes:
 _SCORES = {"keyword": {"value": 2.0, "reason": ""}, "strict": {"value": 2.0, "reason": ""}}
 _DEEP = b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"
 
+_DEEPER = '{"a":' * 900 + "1" + "}" * 900
+_REFERS = {"name": "weather", "parameters": {"properties": {"city": {"$ref": "#/$defs/none"}}}}
+
 FOUND: tuple[tuple[str, str, Any], ...] = (
     ("training data", "field names fill the screen", _lines({"x" * 30_000: 1})),
     ("training data", "the stack ends within a value", _DEEP),
+    ("training data", "messages that are null", _lines({"messages": None})),
+    ("training data", "a number beside a system prompt", _lines({"messages": 3, "system": "S"})),
+    ("training data", "a function_call that is text", _turn(tool_calls=[CALL], function_call="f")),
+    ("training data", "arguments 900 objects deep", _turn(tool_calls=[{"name": "f", "arguments": _DEEPER}])),
+    ("training data", "tools of 100,000 brackets", _lines({**ROW, "tools": "[" * 100_000})),
+    ("training data", "half of a surrogate pair in a tool", _lines({**ROW, "tools": [{"name": "\ud800"}]})),
+    ("data check", "a parameter that is true", _tool({"properties": {"city": True}})),
+    ("data check", "a schema that refers to itself", _tool({"$ref": "#"})),
+    ("data check", "a schema that refers elsewhere", _tool({"properties": {"city": {"$ref": "https://x.invalid"}}})),
+    ("suites", "a parameter that refers to nothing", _lines({**NATIVE_ITEM, "tools": [_REFERS]})),
     ("data check", "the stack ends within a value", _lines({**ROW, "x": json.loads(_DEEP)})),
     ("suites", "an unknown field fills the screen", _lines({**ITEM, "x" * 30_000: 1})),
     ("suites", "a million unknown fields", _lines({**ITEM, **{f"f{n}": n for n in range(20_000)}})),

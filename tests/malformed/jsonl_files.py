@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from punie.data.load import load_rows
+from punie.data.rows import Check
 from punie.data.validate import check
+from punie.evals.scorers import keyword, taxonomy
 from punie.evals.suite import load_suite
+from punie.formats import Block, Completion
+from punie.formats.code_mode import FORMAT
 from punie.results.files import read_samples
 from punie.results.scoring import summary
 from punie.util.paths import resource
 from tests.malformed.mutation import as_json, damaged, nearly
 from tests.malformed.surface import Surface
+from tests.unit.formats.templates import by_template
 
 RECORD: dict[str, Any] = {
     "id": "git-01", "repeat": 0, "category": "git", "prompt": "What has changed?", "prompt_sha256": "a" * 64,
@@ -37,10 +42,45 @@ ROW: dict[str, Any] = {
          "print(git_status(path='src').files)\n</parameter>\n</function>\n</tool_call>"},
     ]
 }  # fmt: skip
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather", "description": "The weather of a city.",
+        "parameters": {
+            "type": "object", "required": ["city"],
+            "properties": {
+                "city": {"type": "string", "enum": ["Rome", "Oslo"]},
+                "days": {"type": "array", "items": {"type": "integer", "minimum": 1}, "default": [1]},
+                "more": {"anyOf": [{"$ref": "#/$defs/unit"}, {"type": "null"}]},
+            },
+            "$defs": {"unit": {"type": "object", "properties": {"unit": {"pattern": "^[CF]$"}}}},
+        },
+    },
+}  # fmt: skip
+CALL: dict[str, Any] = {
+    "id": "c1", "type": "function",
+    "function": {"name": "weather", "arguments": {"city": "Rome", "days": [1], "more": {"unit": "C"}}},
+}  # fmt: skip
+TALK: list[dict[str, Any]] = [
+    {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
+    {"role": "user", "content": "Weather?", "name": "ann"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Easy.", "weight": 0},
+    {"role": "tool", "tool_call_id": "c1", "name": "weather", "content": "Sunny."},
+]  # fmt: skip
+OLD = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+NATIVE_ROW: dict[str, Any] = {
+    "system": "S", "tools": [TOOL], "chat_template_kwargs": {"enable_thinking": False},
+    "messages": [*TALK, {"role": "assistant", "content": "", "function_call": OLD, "train": True}],
+}  # fmt: skip
+PAIR: dict[str, Any] = {"tools": json.dumps([TOOL]), "prompt": TALK, "completion": "Sunny."}
 ITEM: dict[str, Any] = {
     "id": "lsp-01", "category": "lsp", "prompt": "Where is main?", "match": "all", "max_tokens": 96,
     "expect": [{"tool": "goto_definition", "arguments": {"file": "src/app.py", "line": 3}},
                {"tool": "run_command", "arguments": {"command": "ls", "args": ["-l"]}}],
+}  # fmt: skip
+NATIVE_ITEM: dict[str, Any] = {
+    "id": "own-01", "category": "weather", "messages": TALK, "tools": [TOOL],
+    "expect": [{"tool": "weather", "arguments": {"city": {"any_of": ["Rome", "Oslo"]}, "days": [1]}}],
 }  # fmt: skip
 
 
@@ -50,15 +90,16 @@ def lines(name: str) -> tuple[bytes, ...]:
     return tuple(resource(name).read_bytes().splitlines(keepends=True))
 
 
-def jsonl(right: dict[str, Any], *names: str) -> Callable[[random.Random], bytes]:
+def jsonl(rights: Sequence[dict[str, Any]], *names: str) -> Callable[[random.Random], bytes]:
     """Makes files of a few lines: nearly right ones, or lines of real files that were damaged.
 
     Args:
-        right: A right line.
-        names: Real files; without any, the right line serves.
+        rights: Right lines of several kinds; a file has one kind.
+        names: Real files; without any, the right lines serve.
     """
 
     def make(rng: random.Random) -> bytes:
+        right = rng.choice(rights)
         if rng.random() < 0.6:
             text = "".join(
                 nearly(rng, {**right, **({"id": f"{number}"} if "id" in right else {})}) + "\n"
@@ -82,10 +123,18 @@ def _train(content: bytes, folder: Path) -> None:
         "".join(f"{message['role']}: {message['content']}" for message in row.messages).encode()
 
 
+@functools.cache
+def _native() -> Check:
+    chat = by_template("tagged")
+    return Check(chat.format, chat)
+
+
 def _check(content: bytes, folder: Path) -> None:
     path = folder / "train.jsonl"
     path.write_bytes(content)
-    check(folder, suites={"core": {"git-01": "What has changed?"}}).render().encode("utf-8", "replace")
+    suites = {"core": {"git-01": "What has changed?"}}
+    for checks in (Check(FORMAT), _native()):
+        check(folder, checks, suites=suites).render().encode("utf-8", "replace")
 
 
 def _suite(content: bytes, folder: Path) -> None:
@@ -95,7 +144,8 @@ def _suite(content: bytes, folder: Path) -> None:
         json.dumps(
             [sample.id, sample.prompt, [each.arguments for each in sample.expect]], ensure_ascii=False
         ).encode()
-        assert {each.tool for each in sample.expect}
+        for score in (keyword, taxonomy):
+            score(sample, Completion("…", (Block("weather", {"city": "Rome"}),), has_block=True), None)
 
 
 def _records(content: bytes, folder: Path) -> None:
@@ -106,11 +156,12 @@ def _records(content: bytes, folder: Path) -> None:
         summary(samples)
 
 
+ROWS = (ROW, NATIVE_ROW, PAIR)
+SPLITS = ("data/code_mode/train.jsonl", "data/code_mode/valid.jsonl")
+SUITES = ("data/suites/core27.jsonl", "data/suites/wide270.jsonl")
 SURFACES = (
-    Surface(
-        "training data", jsonl(ROW, "data/code_mode/train.jsonl", "data/code_mode/valid.jsonl"), _train, 6
-    ),
-    Surface("data check", jsonl(ROW, "data/code_mode/train.jsonl", "data/code_mode/valid.jsonl"), _check, 2),
-    Surface("suites", jsonl(ITEM, "data/suites/core27.jsonl", "data/suites/wide270.jsonl"), _suite, 6),
-    Surface("recorded responses", jsonl(RECORD), _records, 6),
+    Surface("training data", jsonl(ROWS, *SPLITS), _train, 6),
+    Surface("data check", jsonl(ROWS, *SPLITS), _check, 2),
+    Surface("suites", jsonl((ITEM, NATIVE_ITEM), *SUITES), _suite, 6),
+    Surface("recorded responses", jsonl((RECORD,)), _records, 6),
 )

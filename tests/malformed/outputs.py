@@ -12,13 +12,15 @@ from typing import Any, get_args
 from punie.evals.replies import Fault, Request, read
 from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
-from punie.evals.suite import load_suite
+from punie.evals.suite import Expectation, Sample, load_suite
 from punie.formats import Call
-from punie.formats.code_mode import parse, wrap
+from punie.formats.chat import Conversation
+from punie.formats.code_mode import FORMAT, parse, wrap
 from punie.results import scoring as record
 from punie.util.paths import resource
-from tests.malformed.mutation import damaged, nearly
+from tests.malformed.mutation import ODD, damaged, nearly
 from tests.malformed.surface import Surface
+from tests.unit.formats.templates import TEMPLATES, TOOLS, by_template, turn
 
 SUITE = load_suite(resource("data/suites/core27.jsonl"))
 CODES = (
@@ -33,6 +35,7 @@ ODD_WORDS = (
     *("<tool_call>", "</tool_call>", "<function=", "</parameter>", "<think>", "</think>"),
     *("\n" * 50, "\\ud800"),
 )
+ODD_VALUES = tuple(each.encode() for each in ODD.values() if len(each) < 1_000)
 CALLS = (
     Call("git_status", {"path": "src"}),
     Call("read_file", {"path": ["a", "…"]}),
@@ -58,6 +61,38 @@ def output(rng: random.Random) -> str:
     return text[:at] + rng.choice(("", *ODD_WORDS)) + text[at:]
 
 
+@functools.cache
+def _written(name: str) -> str:
+    """A response of two calls by a template of the tests of formats; one where it takes no more."""
+    made = [Call("get_weather", {"city": "Rome", "days": 3, "tags": ["a"]}), Call("math.add", {"a": 1.5})]
+    talk = [{"role": "user", "content": "?"}, turn(*made[: 1 if name == "object without a mark" else 2])]
+    return by_template(name).answer(Conversation(talk, TOOLS), 1)
+
+
+def native(rng: random.Random) -> tuple[str, str]:
+    """A template's name, and a response in its spelling or another's, damaged most of the time."""
+    name = rng.choice(list(TEMPLATES))
+    text = _written(name if rng.random() < 0.9 else rng.choice(list(TEMPLATES)))
+    if rng.random() < 0.3:
+        text = (
+            rng.choice(("It rains.\n", "<think>hm</think>", "<think>hm", text, text[: len(text) // 2])) + text
+        )
+    if rng.random() < 0.8:
+        others = _written(rng.choice(list(TEMPLATES))).encode(), *ODD_VALUES
+        text = damaged(rng, text.encode(), others).decode("utf-8", "replace")
+    at = rng.randrange(len(text) + 1)
+    return name, text[:at] + rng.choice(("", *ODD_WORDS)) + text[at:]
+
+
+def _native(given: tuple[str, str], _folder: Path) -> None:
+    name, text = given
+    expect = (Expectation("get_weather", {"city": "Rome"}),) * (len(text) % 2)
+    sample = Sample("own", "weather", "?", expect, tools=tuple(TOOLS))
+    form = by_template(name).format
+    found = record.scored(form, sample, text, truncated=len(text) % 3 == 0, sandbox=_sandbox())
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+
+
 def _score(text: str, _folder: Path) -> None:
     sample = SUITE[len(text) % len(SUITE)]
     completion = parse(text, truncated=len(text) % 2 == 0)
@@ -80,7 +115,7 @@ def _sandbox() -> Sandbox:
 
 def _run(text: str, _folder: Path) -> None:
     sample = SUITE[len(text) % len(SUITE)]
-    found = record.scored(sample, text, truncated=len(text) % 2 == 0, sandbox=_sandbox())
+    found = record.scored(FORMAT, sample, text, truncated=len(text) % 2 == 0, sandbox=_sandbox())
     json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -124,5 +159,6 @@ def _reply(content: bytes, _folder: Path) -> None:
 SURFACES = (
     Surface("model output", output, _score, 9),
     Surface("model output, run", output, _run, 1),
+    Surface("native model output", native, _native, 4),
     Surface("server replies", reply, _reply, 4, refusals=(Fault,)),
 )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from punie.util.errors import PunieError
 from punie.util.printable import printable
 
-DEADLINE = 10.0
+DEADLINE = 5.0
 """Longest case, in seconds of processor time, so that other work on the machine does not count."""
 WAIT = 60.0
 """Longest case, in seconds of real time."""

@@ -49,12 +49,14 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def splits(tokenizer: Any) -> dict[str, list[Any]]:
     """The first rows of code_mode, tokenized."""
-    from punie.config.schema import LoraConfig
+    from punie.data.rows import Check
+    from punie.formats.chat import Chat
+    from punie.formats.code_mode import FORMAT
     from punie.stages.tokens import tokenize
 
-    lora = LoraConfig(max_seq_length=2048)
+    check = Check(FORMAT, Chat(tokenizer, FORMAT))
     folder = resource("data/code_mode")
-    return {name: tokenize(folder / f"{name}.jsonl", tokenizer, lora)[:30] for name in ("train", "valid")}
+    return {name: tokenize(folder / f"{name}.jsonl", check).examples[:30] for name in ("train", "valid")}
 
 
 @pytest.fixture

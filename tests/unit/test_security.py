@@ -21,7 +21,8 @@ from jinja2 import TemplateError
 from punie.__main__ import main as front_door
 from punie.config import resolve as check
 from punie.config.compose import compose, refuse_code
-from punie.formats.prompts import format_prompt
+from punie.formats.chat import Chat, Conversation
+from punie.formats.code_mode import FORMAT
 from punie.model import load, resolve
 from punie.results import config
 from punie.results.pages import report as reports
@@ -363,7 +364,7 @@ def test_a_chat_template_cannot_leave_its_sandbox(
     (hostile / "chat_template.jinja").write_text(template.replace("MARKER", str(marker)))
     loaded = load.tokenizer(hostile)
     with pytest.raises((TemplateError, TypeError, OverflowError), match=found):
-        format_prompt(loaded, [{"role": "user", "content": "hello"}])
+        Chat(loaded, FORMAT).prompt(Conversation([{"role": "user", "content": "hello"}]))
     assert not marker.exists()
 
 

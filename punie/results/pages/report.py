@@ -135,7 +135,7 @@ def responses(samples: Sequence[Sample]) -> list[Response]:
             anchor=f"response-{index}",
             name=f"{sample.id} #{sample.repeat}" if repeated else sample.id,
             sample=sample,
-            kind=sample.taxonomy if sample.answered else MISSING,
+            kind=heading(sample.taxonomy) if sample.answered else MISSING,
             calls=[call(each) for each in sample.calls],
             expected=(" and " if sample.match == "all" else " or ").join(map(call, sample.expect)),
             scores={heading(name): (each.value, each.reason) for name, each in sample.scores.items()},

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from punie.evals.scores import ROUNDING
+from punie.evals.scores import ROUNDING, heading
 from punie.results.config import TEMPERATURE
 from punie.results.statistics import Interval
 from punie.results.summary import axes
@@ -173,7 +173,7 @@ def taxonomy(recipes: Sequence[Recipe]) -> Table:
                 f"{each[name]} ({each[name] / each.total():.0%})" if each else "–" for each in counts.values()
             )
             cells = dict(zip(heads.values(), shares, strict=True))
-            rows.append({"recipe": recipe.label, "responses": name, **cells})
+            rows.append({"recipe": recipe.label, "responses": heading(name), **cells})
     return _table("taxonomy", "Taxonomy of the responses", rows)
 
 

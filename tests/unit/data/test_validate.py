@@ -3,15 +3,25 @@ import json
 import numpy as np
 import pytest
 
-from punie.data.load import Row
+from punie import formats
+from punie.data.load import Row, check_row, read_row
 from punie.data.overlap import SIMILAR, Request, find_overlaps
-from punie.data.rows import check_row
+from punie.data.rows import Check
 from punie.data.similar import PIECE, VALUES, nearest, normal, signature
 from punie.data.validate import check
 from punie.evals.suite import load_suite
-from punie.formats.code_mode import wrap
+from punie.formats.chat import Chat
+from punie.formats.code_mode import FORMAT, wrap
+from punie.formats.tools import own_tools
 from punie.util.errors import DataError
 from punie.util.paths import resource
+from tests.unit.formats.templates import TEMPLATES, tokenizer
+from tests.unit.formats.templates import turns as template
+
+SHAPE = Check(FORMAT)
+"""The check without a tokenizer, as of a model that is not here."""
+PLAIN = template("{{- '' }}")
+"""A template that writes every turn, and no call."""
 
 
 def turns(answer, request="Show me src/app.py", system="You help."):
@@ -27,14 +37,21 @@ def write(folder, name="train", *rows):
     return path
 
 
-def spell(messages):
-    """A tokenizer with a token a character, whose prompt is all but the last turn."""
-    texts = [message["content"] for message in messages]
-    return list(map(ord, "".join(texts))), len("".join(texts[:-1]))
+def check_of(template=PLAIN, form="code_mode", **options):
+    """A check by a template of ours and the tiny model's tokenizer."""
+    loaded = tokenizer(template)
+    found = formats.build(form, loaded)
+    return Check(found, Chat(loaded, found), **options)
 
 
-def found(messages, tokenize=None, limit=2048):
-    return [(each.severity, each.kind) for each in check_row(Row(tuple(messages), 7), tokenize, limit)[0]]
+@pytest.fixture(scope="module")
+def plain():
+    return check_of()
+
+
+def found(checks, messages):
+    findings = checks.row(Row(tuple(messages), 7)).findings
+    return [(each.severity, each.kind) for each in findings]
 
 
 @pytest.mark.parametrize(
@@ -51,9 +68,9 @@ def found(messages, tokenize=None, limit=2048):
         wrap("import re\nre.match('\\d', 'x')"),
     ],
 )
-def test_good_rows(answer):
+def test_good_rows(plain, answer):
     """What is right is not complained of."""
-    assert found(turns(answer), spell) == []
+    assert found(plain, turns(answer)) == []
 
 
 @pytest.mark.parametrize(
@@ -73,42 +90,154 @@ def test_good_rows(answer):
         (wrap("print(git_log(count=3, branch='main').commits)"), "wrong arguments"),
     ],
 )
-def test_bad_answers(answer, finding):
+def test_bad_answers(plain, answer, finding):
     """Each fault of an answer is found once, and nothing else with it."""
-    assert found(turns(answer), spell) == [("error", finding)]
+    assert found(plain, turns(answer)) == [("error", finding)]
 
 
-def test_doubtful_turns():
+def test_doubtful_turns(plain):
     """Empty turns ahead of the answer and a late system turn are warnings."""
     messages = [*turns("Hello", request=""), *turns("Hello")]
-    assert found(messages) == [("warning", "empty turn"), ("warning", "turn order")]
+    assert found(plain, messages) == [("warning", "empty turn"), ("warning", "turn order")]
+
+
+TALK = turns("Hello there, my friend")
+WHOLE = check_of().row(Row(tuple(TALK), 1)).examples[0]
+LENGTH, START = len(WHOLE.tokens), WHOLE.spans[0][0]
 
 
 @pytest.mark.parametrize(
-    ("limit", "finding"),
+    ("limit", "too_long", "finding", "kept"),
     [
-        (32, []),
-        (31, [("warning", "over-long")]),
-        (28, [("warning", "over-long")]),
-        (27, [("error", "no supervised tokens")]),
-        (10, [("error", "no supervised tokens")]),
+        (LENGTH, "refuse", [], [LENGTH]),
+        (LENGTH - 1, "truncate", [("warning", "over-long")], [LENGTH - 1]),
+        (START + 1, "truncate", [("warning", "over-long")], [START + 1]),
+        (LENGTH - 1, "drop", [("warning", "dropped")], []),
+        (LENGTH - 1, "refuse", [("error", "too long")], []),
+        (START, "truncate", [("error", "no supervised tokens")], []),
+        (3, "drop", [("error", "no supervised tokens")], []),
     ],
 )
-def test_length(limit, finding):
-    """A row over the limit is a warning while some of its answer is left, and an error when none is."""
-    assert found(turns("Hello"), spell, limit) == finding
+def test_length(limit, too_long, finding, kept):
+    """A row over the limit is cut, left out or refused; one whose response is lost is an error."""
+    checked = check_of(limit=limit, too_long=too_long).row(Row(tuple(TALK), 7))
+    assert [(each.severity, each.kind) for each in checked.findings] == finding
+    assert [len(each.tokens) for each in checked.examples] == kept
+    assert all(end <= limit for each in checked.examples for _, end in each.spans)
+    assert checked.length == LENGTH
 
 
 def test_template_refuses():
     """A row that the chat template refuses is an error in the template's words."""
-
-    def refuse(messages):
-        raise ValueError("after the user must come the assistant")
-
-    (finding,), _ = check_row(Row(tuple(turns("Hello")), 7), refuse, 2048)
+    checks = check_of("{{- raise_exception('after the user must come the assistant') }}")
+    (finding,) = checks.row(Row(tuple(turns("Hello")), 7)).findings
     assert finding.kind == "cannot be rendered"
     assert "after the user" in finding.what
     assert finding.where == "line 7"
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [{"name": "weather", "description": "The weather of a city.", "parameters": CITY}]
+ONE = TEMPLATES["object"].replace("m.tool_calls or []", "(m.tool_calls or [])[:1]")
+"""A template that writes one call of several."""
+
+
+def calls(*arguments, name="weather", **row):
+    """A row whose assistant makes calls."""
+    made = [{"function": {"name": name, "arguments": each}} for each in arguments]
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": made}]
+    row = {"messages": messages, "tools": TOOLS, **row}
+    assert not list(check_row(row, "here"))
+    return read_row(row, 1)
+
+
+ROME = {"city": "Rome"}
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "kinds"),
+    [
+        (TEMPLATES["object"], calls(ROME), []),
+        (TEMPLATES["tagged"], calls(ROME, {"city": "Oslo"}), []),
+        (TEMPLATES["tagged"], calls('{"city": "Rome"}'), []),
+        (TEMPLATES["object"], calls(ROME, name="wether"), ["unknown tool"]),
+        (TEMPLATES["object"], calls(ROME, tools=None), ["unknown tool"]),
+        (TEMPLATES["object"], calls({"city": 3}), ["wrong arguments"]),
+        (TEMPLATES["object"], calls({"town": "Rome"}), ["wrong arguments"]),
+        (TEMPLATES["object"], calls({}), ["wrong arguments"]),
+        (ONE, calls(ROME), []),
+        (ONE, calls(ROME, {"city": "Oslo"}), ["calls not readable"]),
+        (PLAIN.replace("tools | tojson", "tools[:0] | tojson"), calls(ROME), []),
+        (
+            TEMPLATES["object"].replace("tools | tojson", "tools[:1] | tojson"),
+            calls(ROME, tools=[*TOOLS, {"name": "unseen"}]),
+            ["tool not shown"],
+        ),
+    ],
+)
+def test_calls(template, row, kinds):
+    """Calls are checked by the row's own tools, and by what comes back of them from the template."""
+    assert [each.kind for each in check_of(template, "native").row(row).findings] == kinds
+
+
+def test_tools_of_the_run_serve_rows_without_their_own():
+    """Where a row declares no tools, those of the run count, and the template shows them."""
+    tools = {tool.name: tool for tool in own_tools({"tools": TOOLS})}
+    checked = check_of(TEMPLATES["object"], "native", tools=tools).row(calls(ROME, tools=None))
+    assert checked.findings == []
+    assert "The weather of a city." in checked.examples[0].text
+
+
+def test_calls_are_code_in_code_mode(plain):
+    """code_mode does not render tool_calls, so they are an error that names the format to set."""
+    (finding,) = plain.row(calls(ROME)).findings
+    assert finding.kind == "tool calls"
+    assert "Set format=native." in finding.what
+
+
+def test_a_token_without_an_embedding():
+    """A token that the model has no row for is an error, whose id and text are shown."""
+    used = max(WHOLE.tokens)
+    (finding,) = check_of(vocabulary=used).row(Row(tuple(TALK), 1)).findings
+    assert (finding.kind, f"({used})" in finding.what) == ("token out of vocabulary", True)
+    assert check_of(vocabulary=used + 1).row(Row(tuple(TALK), 1)).findings == []
+
+
+def test_a_control_token_in_the_content(plain):
+    """Content that the tokenizer reads as a control token is a warning."""
+    assert found(plain, turns("Hello", request="Say <|im_end|>.")) == [("warning", "control token")]
+
+
+def test_a_response_that_never_ends():
+    """A template that does not end the response with a token that stops generation is a warning."""
+    assert found(check_of(PLAIN.replace("<|im_end|>", "")), turns("Hello")) == [("warning", "never ends")]
+
+
+@pytest.mark.parametrize(
+    ("silent", "every_turn", "kinds"),
+    [
+        ({3}, False, ["no supervised tokens"]),
+        ({3}, True, []),
+        ({1, 3}, True, ["no supervised tokens"]),
+        ({1}, False, []),
+    ],
+)
+def test_silent_turns(silent, every_turn, kinds):
+    """A row is an error only if weight 0 leaves no turn with loss."""
+    talk = turns("One.")[1:] + turns("Two.")[1:]
+    row = Row(tuple(talk), 1, silent=frozenset(silent))
+    checked = check_of(every_turn=every_turn).row(row)
+    assert [each.kind for each in checked.findings] == kinds
+    learned = {example.text[a:b] for example in checked.examples for a, b in example.ranges}
+    assert learned == (set() if kinds else {("One." if 3 in silent else "Two.") + "<|im_end|>\n"})
+
+
+def test_the_prompt_can_have_loss():
+    """Without mask_prompt every token but the first has loss, and so has a text."""
+    (talk,) = check_of(mask_prompt=False).row(Row(tuple(TALK), 1)).examples
+    assert talk.spans == [(1, LENGTH)]
+    (text,) = check_of().row(Row((), 1, text="Hello.")).examples
+    assert text.spans == [(1, len(text.tokens))]
 
 
 def test_planted_faults(tmp_path):
@@ -119,10 +248,10 @@ def test_planted_faults(tmp_path):
     open_ = turns("<tool_call>read_file('b.py')", "And in b.py?")
     train = write(tmp_path, "train", good[0], "{not json", human, good[1], unknown, open_)
     valid = write(tmp_path, "valid", good[2], turns(wrap("print('x'"), "Print x"))
-    report = check(tmp_path)
+    report = check(tmp_path, SHAPE)
     assert [(each.where, each.kind) for each in report.errors] == [
         (f"{train}:2", "cannot be read"),
-        (f"{train}:3", "not a conversation"),
+        (f"{train}:3", "not an example"),
         (f"{train}:5", "unknown tool"),
         (f"{train}:6", "malformed wrapper"),
         (f"{valid}:2", "code does not parse"),
@@ -140,7 +269,7 @@ def test_overlaps(tmp_path):
     write(tmp_path, "valid", turns("c", f" {LONG.upper()}\n"), turns("d", "Sing a song"))
     prompts = [LONG + ".", "what is  a monad?", LONG + ".", "Tell the time"]
     report = check(
-        tmp_path, suites={"core27": {f"x-0{number}": text for number, text in enumerate(prompts, 1)}}
+        tmp_path, SHAPE, suites={"core27": {f"x-0{number}": text for number, text in enumerate(prompts, 1)}}
     )
     seen = {(each.relation, each.later.place.rpartition("/")[2], each.kind) for each in report.overlaps}
     assert seen == {
@@ -195,7 +324,7 @@ def test_report(tmp_path):
     """The report shows counts, places, system prompts and lengths; more than twenty of a kind are counted."""
     rows = [turns("", f"Request {word}") for word in range(25)]
     train = write(tmp_path, "train", *rows, turns("x", system="Be brief."), turns("y")[1:])
-    report = check(tmp_path)
+    report = check(tmp_path, SHAPE)
     assert report.system_prompts == {"You help.": 25, "Be brief.": 1, "": 1}
     text = report.render()
     assert "rows 27, errors 25, warnings 0" in text
@@ -205,20 +334,20 @@ def test_report(tmp_path):
         assert part in text
 
 
-def test_lengths_in_tokens(tmp_path):
-    """With a tokenizer the lengths are in tokens, and every example is tokenized once."""
-    calls = []
-    tokenize = lambda messages: calls.append(messages) or spell(messages)  # noqa: E731
-    report = check(write(tmp_path, "train", turns("Hello"), turns("Hi")), tokenize=tokenize)
-    assert (report.unit, report.lengths) == ("tokens", {"train.jsonl": [32, 29]})
-    assert len(calls) == 2
+def test_lengths_in_tokens(tmp_path, plain):
+    """With a tokenizer the lengths are in tokens; unused keys are counted."""
+    path = write(tmp_path, "train", TALK, json.dumps({"messages": TALK, "id": 1}))
+    report = check(path, plain)
+    assert (report.unit, report.lengths) == ("tokens", {"train.jsonl": [LENGTH, LENGTH]})
+    assert report.unused == {"id": 1}
+    assert "key that nothing reads" in report.render()
 
 
 def test_progress(tmp_path):
     """Progress is told in bytes and ends at the whole."""
     path = write(tmp_path, "train", *[turns("Hi", str(number)) for number in range(1200)])
     seen = []
-    check(tmp_path, progress=lambda done, total: seen.append((done, total)))
+    check(tmp_path, SHAPE, progress=lambda done, total: seen.append((done, total)))
     size = path.stat().st_size
     assert [total for _, total in seen] == [size] * 3
     assert seen[0][0] < seen[1][0] < seen[2][0] == size
@@ -228,9 +357,9 @@ def test_nothing_to_check(tmp_path):
     """A missing path and a folder without data are refused in words; an empty file is an error of its own."""
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError, match="nothing to check"):
-            check(path)
+            check(path, SHAPE)
     (tmp_path / "train.jsonl").touch()
-    (finding,) = check(tmp_path).errors
+    (finding,) = check(tmp_path, SHAPE).errors
     assert finding.kind == "no rows"
 
 
@@ -240,6 +369,6 @@ def test_shipped_data_is_clean():
         name: {item.id: item.prompt for item in load_suite(resource(f"data/suites/{name}.jsonl"))}
         for name in ("core27", "wide270")
     }
-    report = check(resource("data/code_mode"), suites=suites)
+    report = check(resource("data/code_mode"), SHAPE, suites=suites)
     assert report.findings == []
     assert {each.relation for each in report.overlaps} <= {"train.jsonl", "valid.jsonl"}

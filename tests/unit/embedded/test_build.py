@@ -16,7 +16,8 @@ from punie.embedded.cards import contradicts, read_record
 from punie.embedded.conversations import Corpus
 from punie.embedded.generate import generate
 from punie.embedded.specs import SPECIAL, SPECS
-from punie.formats.prompts import format_example, format_prompt
+from punie.formats.chat import Chat, Conversation
+from punie.formats.code_mode import FORMAT
 from punie.model import load
 from punie.store.keys import file_digest
 from punie.util.errors import PunieError
@@ -66,12 +67,12 @@ def test_pretraining_reads_what_the_chat_template_renders(short):
     from punie.embedded.pretrain import encode
 
     tokenizer = Tokenizer.from_file(str(short / "tokenizer.json"))
-    wrapper = load.tokenizer(short)
+    chat = Chat(load.tokenizer(short), FORMAT)
     for row in generate(seed=1, train_rows=60, valid_rows=1)["train"]:
-        tokens, prompt = format_example(wrapper, row["messages"])
+        (example,) = chat.examples(Conversation(row["messages"]), [len(row["messages"]) - 1])
         ids, said = encode(tokenizer, row["messages"])
-        assert ids == tokens
-        assert all(said[prompt:-1])
+        assert ids == example.tokens
+        assert all(said[example.spans[0][0] : -1])
         assert not said[-1]
 
 
@@ -162,7 +163,7 @@ def test_the_chat_template_marks_every_turn(loaded, tokenizer):
         {"role": "assistant", "content": "A"},
         {"role": "tool", "content": "R"},
     ]
-    assert loaded.decode(format_prompt(loaded, messages)) == (
+    assert Chat(loaded, FORMAT).prompt(Conversation(messages)) == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
         "<|im_start|>user\n<tool_response>\nR\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )

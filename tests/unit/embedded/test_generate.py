@@ -2,18 +2,20 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pydantic_monty
 import pytest
 
 from punie.data.load import load_rows
+from punie.data.rows import calls_of
 from punie.embedded.conversations import call, outcome, step
-from punie.embedded.generate import generate, selection_suite, write
+from punie.embedded.generate import generate, selection_suite, with_tools, write
 from punie.embedded.phrasings import Task, Values, draw_task, draws, expand, form_of, lines, templates
 from punie.evals.sandbox import Recorder
 from punie.evals.suite import load_suite
 from punie.formats.code_mode import system_prompt
-from punie.formats.tools import CATEGORIES, TOOLS
+from punie.formats.tools import CATEGORIES, TOOLS, wrong_arguments
 from punie.util.errors import DataError
 from punie.util.paths import resource
 
@@ -188,13 +190,76 @@ def test_suites_have_the_counts_of_their_categories():
             TOOLS[expected["tool"]].bind(**expected["arguments"])
 
 
-def test_the_shipped_data_is_what_the_generator_writes(tmp_path):
-    """data/code_mode is the output of seed 0, byte for byte; earlier files of the folder are replaced."""
-    write(tmp_path, seed=1, train_rows=30, valid_rows=5)
-    write(tmp_path, seed=0)
+@pytest.mark.parametrize(("style", "folder"), [("code_mode", "code_mode"), ("native", "native_tools")])
+def test_the_shipped_data_is_what_the_generator_writes(style, folder, tmp_path):
+    """The shipped data is the output of seed 0, byte for byte; earlier files of the folder are replaced."""
+    write(tmp_path, seed=1, train_rows=30, valid_rows=5, style=style)
+    write(tmp_path, seed=0, style=style)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "train.jsonl", "valid.jsonl"]
     for path in tmp_path.iterdir():
-        assert path.read_bytes() == resource(f"data/code_mode/{path.name}").read_bytes()
+        assert path.read_bytes() == resource(f"data/{folder}/{path.name}").read_bytes()
+
+
+def test_native_examples_have_the_requests_of_code_mode(rows):
+    """The requests are the same, line by line, and the calls are those of the code, all in one turn."""
+    for split, native in zip(rows, generate(seed=0, style="native").values(), strict=True):
+        for row, other in zip(split, native, strict=True):
+            _, asked, answer, *_ = row["messages"]
+            assert other["messages"][0] == asked
+            calls = other["messages"][1].get("tool_calls", [])
+            code = " ".join(wrapped_codes({"messages": [answer]}))
+            assert bool(calls) == bool(code)
+            if "if result.success" not in code:
+                assert {each["function"]["name"] for each in calls} == {t for t in TOOLS if f"{t}(" in code}
+
+
+def test_native_examples_offer_few_tools_and_the_right_ones():
+    """3 to 6 schemas in any order: those that are called, and most times others of the same family."""
+    rows = load_rows(resource("data/native_tools/train.jsonl"))
+    first = families = single = 0
+    for row in rows:
+        offered = [tool.name for tool in row.tools]
+        called = {call.tool: call.arguments for message in row.messages for call in calls_of(message)}
+        assert 3 <= len(offered) == len(set(offered)) <= 6
+        assert called.keys() <= set(offered)
+        assert not [name for name, given in called.items() if wrong_arguments(TOOLS[name], given)]
+        if len(called) == 1:
+            single += 1
+            first += offered[0] in called
+            families += all(TOOLS[name].family == TOOLS[min(called)].family for name in offered)
+    assert 0.25 < first / single < 0.4
+    assert families / single > 0.8
+
+
+def test_a_result_belongs_to_the_call_before_it():
+    """Each tool turn has the id of the call that it follows, and no id occurs twice in an example."""
+    for line in resource("data/native_tools/valid.jsonl").read_text("utf-8").splitlines():
+        messages = json.loads(line)["messages"]
+        ids = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+        assert len(set(ids)) == len(ids)
+        for before, message in pairwise(messages):
+            if message["role"] == "tool":
+                assert message["tool_call_id"] == before["tool_calls"][0]["id"]
+
+
+def test_native27_is_core27_with_tools():
+    """data/suites/native27.jsonl has the prompts and calls of core27; each item offers 3 to 6 tools."""
+    core, native = (
+        [json.loads(line) for line in resource(f"data/suites/{name}.jsonl").read_text("utf-8").splitlines()]
+        for name in ("core27", "native27")
+    )
+    assert native == with_tools(core)
+    for sample in load_suite(resource("data/suites/native27.jsonl")):
+        names = [tool.name for tool in sample.tools]
+        assert 3 <= len(names) <= 6
+        assert {each.tool for each in sample.expect} < set(names)
+
+
+def test_a_native_selection_suite_has_tools_of_its_own():
+    """``punie data suite --style native`` asks what the other does, and each item has its tools."""
+    items = selection_suite(per_tool=1, style="native")
+    assert [item["prompt"] for item in items] == [item["prompt"] for item in selection_suite(per_tool=1)]
+    assert all(3 <= len(item["tools"]) <= 6 for item in items)
 
 
 def test_the_shipped_selection_suite_is_the_generated_one():

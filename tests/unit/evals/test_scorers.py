@@ -2,10 +2,11 @@ import pytest
 
 from punie.evals.sandbox import Execution, Sandbox
 from punie.evals.scorers import TAXONOMY, Score, keyword, strict, taxonomy
+from punie.evals.scores import heading
 from punie.evals.suite import Expectation, Sample, load_suite
-from punie.formats import Call
+from punie.formats import Block, Call, Completion
 from punie.formats.code_mode import parse, wrap
-from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS
+from punie.formats.tools import CATEGORIES, REQUIRED, TOOLS, read_tools
 from punie.util.paths import resource
 
 ALL_TOOLS = ", ".join(TOOLS)
@@ -121,12 +122,12 @@ def test_taxonomy(sandbox, expected, text):
     score, failure = judge(SAMPLE, text, sandbox)
     assert failure == expected
     assert score.value == float(expected == "correct")
-    assert score.reason.startswith(expected)
+    assert score.reason.startswith(heading(expected))
 
 
 def test_taxonomy_is_complete():
-    """The cases above, and truncation below, are all the names there are."""
-    assert {*CASES, "truncated"} == set(TAXONOMY)
+    """The cases above, truncation below, and a call where none is expected are all the names there are."""
+    assert {*CASES, "truncated", "unwanted call"} == set(TAXONOMY)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,78 @@ def test_missing_execution():
         strict(SAMPLE, parse(CASES["correct"]), None)
 
 
+MATH = read_tools(
+    [
+        {
+            "name": "math.area",
+            "parameters": {
+                "type": "dict",
+                "properties": {
+                    "width": {"type": "float"},
+                    "count": {"type": "integer", "default": 1},
+                    "sides": {"type": "array", "items": {"type": "float"}},
+                    "unit": {"type": "string"},
+                },
+                "required": ["width"],
+            },
+        }
+    ],
+    "a test",
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "failure"),
+    [
+        ({"width": 3}, {"width": 3.0}, "correct"),
+        ({"width": 3.0}, {"width": 3}, "correct"),
+        ({"width": 3}, {"width": 3.5}, "wrong arguments"),
+        ({"width": 3}, {"width": "3"}, "wrong arguments"),
+        ({"width": 1}, {"width": True}, "wrong arguments"),
+        ({"sides": [1, 2]}, {"width": 1, "sides": [1.0, 2.0]}, "correct"),
+        ({"count": 3}, {"width": 1, "count": 3}, "correct"),
+        ({"count": 3}, {"width": 1, "count": 3.0}, "wrong arguments"),
+        ({"count": 1}, {"width": 1}, "correct"),
+        ({"unit": {"any_of": ["m", "metre"]}}, {"width": 1, "unit": "metre"}, "correct"),
+        ({"unit": {"any_of": ["m", "metre"]}}, {"width": 1, "unit": "km"}, "wrong arguments"),
+        ({"width": {"any_of": [1, 2]}}, {"width": 2.0}, "correct"),
+        ({}, {"count": 1}, "wrong arguments"),
+        ({}, {"width": 1, "height": 2}, "wrong arguments"),
+    ],
+)
+def test_arguments_by_schema(expected, actual, failure):
+    """Calls of a tool of one's own are judged by its schema: types, defaults, any of several values."""
+    sample = Sample("m", "maths", "?", (Expectation("math.area", expected),), tools=tuple(MATH))
+    completion = Completion("…", (Block("math.area", actual),), has_block=True)
+    assert taxonomy(sample, completion, None) == failure
+
+
+@pytest.mark.parametrize(
+    ("completion", "failure", "published"),
+    [
+        (Completion("It rains.", before="It rains."), "correct", 1.0),
+        (Completion("…", (Block("math.area", {"width": 1}),), has_block=True), "unwanted call", 0.0),
+        (Completion("…", (Block("nope"),), has_block=True), "unwanted call", 0.0),
+        (Completion("…", (Block(problem="malformed"),), has_block=True), "malformed wrapper", 0.0),
+        (Completion("<think>", unfinished_thought=True), "truncated", 1.0),
+    ],
+)
+def test_no_call_can_be_right(completion, failure, published):
+    """Where nothing is to be called, prose is correct and a call is unwanted."""
+    sample = Sample("n", "chat", "How are you?", (), tools=tuple(MATH))
+    assert taxonomy(sample, completion, None) == failure
+    assert strict(sample, completion, None).value == float(failure == "correct")
+    assert keyword(sample, completion).value == published
+
+
+def test_no_call_in_code(sandbox):
+    """In code mode, code that calls nothing is no call, and code that calls a tool is unwanted."""
+    sample = Sample("n", "chat", "How are you?", ())
+    assert judge(sample, "Fine.", sandbox)[1] == "correct"
+    assert judge(sample, wrap("print(1)"), sandbox)[1] == "correct"
+    assert judge(sample, wrap("git_status()"), sandbox)[1] == "unwanted call"
+
+
 def test_keyword_reason():
     """A keyword score says what was found."""
-    assert keyword(SAMPLE, parse("read_file")) == Score(0.5, "no wrapper, names read_file")
+    assert keyword(SAMPLE, parse("read_file")) == Score(0.5, "no tool-call block, names read_file")

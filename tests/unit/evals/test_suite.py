@@ -3,7 +3,7 @@ import json
 import pytest
 
 from punie.evals.suite import Expectation, Sample, load_suite
-from punie.formats.tools import CATEGORIES
+from punie.formats.tools import CATEGORIES, read_tools
 from punie.util.errors import DataError, Problems
 from punie.util.paths import resource
 
@@ -45,6 +45,66 @@ def test_defaults(tmp_path):
     assert (sample.match, sample.max_tokens, sample.expect) == ("any", None, (Expectation("git_status"),))
 
 
+AREA = {"name": "area", "parameters": {"type": "object", "properties": {"width": {"type": "number"}}}}
+USER = {"role": "user", "content": "Wide?"}
+
+
+def test_tools_of_ones_own(tmp_path):
+    """Any category; an item's tools win over the run's, and those over the embedded ones."""
+    own = {
+        "id": "a",
+        "category": "maths",
+        "prompt": "?",
+        "expect": [{"tool": "area", "arguments": {"width": 3}}],
+    }
+    lines = [{**own, "tools": [AREA]}, {**own, "id": "b"}]
+    first, second = load_suite(
+        write(tmp_path, *lines), read_tools([{**AREA, "description": "The run's."}], "x")
+    )
+    assert (first.category, first.known["area"].description) == ("maths", "")
+    assert second.known["area"].description == "The run's."
+    with pytest.raises(Problems, match="Unknown tool: 'area'"):
+        load_suite(write(tmp_path, own))
+
+
+def test_a_conversation(tmp_path):
+    """An item may go on with a conversation: calls in any form, its prompt the user's last turn."""
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "area", "arguments": "{}"}}],
+    }
+    item = {
+        "id": "a",
+        "category": "c",
+        "messages": [USER, call, {"role": "tool", "content": "3"}],
+        "expect": [],
+    }
+    (sample,) = load_suite(write(tmp_path, item))
+    assert (sample.prompt, sample.expect, len(sample.messages)) == ("Wide?", (), 3)
+    assert sample.messages[1]["tool_calls"][0]["function"]["arguments"] == {}
+
+
+@pytest.mark.parametrize(
+    ("messages", "what"),
+    [
+        ([], "The field 'messages' is wrong."),
+        (["x"], "The field 'messages' is wrong."),
+        ([{"role": "human", "content": "x"}], "Turn 1 has an unknown role."),
+        (
+            [USER, {"role": "assistant", "content": "3"}],
+            "The last turn is the assistant's, so there is nothing to respond to.",
+        ),
+    ],
+)
+def test_wrong_conversation(tmp_path, messages, what):
+    """Turns of an item are checked as those of training data, and the assistant's is the next one."""
+    (problem,) = problems_of(
+        write(tmp_path, {"id": "a", "category": "c", "messages": messages, "expect": []})
+    )
+    assert problem.what == what
+
+
 def expect(tool, **arguments):
     return {"expect": [{"tool": tool, "arguments": arguments}]}
 
@@ -53,16 +113,28 @@ def expect(tool, **arguments):
     ("change", "what", "expected"),
     [
         ({"promt": "x"}, "Unknown field: 'promt'.", "'prompt', perhaps"),
-        ({"category": "git_tools"}, "Unknown category: 'git_tools'.", "'text_tools', perhaps"),
         ({"category": 3}, "The field 'category' is wrong.", "some text"),
         ({"prompt": "  "}, "The field 'prompt' is wrong.", "some text"),
         ({"match": "both"}, "The field 'match' is wrong.", "'any' or 'all'"),
         ({"max_tokens": 0}, "The field 'max_tokens' is wrong.", "a whole number of tokens, at least 1"),
         ({"max_tokens": True}, "The field 'max_tokens' is wrong.", "a whole number of tokens, at least 1"),
         (
-            {"expect": []},
+            {"expect": {}},
             "The field 'expect' is wrong.",
-            'a list such as [{"tool": "git_status", "arguments": {}}]',
+            'a list such as [{"tool": "git_status", "arguments": {}}]; [] for no call',
+        ),
+        (
+            expect("git_log", count={"any_of": [3, "4"]}),
+            "The argument 'count' of git_log has the wrong type.",
+            "int",
+        ),
+        ({"messages": [USER]}, "The item has a prompt and messages.", "one of the two"),
+        ({"tools": "[nope"}, "They are not JSON.", None),
+        ({"tools": [{"name": "f"}]}, "Unknown tool: 'read_file'.", "one of f"),
+        (
+            {"tools": [{"name": "f", "parameters": {"type": "string"}}]},
+            "The parameters are not the schema of an object.",
+            '{"type": "object", "properties": {…}, "required": […]}',
         ),
         ({"expect": ["read_file"]}, "An expected call names no tool.", '{"tool": …}'),
         (expect("readfile"), "Unknown tool: 'readfile'.", "'read_file', perhaps"),
@@ -89,7 +161,7 @@ def test_wrong_item(tmp_path, change, what, expected):
     """Each fault of an item is named with its file, its line and what would be right."""
     suite = write(tmp_path, ITEM | {"id": "other"}, ITEM | change)
     (problem,) = problems_of(suite)
-    assert (problem.what, problem.where, problem.expected) == (what, f"{suite}:2", expected)
+    assert (problem.what, problem.where.split(", ")[0], problem.expected) == (what, f"{suite}:2", expected)
 
 
 @pytest.mark.parametrize("field", ["id", "category", "prompt", "expect"])

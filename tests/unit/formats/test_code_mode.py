@@ -167,7 +167,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     base=st.sampled_from([wrap(CODE), as_json(CODE), NATIVE, "prose " + wrap(CODE) * 2]),
     edits=st.lists(
@@ -194,8 +194,8 @@ def test_never_raises(base, edits, truncated):
 )  # fmt: skip
 @pytest.mark.parametrize("prefix", ["", "<tool_call>", "<tool_call><function=execute_code><parameter=code>"])
 def test_linear_time(unit, prefix):
-    """A megabyte of hostile output is parsed in seconds, not in the hours a quadratic pattern would take."""
-    text = prefix + unit * (1_000_000 // len(unit))
+    """Hostile output is parsed in a second or two, not in the hours a quadratic pattern would take."""
+    text = prefix + unit * (300_000 // len(unit))
     started = time.process_time()
     parse(text, truncated=True)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 3

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from punie.formats.prompts import format_prompt
+from punie.formats.chat import Chat, Conversation
+from punie.formats.code_mode import FORMAT
 from punie.model import load
 from punie.util.paths import resource
 
@@ -26,4 +27,5 @@ def loaded() -> Any:
 @pytest.fixture(scope="package")
 def prompts(loaded: Any) -> list[list[int]]:
     system = {"role": "system", "content": "You are Punie."}
-    return [format_prompt(loaded.tokenizer, [system, {"role": "user", "content": q}]) for q in QUESTIONS]
+    chat = Chat(loaded.tokenizer, FORMAT)
+    return [chat.prompt_tokens(Conversation([system, {"role": "user", "content": q}])) for q in QUESTIONS]

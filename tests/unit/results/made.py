@@ -14,7 +14,7 @@ from punie.config.compose import compose, quote_phases
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
-from punie.formats.code_mode import wrap
+from punie.formats.code_mode import FORMAT, wrap
 from punie.results import files
 from punie.results.records import Estimate, Machine, Phase, Provenance, Results, Sample, Score, Scores
 from punie.results.run import samples_digest
@@ -93,13 +93,13 @@ def records(outputs: Sequence[str | None] = (RIGHT, "git_status()", "I see.", RI
     with Sandbox() as sandbox:
         for index, output in enumerate(outputs):
             item = (GIT, LSP)[index // 2]
-            row = asked(item, index % 2, "a" * 64, 7)
+            row = asked(FORMAT, item, index % 2, "a" * 64, 7)
             if output is None:
                 found.append({**row, "missing": "the server closed the connection", "output": None})
                 continue
             row |= {"missing": None, "output": output, "tokens": [1, 2, 3], "logprobs": [-0.5, -0.25, 0.0]}
             row |= {"finish_reason": "stop", "seconds": 0.5}
-            found.append(row | scored(item, output, truncated=False, sandbox=sandbox))
+            found.append(row | scored(FORMAT, item, output, truncated=False, sandbox=sandbox))
     return found
 
 

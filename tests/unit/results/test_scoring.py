@@ -40,13 +40,13 @@ def sandbox() -> Iterator[Sandbox]:
 
 def answered(output: str, sandbox: Sandbox, repeat: int = 0) -> Sample:
     about = {"missing": None, "output": output, "finish_reason": "stop"}
-    parts = scoring.scored(ITEM, output, truncated=False, sandbox=sandbox)
-    return Sample.model_validate({**scoring.asked(ITEM, repeat, "0" * 64, 5), **about, **parts})
+    parts = scoring.scored(FORMAT, ITEM, output, truncated=False, sandbox=sandbox)
+    return Sample.model_validate({**scoring.asked(FORMAT, ITEM, repeat, "0" * 64, 5), **about, **parts})
 
 
 def missing(reason: str, repeat: int = 0) -> Sample:
     about = {"missing": reason, "output": None}
-    return Sample.model_validate({**scoring.asked(ITEM, repeat, "0" * 64, 5), **about})
+    return Sample.model_validate({**scoring.asked(FORMAT, ITEM, repeat, "0" * 64, 5), **about})
 
 
 def test_a_sample_can_be_scored_again(sandbox: Sandbox) -> None:
@@ -54,15 +54,15 @@ def test_a_sample_can_be_scored_again(sandbox: Sandbox) -> None:
     sample = answered(RIGHT, sandbox)
     line = json.loads(json.dumps(sample.plain()))
     assert Sample.model_validate(line) == sample
-    assert list(scoring.rescored([sample], sandbox)) == [sample]
-    (changed,) = scoring.rescored([sample.model_copy(update={"output": "git_status it is"})], sandbox)
+    assert list(scoring.rescored(FORMAT, [sample], sandbox)) == [sample]
+    (changed,) = scoring.rescored(FORMAT, [sample.model_copy(update={"output": "git_status it is"})], sandbox)
     assert (changed.scores["strict"].value, changed.taxonomy) == (0.0, "no call")
 
 
 def test_a_missing_answer_has_no_score(sandbox: Sandbox) -> None:
     """It is counted with its reason, stays missing when scored again, and leaves no overall score."""
     samples = [answered(RIGHT, sandbox), missing("HTTP 500", 1), missing("HTTP 500", 2)]
-    assert list(scoring.rescored(samples, sandbox))[1] == samples[1]
+    assert list(scoring.rescored(FORMAT, samples, sandbox))[1] == samples[1]
     found = scoring.summary(samples)
     assert (found.missing.count, found.missing.reasons) == (2, {"HTTP 500": 2})
     assert found.scores["strict"].overall == Estimate(mean=None, n=1)
@@ -131,7 +131,7 @@ def test_an_older_record_is_read_without_the_new_score(
     """It is summarised and compared by what it has, and scored again it has the new score too."""
     old = answered(RIGHT, sandbox)
     monkeypatch.setitem(SCORERS, "always", THIRD)
-    (new,) = scoring.rescored([old], sandbox)
+    (new,) = scoring.rescored(FORMAT, [old], sandbox)
     assert {*scoring.summary([old]).scores} == {*ALWAYS}
     assert scoring.summary([new]).find("always") == 1.0
     assert {*compare([old], [new]).paired} == {*ALWAYS}
@@ -191,11 +191,11 @@ def test_no_output_is_executed_here(
     text = f"<tool_call>\n{call}\n</tool_call>" if as_json else wrap(code)
     for at, length, put in edits:
         text = text[:at] + put + text[at + length :]
-    scoring.scored(ITEM, RIGHT, truncated=False, sandbox=sandbox)  # imports what it needs
+    scoring.scored(FORMAT, ITEM, RIGHT, truncated=False, sandbox=sandbox)  # imports what it needs
     _SEEN.clear()
     _WATCHING.append(True)
     try:
-        found = scoring.scored(ITEM, text, truncated=truncated, sandbox=sandbox)
+        found = scoring.scored(FORMAT, ITEM, text, truncated=truncated, sandbox=sandbox)
     finally:
         _WATCHING.clear()
     assert not _SEEN

@@ -313,11 +313,13 @@ def test_the_metrics_stream_is_complete(trainer: Trainer) -> None:
 
 def test_every_assistant_turn_can_have_loss(tokenizer: Any) -> None:
     """all_turns computes loss on each answer and nothing between; last_turn only on the last."""
-    from punie.formats.prompts import format_example, format_turns
+    from punie.formats.chat import Chat, Conversation
+    from punie.formats.code_mode import FORMAT
 
     turns = [("system", "You are Punie."), ("user", "list"), ("assistant", "one"), ("user", "again")]
     messages = [{"role": role, "content": text} for role, text in [*turns, ("assistant", "two")]]
-    tokens, spans = format_turns(tokenizer, messages)
-    texts = [tokenizer.decode(tokens[start:end]) for start, end in spans]
+    chat = Chat(tokenizer, FORMAT)
+    (every,), (last,) = (chat.examples(Conversation(messages), turns) for turns in ([2, 4], [4]))
+    texts = [tokenizer.decode(every.tokens[start:end]) for start, end in every.spans]
     assert [text.replace("<|im_end|>", "").strip() for text in texts] == ["one", "two"]
-    assert format_example(tokenizer, messages) == (tokens, spans[-1][0])
+    assert (last.tokens, last.spans) == (every.tokens, every.spans[1:])

@@ -76,7 +76,11 @@ def test_a_missing_response_is_shown_as_missing(samples: list[Sample]) -> None:
 def test_a_response_has_its_calls_and_both_scores_with_reasons(samples: list[Sample]) -> None:
     """The calls that were made, those that were wanted, and why each score is what it is."""
     shown = Page(report.html(facts(samples))).texts["details"][0]
-    for words in ("read_file(path='src/app.py')", "1.000: wrapper, names read_file", "1.000: correct"):
+    for words in (
+        "read_file(path='src/app.py')",
+        "1.000: a tool-call block, names read_file",
+        "1.000: correct",
+    ):
         assert words in shown
     text = report.markdown(facts(samples))
     assert "- calls: `read_file(path='src/app.py')`\n- expected: `read_file(path='src/app.py')`\n" in text

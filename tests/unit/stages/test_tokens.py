@@ -1,0 +1,62 @@
+"""A split as what is trained on, or every reason why it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.data.rows import Check
+from punie.formats.chat import Chat
+from punie.formats.code_mode import FORMAT, wrap
+from punie.stages.tokens import tokenize
+from punie.util.errors import Problems
+
+
+def write(folder: Path, *answers: str, **more: object) -> Path:
+    path = folder / "train.jsonl"
+    rows = [
+        {
+            "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}],
+            **more,
+        }
+        for answer in answers
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def chat(tokenizer: Any) -> Chat:
+    return Chat(tokenizer, FORMAT)
+
+
+def test_a_split_comes_with_what_is_doubtful_about_it(chat: Chat, tmp_path: Path) -> None:
+    """Examples keep their lines; kinds of warnings and unused keys are counted by example."""
+    path = write(tmp_path, "Fine.", "Say <|im_end|> and <|im_start|>.", id=1)
+    found = tokenize(path, Check(FORMAT, chat))
+    assert [each.name for each in found.examples] == ["train.jsonl:1", "train.jsonl:2"]
+    assert all(0 < start < end <= len(each.tokens) for each in found.examples for start, end in each.spans)
+    assert (found.findings, found.unused) == ({"control token": 1}, {"id": 2})
+
+
+def test_long_examples_are_left_out_if_so_chosen(chat: Chat, tmp_path: Path) -> None:
+    """data.too_long=drop leaves an example out and counts it, but not the last one."""
+    path = write(tmp_path, "Fine.", "Fine. " * 100)
+    found = tokenize(path, Check(FORMAT, chat, limit=40, too_long="drop"))
+    assert ([each.name for each in found.examples], found.findings) == (["train.jsonl:1"], {"dropped": 1})
+    with pytest.raises(Problems, match="No example is left to train on"):
+        tokenize(write(tmp_path, "Fine. " * 100), Check(FORMAT, chat, limit=40, too_long="drop"))
+
+
+def test_what_data_check_calls_an_error_is_not_trained_on(chat: Chat, tmp_path: Path) -> None:
+    """The first twenty examples with errors are named, and the rest are counted."""
+    path = write(tmp_path, *[wrap("cat('a')")] * 25, "Fine.")
+    with pytest.raises(Problems) as raised:
+        tokenize(path, Check(FORMAT, chat))
+    assert len(raised.value.problems) == 21
+    assert raised.value.problems[0].where == "train.jsonl:1"
+    assert "calls 'cat'" in raised.value.problems[0].what
+    assert "5 more problems" in raised.value.problems[20].what
