@@ -17,20 +17,17 @@ TEXT = """\
 
 # Models
 
-Any model works whose chat template renders plain turns. How its calls are written is learned from the
-template; nothing is listed by model. These {count} templates of llama.cpp's collection were tried with the
-tokenizer of `tiny` and their own special tokens. `make templates` fetches them, and
-tests/integration/test_templates.py tries them again.
+A model works if its chat template renders plain turns. How its calls are written is learned from the
+template. These {count} templates of llama.cpp's collection (`make templates`) were tried with the tokenizer
+of `tiny` and their own special tokens; tests/integration/test_templates.py tries them again.
 
-- *format*: what `format=native` gives. `prompted` puts the schemas into the system prompt.
-- *rendered*: a plain row; the name and description of every tool in the prompt.
-- *masked*: the loss is on each assistant turn through the token that stops generation, after the prompt of
-  evaluation: for the last turn and for all turns, with and without calls.
-- *parsed*: a call with arguments of every type is read back as that call.
-- *several*: three calls in one response are read back.
-- *mlx-lm*: its parser reads the same calls; a dash where it has none for the template.
-- *locked*: a response with a call begins with the text whose probability is the
-  [format lock](evaluation.md).
+- *format*: what `format=native` gives; `prompted` puts the schemas into the system prompt.
+- *rendered*: a plain row; every tool's name and description in the prompt.
+- *masked*: the loss is on a turn through the token that stops generation, after evaluation's prompt: on the
+  last turn or on all, with and without calls.
+- *parsed*: a call with arguments of every type is read back; *several*: so are three in one response.
+- *mlx-lm*: its parser, if it has one, reads the same calls.
+- *locked*: a call begins with the text whose probability is the [format lock](evaluation.md).
 - *trained*: a small random model of that architecture was trained, quantized, evaluated and loaded by mlx-lm.
 
 | template | format | rendered | masked | parsed | several | mlx-lm | locked | trained |
@@ -43,14 +40,12 @@ tests/integration/test_templates.py tries them again.
 
 def page(trials: Sequence[Trial]) -> str:
     """The page of these trials."""
-    notes = dict(REASONS)
-    for name, options in TEMPLATE_ARGS.items():
-        notes[name] = (
-            f"needs `model.template_args={{{', '.join(f'{key}: true' for key in options)}}}` to end a turn"
-        )
-    reasons = "\n".join(
-        f"- `{name}`: {why}." for name, why in sorted(notes.items(), key=lambda note: note[0].lower())
-    )
+    args = {name: ", ".join(f"{key}: true" for key in options) for name, options in TEMPLATE_ARGS.items()}
+    needed = {name: f"needs `model.template_args={{{each}}}` to end a turn" for name, each in args.items()}
+    by_note: dict[str, list[str]] = {}
+    for name, why in {**REASONS, **needed}.items():
+        by_note.setdefault(why, []).append(name)
+    reasons = "\n".join(f"- {', '.join(names)}: {why}." for why, names in by_note.items())
     rows = "\n".join(_row(each) for each in sorted(trials, key=lambda each: each.name.lower()))
     return TEXT.format(count=len(trials), rows=rows, reasons=reasons)
 
