@@ -189,7 +189,7 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
         return " ".join(text.split()).casefold()
 
     trained, checked = (
-        {json.dumps(list(map(dict, example.messages)), sort_keys=True) for example in examples}
+        {json.dumps([example.text, *map(dict, example.messages)], sort_keys=True) for example in examples}
         for examples in (train, valid)
     )
     asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
