@@ -184,7 +184,8 @@ def _longest_row(config: Config) -> int:
 
     folder = data_folder(config.data.path)
     return max(
-        sum(len(str(message)) // 3 + 8 for message in row.messages) + len(str(row.tools)) // 3
+        sum(len(message["content"] + str(message.get("tool_calls", ""))) // 3 + 8 for message in row.messages)
+        + len(str(row.tools or row.text or "")) // 3
         for name in SPLITS
         for row in load_rows(folder / name)
     )

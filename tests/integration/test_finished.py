@@ -15,6 +15,7 @@ import pytest
 
 from punie.__main__ import main
 from punie.commands import reproduce
+from punie.evals.scores import heading
 from punie.results.registration import END
 from tests.conftest import QUICK, World, read_json
 from tests.processes import punie, start
@@ -168,4 +169,4 @@ def test_a_real_run_is_summarized(world: World) -> None:
     for name, figures in {**own, "wrapper": results["wrapper_rate"]}.items():
         assert run["scores"][name]["estimate"] == figures["mean"]
     rows = {row[0]: row[1].split()[0] for row in found["tables"]["taxonomy"]["rows"]}
-    assert rows == {name: str(entry["count"]) for name, entry in results["taxonomy"].items()}
+    assert rows == {heading(name): str(entry["count"]) for name, entry in results["taxonomy"].items()}
