@@ -7,7 +7,7 @@ is checked before every run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,15 @@ MEANING = {
     "empty turn": "an empty turn",
 }
 """What is doubtful about examples, by the kind of finding."""
+PROPERTIES = {
+    "the prompt of training is that of evaluation": {"cannot be rendered"},
+    "the prompt shows every tool": {"tool not shown"},
+    "calls are read back as they are": {"calls not readable"},
+    "responses end with a token that stops generation": {"never ends", "over-long"},
+    "every token has a row in the embedding": {"token out of vocabulary"},
+    "no control token in the content": {"control token"},
+}
+"""What makes examples fit the model, and the kinds of findings without which an example has it."""
 
 
 def contents(settings: Preflight) -> Contents:
@@ -84,6 +93,9 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     rendered = {} if problems else _rendered(settings, suite, system, attempt)
     if problems:
         raise Problems("The run cannot start:", problems)
+    if rendered.get("format") not in (None, "code_mode"):
+        for line in _properties(rendered["splits"]).splitlines():
+            reporter.line(f"  {line}")
     warnings += _doubts(rendered.get("splits", {}))
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
@@ -245,6 +257,17 @@ def _rendered(
         for name, each in infos.items()
     }
     return {"format": chat.format.name, "longest": longest, "splits": doubts}
+
+
+def _properties(splits: Mapping[str, Any]) -> str:
+    """How many examples of each split have each property, as a table."""
+    from tabulate import tabulate
+
+    def share(split: Mapping[str, Any], kinds: Iterable[str]) -> str:
+        return f"{split['rows'] - sum(split['findings'].get(kind, 0) for kind in kinds)}/{split['rows']}"
+
+    rows = [[name, *(share(each, kinds) for each in splits.values())] for name, kinds in PROPERTIES.items()]
+    return tabulate(rows, ["examples", *splits], colalign=("left", *["right"] * len(splits)))
 
 
 def _doubts(splits: Mapping[str, Any]) -> Iterator[str]:
