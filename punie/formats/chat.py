@@ -215,30 +215,35 @@ class Chat:
 
         Where the tokenizer would merge the end of a prompt with the response, the two are tokenized apart.
         """
-        tokens, offsets = self._encode(text)
-        starts = [start for start, _ in offsets]
-        edges = [(bisect_left(starts, start), bisect_left(starts, end)) for start, end in spans]
-        if offsets and all(
-            tokens[:edge] == self._encode(text[:start])[0]
-            for (start, _), (edge, _) in zip(spans, edges, strict=True)
-        ):
-            return tokens, edges
-        tokens, edges, _at = self._encode(text[: spans[0][0]])[0], [], spans[0][0]
-        for (start, end), following in zip(
-            spans, [*(start for start, _ in spans[1:]), len(text)], strict=True
-        ):
+        tokens, encoding = self._encode(text)
+        edges: list[Span] = []
+        for start, end in spans:
+            prompt = self._encode(text[:start])[0]
+            if tokens[: len(prompt)] != prompt or (end < len(text) and encoding is None):
+                return self._apart(text, spans, tokens)
+            whole = end == len(text)
+            last = len(tokens) if whole else bisect_left(encoding.offsets, end, key=lambda each: each[0])
+            edges.append((len(prompt), last))
+        return tokens, edges
+
+    def _apart(self, text: str, spans: Sequence[Span], whole: list[int]) -> tuple[list[int], list[Span]]:
+        """Tokens of prompts and responses each by itself, as they are in evaluation."""
+        tokens, edges, at = list[int](), list[Span](), 0
+        for start, end in spans:
+            tokens += self._encode(text[at:start])[0]
             edge = len(tokens)
-            tokens = tokens + self._encode(text[start:end])[0]
+            tokens += self._encode(text[start:end])[0]
             edges.append((edge, len(tokens)))
-            tokens = tokens + self._encode(text[end:following])[0]
-        if self.tokenizer.decode(tokens) != self.tokenizer.decode(self._encode(text)[0]):
+            at = end
+        tokens += self._encode(text[at:])[0]
+        if self.tokenizer.decode(tokens) != self.tokenizer.decode(whole):
             raise ValueError("the tokenizer merges the end of the prompt with the response")
         return tokens, edges
 
-    def _encode(self, text: str) -> tuple[list[int], list[Span]]:
-        """Token ids, and their ranges in the text; no ranges if the tokenizer cannot tell."""
+    def _encode(self, text: str) -> tuple[list[int], Any]:
+        """Token ids, and the encoding that knows their ranges in the text; None if the tokenizer has none."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
-            return list(self.tokenizer.encode(text, add_special_tokens=False)), []
+            return list(self.tokenizer.encode(text, add_special_tokens=False)), None
         encoding = backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        return encoding.ids, encoding
