@@ -17,6 +17,9 @@ from punie.formats.tools import Tool
 Message = Mapping[str, Any]
 """``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
 
+TemplateInput = tuple[list[Message], dict[str, Any]]
+"""What a chat template is given: turns, and options such as ``tools``."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -88,7 +91,7 @@ class Parse(Protocol):
         ...
 
 
-def plain_template(messages: Sequence[Message], _: Collection[Tool]) -> tuple[list[Message], dict[str, Any]]:
+def plain_template(messages: Sequence[Message], _: Collection[Tool]) -> TemplateInput:
     """The turns as they are, and no options: the template is told of no tools."""
     return list(messages), {}
 
@@ -107,9 +110,7 @@ class Format:
     format lock is the sum of their probabilities."""
     system_prompt: Callable[[Collection[Tool]], str]
     """The system prompt for a set of tools, where the config has none; empty for none."""
-    template_input: Callable[[Sequence[Message], Collection[Tool]], tuple[list[Message], dict[str, Any]]] = (
-        plain_template
-    )
+    template_input: Callable[[Sequence[Message], Collection[Tool]], TemplateInput] = plain_template
     """From messages and tools to what the chat template is given: turns, and options such as ``tools``."""
     code_tool: str | None = None
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code

@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from punie.formats import Call, Format, Message, prompted
+from punie.formats import Call, Format, Message, TemplateInput, prompted
 from punie.formats.chat import Chat, Conversation
 from punie.formats.learning import Unlearnable, learn
 from punie.formats.reading import parse
@@ -90,9 +90,7 @@ def _turn(calls: Sequence[Call]) -> Message:
 
 
 def _format(record: Mapping[str, Any], spelling: Spelling) -> Format:
-    def template_input(
-        messages: Sequence[Message], tools: Collection[Tool]
-    ) -> tuple[list[Message], dict[str, Any]]:
+    def template_input(messages: Sequence[Message], tools: Collection[Tool]) -> TemplateInput:
         turns = (
             list(messages)
             if spelling.by_template

@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from punie.formats import Call, Format, Message
+from punie.formats import Call, Format, Message, TemplateInput
 from punie.formats.chat import Chat, Conversation
 from punie.formats.reading import parse
 from punie.formats.spelling import CONTENT, HERMES, TAGGED, Spelling
@@ -63,9 +63,7 @@ def restore(record: Mapping[str, Any]) -> Format:
     chosen = TAGGED if record.get("tagged") else HERMES
     spelling = dataclasses.replace(chosen, lead=record.get("lead", ""))
 
-    def template_input(
-        messages: Sequence[Message], tools: Collection[Tool]
-    ) -> tuple[list[Message], dict[str, Any]]:
+    def template_input(messages: Sequence[Message], tools: Collection[Tool]) -> TemplateInput:
         turns = [_user(in_content(each, spelling)) for each in messages]
         if not tools:
             return turns, {}

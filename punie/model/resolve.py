@@ -94,11 +94,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 def tokenizer_contents(folder: Path) -> dict[str, Any]:
     """File name to sha256 for the files that decide how text becomes tokens; the end ids, if several."""
-    found: dict[str, Any] = {
-        name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)
-    }
+    files = {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
     ends = end_ids(folder)
-    return found | ({"eos_token_id": ends} if len(ends) > 1 else {})
+    return {**files, **({"eos_token_id": ends} if len(ends) > 1 else {})}
 
 
 def end_ids(folder: Path) -> list[int]:
