@@ -98,6 +98,11 @@ class Check:
                 faults += self._check_properties(self.chat, row, examples)
                 examples, cut = self._cut(examples)
                 faults += cut
+        if row.silent and not self.mask_prompt:
+            what = (
+                "A turn has no loss by its weight, and lora.mask_prompt=false computes loss on every token."
+            )
+            faults.append(("weight", what))
         place = where or f"line {row.line}"
         findings = [Finding(kind, what, place) for kind, what in dict.fromkeys(faults)]
         return Checked(findings, [] if any(f.severity == "error" for f in findings) else examples, length)
@@ -123,19 +128,19 @@ class Check:
             tokens, first = len(each.tokens), each.spans[0][0]
             spans = [(max(a, 1), min(b, self.limit)) for a, b in each.spans]
             spans = [(a, b) for a, b in spans if a < b]
-            if not spans:
-                what = f"The prompt has {first:,} tokens and {self.limit:,} are kept"
-                faults.append(("no supervised tokens", f"{what}: nothing of the response is left."))
-            elif tokens <= self.limit:
-                kept.append(Example(each.tokens, spans, each.text, each.ranges))
-            elif self.too_long == "truncate":
-                what = f"The example has {tokens:,} tokens; the response is cut off after {self.limit:,}."
-                faults.append(("over-long", what))
-                kept.append(Example(each.tokens[: self.limit], spans, each.text, each.ranges))
-            else:
+            if tokens > self.limit and self.too_long != "truncate":
                 kind = "too long" if self.too_long == "refuse" else "dropped"
                 what = f"The example has {tokens:,} tokens, of {self.limit:,} allowed"
                 faults.append((kind, f"{what} (data.too_long={self.too_long})."))
+                continue
+            if not spans:
+                what = f"The prompt has {first:,} tokens and {self.limit:,} are kept"
+                faults.append(("no supervised tokens", f"{what}: nothing of the response is left."))
+                continue
+            if tokens > self.limit:
+                what = f"The example has {tokens:,} tokens; the response is cut off after {self.limit:,}."
+                faults.append(("over-long", what))
+            kept.append(Example(each.tokens[: self.limit], spans, each.text, each.ranges))
         return kept, faults
 
     def _check_properties(self, chat: Chat, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:

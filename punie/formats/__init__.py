@@ -1,8 +1,8 @@
 """How tool calls are written and read: the table of formats, and what a format provides.
 
-A format is one module and one line in ``FORMATS``. The module has two functions: ``build(tokenizer,
-options)`` gives the :class:`Format` for a model, and ``restore(record)`` gives it again from
-:attr:`Format.record`, for those who read a run without its model.
+A format is one module and one line in ``FORMATS``. The module has two: ``build(tokenizer, options)``
+gives the :class:`Format` for a model; ``restore(record)`` gives it again from :attr:`Format.record`, to those
+who read a run without its model. It may have a third, ``system_prompt(tools)``.
 """
 
 from __future__ import annotations
@@ -108,8 +108,6 @@ class Format:
     """Name to text of the ways in which a response may open a tool-call block, up to where nothing but a call
     can follow. None is the beginning of another. The first is the canonical one, which training teaches. The
     format lock is the sum of their probabilities."""
-    system_prompt: Callable[[Collection[Tool]], str]
-    """The system prompt for a set of tools, where the config has none; empty for none."""
     template_input: Callable[[Sequence[Message], Collection[Tool]], TemplateInput] = plain_template
     """From messages and tools to what the chat template is given: turns, and options such as ``tools``."""
     code_tool: str | None = None
@@ -152,3 +150,9 @@ def build(name: str, tokenizer: Any, options: Mapping[str, Any] | None = None) -
 def restore(name: str, record: Mapping[str, Any]) -> Format:
     """The format of that name from :attr:`Format.record`."""
     return import_module(FORMATS[name]).restore(record)
+
+
+def system_prompt(name: str, tools: Collection[Tool]) -> str:
+    """The system prompt of a format for a set of tools, where the config has none; empty for none."""
+    module = import_module(FORMATS[name])
+    return module.system_prompt(tools) if hasattr(module, "system_prompt") else ""

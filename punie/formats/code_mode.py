@@ -153,7 +153,6 @@ FORMAT = Format(
         "after a line break": f"\n{_XML}",
         "after an empty thought": f"<think>\n\n</think>\n\n{_XML}",
     },
-    system_prompt=system_prompt,
     code_tool=EXECUTE_CODE,
 )
 

@@ -104,7 +104,6 @@ def _format(record: Mapping[str, Any], spelling: Spelling) -> Format:
         name="native",
         parse=functools.partial(parse, spelling),
         spellings=spelling.openings(),
-        system_prompt=lambda _: "",
         template_input=template_input,
         record={**record, "spelling": dataclasses.asdict(spelling)},
     )

@@ -83,7 +83,6 @@ def restore(record: Mapping[str, Any]) -> Format:
         name="prompted",
         parse=functools.partial(parse, spelling),
         spellings=spelling.openings(),
-        system_prompt=lambda _: "",
         template_input=template_input,
         record=record,
     )

@@ -22,6 +22,8 @@ from punie.util.errors import PunieError
 
 _MARKS = (b'"tools"', b'"tool_calls"', b'"function_call"')
 """Keys by which examples and suites say that calls are not written as text."""
+_REREAD = (b'"weight":', b'"train":', b'"training":', b'"chat_template_kwargs":', b'"system":')
+"""Keys that earlier versions left unread; what was made of examples with them is not reused."""
 _ASKED_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
@@ -54,20 +56,26 @@ def name(settings: Settings) -> str:
 
 def decided(files: Iterable[Path], tools_path: str | None) -> str:
     """What ``format=auto`` is for files of examples."""
-    stats = ((file, file.stat()) for file in files)
-    found = any(_mentions(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
-    return "native" if tools_path or found else "code_mode"
+    return "native" if tools_path or any(_mentions(file, _MARKS) for file in files) else "code_mode"
+
+
+def _mentions(path: Path, marks: tuple[bytes, ...]) -> bool:
+    stat = path.stat()
+    return _search(path, marks, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=64)
-def _mentions(path: Path, _time: int, _size: int) -> bool:
+def _search(path: Path, marks: tuple[bytes, ...], _time: int, _size: int) -> bool:
     with path.open("rb") as file:
-        return any(mark in line for line in file for mark in _MARKS)
+        return any(mark in line for line in file for mark in marks)
 
 
 def contents(settings: Settings) -> Contents:
-    """Digests of the tools, and the format where it is not code_mode."""
+    """Digests of the tools; the format if it is not code_mode; a mark if examples are read otherwise now."""
     found: Contents = {} if name(settings) == "code_mode" else {"format": name(settings)}
+    folder = data_folder(settings.data.path)
+    if any(_mentions(folder / split, _REREAD) for split in SPLITS):
+        found["rows"] = 2
     if settings.tools.path:
         path = resource_or_path(settings.tools.path)
         found["tools"] = next(iter(content_digests([path]).values()))
@@ -88,17 +96,11 @@ def tools(settings: Settings) -> tuple[Tool, ...]:
 
 def system_prompt(settings: Settings, given: str | None) -> str:
     """The system prompt of the evaluation: ``eval.system_prompt``, else the format's own."""
-    if given is not None:
-        return given
-    if name(settings) == "code_mode":
-        from punie.formats.code_mode import system_prompt
-
-        return system_prompt(tools(settings))
-    return ""
+    return formats.system_prompt(name(settings), tools(settings)) if given is None else given
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """The template's options as plain values: ``model.template_args``, and the date under ``date``."""
+    """The template's options as plain values: ``model.template_args``, and ``template_date``."""
     return {**settings.model.template_args, "template_date": settings.model.template_date}
 
 
@@ -119,8 +121,15 @@ def build(tokenizer: Any, form: str, given: Mapping[str, Any]) -> Chat:
     source = getattr(tokenizer, "chat_template", None)
     if isinstance(source, str) and "strftime_now" in source:
         # transformers gives a template no functions but its own, so the date is written into its text.
-        date = datetime.date.fromisoformat(given["template_date"])
-        passed["chat_template"] = _ASKED_DATE.sub(lambda asked: json.dumps(date.strftime(asked[2])), source)
+        date = _date(given["template_date"])
+        dated = _ASKED_DATE.sub(lambda asked: json.dumps(date.strftime(asked[2])), source)
+        if re.search(r"strftime_now\s*\(", dated):
+            raise PunieError(
+                "The chat template asks for the date in a way that punie cannot fix to model.template_date.",
+                where="chat template",
+                next_step="write the date into the template",
+            )
+        passed["chat_template"] = dated
     try:
         found: Format = formats.build(form, tokenizer, passed)
     except Exception as error:  # the template is a program of the model's, and may raise anything
@@ -131,6 +140,18 @@ def build(tokenizer: Any, form: str, given: Mapping[str, Any]) -> Chat:
             next_step="format=prompted writes tools and calls as text, for any template",
         ) from error
     return Chat(tokenizer, found, passed)
+
+
+def _date(given: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(given)
+    except ValueError as error:
+        raise PunieError(
+            "The template's date is none.",
+            where="model.template_date",
+            found=given,
+            expected="YYYY-MM-DD",
+        ) from error
 
 
 def chat(settings: Settings, tokenizer: Any) -> Chat:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.config.schema import Config, ModelConfig
+from punie.formats.tools import TOOLS
 from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
@@ -89,6 +90,8 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     problems += _unfit(settings, sizes)
     tools = attempt(chats.tools, settings) or ()
     suite = attempt(load_suite, suite_path(settings.eval.suite), tools) or []
+    if chats.name(settings) == "code_mode":
+        problems += _not_embedded(suite)
     warnings = [] if problems else _overlaps(*loaded.values(), suite, system)
     rendered = {} if problems else _rendered(settings, suite, system, attempt)
     if problems:
@@ -193,6 +196,18 @@ def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError
         )
 
 
+def _not_embedded(suite: list[Any]) -> Iterator[PunieError]:
+    """Items whose tools code cannot call: the sandbox has the embedded ones."""
+    for sample in suite:
+        if others := sorted({tool.name for tool in sample.tools} - TOOLS.keys()):
+            yield DataError(
+                "Code calls the embedded tools only.",
+                where=f"suite item {sample.id}, format=code_mode",
+                found=", ".join(others),
+                next_step="format=native, with examples whose calls are tool_calls",
+            )
+
+
 def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str) -> list[str]:
     """What makes a score less meaningful: examples in both splits, suite prompts in the training data, a
     system prompt that is not in it."""
@@ -253,7 +268,8 @@ def _rendered(
         "prompt": attempt(longest_prompt),
     }
     doubts = {
-        name: {key: each.get(key, {}) for key in ("rows", "findings", "unused")}
+        name: {"examples": each.get("examples", each["rows"])}
+        | {key: each.get(key, {}) for key in ("findings", "unused")}
         for name, each in infos.items()
     }
     return {"format": chat.format.name, "longest": longest, "splits": doubts}
@@ -264,7 +280,8 @@ def _properties(splits: Mapping[str, Any]) -> str:
     from tabulate import tabulate
 
     def share(split: Mapping[str, Any], kinds: Iterable[str]) -> str:
-        return f"{split['rows'] - sum(split['findings'].get(kind, 0) for kind in kinds)}/{split['rows']}"
+        count = split["examples"]
+        return f"{count - sum(split['findings'].get(kind, 0) for kind in kinds)}/{count}"
 
     rows = [[name, *(share(each, kinds) for each in splits.values())] for name, kinds in PROPERTIES.items()]
     return tabulate(rows, ["examples", *splits], colalign=("left", *["right"] * len(splits)))

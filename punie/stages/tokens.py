@@ -64,7 +64,12 @@ def tokenized(
         tokenized = tokenize(data_folder(settings.data.path) / split, check(settings, tokenizer))
         save_rows(out / FILE, tokenized.examples)
         lengths = [len(each.tokens) for each in tokenized.examples]
-        found = {"rows": len(lengths), "tokens": sum(lengths), "longest": max(lengths)}
+        found = {
+            "rows": len(lengths),
+            "examples": tokenized.count,
+            "tokens": sum(lengths),
+            "longest": max(lengths),
+        }
         return found | {"findings": dict(tokenized.findings), "unused": dict(tokenized.unused)}
 
     artifact, _ = Store(Path(settings.store.dir)).get_or_build("tokens", material, build)
@@ -72,7 +77,7 @@ def tokenized(
 
 
 def check(settings: Preflight | Train, tokenizer: Any) -> Check:
-    """The check of examples that a run's settings ask for; without a tokenizer, of their shape alone.
+    """The check of examples that a run's settings ask for.
 
     Raises:
         PunieError: The tools cannot be read, or the template does not work with the format.
@@ -98,6 +103,8 @@ class Tokenized:
 
     examples: list[Any]
     """Each as ``batches.Row``, cut to length, with at least one token with loss."""
+    count: int
+    """Examples in the file; one of several turns may be rendered several times, and a long one left out."""
     findings: Counter[str]
     """Number of examples by what is doubtful about them."""
     unused: Counter[str]
@@ -132,4 +139,4 @@ def tokenize(path: Path, check: Check) -> Tokenized:
                 DataError(f"… and {more:,} more problems of {path.name}.", next_step="punie data check")
             )
         raise Problems(f"{path} cannot be trained on:", listed)
-    return Tokenized(examples, findings, unused_keys(rows))
+    return Tokenized(examples, len(rows), findings, unused_keys(rows))

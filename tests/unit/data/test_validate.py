@@ -115,7 +115,8 @@ LENGTH, START = len(WHOLE.tokens), WHOLE.spans[0][0]
         (LENGTH - 1, "drop", [("warning", "dropped")], []),
         (LENGTH - 1, "refuse", [("error", "too long")], []),
         (START, "truncate", [("error", "no supervised tokens")], []),
-        (3, "drop", [("error", "no supervised tokens")], []),
+        (3, "drop", [("warning", "dropped")], []),
+        (3, "refuse", [("error", "too long")], []),
     ],
 )
 def test_length(limit, too_long, finding, kept):

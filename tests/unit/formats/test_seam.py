@@ -66,7 +66,6 @@ def restore(record: Mapping[str, Any]) -> Format:
         name="json_lines",
         parse=parse,
         spellings={"canonical": '{"', "after a line break": '\n{"'},
-        system_prompt=lambda tools: "",
         template_input=lambda messages, tools: (
             [{"role": "system", "content": system_prompt(tools)}, *messages],
             {},

@@ -60,3 +60,28 @@ def test_what_data_check_calls_an_error_is_not_trained_on(chat: Chat, tmp_path: 
     assert raised.value.problems[0].where == "train.jsonl:1"
     assert "calls 'cat'" in raised.value.problems[0].what
     assert "5 more problems" in raised.value.problems[20].what
+
+
+def test_a_prompt_that_does_not_fit_is_left_out_too(chat: Chat, tmp_path: Path) -> None:
+    """data.too_long=drop also leaves out an example of whose response nothing would be kept."""
+    path = write(tmp_path, "Fine.")
+    row = {"messages": [{"role": "user", "content": "? " * 200}, {"role": "assistant", "content": "Fine."}]}
+    path.write_text(path.read_text() + json.dumps(row) + "\n")
+    found = tokenize(path, Check(FORMAT, chat, limit=40, too_long="drop"))
+    assert ([each.name for each in found.examples], found.findings) == (["train.jsonl:1"], {"dropped": 1})
+    assert found.count == 2
+
+
+def test_a_weight_needs_masked_prompts(chat: Chat, tmp_path: Path) -> None:
+    """Where loss is on every token, a turn without loss is refused and not ignored."""
+    path = write(tmp_path, "Fine.")
+    turns = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "No.", "weight": 0},
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "Fine."},
+    ]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    assert len(tokenize(path, Check(FORMAT, chat)).examples) == 1
+    with pytest.raises(Problems, match="mask_prompt=false"):
+        tokenize(path, Check(FORMAT, chat, mask_prompt=False))
