@@ -64,7 +64,7 @@ def test_what_decides_how_examples_are_read_is_in_the_key(more: dict, expected: 
 
 
 def test_code_mode_refuses_items_whose_tools_it_cannot_call(tmp_path: Path) -> None:
-    """The sandbox has the embedded tools; an item with tools of its own would score 0 whatever is answered."""
+    """The sandbox has the embedded tools; an item with others would score 0 whatever is answered."""
     declared = [{"name": "get_weather"}]
     item = {"id": "w", "category": "x", "prompt": "Rome?", "expect": [{"tool": "get_weather"}]}
     suite = tmp_path / "own.jsonl"
