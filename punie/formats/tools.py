@@ -182,10 +182,12 @@ def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
 def own_tools(value: Mapping[str, Any]) -> tuple[Tool, ...]:
     """The tools that an example or a suite's item declares itself, as a list or as its JSON text.
 
+    ``functions`` is OpenAI's earlier key for them.
+
     Raises:
         Problems: What is wrong with each tool.
     """
-    declared = value.get("tools") or ()
+    declared = value.get("tools") or value.get("functions") or ()
     return _read_once(declared if isinstance(declared, str) else json.dumps(declared))
 
 

@@ -32,11 +32,13 @@ MEANING = {
     "control token": "the content holds a control token of the tokenizer",
     "turn order": "a system turn that is not the first",
     "empty turn": "an empty turn",
+    "undeclared tool": "calls of tools that nothing declares, so the prompt shows none and arguments are not "
+    "checked (tools.path)",
 }
 """What is doubtful about examples, by the kind of finding."""
 PROPERTIES = {
     "the prompt of training is that of evaluation": {"cannot be rendered"},
-    "the prompt shows every tool": {"tool not shown"},
+    "the prompt shows every tool": {"tool not shown", "undeclared tool"},
     "calls are read back as they are": {"calls not readable"},
     "responses end with a token that stops generation": {"never ends", "over-long"},
     "every token has a row in the embedding": {"token out of vocabulary"},
