@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ WARNINGS = (
 )
 """Kinds of findings that are warnings; all others are errors."""
 
+_WORD = re.compile(r"[A-Za-z0-9]+")
 _Fault = tuple[str, str]
 """Kind and description."""
 
@@ -170,6 +173,11 @@ class Check:
             for tool in self._known(row).values():
                 if tool.name not in shown:
                     yield "tool not shown", f"The template does not show the model the tool '{tool.name}'."
+                elif not _is_shown(tool.description, shown):
+                    yield (
+                        "tool not shown",
+                        f"The template does not show the description of the tool '{tool.name}'.",
+                    )
         for special in chat.controls:
             if any(special in message["content"] for message in row.messages):
                 yield (
@@ -242,6 +250,13 @@ class Check:
             yield "unknown tool", f"there is no tool '{call.tool}' (declared: {declared})."
         elif wrong := wrong_arguments(known[call.tool], call.arguments):
             yield "wrong arguments", f"{wrong}."
+
+
+def _is_shown(description: str, text: str) -> bool:
+    """Whether a rendering holds a description: as it is, as JSON, or broken up, word by word."""
+    if description in text or json.dumps(description)[1:-1] in text:
+        return True
+    return all(word in text for word in _WORD.findall(description))
 
 
 def calls_of(message: Mapping[str, object]) -> list[Call]:

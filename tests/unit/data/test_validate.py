@@ -174,6 +174,16 @@ ROME = {"city": "Rome"}
             calls(ROME, tools=[*TOOLS, {"name": "unseen"}]),
             ["tool not shown"],
         ),
+        (
+            TEMPLATES["object"].replace("tools | tojson", "tools | tojson | replace('The weather of a city.', '')"),
+            calls(ROME),
+            ["tool not shown"],
+        ),
+        (
+            TEMPLATES["object"],
+            calls(ROME, tools=[{**TOOLS[0], "description": 'Caf\u00e9 "weather"\n  <b>.'}]),
+            [],
+        ),
     ],
 )
 def test_calls(template, row, kinds):
