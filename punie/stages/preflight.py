@@ -305,7 +305,8 @@ def _rendered(
         | {key: each.get(key, {}) for key in ("findings", "unused")}
         for name, each in infos.items()
     }
-    return {"format": chat.format.name, "longest": longest, "splits": doubts}
+    opening = next(iter(chat.format.spellings.values()), "")
+    return {"format": chat.format.name, "opening": opening, "longest": longest, "splits": doubts}
 
 
 def _properties(splits: Mapping[str, Any]) -> str:

@@ -175,7 +175,9 @@ ROME = {"city": "Rome"}
             ["tool not shown"],
         ),
         (
-            TEMPLATES["object"].replace("tools | tojson", "tools | tojson | replace('The weather of a city.', '')"),
+            TEMPLATES["object"].replace(
+                "tools | tojson", "tools | tojson | replace('The weather of a city.', '')"
+            ),
             calls(ROME),
             ["tool not shown"],
         ),
