@@ -98,7 +98,7 @@ def _check(path: Path, config: Config) -> int:
     with Reporter().bar("checking", 100, "%") as bar:
         report = check(
             path,
-            tokens.check(settings, loaded),
+            tokens.check(settings, loaded, files),
             suites={config.eval.suite: {item.id: item.prompt for item in items}},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )

@@ -73,12 +73,15 @@ def _run(arguments: argparse.Namespace) -> Figures:
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
     errors = [step.problem for step in plan.steps if not isinstance(step.problem, NotCached)]
     problems = [problem for error in errors if error is not None for problem in each_problem(error)]
+    artifact = plan.by_name["preflight"].artifact  # what only the tokenizer can tell
+    checked = artifact.info if artifact else {}
     found: Figures = {
         "stages": [
             {"stage": step.name, "key": step.key, "state": step.state, "reason": step.reason}
             for step in plan.steps
         ],
         "format": _format(config),
+        "rendered": {key: checked[key] for key in ("format", "opening") if key in checked},
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
         "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
@@ -127,7 +130,11 @@ def _text(found: Figures) -> str:
         tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
         f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
     ]
-    if found["format"] == "native":
+    rendered = found["rendered"]
+    if "opening" in rendered and rendered["format"] != "code_mode":
+        begins = f", calls begin with {json.dumps(rendered['opening'])}" if rendered["opening"] else ""
+        blocks.append(f"format: {rendered['format']}{begins}")
+    elif found["format"] == "native":
         blocks.append("calls: by the model's chat template, or in the prompt if that knows no tools (format)")
     if "estimate" in found:
         blocks.append(_estimate_text(found["estimate"]))

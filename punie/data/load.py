@@ -19,8 +19,20 @@ NEXT_STEP = "Set data.path to a folder with train.jsonl and valid.jsonl, or run:
 
 SHAPE = '{"messages": [{"role": …, "content": …}, …]}, {"prompt": …, "completion": …} or {"text": …}'
 
-_LOSS_KEYS = {"weight", "train", "training"}
-_ROW_KEYS = {"messages", "tools", "chat_template_kwargs", "system", "prompt", "completion", "text"}
+_LOSS_KEYS = ("weight", "train", "training", "loss")
+"""Keys of a turn by which OpenAI, axolotl and ms-swift say whether it has loss: 0 or 1, false or true."""
+_ROW_KEYS = {"messages", "tools", "functions", "chat_template_kwargs", "system", "prompt", "completion"}
+_ROW_KEYS |= {"text", "parallel_tool_calls"}
+_DECISIVE_KEYS = {
+    "images": "punie reads text alone",
+    "image": "punie reads text alone",
+    "videos": "punie reads text alone",
+    "audios": "punie reads text alone",
+    "documents": 'give them to the template: "chat_template_kwargs": {"documents": […]}',
+    "rejected": "it is one half of a preference pair; lora.method=dpo is not there yet",
+    "rejected_response": "it is one half of a preference pair; lora.method=dpo is not there yet",
+}
+"""Keys that change what an example means, and that nothing reads: what to do about them."""
 _OTHER_FORMATS = {
     "conversations": "ShareGPT's: rename it to messages, from to role (human: user, gpt: assistant), value "
     "to content",
@@ -87,7 +99,7 @@ def read_row(value: Mapping[str, Any], line: int) -> Row:
     else:
         turns = read_turns(messages)
         silent = frozenset(at for at, message in enumerate(messages) if not _learned(message))
-        unused = {f"messages.{key}" for message in messages for key in message.keys() - KEYS - _LOSS_KEYS}
+        unused = {f"messages.{key}" for message in messages for key in message.keys() - KEYS - {*_LOSS_KEYS}}
     unused |= value.keys() - _ROW_KEYS
     options = value.get("chat_template_kwargs") or {}
     return Row(turns, line, own_tools(value), options, silent, unused=tuple(sorted(unused)))
@@ -109,7 +121,7 @@ def _messages(value: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _learned(message: Mapping[str, Any]) -> bool:
-    return message.get("weight", 1) != 0 and message.get("train", True) and message.get("training", True)
+    return all(message.get(key) in (None, 1) for key in _LOSS_KEYS)
 
 
 def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
@@ -155,10 +167,19 @@ def check_row(row: Mapping[str, Any], where: str) -> Iterator[DataError]:
             continue
         for fault in check_turn(message, number):
             yield problem(*fault)
+        for key in _LOSS_KEYS:
+            if message.get(key) not in (None, 0, 1):
+                what = f"'{key}' of turn {number} is neither 0 nor 1, and loss has no other weights."
+                yield problem(what, message[key], "0 (no loss) or 1")
     last = messages[-1]
     if isinstance(last, dict) and last.get("role") in ROLES and last["role"] != "assistant":
         what = "The last turn is not the assistant's, so there is nothing to learn."
         yield problem(what, f"role {last['role']}", "role assistant")
+    for key in sorted(_DECISIVE_KEYS.keys() & row.keys()):
+        if row[key]:
+            yield problem(f"Nothing reads '{key}': {_DECISIVE_KEYS[key]}.", row[key])
+    if row.get("label") is False:
+        yield problem("'label' says that the example must not be learned; leave it out.", False)
     yield from wrong_tools(row, where)
     if not isinstance(row.get("chat_template_kwargs", {}), dict | None):
         yield problem("'chat_template_kwargs' is not an object.", row["chat_template_kwargs"], "an object")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +20,19 @@ from punie.formats.chat import Chat, Conversation, Example
 from punie.formats.tools import TOOLS, Tool, wrong_arguments
 from punie.util.jsonl import excerpt
 
-WARNINGS = ("turn order", "empty turn", "over-long", "never ends", "control token", "dropped")
+WARNINGS = (
+    "turn order",
+    "empty turn",
+    "over-long",
+    "never ends",
+    "control token",
+    "dropped",
+    "undeclared tool",
+    "unused option",
+)
 """Kinds of findings that are warnings; all others are errors."""
 
+_WORD = re.compile(r"[A-Za-z0-9]+")
 _Fault = tuple[str, str]
 """Kind and description."""
 
@@ -74,6 +86,8 @@ class Check:
     """What becomes of an example that is longer than the limit: ``truncate``, ``refuse`` or ``drop``."""
     vocabulary: int | None = None
     """Rows of the model's embedding; None if unknown."""
+    declared: bool = True
+    """Whether examples or the run declare tools. Where nothing does, calls of any tool are taken."""
 
     def row(self, row: Row, where: str | None = None) -> Checked:
         """Every fault of an example whose shape is right, and its renderings.
@@ -159,6 +173,11 @@ class Check:
             for tool in self._known(row).values():
                 if tool.name not in shown:
                     yield "tool not shown", f"The template does not show the model the tool '{tool.name}'."
+                elif not _is_shown(tool.description, shown):
+                    yield (
+                        "tool not shown",
+                        f"The template does not show the description of the tool '{tool.name}'.",
+                    )
         for special in chat.controls:
             if any(special in message["content"] for message in row.messages):
                 yield (
@@ -196,16 +215,19 @@ class Check:
                 yield "tool calls", what + " Set format=native."
                 continue
             for call in calls_of(message):
-                for kind, what in _check_call(call, known):
+                for kind, what in self._check_call(call, known):
                     yield kind, f"Turn {number}: {what}"
             content = message["content"]
             for block in self.form.parse(content, tools=known.values()).blocks:
                 if block.problem:
-                    start = excerpt(content[content.find("<") :])
-                    yield (
-                        "malformed wrapper",
-                        f"Turn {number} has a tool-call block that cannot be read: {start}",
-                    )
+                    start = excerpt(content[max(content.find("<"), 0) :])
+                    what = f"Turn {number} has a tool-call block that cannot be read: {start}"
+                    if self.form.code_tool is not None:
+                        yield "malformed wrapper", what
+                    else:
+                        opening = next(iter(self.form.spellings.values()), "")
+                        words = f" (its calls begin with {opening!r})" if opening else ""
+                        yield "unreadable call", f"{what}{words}. Move the call to tool_calls."
                     continue
                 for kind, what in self._check_block(Call(block.name or "", block.arguments), known):
                     yield kind, f"Turn {number}: {what}"
@@ -213,11 +235,28 @@ class Check:
     def _check_block(self, call: Call, known: Mapping[str, Tool]) -> Iterator[_Fault]:
         code_tool = self.form.code_tool
         if code_tool is None:
-            yield from _check_call(call, known)
+            yield from self._check_call(call, known)
         elif call.tool == code_tool:
             yield from check_code(call.arguments["code"], known or TOOLS)
         else:
-            yield "unknown tool", f"a block calls '{call.tool}'; the only tool is {code_tool}."
+            what = f"a block calls '{call.tool}'; the only tool is {code_tool}."
+            yield "unknown tool", what if call.tool in TOOLS else f"{what} Set format=native for other tools."
+
+    def _check_call(self, call: Call, known: Mapping[str, Tool]) -> Iterator[_Fault]:
+        if not known and not self.declared:
+            yield "undeclared tool", f"nothing declares '{call.tool}'; its arguments are not checked."
+        elif call.tool not in known:
+            declared = ", ".join(list(known)[:10]) or "none; give the example tools, or set tools.path"
+            yield "unknown tool", f"there is no tool '{call.tool}' (declared: {declared})."
+        elif wrong := wrong_arguments(known[call.tool], call.arguments):
+            yield "wrong arguments", f"{wrong}."
+
+
+def _is_shown(description: str, text: str) -> bool:
+    """Whether a rendering holds a description: as it is, as JSON, or broken up, word by word."""
+    if description in text or json.dumps(description)[1:-1] in text:
+        return True
+    return all(word in text for word in _WORD.findall(description))
 
 
 def calls_of(message: Mapping[str, object]) -> list[Call]:
@@ -245,14 +284,6 @@ def _check_turns(row: Row, every: bool) -> Iterator[_Fault]:
             "no supervised tokens",
             "The last response has weight 0; lora.supervise=all_turns learns the others.",
         )
-
-
-def _check_call(call: Call, known: Mapping[str, Tool]) -> Iterator[_Fault]:
-    if call.tool not in known:
-        declared = ", ".join(list(known)[:10]) or "none; give the example tools, or set tools.path"
-        yield "unknown tool", f"there is no tool '{call.tool}' (declared: {declared})."
-    elif wrong := wrong_arguments(known[call.tool], call.arguments):
-        yield "wrong arguments", f"{wrong}."
 
 
 def check_code(code: str, known: Mapping[str, Tool]) -> Iterator[_Fault]:

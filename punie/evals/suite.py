@@ -55,6 +55,9 @@ class Sample:
         return {tool.name: tool for tool in self.tools} or TOOLS
 
 
+_DECLARE = 'declare it: "tools" of the item, or tools=file tools.path=FILE for all items'
+
+
 def load_suite(path: Path, tools: Collection[Tool] = ()) -> list[Sample]:
     """The samples of a suite, in the order of its file.
 
@@ -144,7 +147,7 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
     if not isinstance(arguments, dict):
         yield _wrong("arguments", call, "an object of argument names and values", where)
     elif tool is None:
-        yield from _unknown([call["tool"]], tools, "tool", where)
+        yield from _unknown([call["tool"]], tools, "tool", where, _DECLARE)
     else:
         types = {parameter.name: parameter.type for parameter in tool.parameters}
         yield from _unknown(arguments, types, f"argument of {tool.signature}", where)
@@ -167,12 +170,15 @@ def acceptable(expected: object) -> list[Any]:
     return [expected]
 
 
-def _unknown(names: Collection[str], known: Collection[str], kind: str, where: str) -> Iterator[DataError]:
+def _unknown(
+    names: Collection[str], known: Collection[str], kind: str, where: str, next_step: str | None = None
+) -> Iterator[DataError]:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             expected = f"'{close[0]}', perhaps" if close else "one of " + (", ".join(known) or "none at all")
-            yield DataError(f"Unknown {kind}: '{jsonl.excerpt(name)}'.", where=where, expected=expected)
+            what = f"Unknown {kind}: '{jsonl.excerpt(name)}'."
+            yield DataError(what, where=where, expected=expected, next_step=None if close else next_step)
 
 
 def _wrong(name: str, item: Mapping[str, Any], expected: str, where: str) -> DataError:

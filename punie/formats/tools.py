@@ -31,6 +31,8 @@ _DIALECT: dict[str, str | None] = {
     "list": "array",
     "int": "integer",
 }
+_VALUES = ("default", "enum", "const", "examples", "required")
+"""Keys of a schema that hold values."""
 _DIALECT |= {"str": "string", "bool": "boolean", "any": None, "none": "null"}
 
 
@@ -95,11 +97,19 @@ class Tool:
     def wrong_value(self, name: str, value: object) -> str | None:
         """What the schema of a parameter expects, if a value is not of it; None if it is."""
         known = next(each.type for each in self.parameters if each.name == name)
-        if (type(value) is float and known == "int") or _violation(
-            {**self.schema, "required": []}, {name: value}
-        ):
+        if (type(value) is float and known == "int") or _violation(self._part_validator, {name: value}):
             return known
         return None
+
+    @functools.cached_property
+    def validator(self) -> Any:
+        """The validator of a call's arguments."""
+        return _validator(self.schema)
+
+    @functools.cached_property
+    def _part_validator(self) -> Any:
+        """The same for some of the arguments."""
+        return _validator({**self.schema, "required": []})
 
     def bind(self, /, *args: object, **kwargs: object) -> dict[str, Any]:
         """The arguments of a call by parameter name, defaults filled in.
@@ -182,10 +192,12 @@ def _tool(function: Mapping[str, Any], **extra: str) -> Tool:
 def own_tools(value: Mapping[str, Any]) -> tuple[Tool, ...]:
     """The tools that an example or a suite's item declares itself, as a list or as its JSON text.
 
+    ``functions`` is OpenAI's earlier key for them.
+
     Raises:
         Problems: What is wrong with each tool.
     """
-    declared = value.get("tools") or ()
+    declared = value.get("tools") or value.get("functions") or ()
     return _read_once(declared if isinstance(declared, str) else json.dumps(declared))
 
 
@@ -259,6 +271,16 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
         yield DataError(what, where=where, found=excerpt(fault.instance), expected=expected)
     if faults:
         return
+    for pattern in _patterns(schema):
+        try:
+            _regex(pattern)
+        except Exception as error:  # pydantic_core's SchemaError, in several lines
+            yield DataError(
+                "The pattern cannot be matched in linear time.",
+                where=where,
+                found=excerpt(pattern) + f" ({str(error).splitlines()[-1].removeprefix('error: ')})",
+                expected="a regular expression without look-around and back-references",
+            )
     names = schema.get("properties", {})
     for missing in [name for name in schema.get("required", ()) if name not in names]:
         yield DataError(
@@ -282,10 +304,24 @@ def _standard(schema: Any) -> Any:
                 continue
         elif key == "properties" and isinstance(value, Mapping):
             value = {name: _standard(part) for name, part in value.items()}
-        elif key not in ("default", "enum", "const", "examples", "required"):
+        elif key not in _VALUES:
             value = _standard(value)
         found[key] = value
     return found
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    """The regular expressions of a schema."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key == "pattern" and isinstance(value, str):
+                yield value
+            if key == "patternProperties" and isinstance(value, Mapping):
+                yield from value
+            if key not in _VALUES:
+                yield from _patterns(value)
+    for each in schema if isinstance(schema, list) else ():
+        yield from _patterns(each)
 
 
 def _problem(what: str, where: str, found: object) -> DataError:
@@ -297,18 +333,78 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     names = tool.schema.get("properties")
     if names is not None and (unknown := sorted(arguments.keys() - names.keys())):
         return f"{tool.name} takes no {', '.join(unknown)}; it is {tool.signature}"
-    wrong = _violation(tool.schema, arguments)
+    wrong = _violation(tool.validator, arguments)
     return f"{tool.name}: {wrong}" if wrong else None
 
 
-def _violation(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str | None:
-    """What of a schema a value violates; None if nothing. References to other documents are not followed."""
+def _validator(schema: Mapping[str, Any]) -> Any:
+    """A validator of a schema that takes time linear in the text, and follows no reference elsewhere."""
     from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend
     from referencing import Registry
 
+    own = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+    }
+    return extend(Draft202012Validator, own)(schema, registry=Registry())
+
+
+@functools.lru_cache(maxsize=1024)
+def _regex(pattern: str) -> Any:
+    """A check of text against a pattern, by the engine of pydantic, which never backtracks.
+
+    Raises:
+        pydantic_core.SchemaError: It is no pattern, or looks around or back.
+    """
+    from pydantic_core import SchemaValidator, core_schema
+
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return _regex(pattern).isinstance_python(text)
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Exception]:
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not _matches(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], value: Any, _: Any
+) -> Iterator[Exception]:
+    for pattern, schema in patterns.items() if isinstance(value, dict) else ():
+        for key in filter(functools.partial(_matches, pattern), value):
+            yield from validator.descend(value[key], schema, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, schema: Any, value: Any, whole: Mapping[str, Any]
+) -> Iterator[Exception]:
+    from jsonschema import ValidationError
+
+    if not isinstance(value, dict):
+        return
+    known, patterns = whole.get("properties", {}), whole.get("patternProperties", {})
+    for key in value:
+        if key in known or any(_matches(each, key) for each in patterns):
+            continue
+        if schema is False:
+            yield ValidationError(f"{key!r} is not among the properties")
+        else:
+            yield from validator.descend(value[key], schema, path=key)
+
+
+def _violation(validator: Any, value: Mapping[str, Any]) -> str | None:
+    """What of its schema a value violates; None if nothing."""
+    from jsonschema.exceptions import best_match
+
     try:
-        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(dict(value)))
+        error = best_match(validator.iter_errors(dict(value)))
     except Exception as error:  # a reference to nothing or to itself, or a number that overflows
         return f"the schema cannot be applied: {excerpt(str(error))}"
     if error is None:

@@ -93,10 +93,10 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def tokenizer_contents(folder: Path) -> dict[str, Any]:
-    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if several."""
+    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if they decide."""
     files = {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
-    ends = end_ids(folder)
-    return {**files, **({"eos_token_id": ends} if len(ends) > 1 else {})}
+    ends = decisive_ends(folder)
+    return {**files, **({"eos_token_id": ends} if ends else {})}
 
 
 def end_ids(folder: Path) -> list[int]:
@@ -111,12 +111,45 @@ def end_ids(folder: Path) -> list[int]:
     return sorted(found)
 
 
+def decisive_ends(folder: Path) -> list[int]:
+    """The end ids, unless they are the tokenizer's own one: earlier versions used that alone."""
+    ends = end_ids(folder)
+    return [] if len(ends) == 1 and _own_end(folder) in (None, *ends) else ends
+
+
+def _own_end(folder: Path) -> int | None:
+    """The id of the tokenizer's eos_token; None if the files do not say."""
+    try:
+        token = read_config(folder, "tokenizer_config.json").get("eos_token")
+        listed = read_config(folder, "tokenizer.json")
+    except PunieError:
+        return None
+    text = token.get("content") if isinstance(token, dict) else token
+    added, words = listed.get("added_tokens"), listed.get("model")
+    for each in added if isinstance(added, list) else []:
+        if isinstance(each, dict) and each.get("content") == text and type(each.get("id")) is int:
+            return each["id"]
+    known = words.get("vocab") if isinstance(words, dict) else None
+    found = known.get(text) if isinstance(known, dict) and isinstance(text, str) else None
+    return found if type(found) is int else None
+
+
 def vocabulary(folder: Path) -> int | None:
     """Rows of the model's embedding by its config.json; None if that does not say."""
-    config = read_config(folder)
+    return _size(read_config(folder), "vocab_size")
+
+
+def context(config: ModelJson) -> int | None:
+    """Most tokens that a model has positions for, by its config.json; None if that does not say."""
+    return _size(config, "max_position_embeddings", "n_positions")
+
+
+def _size(config: ModelJson, *names: str) -> int | None:
+    """The first of some sizes that a config has, its own or those of its text model."""
     text = config.get("text_config")
-    size = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
-    return size if type(size) is int else None
+    parts = [config, text if isinstance(text, dict) else {}]
+    sizes = [part[name] for part in parts for name in names if type(part.get(name)) is int]
+    return next(iter(sizes), None)
 
 
 def download(repo: str, revision: str) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from punie.formats import Format
 from punie.formats.chat import Chat, Conversation
+from punie.model.resolve import context
 from punie.store.keys import digest
 from punie.util.errors import DataError, Problems
 
@@ -35,21 +36,30 @@ def requests(
         for sample in suite
         for repeat in range(repeats)
     ]
-    limit = loaded.config.get("max_position_embeddings")
-    problems = [
+    sizes = [(each.id.rpartition("#")[0], len(each.prompt), each.max_tokens) for each in found]
+    if problems := too_long(dict.fromkeys(sizes), context(loaded.config)):
+        raise Problems("The suite does not fit the model:", problems)
+    return found
+
+
+def too_long(sizes: Iterable[tuple[str, int, int]], limit: int | None) -> list[DataError]:
+    """The items that do not fit into the model's context.
+
+    Args:
+        sizes: Id of an item, tokens of its prompt, tokens of its longest response.
+        limit: The context, in tokens; None if unknown.
+    """
+    return [
         DataError(
             "The prompt and its response do not fit into the model's context.",
-            where=f"suite item {request.id.rpartition('#')[0]}",
-            found=f"{len(request.prompt)} + {request.max_tokens} tokens",
+            where=f"suite item {name}",
+            found=f"{prompt} + {response} tokens",
             expected=f"at most {limit}",
             next_step="lower eval.max_tokens, or shorten the prompt",
         )
-        for request in found
-        if limit and len(request.prompt) + request.max_tokens > limit
+        for name, prompt, response in sizes
+        if limit and prompt + response > limit
     ]
-    if problems:
-        raise Problems("The suite does not fit the model:", problems)
-    return found
 
 
 def texts(chat: Chat, suite: Sequence[Sample], *, system: str) -> dict[str, str]:

@@ -20,9 +20,11 @@ from punie.stages.inputs import SPLITS, data_folder, resource_or_path
 from punie.store.keys import content_digests
 from punie.util.errors import PunieError
 
-_MARKS = (b'"tools"', b'"tool_calls"', b'"function_call"')
+_DECLARED = (b'"tools"', b'"functions"')
+"""Keys by which examples declare tools."""
+_MARKS = (*_DECLARED, b'"tool_calls"', b'"function_call"')
 """Keys by which examples and suites say that calls are not written as text."""
-_REREAD = (b'"weight":', b'"train":', b'"training":', b'"chat_template_kwargs":', b'"system":')
+_REREAD = (b'"weight":', b'"train":', b'"training":', b'"loss":', b'"chat_template_kwargs":', b'"system":')
 """Keys that earlier versions left unread; what was made of examples with them is not reused."""
 _ASKED_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
@@ -57,6 +59,11 @@ def name(settings: Settings) -> str:
 def decided(files: Iterable[Path], tools_path: str | None) -> str:
     """What ``format=auto`` is for files of examples."""
     return "native" if tools_path or any(_mentions(file, _MARKS) for file in files) else "code_mode"
+
+
+def declares(settings: Settings, files: Iterable[Path]) -> bool:
+    """Whether the run, or any example of some files, declares tools."""
+    return bool(settings.tools.path) or any(_mentions(file, _DECLARED) for file in files)
 
 
 def _mentions(path: Path, marks: tuple[bytes, ...]) -> bool:

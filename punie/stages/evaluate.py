@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import resolve
+from punie.model.resolve import NotCached
 from punie.stages import answering, chats
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path
@@ -25,14 +27,17 @@ if TYPE_CHECKING:
 
 
 def contents(settings: Evaluate) -> Contents:
-    """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two."""
-    found = {
+    """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two; end
+    ids that earlier versions did not stop at."""
+    found: Contents = {
         "suite": suite_digest(settings.eval.suite),
         "system_prompt": chats.system_prompt(settings, settings.eval.system_prompt),
         **chats.contents(settings),
     }
-    more = sorted(SCORERS.keys() - {*ALWAYS})
-    return found | ({"scores": more} if more else {})
+    more, ends = sorted(SCORERS.keys() - {*ALWAYS}), list[int]()
+    with contextlib.suppress(NotCached):
+        ends = resolve.decisive_ends(base_folder(settings.model))
+    return found | ({"scores": more} if more else {}) | ({"eos_token_id": ends} if ends else {})
 
 
 def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:

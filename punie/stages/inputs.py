@@ -35,12 +35,20 @@ def data_folder(path: str) -> Path:
     folder = resource_or_path(path)
     missing = [name for name in SPLITS if not (folder / name).is_file()]
     if missing:
+        there = sorted(each.name for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
+        others = [name for name in there if name not in SPLITS]
+        beside = f"; beside them {', '.join(others[:5])}" if others else ""
+        next_step = "data=jsonl data.path=FOLDER takes yours; data=code_mode is punie's own"
+        if folder.is_file():
+            next_step = f"put it into a folder, as {SPLITS[0]}, with some examples as {SPLITS[1]}"
+        elif others or there:
+            next_step = f"name the file {missing[0]}, or move some examples into it; one JSON object a line"
         raise DataError(
             "The data folder does not exist." if not folder.exists() else "The data folder is incomplete.",
             where=f"data.path={path}",
-            found=None if not folder.exists() else "no " + " and no ".join(missing),
+            found=None if not folder.exists() else "no " + " and no ".join(missing) + beside,
             expected=f"a folder with {' and '.join(SPLITS)}",
-            next_step="data=jsonl data.path=FOLDER takes yours; data=code_mode is punie's own",
+            next_step=next_step,
         )
     return folder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.config.schema import Config, ModelConfig
-from punie.formats.tools import TOOLS
+from punie.formats.tools import TOOLS, Tool
 from punie.model import resolve
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
@@ -32,11 +32,13 @@ MEANING = {
     "control token": "the content holds a control token of the tokenizer",
     "turn order": "a system turn that is not the first",
     "empty turn": "an empty turn",
+    "undeclared tool": "calls of tools that nothing declares, so the prompt shows none and arguments are not "
+    "checked (tools.path)",
 }
 """What is doubtful about examples, by the kind of finding."""
 PROPERTIES = {
     "the prompt of training is that of evaluation": {"cannot be rendered"},
-    "the prompt shows every tool": {"tool not shown"},
+    "the prompt shows every tool": {"tool not shown", "undeclared tool"},
     "calls are read back as they are": {"calls not readable"},
     "responses end with a token that stops generation": {"never ends", "over-long"},
     "every token has a row in the embedding": {"token out of vocabulary"},
@@ -93,6 +95,8 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     if chats.name(settings) == "code_mode":
         problems += _not_embedded(suite)
     warnings = [] if problems else _overlaps(*loaded.values(), suite, system)
+    if not problems and chats.name(settings) != "code_mode":
+        warnings += _unseen(loaded[SPLITS[0]], suite, tools)
     rendered = {} if problems else _rendered(settings, suite, system, attempt)
     if problems:
         raise Problems("The run cannot start:", problems)
@@ -231,6 +235,15 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
     return [warning for warning, applies in warnings.items() if applies]
 
 
+def _unseen(train: list[Any], suite: list[Any], tools: Iterable[Tool]) -> Iterator[str]:
+    """Tools that the suite asks for and no training example shows the model."""
+    given = {tool.name for tool in tools}
+    shown = {name for each in train for name in ({tool.name for tool in each.tools} or given)}
+    if unseen := sorted({call.tool for sample in suite for call in sample.expect} - shown):
+        listed = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+        yield f"the suite expects calls of tools that no training example shows: {listed}"
+
+
 def _rendered(
     settings: Preflight, suite: list[Any], system: str, attempt: Callable[..., Any]
 ) -> dict[str, Any]:
@@ -252,13 +265,32 @@ def _rendered(
     def count(text: str) -> int:
         return len(loaded.encode(text, add_special_tokens=False))
 
+    limit = resolve.context(read_config(folder))
+
     def longest_prompt() -> int:
         try:
-            return max(map(count, answering.texts(chat, suite, system=system).values()))
+            rendered = answering.texts(chat, suite, system=system)
         except Exception as error:  # as for examples: the template is a program of the model's
-            found = (str(error).splitlines() or [type(error).__name__])[0]
-            what = "The suite's prompts do not render."
-            raise PunieError(what, where="chat template", found=found) from error
+            raise PunieError(
+                "The suite's prompts do not render.",
+                where="chat template",
+                found=(str(error).splitlines() or [type(error).__name__])[0],
+                next_step="eval.system_prompt='' if the template takes no system turn" if system else None,
+            ) from error
+        sizes = [(each.id, count(rendered[each.id]), each.max_tokens or 1) for each in suite]
+        if found := answering.too_long(sizes, limit):
+            raise Problems("The suite does not fit the model:", found)
+        return max(size for _, size, _ in sizes)
+
+    def fit(longest: int) -> None:
+        if limit is not None and longest > limit:
+            raise DataError(
+                "An example is longer than the model's context.",
+                where=f"lora.max_seq_length={settings.lora.max_seq_length}",
+                found=f"{longest:,} tokens",
+                expected=f"at most {limit:,} (max_position_embeddings)",
+                next_step=f"lora.max_seq_length={limit}; data.too_long says what becomes of longer examples",
+            )
 
     digests = resolve.tokenizer_contents(folder)
     splits = {name: attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS}
@@ -267,12 +299,14 @@ def _rendered(
         "row": max((each["longest"] for each in infos.values()), default=0),
         "prompt": attempt(longest_prompt),
     }
+    attempt(fit, longest["row"])
     doubts = {
         name: {"examples": each.get("examples", each["rows"])}
         | {key: each.get(key, {}) for key in ("findings", "unused")}
         for name, each in infos.items()
     }
-    return {"format": chat.format.name, "longest": longest, "splits": doubts}
+    opening = next(iter(chat.format.spellings.values()), "")
+    return {"format": chat.format.name, "opening": opening, "longest": longest, "splits": doubts}
 
 
 def _properties(splits: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ over the same data and tokenizer, and by the workers of a training.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from punie.model.device import version
 from punie.model.resolve import vocabulary
 from punie.stages import chats
 from punie.stages.contract import Contents
-from punie.stages.inputs import base_folder, data_digests, data_folder
+from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder
 from punie.stages.slices import Preflight, Train
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA
@@ -61,7 +62,9 @@ def tokenized(
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
-        tokenized = tokenize(data_folder(settings.data.path) / split, check(settings, tokenizer))
+        folder = data_folder(settings.data.path)
+        checks = check(settings, tokenizer, [folder / name for name in SPLITS])
+        tokenized = tokenize(folder / split, checks)
         save_rows(out / FILE, tokenized.examples)
         lengths = [len(each.tokens) for each in tokenized.examples]
         found = {
@@ -76,8 +79,10 @@ def tokenized(
     return artifact
 
 
-def check(settings: Preflight | Train, tokenizer: Any) -> Check:
+def check(settings: Preflight | Train, tokenizer: Any, files: Iterable[Path]) -> Check:
     """The check of examples that a run's settings ask for.
+
+    ``files`` hold the examples. Where none of them declares tools, calls of undeclared ones are allowed.
 
     Raises:
         PunieError: The tools cannot be read, or the template does not work with the format.
@@ -94,6 +99,7 @@ def check(settings: Preflight | Train, tokenizer: Any) -> Check:
         mask_prompt=lora.mask_prompt,
         too_long=settings.data.too_long,
         vocabulary=vocabulary(base_folder(settings.model)),
+        declared=chats.declares(settings, files),
     )
 
 
@@ -121,14 +127,20 @@ def tokenize(path: Path, check: Check) -> Tokenized:
     from punie.train.batches import Row
 
     rows = load_rows(path)
-    examples, problems, findings = [], [], Counter[str]()
+    examples, findings = [], Counter[str]()
+    lines: dict[str, list[int]] = {}
     for row in rows:
         name = f"{path.name}:{row.line}"
         checked = check.row(row, name)
         errors = [each for each in checked.findings if each.severity == "error"]
-        problems += [DataError(each.what, where=name) for each in errors]
+        for each in errors:
+            lines.setdefault(each.what, []).append(row.line)
         findings.update({each.kind for each in checked.findings} - {each.kind for each in errors})
         examples += [Row(name, each.tokens, tuple(each.spans)) for each in checked.examples]
+    problems = [
+        DataError(what, where=f"{path}:{first}" + (f" and {len(more):,} more lines" if more else ""))
+        for what, (first, *more) in lines.items()
+    ]
     if not problems and not examples:
         problems.append(DataError("No example is left to train on.", where=path.name, found=dict(findings)))
     if problems:

@@ -54,6 +54,16 @@ def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
                     value = _parse(content, where)
                 except DataError as error:
                     problem = error
+                if problem and number == 1 and content.strip()[:2] in (b"[", b"[{"):
+                    problem = DataError(
+                        "The file is a JSON array.",
+                        where=path,
+                        found=excerpt(content.decode(errors="replace")),
+                        expected="JSON Lines: one object a line",
+                        next_step=f"jq -c '.[]' {path.name} > lines.jsonl",
+                    )
+                    yield Line(number, {}, problem, path.stat().st_size)
+                    return
             yield Line(number, value, problem, size)
 
 

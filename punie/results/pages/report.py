@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from punie import formats
 from punie.evals.scores import heading
 from punie.results.pages import tables
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves
@@ -50,6 +51,19 @@ class Facts:
     """What each stage recorded in its manifest."""
     settings: Mapping[str, Any]
     """The config fields that decided the artifacts, by dotted name."""
+
+    @property
+    def opening(self) -> str:
+        """What a call begins with, as a JSON string; empty if that is ordinary text."""
+        found = formats.restore(self.results.format.name, self.results.format.record).spellings
+        return json.dumps(next(iter(found.values())), ensure_ascii=False) if found else ""
+
+    @property
+    def tools(self) -> str:
+        """Where the tools are declared."""
+        if path := self.settings.get("tools.path"):
+            return str(path)
+        return "embedded" if self.results.format.name == "code_mode" else "declared by examples and items"
 
     @property
     def checkpoints(self) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from punie.__main__ import main
+from punie.commands import plan
 
 
 def test_a_plan_that_cannot_run_says_why(
@@ -33,3 +34,17 @@ def test_the_next_command_can_be_typed_as_it_is(
     main(["plan", *sweep, *overrides])
     last = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(last.removeprefix("next: ")) == ["python", "-m", "punie", *sweep, *overrides]
+
+
+@pytest.mark.parametrize(
+    ("rendered", "said"),
+    [
+        ({}, "calls: by the model's chat template"),
+        ({"format": "prompted", "opening": "<call>\n"}, 'format: prompted, calls begin with "<call>\\n"'),
+        ({"format": "native", "opening": ""}, "format: native"),
+    ],
+)
+def test_how_calls_are_written_is_shown(rendered: dict, said: str) -> None:
+    """Once preflight has rendered the examples, a plan names the format and what a call begins with."""
+    found = {"stages": [], "needed_bytes": 0, "store": "st", "format": "native", "rendered": rendered}
+    assert plan._text(found).splitlines()[-1].startswith(said)

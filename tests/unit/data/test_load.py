@@ -99,9 +99,10 @@ def test_function_calls_of_the_old_api(read):
 
 
 @pytest.mark.parametrize("tools", [TOOLS, json.dumps(TOOLS), [TOOLS[0]["function"]]])
-def test_tools_of_the_row(read, tools):
-    """A row's tools are a list in OpenAI's schema, wrapped or bare, or its JSON text."""
-    (tool,) = read({"messages": GOOD, "tools": tools}).tools
+@pytest.mark.parametrize("key", ["tools", "functions"])
+def test_tools_of_the_row(read, key, tools):
+    """A row's tools, or functions, are a list in OpenAI's schema, wrapped or bare, or its JSON text."""
+    (tool,) = read({"messages": GOOD, key: tools}).tools
     assert (tool.name, tool.schema) == ("weather", SCHEMA)
 
 
@@ -112,7 +113,7 @@ def test_options_of_the_template(read):
     assert read({"messages": GOOD, "chat_template_kwargs": None}).options == {}
 
 
-@pytest.mark.parametrize("key", [{"weight": 0}, {"train": False}, {"training": False}])
+@pytest.mark.parametrize("key", [{"weight": 0}, {"train": False}, {"training": False}, {"loss": False}])
 def test_silent_turns(read, key):
     """weight 0 and train false take the loss from a turn, the last one or any."""
     row = read([USER, {**HI, **key}, USER, {**HI, "weight": 1}])
@@ -173,6 +174,19 @@ SHAREGPT = [{"from": "human", "value": "Hi"}]
         ([USER, {"role": "assistant", "content": None}], "The content of turn 2 is not text."),
         ([{**USER, "content": [IMAGE]}, HI], "Turn 1 has a part that is not text."),
         ([{"role": "user", "content": "\ud800"}, *GOOD], "The content of turn 1 is not valid text."),
+        (
+            [USER, {**HI, "weight": 0.5}],
+            "'weight' of turn 2 is neither 0 nor 1, and loss has no other weights.",
+        ),
+        (
+            [USER, {**HI, "train": "no"}],
+            "'train' of turn 2 is neither 0 nor 1, and loss has no other weights.",
+        ),
+        ({"messages": GOOD, "images": ["a.png"]}, "Nothing reads 'images': punie reads text alone."),
+        (
+            {"messages": GOOD, "label": False},
+            "'label' says that the example must not be learned; leave it out.",
+        ),
         (GOOD[:1], "The last turn is not the assistant's, so there is nothing to learn."),
         ([USER, calling("{nope")], "Turn 2: the arguments of 'weather' are not JSON."),
         (

@@ -174,11 +174,50 @@ ROME = {"city": "Rome"}
             calls(ROME, tools=[*TOOLS, {"name": "unseen"}]),
             ["tool not shown"],
         ),
+        (
+            TEMPLATES["object"].replace(
+                "tools | tojson", "tools | tojson | replace('The weather of a city.', '')"
+            ),
+            calls(ROME),
+            ["tool not shown"],
+        ),
+        (
+            TEMPLATES["object"],
+            calls(ROME, tools=[{**TOOLS[0], "description": 'Caf\u00e9 "weather"\n  <b>.'}]),
+            [],
+        ),
     ],
 )
 def test_calls(template, row, kinds):
     """Calls are checked by the row's own tools, and by what comes back of them from the template."""
     assert [each.kind for each in check_of(template, "native").row(row).findings] == kinds
+
+
+@pytest.mark.parametrize(
+    ("row", "kinds"),
+    [
+        (calls(ROME, tools=None), ["undeclared tool"]),
+        (calls('{"city": 3}', tools=None), ["undeclared tool"]),
+        (calls(ROME, name="wether"), ["unknown tool"]),
+    ],
+)
+def test_calls_of_tools_that_nothing_declares(row, kinds):
+    """Where no example declares tools, calls are trained on with a warning; an example's own tools count."""
+    checked = check_of(TEMPLATES["object"], "native", declared=False).row(row)
+    assert [each.kind for each in checked.findings] == kinds
+    trained = [example.text[a:b] for example in checked.examples for a, b in example.ranges]
+    assert bool(trained) == (kinds == ["undeclared tool"])
+    assert all("weather" in each for each in trained)
+
+
+def test_a_call_in_another_spelling():
+    """A call that the format cannot read is an error that shows how the format writes calls."""
+    checks = check_of(
+        TEMPLATES["object"], "native", tools={tool.name: tool for tool in own_tools({"tools": TOOLS})}
+    )
+    (finding,) = checks.row(Row(tuple(turns("<tool_call>\nweather(city='Rome')\n</tool_call>")), 7)).findings
+    assert finding.kind == "unreadable call"
+    assert "its calls begin with '<tool_call>" in finding.what
 
 
 def test_tools_of_the_run_serve_rows_without_their_own():

@@ -194,3 +194,35 @@ def test_a_reference_within_the_schema():
     (tool,) = read_tools([{"name": "f", "parameters": parameters}], "x")
     assert (wrong_arguments(tool, {"a": "x"}), tool.wrong_value("a", "x")) == (None, None)
     assert tool.wrong_value("a", 1) == "object"
+
+
+def test_patterns_take_linear_time():
+    """A pattern that Python's engine would need ages for is matched at once, in values and in names."""
+    properties = {
+        "code": {"type": "string", "pattern": "^(a+)+$"},
+        "more": {
+            "type": "object",
+            "patternProperties": {"^(x*)*$": {"type": "integer"}},
+            "additionalProperties": False,
+        },
+    }
+    (tool,) = read_tools([{"name": "f", "parameters": {"type": "object", "properties": properties}}], "x")
+    assert wrong_arguments(tool, {"code": "aaa", "more": {"xx": 1}}) is None
+    for wrong, said in [
+        ({"code": "a" * 100_000 + "b"}, "code: "),
+        ({"more": {"x" * 10_000 + "y": 1}}, "more: "),
+        ({"more": {"xx": "1"}}, "more.xx: '1' is not of type 'integer'"),
+    ]:
+        assert said in (wrong_arguments(tool, wrong) or "")
+    assert tool.validator is tool.validator
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1"])
+def test_patterns_that_need_backtracking_are_refused(pattern):
+    """Look-around and back-references are named when the tools are read."""
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"pattern": pattern}}}}
+    with pytest.raises(Problems) as raised:
+        read_tools([{"name": "f", "parameters": schema}], "x")
+    (problem,) = raised.value.problems
+    assert problem.what == "The pattern cannot be matched in linear time."
+    assert pattern in str(problem.found)

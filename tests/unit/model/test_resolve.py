@@ -115,3 +115,36 @@ def test_a_download_that_cannot_be_made_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(PunieError, match=r"hf download owner/name[\s\S]*model=tiny"):
         resolve.download(REPO, "main")
+
+
+@pytest.mark.parametrize(
+    ("ends", "generation", "token", "decisive"),
+    [
+        (2, 2, "<e>", []),
+        (None, None, "<e>", []),
+        (2, [2, 0], "<e>", [0, 2]),
+        ([2, 7], None, {"content": "<e>"}, [2, 7]),
+        (0, 0, "<e>", [0]),
+        (5, None, "word", []),
+        (2, None, "nowhere", []),
+    ],
+)
+def test_end_ids_that_decide(tmp_path: Path, ends: Any, generation: Any, token: Any, decisive: list) -> None:
+    """End ids are in a key unless they are the tokenizer's own, so that old keys of plain models stay."""
+    folder = model(tmp_path, eos_token_id=ends)
+    added = [{"id": 0, "content": "<pad>"}, {"id": 2, "content": "<e>"}]
+    for name, value in {
+        "generation_config.json": {"eos_token_id": generation},
+        "tokenizer_config.json": {"eos_token": token},
+        "tokenizer.json": {"added_tokens": added, "model": {"vocab": {"word": 5}}},
+    }.items():
+        (folder / name).write_text(json.dumps(value))
+    assert resolve.decisive_ends(folder) == decisive
+    assert resolve.tokenizer_contents(folder).get("eos_token_id", []) == decisive
+
+
+def test_the_context_of_a_model() -> None:
+    """The context is the model's own, its text model's, or GPT-2's name for it; or unknown."""
+    assert resolve.context({"max_position_embeddings": 8, "text_config": {"max_position_embeddings": 4}}) == 8
+    assert resolve.context({"text_config": {"max_position_embeddings": 4}}) == 4
+    assert (resolve.context({"n_positions": 16}), resolve.context({"text_config": []})) == (16, None)

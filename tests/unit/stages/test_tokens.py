@@ -52,14 +52,15 @@ def test_long_examples_are_left_out_if_so_chosen(chat: Chat, tmp_path: Path) -> 
 
 
 def test_what_data_check_calls_an_error_is_not_trained_on(chat: Chat, tmp_path: Path) -> None:
-    """The first twenty examples with errors are named, and the rest are counted."""
-    path = write(tmp_path, *[wrap("cat('a')")] * 25, "Fine.")
+    """The first twenty faults are named, each once with its lines, and the rest are counted."""
+    path = write(tmp_path, *[wrap(f"cat{number}('a')") for number in range(25)], wrap("cat0()"), "Fine.")
     with pytest.raises(Problems) as raised:
         tokenize(path, Check(FORMAT, chat))
+    first, *_, last = raised.value.problems
     assert len(raised.value.problems) == 21
-    assert raised.value.problems[0].where == "train.jsonl:1"
-    assert "calls 'cat'" in raised.value.problems[0].what
-    assert "5 more problems" in raised.value.problems[20].what
+    assert first.where == f"{path}:1 and 1 more lines"
+    assert "calls 'cat0'" in first.what
+    assert "5 more problems" in last.what
 
 
 def test_a_prompt_that_does_not_fit_is_left_out_too(chat: Chat, tmp_path: Path) -> None:

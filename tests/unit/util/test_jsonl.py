@@ -18,6 +18,17 @@ def test_long_line_is_passed_over(tmp_path):
     assert sum(line.size for line in lines) == path.stat().st_size
 
 
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '[\n {"a": 1},\n {"a": 2}\n]'])
+def test_a_json_array_is_named_once(text, tmp_path):
+    """A file that is one JSON array gets one problem, which says how to make lines of it."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    (line,) = jsonl.read(path)
+    assert line.problem is not None
+    assert (line.problem.what, line.size) == ("The file is a JSON array.", path.stat().st_size)
+    assert line.problem.next_step == "jq -c '.[]' a.jsonl > lines.jsonl"
+
+
 def test_excerpt():
     """An excerpt is one short line."""
     assert jsonl.excerpt("a\n  b" + "c" * 100, 10) == "a bcccccc…"

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from punie.formats.spelling import HERMES
 from punie.results.pages import plots, report, tables
-from punie.results.records import Baseline, Metric, Sample
+from punie.results.records import Baseline, Format, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
 
 RIGHT = call('print(read_file("src/app.py").content)')
@@ -29,6 +30,21 @@ def samples() -> list[Sample]:
 def trained(samples: list[Sample]) -> report.Facts:
     settings = {"lora.save_every": 40}
     return dataclasses.replace(facts(samples), metrics=METRICS, info={"train": TRAINED}, settings=settings)
+
+
+def test_the_format_is_named(samples: list[Sample]) -> None:
+    """Both documents say how calls are written, what a call begins with, and where the tools are from."""
+    plain = facts(samples)
+    spelling = dataclasses.asdict(dataclasses.replace(HERMES, canonical='<call>\n{"name": "'))
+    form = Format(name="native", record={"spelling": spelling})
+    results = plain.results.model_copy(update={"format": form})
+    native = dataclasses.replace(plain, results=results, settings={"tools.path": "my/tools.json"})
+    assert (
+        'Format native, calls begin with `"<call>\\n{\\"name\\": \\""`; tools: my/tools.json.'
+        in report.markdown(native)
+    )
+    assert "&lt;call&gt;\\n{" in report.html(native)
+    assert "tools: embedded" in report.html(plain)
 
 
 def test_a_page_is_whole_and_its_links_lead_somewhere(samples: list[Sample]) -> None:
