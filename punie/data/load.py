@@ -20,7 +20,7 @@ NEXT_STEP = "Set data.path to a folder with train.jsonl and valid.jsonl, or run:
 SHAPE = '{"messages": [{"role": …, "content": …}, …]}, {"prompt": …, "completion": …} or {"text": …}'
 
 _LOSS_KEYS = {"weight", "train", "training"}
-_ROW_KEYS = {"messages", "tools", "chat_template_kwargs", "system", "prompt", "completion", "text"}
+ROW_KEYS = {"messages", "tools", "chat_template_kwargs", "system", "prompt", "completion", "text"}
 _OTHER_FORMATS = {
     "conversations": "ShareGPT's: rename it to messages, from to role (human: user, gpt: assistant), value "
     "to content",
@@ -88,7 +88,7 @@ def read_row(value: Mapping[str, Any], line: int) -> Row:
         turns = read_turns(messages)
         silent = frozenset(at for at, message in enumerate(messages) if not _learned(message))
         unused = {f"messages.{key}" for message in messages for key in message.keys() - KEYS - _LOSS_KEYS}
-    unused |= value.keys() - _ROW_KEYS
+    unused |= value.keys() - ROW_KEYS
     options = value.get("chat_template_kwargs") or {}
     return Row(turns, line, own_tools(value), options, silent, unused=tuple(sorted(unused)))
 

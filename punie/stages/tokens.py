@@ -51,7 +51,7 @@ def tokenized(
             **chats.decisive_options(settings),
         },
         "contents": {
-            "data": data_digests(settings.data.path)[split],
+            "data": data_digests(settings.data)[split],
             "tokenizer": tokenizer_digests,
             **form,
         },
@@ -61,7 +61,7 @@ def tokenized(
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
-        tokenized = tokenize(data_folder(settings.data.path) / split, check(settings, tokenizer))
+        tokenized = tokenize(data_folder(settings.data) / split, check(settings, tokenizer))
         save_rows(out / FILE, tokenized.examples)
         lengths = [len(each.tokens) for each in tokenized.examples]
         found = {
