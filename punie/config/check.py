@@ -167,7 +167,9 @@ def _places(config: Config) -> Iterator[ConfigError]:
             where="data",
             found="data.path and data.repo" if config.data.path else "none",
             expected="data.path or data.repo",
-            next_step="data=jsonl data.path=FOLDER, or data=hub data.repo=OWNER/NAME",
+            next_step="leave one out: data.repo=null"
+            if config.data.path
+            else "set it: data.path=FOLDER, or data=hub data.repo=OWNER/NAME",
         )
     if "?" in (config.eval.server.url or ""):
         yield ConfigError(

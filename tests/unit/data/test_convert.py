@@ -86,7 +86,7 @@ def cached(home: Path, files: dict[str, bytes], *, lost: tuple[str, ...] = ()) -
     (repo / "trees" / f"{COMMIT}.json").write_text(json.dumps(tree))
     for name in files.keys() - {*lost}:
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-        blob = repo / "blobs" / entries[name]["blob_id"]
+        blob = repo / "blobs" / str(entries[name]["blob_id"])
         blob.write_bytes(files[name])
         (snapshot / name).symlink_to(blob)
     return snapshot
