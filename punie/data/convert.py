@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,10 @@ _VALIDATION = ("validation", "valid", "val", "dev")
 """Names of the validation split where data.valid_split names none."""
 _ABSENT = ("tools", "arguments", "function_call")
 """Parts of a row in which null and absent may differ in meaning."""
+_TIMES = ("timestamp", "date", "time", "duration", "decimal")
+"""Arrow's types of columns that are left out if nothing reads them."""
+_BATCH = 1000
+"""Rows that are taken from a Parquet file at a time."""
 _KEPT = ("properties", "arguments")
 """Objects that may be empty."""
 
@@ -173,15 +176,24 @@ class _Split:
         if self.kind != ".parquet":
             yield from self.parsed[start:stop]
             return
-        with tempfile.TemporaryDirectory() as folder:  # for a lock
-            files = list(map(str, self.files))
-            table = hub.library().IterableDataset.from_parquet(files, cache_dir=folder)
-            self.left_out = _odd_columns(table.features, self.where)
-            for row in islice(table.remove_columns(list(self.left_out)), start, stop):
-                before = nulls["fields"]
-                found = _present(row, nulls)
-                nulls["rows"] += nulls["fields"] > before
-                yield found
+        tables = (pair for file in self.files for pair in self._table(file))
+        for row, kind in islice(tables, start, stop):
+            before = nulls["fields"]
+            found = _present(row, nulls)
+            nulls["rows"] += nulls["fields"] > before
+            yield _decoded(found, kind)
+
+    def _table(self, path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+        """The rows of a Parquet file as they are, each with the type of all."""
+        from pyarrow import parquet, struct
+
+        with parquet.ParquetFile(path) as file:
+            kind = struct(list(file.schema_arrow))
+            odd = _odd_columns(kind, self.where)
+            self.left_out |= odd
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.drop_columns([*odd]).to_pylist(maps_as_pydicts="strict"):
+                    yield row, kind
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
@@ -296,14 +308,27 @@ def _present(row: Mapping[str, Any], nulls: Counter[str]) -> dict[str, Any]:
     return without(dict(row), "", False) or {}
 
 
-def _odd_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:
+def _decoded(value: Any, kind: Any) -> Any:
+    """A value of a Parquet file, where columns of type JSON hold text."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.JsonType):
+        return parse_json(value)
+    if pa.types.is_struct(kind) and "arrow.json" in str(kind):
+        return {name: _decoded(inner, kind.field(name).type) for name, inner in value.items()}
+    if pa.types.is_map(kind):
+        return {name: _decoded(inner, kind.item_type) for name, inner in value.items()}
+    return [_decoded(each, kind.value_type) for each in value] if isinstance(value, list) else value
+
+
+def _odd_columns(table: Any, where: str) -> dict[str, str]:
     """Columns that nothing reads and whose values JSON does not have, with their types.
 
     Raises:
         DataError: Examples would lack what such a column holds: it is read, or is a picture, a sound, bytes.
     """
-    found = {name: kind for name, feature in features.items() for kind in [_odd(feature)] if kind}
-    refused = {name: kind for name, kind in found.items() if name in ROW_KEYS or not _is_time(kind)}
+    found = {column.name: str(kind) for column in table.fields if (kind := _odd(column.type))}
+    refused = {name: kind for name, kind in found.items() if name in ROW_KEYS or not kind.startswith(_TIMES)}
     if refused:
         raise DataError(
             "The data set holds values that are neither text, numbers, lists nor objects.",
@@ -314,20 +339,19 @@ def _odd_columns(features: Mapping[str, Any], where: str) -> dict[str, str]:
     return found
 
 
-def _odd(feature: Any) -> str | None:
-    """The type within a column's type that JSON has no values for."""
-    if isinstance(feature, dict):
-        return next(filter(None, map(_odd, feature.values())), None)
-    kind = type(feature).__name__
-    if kind in ("List", "LargeList", "Sequence"):
-        return _odd(feature.feature)
-    if kind in ("Json", "ClassLabel"):
-        return None
-    if kind != "Value":
-        return kind
-    plain = ("string", "large_string", "string_view", "bool", "null", "int", "uint", "float")
-    return None if str(feature.dtype).startswith(plain) else str(feature.dtype)
+def _odd(kind: Any) -> Any:
+    """The type within an Arrow type that JSON has no values for; None if it has."""
+    import pyarrow as pa
 
-
-def _is_time(kind: str) -> bool:
-    return kind.startswith(("timestamp", "date", "time", "duration", "decimal"))
+    of = pa.types
+    if of.is_struct(kind):
+        return next((odd for column in kind.fields if (odd := _odd(column.type))), None)
+    if of.is_map(kind):
+        return _odd(kind.item_type) if of.is_string(kind.key_type) else kind
+    if of.is_nested(kind) and hasattr(kind, "value_type"):
+        return _odd(kind.value_type)
+    if of.is_dictionary(kind):
+        return _odd(kind.value_type)
+    plain = (of.is_string, of.is_large_string, of.is_string_view, of.is_boolean, of.is_null)
+    plain = (*plain, of.is_integer, of.is_floating, lambda each: isinstance(each, pa.JsonType))
+    return None if any(holds(kind) for holds in plain) else kind

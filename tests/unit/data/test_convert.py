@@ -138,6 +138,24 @@ def test_what_was_null_for_want_of_a_value_is_no_value(tmp_path: Path) -> None:
     }
 
 
+def test_types_that_json_has_are_read(tmp_path: Path) -> None:
+    """Maps are objects, columns of type JSON keep their nulls, files may differ in columns."""
+    kind = pa.struct({"name": pa.string(), "arguments": pa.map_(pa.string(), pa.int64())})
+    json_type = pa.json_()
+    tools = pa.ExtensionArray.from_storage(json_type, pa.array(['[{"default": null}]']))
+    calls = pa.array([[{"name": "f", "arguments": [("a", 1)]}]], pa.list_(kind))
+    pq.write_table(pa.table({"tools": tools, "messages": calls}), tmp_path / "train-1.parquet")
+    label = pa.array(["b"]).dictionary_encode()
+    dates = pa.array([datetime.date(2026, 1, 1)])
+    pq.write_table(pa.table({"text": label, "day": dates}), tmp_path / "train-2.parquet")
+    found = convert(tmp_path)
+    assert [json.loads(line) for line in (found.path / "train.jsonl").open()] == [
+        {"tools": [{"default": None}], "messages": [{"name": "f", "arguments": {"a": 1}}]},
+        {"text": "b"},
+    ]
+    assert found.info["splits"]["train.jsonl"]["left_out"] == {"day": "date32[day]"}
+
+
 CARD = """---
 configs:
 - config_name: long
