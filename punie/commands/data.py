@@ -107,6 +107,7 @@ def _check(path: str | None, overrides: list[str]) -> int:
     except NotCached:
         preflight.acquire(preflight.STAGE.settings(config), Reporter())
         converted = conversion(config.data)
+    name = config.data.repo or config.data.path
     place = converted.path if converted else Path(path) if path else resource_or_path(config.data.path or "")
     files = [*place.glob("*.jsonl")] if place.is_dir() else [place] if place.is_file() else []
     if config.format == AUTO:
@@ -117,12 +118,12 @@ def _check(path: str | None, overrides: list[str]) -> int:
         report = check(
             place,
             tokens.check(settings, loaded),
-            name=converted.info["name"] if converted else None,
+            name=name if converted else None,
             suites={config.eval.suite: {item.id: item.prompt for item in items}},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )
     print(report.render(), end="")
-    for note in [*notes(converted.info), f"its rows are in {place}"] if converted else ():
+    for note in [*notes(converted.info, name), f"its rows are in {place}"] if converted else ():
         print(f"note: {note}")
     if report.errors:
         print(f"\n{len(report.errors)} errors; next: fix these examples and run again", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections import Counter
@@ -19,7 +20,7 @@ from punie.data.load import ROW_KEYS
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, content_digests
 from punie.util import jsonl
-from punie.util.errors import DataError, PunieError
+from punie.util.errors import DataError, PunieError, StoreError
 from punie.util.plain import parse_json
 from punie.util.progress import Reporter
 
@@ -84,16 +85,16 @@ def convert_repo(
     )
 
 
-def notes(info: Mapping[str, Any]) -> Iterator[str]:
-    """What a conversion did, assumed and left out, by what the manifest records."""
-    for name, each in info["splits"].items():
+def notes(info: Mapping[str, Any], name: str | None) -> Iterator[str]:
+    """What a conversion assumed and left out, by what the manifest records; ``name`` is the data set's."""
+    for file, each in info["splits"].items():
         first = f"; line 1 is row {each['first']:,}" if each["first"] > 1 else ""
-        yield f"{name} is the split {each['split']} of {info['name']}{first}"
+        yield f"{file} is the split {each['split']} of {name}{first}"
         if each["nulls"]:
             what = "null in tools or arguments is read as absent: Parquet does not tell the two apart"
-            yield f"{name}: {each['nulls']:,} examples: {what}"
+            yield f"{file}: {each['nulls']:,} examples: {what}"
         for column, kind in each["left_out"].items():
-            yield f"{name}: the column '{column}' ({kind}) is left out: nothing reads it"
+            yield f"{file}: the column '{column}' ({kind}) is left out: nothing reads it"
 
 
 def _counts(path: Path) -> bool:
@@ -125,14 +126,20 @@ def _convert(
         except PunieError:
             raise
         except Exception as error:  # of files that may hold anything, by the libraries that parse them
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             words = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 "The data set cannot be read.", where=where, found=jsonl.excerpt(words, 200)
             ) from error
-        origin = {**source, "config": config}
-        return {"name": where, "source": origin, "available": list(found), "splits": written}
+        return {"source": {**source, "config": config}, "available": list(found), "splits": written}
 
-    return Store(Path(platformdirs.user_cache_dir("punie"))).get_or_build("rows", material, build)[0]
+    store = Store(Path(platformdirs.user_cache_dir("punie")))
+    try:
+        return store.get_or_build("rows", material, build)[0]
+    except StoreError as error:
+        error.next_step = "your cache folder must be writable, with space for the rows as JSON Lines"
+        raise
 
 
 @dataclass

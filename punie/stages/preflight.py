@@ -90,7 +90,7 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
 
     problems: list[PunieError] = []
     converted = conversion(settings.data)
-    assumed = [] if converted is None else [*notes(converted.info)]
+    assumed = [] if converted is None else [*notes(converted.info, settings.data.repo or settings.data.path)]
 
     def attempt(load: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns; None if it raises, and its problems are noted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ from punie.data.convert import convert, convert_repo, notes
 from punie.data.load import load_rows
 from punie.model.resolve import NotCached
 from punie.stages.inputs import data_digests, data_folder, data_source
-from punie.util.errors import DataError, Problems, PunieError
+from punie.util.errors import DataError, Problems, PunieError, StoreError
 
 REPO, COMMIT = "owner/calls", "c" * 40
 
@@ -102,8 +103,8 @@ def test_parquet_gives_the_rows_that_json_lines_give(tmp_path: Path) -> None:
     for name, written in (("train", rows), ("valid", rows[:2])):
         expected = load_rows(lines(tmp_path / f"{name}.jsonl", written))
         assert load_rows(found.path / f"{name}.jsonl") == expected
-    said = "\n".join(notes(found.info))
-    assert "train.jsonl is the split train of" in said
+    said = "\n".join(notes(found.info, "set"))
+    assert "train.jsonl is the split train of set" in said
     assert "train.jsonl: 6 examples: null in tools or arguments is read as absent" in said
     assert "the column 'made' (timestamp[us]) is left out" in said
 
@@ -210,7 +211,7 @@ def test_rows_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert convert(tmp_path / "two").path == first
     part = convert(tmp_path / "two", "train[2:]")
     assert asked(part.path / "train.jsonl") == ["2?", "3?"]
-    assert "line 1 is row 3" in next(notes(part.info))
+    assert "line 1 is row 3" in next(notes(part.info, "two"))
     parquet(tmp_path / "two" / "train.parquet", [example(7)])
     assert asked(convert(tmp_path / "two").path / "train.jsonl") == ["7?"]
 
@@ -370,6 +371,17 @@ def test_without_a_connection_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(PunieError, match=r"hf download --repo-type dataset owner/calls[\s\S]*data=jsonl"):
         hub.download(REPO, "main", None, print)
+
+
+def test_a_full_disk_is_no_fault_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the cache folder that needs space."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_write", full)
+    with pytest.raises(StoreError, match=r"No space left[\s\S]*cache folder"):
+        convert(parquet(tmp_path / "x.parquet", [example(0)]))
 
 
 def test_without_the_package_the_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
