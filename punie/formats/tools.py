@@ -97,9 +97,12 @@ class Tool:
     def wrong_value(self, name: str, value: object) -> str | None:
         """What the schema of a parameter expects, if a value is not of it; None if it is."""
         known = next(each.type for each in self.parameters if each.name == name)
-        if (type(value) is float and known == "int") or _violation(self._part_validator, {name: value}):
+        if type(value) is float and known == "int":
             return known
-        return None
+        wrong = _violation(self._part_validator, {name: value})
+        if wrong and known != "object" and wrong.startswith(f"{name}: ") and " is not of type " in wrong:
+            return known
+        return wrong and wrong.removeprefix(f"{name}: ")
 
     @functools.cached_property
     def validator(self) -> Any:
@@ -134,6 +137,9 @@ def _python(part: Mapping[str, Any]) -> str:
     return _PYTHON.get(kind, "object") if isinstance(kind, str) else "object"
 
 
+_LIST = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
+
+
 def read_tools(declared: object, where: str) -> list[Tool]:
     """Tools from a list in OpenAI's schema, each with or without its ``{"type": "function"}`` around it.
 
@@ -158,14 +164,13 @@ def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
         try:
             declared = parse_json(declared)
         except ValueError as error:
-            return [], [_problem("The tools are not JSON.", where, str(error))]
+            what, found = "The tools are not JSON.", excerpt(str(error), 80)
+            return [], [DataError(what, where=where, found=found, expected="a list: " + _LIST)]
     if not is_text(declared):
         return [], [_problem("The tools are not valid text.", where, "half of a surrogate pair")]
     if not isinstance(declared, list):
-        expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
-        return [], [
-            DataError("The tools are not a list.", where=where, found=excerpt(declared), expected=expected)
-        ]
+        what = "The tools are not a list."
+        return [], [DataError(what, where=where, found=excerpt(declared), expected=_LIST)]
     tools: dict[str, Tool] = {}
     problems: list[DataError] = []
     for number, each in enumerate(declared, 1):
@@ -173,7 +178,8 @@ def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
         function = each.get("function", each) if isinstance(each, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
-            problems.append(_problem("The tool has no name.", place, each))
+            what, found = "The tool has no name.", excerpt(each)
+            problems.append(DataError(what, where=place, found=found, expected=_LIST[1:-4]))
             continue
         found = list(_check(function, f"{place} ({name})"))
         if name in tools:
@@ -220,10 +226,12 @@ def load_tools(path: Path) -> list[Tool]:
     """Tools from a JSON file.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or lists no tools.
         Problems: What is wrong with each tool.
     """
-    return read_tools(file_text(path), str(path))
+    if tools := read_tools(file_text(path), str(path)):
+        return tools
+    raise DataError("The file lists no tools.", where=path, expected=_LIST)
 
 
 def file_text(path: Path) -> str:
@@ -271,7 +279,15 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
         yield DataError(what, where=where, found=excerpt(fault.instance), expected=expected)
     if faults:
         return
-    for pattern in _patterns(schema):
+    for reference in _parts(schema, "$ref"):
+        if not _leads_somewhere(schema, reference):
+            yield DataError(
+                "The schema refers to what it does not hold.",
+                where=where,
+                found=excerpt(reference),
+                expected="a reference within the schema, such as #/$defs/NAME",
+            )
+    for pattern in _parts(schema, "pattern", "patternProperties"):
         try:
             _regex(pattern)
         except Exception as error:  # pydantic_core's SchemaError, in several lines
@@ -310,18 +326,32 @@ def _standard(schema: Any) -> Any:
     return found
 
 
-def _patterns(schema: Any) -> Iterator[str]:
-    """The regular expressions of a schema."""
+def _parts(schema: Any, *keys: str) -> Iterator[str]:
+    """The texts that a schema holds under some keywords, as value or as keys of the value."""
     if isinstance(schema, Mapping):
         for key, value in schema.items():
-            if key == "pattern" and isinstance(value, str):
+            if key in keys and isinstance(value, str):
                 yield value
-            if key == "patternProperties" and isinstance(value, Mapping):
+            elif key in keys and key == "patternProperties" and isinstance(value, Mapping):
                 yield from value
             if key not in _VALUES:
-                yield from _patterns(value)
+                yield from _parts(value, *keys)
     for each in schema if isinstance(schema, list) else ():
-        yield from _patterns(each)
+        yield from _parts(each, *keys)
+
+
+def _leads_somewhere(schema: Mapping[str, Any], reference: str) -> bool:
+    """Whether a reference can be followed within a schema."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    registry = Registry().with_resource("", DRAFT202012.create_resource(schema))
+    try:
+        registry.resolver().lookup(reference)
+    except Unresolvable:
+        return False
+    return True
 
 
 def _problem(what: str, where: str, found: object) -> DataError:

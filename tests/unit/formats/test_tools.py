@@ -9,6 +9,7 @@ from punie.formats.tools import (
     TOOLS,
     Parameter,
     Tool,
+    examine,
     load_tools,
     read_tools,
     wrong_arguments,
@@ -184,8 +185,13 @@ def test_arguments_by_schema(arguments, wrong):
 @pytest.mark.parametrize("reference", ["#/$defs/none", "https://127.0.0.1:1/schema.json", "#/properties/a"])
 def test_a_schema_that_cannot_be_applied(reference):
     """A reference to nothing, elsewhere or to itself is a wrong call; nothing is fetched."""
-    (tool,) = read_tools([{"name": "f", "parameters": {"properties": {"a": {"$ref": reference}}}}], "x")
-    assert "the schema cannot be applied" in str(wrong_arguments(tool, {"a": 1}))
+    schema = {"properties": {"a": {"$ref": reference}}}
+    assert "the schema cannot be applied" in str(wrong_arguments(Tool("f", "", schema), {"a": 1}))
+    _, problems = examine([{"name": "f", "parameters": schema}], "x")
+    leads = reference == "#/properties/a"
+    assert [each.what for each in problems] == (
+        [] if leads else ["The schema refers to what it does not hold."]
+    )
 
 
 def test_a_reference_within_the_schema():
@@ -193,7 +199,7 @@ def test_a_reference_within_the_schema():
     parameters = {"properties": {"a": {"$ref": "#/$defs/text"}}, "$defs": {"text": {"type": "string"}}}
     (tool,) = read_tools([{"name": "f", "parameters": parameters}], "x")
     assert (wrong_arguments(tool, {"a": "x"}), tool.wrong_value("a", "x")) == (None, None)
-    assert tool.wrong_value("a", 1) == "object"
+    assert tool.wrong_value("a", 1) == "1 is not of type 'string'"
 
 
 def test_patterns_take_linear_time():
