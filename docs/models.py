@@ -40,8 +40,11 @@ of `tiny` and their own special tokens; tests/integration/test_templates.py trie
 
 def page(trials: Sequence[Trial]) -> str:
     """The page of these trials."""
-    args = {name: ", ".join(f"{key}: true" for key in options) for name, options in TEMPLATE_ARGS.items()}
-    needed = {name: f"needs `model.template_args={{{each}}}` to end a turn" for name, each in args.items()}
+    args = {
+        name: " ".join(f"+model.template_args.{key}=true" for key in options)
+        for name, options in TEMPLATE_ARGS.items()
+    }
+    needed = {name: f"needs `{each}` to end a turn" for name, each in args.items()}
     by_note: dict[str, list[str]] = {}
     for name, why in {**REASONS, **needed}.items():
         by_note.setdefault(why, []).append(name)

@@ -29,8 +29,20 @@ WARNINGS = (
     "dropped",
     "undeclared tool",
     "unused option",
+    "stray result",
 )
 """Kinds of findings that are warnings; all others are errors."""
+
+NEXT_STEPS = {
+    "unknown tool": "correct the call, or declare the tool: tools of the example, or tools.path",
+    "wrong arguments": "correct the call, or the tool's schema",
+    "calls not readable": "format=prompted writes calls as text, for any template",
+    "tool not shown": "format=prompted shows tools under any template",
+    "cannot be rendered": "change the example to what the template takes, or leave it out",
+    "token out of vocabulary": "use the tokenizer that belongs to the model, or change the text",
+    "too long": "raise lora.max_seq_length, or data.too_long=drop",
+}
+"""What to do about a kind of finding, where its description does not say."""
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
 _Fault = tuple[str, str]
@@ -110,6 +122,8 @@ class Check:
             else:
                 length = max(len(each.tokens) for each in examples)
                 faults += self._check_properties(self.chat, row, examples)
+                if self.form.code_tool is None and not {"unknown tool", "wrong arguments"} & {*dict(faults)}:
+                    faults += self._check_returns(self.chat, row, examples)
                 examples, cut = self._cut(examples)
                 faults += cut
         if row.silent and not self.mask_prompt:
@@ -184,20 +198,22 @@ class Check:
                     "control token",
                     f"The content holds {special!r}, which the tokenizer reads as a control token.",
                 )
-        if self.form.code_tool is None:
-            yield from self._check_returns(row, examples)
+        for name in row.options:
+            if name not in chat.template:
+                yield "unused option", f"The chat template does not use '{name}' of chat_template_kwargs."
 
-    def _check_returns(self, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:
+    def _check_returns(self, chat: Chat, row: Row, examples: Sequence[Example]) -> Iterator[_Fault]:
         """Calls that do not come back when what the template wrote of them is parsed."""
         learned = row.turns(every=self.every_turn)
         written = [each.text[a:b] for each in examples for a, b in each.ranges]
-        assert self.chat is not None  # noqa: S101 - there are renderings
         for turn, text in zip(learned, written, strict=False):
             wanted = calls_of(row.messages[turn])
             if not wanted:
                 continue
-            found = self.form.parse(self.chat.unended(text), tools=self._known(row).values())
-            if list(found.calls) != wanted or any(block.problem for block in found.blocks):
+            known = self._known(row)
+            found = self.form.parse(chat.unended(text), tools=known.values())
+            same = list(found.calls) == wanted if known else _untyped(found.calls) == _untyped(wanted)
+            if not same or any(block.problem for block in found.blocks):
                 names = ", ".join(call.tool for call in found.calls) or "no call"
                 yield (
                     "calls not readable",
@@ -259,6 +275,15 @@ def _is_shown(description: str, text: str) -> bool:
     return all(word in text for word in _WORD.findall(description))
 
 
+def _untyped(calls: Sequence[Call]) -> list[tuple[str, dict[str, str]]]:
+    """Calls with their values as text, for tools of which no schema says the types."""
+    values = [
+        {key: each if isinstance(each, str) else json.dumps(each) for key, each in call.arguments.items()}
+        for call in calls
+    ]
+    return [(call.tool, each) for call, each in zip(calls, values, strict=True)]
+
+
 def calls_of(message: Mapping[str, object]) -> list[Call]:
     """The calls of a turn's ``tool_calls``."""
     listed = message.get("tool_calls")
@@ -269,12 +294,16 @@ def calls_of(message: Mapping[str, object]) -> list[Call]:
 
 
 def _check_turns(row: Row, every: bool) -> Iterator[_Fault]:
+    ids = set[str]()
     for number, message in enumerate(row.messages, 1):
         if not message["content"].strip() and not message.get("tool_calls"):
             if number == len(row.messages):
                 yield "no supervised tokens", "The last response is empty, so there is nothing to learn."
             else:
                 yield "empty turn", f"Turn {number} ({message['role']}) is empty."
+        ids |= {call["id"] for call in message.get("tool_calls", ())}
+        if message["role"] == "tool" and message["tool_call_id"] not in ids:
+            yield "stray result", f"Turn {number} is the result of no call before it."
         if message["role"] in ("system", "developer") and number > 1:
             yield "turn order", f"Turn {number} is a system turn; many templates take one only at the start."
     if row.messages and not row.turns(every=True):

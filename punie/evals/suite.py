@@ -154,8 +154,11 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
         for name in arguments.keys() & types.keys():
             for value in acceptable(arguments[name]):
                 if wrong := tool.wrong_value(name, value):
-                    what = f"The argument '{name}' of {tool.name} has the wrong type."
-                    yield DataError(what, where=where, found=jsonl.excerpt(value), expected=wrong)
+                    typed = wrong == types[name]
+                    fault = "has the wrong type" if typed else "is not what its schema allows"
+                    what = f"The argument '{name}' of {tool.name} {fault}{'' if typed else f': {wrong}'}."
+                    found = jsonl.excerpt([value])[1:-1]
+                    yield DataError(what, where=where, found=found, expected=wrong if typed else None)
 
 
 def acceptable(expected: object) -> list[Any]:

@@ -81,6 +81,12 @@ class Chat:
         return self._render(talk, talk.messages, generate=True)
 
     @functools.cached_property
+    def template(self) -> str:
+        """The source of the chat template; of several, all of them."""
+        source = self.options.get("chat_template") or getattr(self.tokenizer, "chat_template", None) or ""
+        return source if isinstance(source, str) else "\n".join(map(str, source.values()))
+
+    @functools.cached_property
     def controls(self) -> tuple[str, ...]:
         """The tokenizer's special tokens."""
         return tuple(getattr(self.tokenizer, "all_special_tokens", ()))

@@ -17,6 +17,8 @@ PLAIN = {"role", "content"}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 KEYS = {*PLAIN, "name", "tool_calls", "tool_call_id", "function_call", *_THOUGHTS}
 """Keys of a turn that are read."""
+_TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of parts that are text; the last two are those of OpenAI's Responses API."""
 _CALL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
@@ -72,7 +74,7 @@ def check_turn(message: Mapping[str, Any], number: int) -> Iterator[tuple[str, o
         for part in content:
             if (
                 not isinstance(part, dict)
-                or part.get("type", "text") != "text"
+                or part.get("type", "text") not in _TEXT_PARTS
                 or not isinstance(part.get("text"), str)
             ):
                 yield f"Turn {number} has a part that is not text.", part, '{"type": "text", "text": …}'

@@ -102,11 +102,11 @@ class Tool:
         known = next(each.type for each in self.parameters if each.name == name)
         if type(value) is float and known == "int":
             return known
-        return (
-            known
-            if any(each.instance_path[:1] == [name] for each in self.violations({name: value}))
-            else None
-        )
+        found = (each for each in self.violations({name: value}) if each.instance_path[:1] == [name])
+        wrong = next(found, None)
+        if wrong and known != "object" and wrong.instance_path == [name] and wrong.kind.name == "type":
+            return known
+        return wrong and _said(wrong).removeprefix(f"{name}: ")
 
     def violations(self, arguments: Mapping[str, Any]) -> list[ValidationError]:
         """What of its schema a call's arguments violate; takes time linear in them.
@@ -148,6 +148,9 @@ def _python(part: Mapping[str, Any]) -> str:
     return _PYTHON.get(kind, "object") if isinstance(kind, str) else "object"
 
 
+_LIST = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
+
+
 def read_tools(declared: object, where: str) -> list[Tool]:
     """Tools from a list in OpenAI's schema, each with or without its ``{"type": "function"}`` around it.
 
@@ -172,14 +175,13 @@ def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
         try:
             declared = parse_json(declared)
         except ValueError as error:
-            return [], [_problem("The tools are not JSON.", where, str(error))]
+            what, found = "The tools are not JSON.", excerpt(str(error), 80)
+            return [], [DataError(what, where=where, found=found, expected="a list: " + _LIST)]
     if not is_text(declared):
         return [], [_problem("The tools are not valid text.", where, "half of a surrogate pair")]
     if not isinstance(declared, list):
-        expected = '[{"type": "function", "function": {"name": …, "parameters": {…}}}, …]'
-        return [], [
-            DataError("The tools are not a list.", where=where, found=excerpt(declared), expected=expected)
-        ]
+        what = "The tools are not a list."
+        return [], [DataError(what, where=where, found=excerpt(declared), expected=_LIST)]
     tools: dict[str, Tool] = {}
     problems: list[DataError] = []
     for number, each in enumerate(declared, 1):
@@ -187,7 +189,8 @@ def examine(declared: object, where: str) -> tuple[list[Tool], list[DataError]]:
         function = each.get("function", each) if isinstance(each, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
-            problems.append(_problem("The tool has no name.", place, each))
+            what, found = "The tool has no name.", excerpt(each)
+            problems.append(DataError(what, where=place, found=found, expected=_LIST[1:-4]))
             continue
         found = list(_check(function, f"{place} ({name})"))
         if name in tools:
@@ -234,10 +237,12 @@ def load_tools(path: Path) -> list[Tool]:
     """Tools from a JSON file.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or lists no tools.
         Problems: What is wrong with each tool.
     """
-    return read_tools(file_text(path), str(path))
+    if tools := read_tools(file_text(path), str(path)):
+        return tools
+    raise DataError("The file lists no tools.", where=path, expected=_LIST)
 
 
 def file_text(path: Path) -> str:
@@ -336,8 +341,12 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
         return f"{tool.name}: the arguments are no JSON: {excerpt(str(error))}"
     if not wrong:
         return None
-    at = ".".join(map(str, wrong[0].instance_path))
-    return f"{tool.name}: {f'{at}: ' if at else ''}{excerpt(wrong[0].message)}"
+    return f"{tool.name}: {_said(wrong[0])}"
+
+
+def _said(error: ValidationError) -> str:
+    at = ".".join(map(str, error.instance_path))
+    return f"{f'{at}: ' if at else ''}{excerpt(error.message)}"
 
 
 def _validator(schema: Mapping[str, Any]) -> Validator:

@@ -40,6 +40,8 @@ MEANING = {
     "control token": "the content holds a control token of the tokenizer",
     "turn order": "a system turn that is not the first",
     "empty turn": "an empty turn",
+    "unused option": "chat_template_kwargs that the chat template does not use",
+    "stray result": "a tool's result without a call before it",
     "undeclared tool": "calls of tools that nothing declares, so the prompt shows none and arguments are not "
     "checked (tools.path)",
 }
@@ -126,6 +128,7 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
             reporter.line(f"  {line}")
     warnings += _doubts(rendered.get("splits", {}))
     warnings += assumed
+    warnings += [f"the chat template does not use {each}" for each in rendered.pop("ignored", ())]
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
     found = {"rows": sizes, "prompts": len(suite), "longest": {}, "warnings": warnings} | rendered
@@ -327,8 +330,17 @@ def _rendered(
         | {key: each.get(key, {}) for key in ("findings", "unused")}
         for name, each in infos.items()
     }
+    ignored = [
+        f"model.template_args.{each}" for each in settings.model.template_args if each not in chat.template
+    ]
     opening = next(iter(chat.format.spellings.values()), "")
-    return {"format": chat.format.name, "opening": opening, "longest": longest, "splits": doubts}
+    return {
+        "format": chat.format.name,
+        "opening": opening,
+        "longest": longest,
+        "splits": doubts,
+        "ignored": ignored,
+    }
 
 
 def _properties(splits: Mapping[str, Any]) -> str:

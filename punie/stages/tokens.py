@@ -124,22 +124,27 @@ def tokenize(path: Path, check: Check) -> Tokenized:
         Problems: Examples that cannot be trained on, the first twenty of them.
     """
     from punie.data.load import load_rows, unused_keys
+    from punie.data.rows import NEXT_STEPS
     from punie.train.batches import Row
 
     rows = load_rows(path)
     examples, findings = [], Counter[str]()
-    lines: dict[str, list[int]] = {}
+    lines: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         name = f"{path.name}:{row.line}"
         checked = check.row(row, name)
         errors = [each for each in checked.findings if each.severity == "error"]
         for each in errors:
-            lines.setdefault(each.what, []).append(row.line)
+            lines.setdefault((each.kind, each.what), []).append(row.line)
         findings.update({each.kind for each in checked.findings} - {each.kind for each in errors})
         examples += [Row(name, each.tokens, tuple(each.spans)) for each in checked.examples]
     problems = [
-        DataError(what, where=f"{path}:{first}" + (f" and {len(more):,} more lines" if more else ""))
-        for what, (first, *more) in lines.items()
+        DataError(
+            what,
+            where=f"{path}:{first}" + (f" and {len(more):,} more lines" if more else ""),
+            next_step=NEXT_STEPS.get(kind),
+        )
+        for (kind, what), (first, *more) in lines.items()
     ]
     if not problems and not examples:
         problems.append(DataError("No example is left to train on.", where=path.name, found=dict(findings)))

@@ -220,6 +220,24 @@ def test_a_call_in_another_spelling():
     assert "its calls begin with '<tool_call>" in finding.what
 
 
+def test_values_of_undeclared_tools_are_compared_as_text():
+    """Without a schema a value of tagged calls has no type, so a digit may be read as a number."""
+    checks = check_of(TEMPLATES["tagged"], "native", declared=False)
+    (finding,) = checks.row(calls({"code": "5"}, {"code": 5}, tools=None)).findings
+    assert finding.kind == "undeclared tool"
+
+
+def test_what_a_row_gives_in_vain():
+    """An option that the template does not use and a result of no call are warnings."""
+    result = {"role": "tool", "tool_call_id": "call00009", "content": "Sunny."}
+    talk = [*turns("Hello"), result, turns("Hello")[-1]]
+    row = Row(tuple(talk), 1, options={"enable_thinkin": False})
+    assert [each.kind for each in check_of(form="native").row(row).findings] == [
+        "stray result",
+        "unused option",
+    ]
+
+
 def test_tools_of_the_run_serve_rows_without_their_own():
     """Where a row declares no tools, those of the run count, and the template shows them."""
     tools = {tool.name: tool for tool in own_tools({"tools": TOOLS})}

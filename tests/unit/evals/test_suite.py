@@ -105,6 +105,9 @@ def test_wrong_conversation(tmp_path, messages, what):
     assert problem.what == what
 
 
+UNIT = {"type": "object", "properties": {"unit": {"enum": ["celsius", "fahrenheit"]}}}
+
+
 def expect(tool, **arguments):
     return {"expect": [{"tool": tool, "arguments": arguments}]}
 
@@ -129,7 +132,17 @@ def expect(tool, **arguments):
             "int",
         ),
         ({"messages": [USER]}, "The item has a prompt and messages.", "one of the two"),
-        ({"tools": "[nope"}, "The tools are not JSON.", None),
+        (
+            {"tools": "[nope"},
+            "The tools are not JSON.",
+            'a list: [{"type": "function", "function": {"name": …, "parameters": {…}}}, …]',
+        ),
+        (
+            expect("f", unit="kelvin") | {"tools": [{"name": "f", "parameters": UNIT}]},
+            "The argument 'unit' of f is not what its schema allows: "
+            '"kelvin" is not one of "celsius" or "fahrenheit".',
+            None,
+        ),
         ({"tools": [{"name": "f"}]}, "Unknown tool: 'read_file'.", "one of f"),
         (
             {"tools": [{"name": "f", "parameters": {"type": "string"}}]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,28 @@ def test_code_mode_refuses_items_whose_tools_it_cannot_call(tmp_path: Path) -> N
     with pytest.raises(Problems, match="Code calls the embedded tools only") as raised:
         preflight.run(settings, {}, tmp_path, Reporter())
     assert "get_weather" in str(raised.value)
+
+
+def test_what_preflight_says_of_tools_options_and_the_context(tmp_path: Path) -> None:
+    """Undeclared and unseen tools and an unused option are notes; what exceeds the context is refused."""
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "book", "arguments": "{}"}}]}
+    rows = [{"messages": [{"role": "user", "content": f"Book {number}"}, call]} for number in range(20)]
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    item = {"id": "a", "category": "x", "prompt": "Book it.", "expect": [{"tool": "git_status"}]}
+    (tmp_path / "suite.jsonl").write_text(json.dumps(item) + "\n")
+    model = shutil.copytree(resource("data/models/tiny"), tmp_path / "model")
+    given = ["data=jsonl", f"data.path={tmp_path}", f"eval.suite={tmp_path}/suite.jsonl", "model=local"]
+    given += [f"model.path={model}", "+model.template_args.thinks=false", f"store.dir={tmp_path}/store"]
+    settings = preflight.STAGE.settings(resolve(compose([*given, "lora.num_layers=-1"])))
+    found = preflight.run(settings, {}, tmp_path, Reporter())
+    notes = "\n".join(found["warnings"])
+    assert "train.jsonl: 20 examples: calls of tools that nothing declares" in notes
+    assert "the suite expects calls of tools that no training example shows: git_status" in notes
+    assert "the chat template does not use model.template_args.thinks" in notes
+    assert found["opening"].startswith("<tool_call>")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 10}))
+    with pytest.raises(Problems) as raised:
+        preflight.run(settings, {}, tmp_path, Reporter())
+    assert [each.where for each in raised.value.problems] == ["suite item a", "lora.max_seq_length=2048"]
