@@ -163,7 +163,7 @@ def test_the_model_itself_is_verified(mine: Local, endpoint: Endpoint) -> None:
     """The probe verifies a server that was started with the model, with no model named."""
     question = QUESTIONS[1]
     expected = mine.greedy(question, PROBE_TOKENS).tokens
-    assert probe(endpoint, mine.text(question), mine.prompt(question), expected) is None
+    assert probe(endpoint, mine.request(question), expected) is None
 
 
 def test_another_model_is_not_verified(mine: Local, endpoint: Endpoint) -> None:
@@ -171,7 +171,7 @@ def test_another_model_is_not_verified(mine: Local, endpoint: Endpoint) -> None:
     dense = local(resource("data/models/tiny_dense"))
     question = QUESTIONS[1]
     expected = dense.greedy(question, PROBE_TOKENS).tokens
-    difference = probe(endpoint, mine.text(question), mine.prompt(question), expected)
+    difference = probe(endpoint, mine.request(question), expected)
     assert "differ from position" in str(difference)
 
 
@@ -208,7 +208,7 @@ def test_an_adapter_is_served_until_the_server_dies(folder: Path, tmp_path: Path
         serve(folder, log=tmp_path / "server.log", adapter=tmp_path, float32=True) as server,
         Endpoint(server.url, adapted.loaded.tokenizer, sleep=naps.append) as client,
     ):
-        assert probe(client, adapted.text(question), adapted.prompt(question), expected) is None
+        assert probe(client, adapted.request(question), expected) is None
         assert server.ended() is None
         server.process.kill()
         server.process.wait()
