@@ -53,7 +53,7 @@ class _Refused(Exception):
     """A status that will not change."""
 
     def __init__(self, received: Received) -> None:
-        super().__init__(_status(received))
+        super().__init__(received.words)
         self.received = received
 
 
@@ -61,7 +61,7 @@ class _Failed(Fault):
     """A status after which the same request may succeed."""
 
     def __init__(self, received: Received) -> None:
-        super().__init__(_status(received))
+        super().__init__(received.words)
         self.busy = received.status in _BUSY
         self.wait = received.retry_after
         """Seconds that the server asks to wait."""
@@ -234,7 +234,7 @@ class Endpoint:
                 if not open_ or refusal.received.status not in _MALFORMED:
                     raise
                 words = str(refusal)
-                without |= {name for name in open_ if name in _message(refusal.received)} or open_
+                without |= {name for name in open_ if name in refusal.received.message} or open_
             except (Silence, _Failed) as failure:
                 # Some servers break on what they do not know; nothing else has been tried by then.
                 broken = failure.broken if isinstance(failure, Silence) else not failure.busy
@@ -254,7 +254,7 @@ class Endpoint:
             json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             kind = received.headers.get("content-type", "no content type")
-            raise Fault(f"the reply is not JSON ({kind}): {excerpt(_message(received))}") from None
+            raise Fault(f"the reply is not JSON ({kind}): {excerpt(received.message)}") from None
         return parsed
 
     def _post(self, body: bytes, request: Request) -> Received:
@@ -281,7 +281,7 @@ class Endpoint:
         status, words, where = 0, "", self.address
         if isinstance(refusal, _Refused):
             status, where = refusal.received.status, refusal.received.url
-            words = _message(refusal.received).lower()
+            words = refusal.received.message.lower()
         other = "completions" if self.api == "chat" else "chat"
         if status in (401, 403) and self.key:
             step = "check the key in the variable of eval.server.api_key_env"
@@ -351,21 +351,3 @@ def request_seed(seed: int, request_id: str) -> int:
 def _backoff(failed: int) -> float:
     """Seconds to wait after some failures."""
     return min(_BACKOFF * 2 ** min(failed - 1, 10), _LONGEST_BACKOFF) if failed else 0.0
-
-
-def _status(received: Received) -> str:
-    return f"status {received.status}: {excerpt(_message(received), 300)}"
-
-
-def _message(received: Received) -> str:
-    """What a reply says: the message of its error, or the beginning of its body."""
-    text = received.body[:8000].decode(errors="replace")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    for key in ("error", "message", "detail"):
-        if isinstance(value, dict) and value.get(key):
-            value = value[key]
-    shown = value if isinstance(value, str) else json.dumps(value)
-    return shown.encode(errors="replace").decode()

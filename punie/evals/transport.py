@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import functools
 import ipaddress
+import json
 import os
 import re
 import ssl
@@ -17,6 +18,8 @@ import httpx2
 
 from punie.evals.replies import Fault
 from punie.util.errors import ConfigError
+from punie.util.jsonl import excerpt
+from punie.util.plain import parse_json
 
 ROUTES = {"completions": "completions", "chat": "chat/completions"}
 """The route of each API, behind the server's address and ``/v1``."""
@@ -52,6 +55,25 @@ class Received:
     body: bytes
     url: str
     """Where it came from, after redirects."""
+
+    @property
+    def message(self) -> str:
+        """What it says: the message of its error, or the beginning of its body."""
+        text = self.body[:8000].decode(errors="replace")
+        try:
+            value = parse_json(text)
+        except ValueError:
+            return text
+        for key in ("error", "message", "detail"):
+            if isinstance(value, dict) and value.get(key):
+                value = value[key]
+        shown = value if isinstance(value, str) else json.dumps(value)
+        return shown.encode(errors="replace").decode()
+
+    @property
+    def words(self) -> str:
+        """Its status and what it says, in one line."""
+        return f"status {self.status}: {excerpt(self.message, 300)}"
 
     @property
     def retry_after(self) -> float | None:
