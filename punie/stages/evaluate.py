@@ -96,8 +96,6 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 logprobs=options.logprobs,
             )
     seconds = time.perf_counter() - clock
-    for note in notes:
-        reporter.line(f"  note: {note}", style="yellow")
     samples = answering.samples(chat.format, suite, asked, answers)
     tokens = sum(sample.output_tokens or 0 for sample in samples)
     lock = None
