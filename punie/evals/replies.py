@@ -27,7 +27,7 @@ _LONGEST_TOKEN = 512
 _LARGEST_COUNT = 2**31
 _LOWEST, _HIGHEST = -1e6, 0.01
 """Log-probabilities that can be: half precision rounds some above 0."""
-_REMEDY = "try eval.server.api=chat, or start the server without its parser of calls and thoughts"
+_REMEDY = "start the server without its parser of calls and thoughts, or try the other eval.server.api"
 
 
 class Tokenizer(Protocol):

@@ -140,6 +140,8 @@ class Format:
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""
 
+    untyped: bool = False
+    """Values are written without a type: they get it from the schemas, also where a server has read them."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """Plain JSON values from which the module's ``restore`` makes it again."""
 

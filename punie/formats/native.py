@@ -94,5 +94,6 @@ def _format(record: Mapping[str, Any], spelling: Spelling) -> Format:
         parse=functools.partial(parse, spelling),
         spellings=spelling.openings(),
         template_input=template_input,
+        untyped=spelling.holder == "tagged",
         record={**record, "spelling": dataclasses.asdict(spelling)},
     )

@@ -14,6 +14,7 @@ from punie.evals.scores import SCORERS
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
 from punie.formats import Format
+from punie.formats.reading import typed
 from punie.formats.tools import read_tools
 from punie.results.records import Estimate, Missing, Sample, Score, Scores, Tally
 from punie.results.statistics import clustered_stderr, wilson
@@ -52,6 +53,7 @@ def scored(
     ``truncated`` says that it ended at the token limit; ``sent`` are the calls that a server sent beside it.
     """
     completion = form.parse(output, tools=item.known.values(), truncated=truncated)
+    sent = typed(sent, item.known) if form.untyped else sent
     completion = completion.joined(sent, truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {

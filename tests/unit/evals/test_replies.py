@@ -210,17 +210,18 @@ def test_a_call_beside_the_text_counts_as_one_in_it(
     assert all(json.dumps(each) in record.response for each in sent)
 
 
-def test_native_calls_beside_the_text_are_judged_by_schema() -> None:
-    """The arguments are compared as the server sent them: a number as text is not that number."""
+@pytest.mark.parametrize(("template", "text"), [("object", "wrong arguments"), ("tagged", "correct")])
+def test_native_calls_beside_the_text_are_judged_by_schema(template: str, text: str) -> None:
+    """A number as text is that number only where the model writes values without a type."""
     from punie.evals.sandbox import Sandbox
     from tests.unit.formats.templates import TOOLS as OWN
     from tests.unit.formats.templates import by_template
 
-    form = by_template("object").format
+    form = by_template(template).format
     item = Sample("s", "w", "?", (Expectation("get_weather", {"city": "Rome", "days": 3}),), tools=tuple(OWN))
     with Sandbox() as sandbox:
-        for days, failure in ((3, "correct"), ("3", "wrong arguments"), (4, "wrong arguments")):
+        for days, failure in ((3, "correct"), ("3", text), (4, "wrong arguments"), ("x", "wrong arguments")):
             sent = [{"name": "get_weather", "arguments": {"city": "Rome", "days": days}}]
             found = scoring.scored(form, item, "", truncated=False, sandbox=sandbox, sent=sent)
             assert found["taxonomy"] == failure
-        assert found["calls"] == [{"tool": "get_weather", "arguments": {"city": "Rome", "days": 4}}]
+        assert found["calls"] == [{"tool": "get_weather", "arguments": {"city": "Rome", "days": "x"}}]
