@@ -30,7 +30,7 @@ GONE = 3
 """Attempts in a row without a connection or a reply, after which no more are made."""
 PATIENCE = 300.0
 """Longest wait for a server that says it is busy or loading, in seconds between two replies."""
-_BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
+_BACKOFF, _LONGEST_BACKOFF = 0.5, 4.0
 """Seconds before the second attempt, doubled for each one after it, and their maximum."""
 _BUSY = (408, 425, 429, 502, 503, 504)
 """Statuses after which the same request may succeed later."""

@@ -173,8 +173,9 @@ def _parts(
         if ending == "length":
             return f"<think>\n{thought}", ()
         raise Fault(f"the text is empty beside a thought of {len(thought)} characters; {_REMEDY}")
-    # A token is a byte of the text or more, unless it is the end token or in the stop text.
-    most = 1 + len(text.encode()) + max(map(len, stop), default=0)
+    # A token is a byte of the text or more, but for the end token, the stop text, and white space or an empty
+    # thought that a server has taken off.
+    most = len(text.encode()) + max(map(len, stop), default=0) + (8 if text.strip() else 1)
     if not calls and not thought and (not text.strip() if count is None else count > most):
         number = "an unknown number of" if count is None else count
         raise Fault(f"the text has {len(text)} characters, but {number} tokens were generated; {_REMEDY}")

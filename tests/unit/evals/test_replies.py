@@ -69,6 +69,7 @@ READ: dict[str, tuple[dict[str, Any], str, tuple[dict[str, Any], ...]]] = {
     "no count": (completion("words", tokens=None), "words", ()),
     "no usage": ({"choices": [{"text": "words", "finish_reason": "stop"}]}, "words", ()),
     "nothing but the end token": (completion("", tokens=1), "", ()),
+    "white space taken off": (chat("OK", tokens=8), "OK", ()),
     "nothing at all": (chat(None, tokens=0), "", ()),
     "white space to the limit": (completion("\n" * 16, "length", 16), "\n" * 16, ()),
     "older endings": (completion(TEXT, "eos_token"), TEXT, ()),
