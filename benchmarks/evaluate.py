@@ -39,7 +39,7 @@ from punie.model import blas
 blas.activate()
 
 from punie.evals.endpoint import Endpoint  # noqa: E402
-from punie.evals.replies import Reply, Request  # noqa: E402
+from punie.evals.replies import Reply  # noqa: E402
 from punie.evals.sandbox import Limits, Sandbox  # noqa: E402
 from punie.evals.serve import serve  # noqa: E402
 from punie.evals.suite import load_suite  # noqa: E402
@@ -104,8 +104,7 @@ def speed(
     loaded = load.load(folder, float32=True)
     asked = requests(loaded, repeats, max_tokens)
     asked = [dataclasses.replace(each, max_tokens=min(each.max_tokens, max_tokens)) for each in asked]
-    texts = answering.texts(chat(loaded), SUITE, system=system_prompt())
-    theirs = [Request(r.id, texts[r.id.partition("#")[0]], len(r.prompt), r.max_tokens) for r in asked]
+    theirs = answering.served(chat(loaded), SUITE, asked, system=system_prompt())
     sampling = generate.Sampling(0.7)
     with contextlib.ExitStack() as running:
         server = running.enter_context(serve(folder, log=work / "server.log", float32=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ RULES = (
          "A target is named twice.", "name each target once"),
     Rule("eval.server.url", lambda c: c.eval.server.url and c.eval.backend != "server",
          "The server would not be used.", "eval.backend=server"),
+    Rule("eval.server.api", lambda c: c.eval.server.api != "completions" and c.eval.backend != "server",
+         "No server would be used.", "eval.backend=server"),
 )  # fmt: skip
 
 
@@ -122,7 +125,7 @@ def _values(node: Any, prefix: str) -> Iterator[ConfigError]:
                 f"{key} holds a user or a password, which would be written to every file of the run.",
                 found=shown,
                 expected="a URL without them",
-                next_step="put them into ~/.netrc: machine HOST login USER password PASSWORD",
+                next_step="put a key into an environment variable, and its name into eval.server.api_key_env",
             )
 
 
@@ -176,7 +179,20 @@ def _places(config: Config) -> Iterator[ConfigError]:
             "The server's URL has a query. It is written to the run's files and may hold a secret.",
             where="eval.server.url",
             expected="http://host:port",
-            next_step="put credentials into ~/.netrc: machine HOST login USER password PASSWORD",
+            next_step="put a key into an environment variable, and its name into eval.server.api_key_env",
+        )
+    named = config.eval.server.api_key_env
+    if named is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", named):
+        yield ConfigError(
+            "The name of the variable with the API key is none. The key itself must not be in the config.",
+            where="eval.server.api_key_env",
+            expected="an environment variable's name in capitals, such as OPENAI_API_KEY",
+        )
+    elif named is not None and not config.eval.server.url:
+        yield ConfigError(
+            "The API key would not be sent, because no server is named.",
+            where=f"eval.server.api_key_env={named}",
+            next_step="eval.server.url=https://host, or eval.server.api_key_env=null",
         )
     parts = config.name.split("/")
     if any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts) or "\\" in config.name:

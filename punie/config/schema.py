@@ -212,6 +212,13 @@ class ServerConfig:
     """The server of eval.backend=server."""
 
     url: str | None = option("An OpenAI-compatible endpoint; null starts mlx_lm.server here.", None)
+    api: str = option(
+        "completions sends the prompt as punie renders it; chat the turns, which the server renders.",
+        "completions",
+        choices=("completions", "chat"),
+        omit_if="completions",
+    )
+    api_key_env: str | None = neutral("Environment variable that holds the API key; null sends none.", None)
     model: str | None = option("Model name in the requests; null leaves it out.", None)
     timeout: float = neutral("Longest wait for a response, in seconds.", 120.0, gt=0.0)
     retries: int = neutral("Further attempts when a response does not arrive.", 2, ge=0)

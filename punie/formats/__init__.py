@@ -7,8 +7,9 @@ who read a run without its model. It may have a third, ``system_prompt(tools)``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
@@ -75,6 +76,31 @@ class Completion:
             return None
         return "\n".join(call.arguments["code"] for call in calls)
 
+    def joined(self, sent: Sequence[Mapping[str, Any]], *, truncated: bool = False) -> Completion:
+        """With calls that a server sent beside the text; those that can be read in the text are among them.
+
+        Args:
+            sent: ``{"name": …, "arguments": …}``; arguments that are text are no JSON, and cannot be read.
+            truncated: Generation ended at the token limit.
+        """
+        if not sent:
+            return self
+        blocks = [each for each in self.blocks if each.problem]
+        for each in sent:
+            name, arguments = each["name"], each["arguments"]
+            read = isinstance(arguments, Mapping)
+            if name == self.code_tool:
+                read = read and list(arguments) == ["code"] and isinstance(arguments["code"], str)
+            cut = truncated and each is sent[-1]
+            problem = None if read else "truncated" if cut else "malformed"
+            blocks.append(Block(name, arguments if read else {}, problem))
+        return replace(self, text=with_calls(self.text, sent), blocks=tuple(blocks), has_block=True)
+
+
+def with_calls(text: str, sent: Sequence[Mapping[str, Any]]) -> str:
+    """A response's text with a line of JSON for each call that a server sent beside it."""
+    return "\n".join([*filter(None, [text]), *(json.dumps(each, ensure_ascii=False) for each in sent)])
+
 
 class Parse(Protocol):
     """A parser of responses. It never raises, and takes time linear in the length of the text."""
@@ -114,6 +140,8 @@ class Format:
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""
 
+    untyped: bool = False
+    """Values are written without a type: they get it from the schemas, also where a server has read them."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """Plain JSON values from which the module's ``restore`` makes it again."""
 

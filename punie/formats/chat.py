@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from punie.formats import Format, Message
+from punie.formats.messages import arguments_as_text
 from punie.formats.spelling import common_prefix
 from punie.formats.tools import Tool
 
@@ -79,6 +80,17 @@ class Chat:
     def prompt(self, talk: Conversation) -> str:
         """The text of a conversation with the opening of the assistant's next turn."""
         return self._render(talk, talk.messages, generate=True)
+
+    def request(self, talk: Conversation) -> dict[str, Any]:
+        """A conversation as OpenAI's chat API takes it: messages, tools, and the options of the template."""
+        turns, options = self.format.template_input(talk.messages, talk.tools)
+        options = {**self.options, **options, **talk.options}
+        tools, _ = options.pop("tools", None), options.pop("chat_template", None)  # the server has its own
+        return {
+            "messages": [arguments_as_text(turn) for turn in turns],
+            **({"tools": tools} if tools else {}),
+            **({"chat_template_kwargs": options} if options else {}),
+        }
 
     @functools.cached_property
     def template(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -61,6 +62,18 @@ def _call(call: Mapping[str, Any], ids: dict[str, str]) -> dict[str, Any]:
     ids[given if isinstance(given, str) else name] = name
     arguments = parse_json(arguments) if isinstance(arguments, str) else arguments
     return {"id": name, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def arguments_as_text(message: Message) -> Message:
+    """A turn whose calls have their arguments as JSON text."""
+    if "tool_calls" not in message:
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        given = call["function"]["arguments"]
+        text = given if isinstance(given, str) else json.dumps(given)
+        calls.append({**call, "function": {**call["function"], "arguments": text}})
+    return {**message, "tool_calls": calls}
 
 
 def check_turn(message: Mapping[str, Any], number: int) -> Iterator[tuple[str, object, str | None]]:

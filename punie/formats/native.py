@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from punie.formats import Call, Format, Message, TemplateInput, prompted
 from punie.formats.chat import Chat, Conversation
 from punie.formats.learning import Unlearnable, learn
+from punie.formats.messages import arguments_as_text
 from punie.formats.reading import parse
 from punie.formats.spelling import CALL_ID, CONTENT, HERMES, PROBE, PROBE_TOOL, PYTHONIC, Spelling
 from punie.formats.tools import Tool
@@ -66,17 +66,6 @@ def _learned(chat: Chat) -> Spelling:
     return dataclasses.replace(spelling, lead=written[: max(written.find(spelling.canonical), 0)])
 
 
-def _as_text(message: Message) -> Message:
-    """A turn whose calls have their arguments as JSON text."""
-    if "tool_calls" not in message:
-        return message
-    calls = [
-        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
-        for call in message["tool_calls"]
-    ]
-    return {**message, "tool_calls": calls}
-
-
 def _turn(calls: Sequence[Call]) -> Message:
     listed = [
         {
@@ -97,7 +86,7 @@ def _format(record: Mapping[str, Any], spelling: Spelling) -> Format:
             else [prompted.in_content(each, spelling) for each in messages]
         )
         if record.get("arguments_as_text"):
-            turns = [_as_text(each) for each in turns]
+            turns = [arguments_as_text(each) for each in turns]
         return turns, {"tools": [tool.declaration for tool in tools]} if tools else {}
 
     return Format(
@@ -105,5 +94,6 @@ def _format(record: Mapping[str, Any], spelling: Spelling) -> Format:
         parse=functools.partial(parse, spelling),
         spellings=spelling.openings(),
         template_input=template_input,
+        untyped=spelling.holder == "tagged",
         record={**record, "spelling": dataclasses.asdict(spelling)},
     )

@@ -84,6 +84,7 @@ def restore(record: Mapping[str, Any]) -> Format:
         parse=functools.partial(parse, spelling),
         spellings=spelling.openings(),
         template_input=template_input,
+        untyped=spelling.holder == "tagged",
         record=record,
     )
 

@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -268,6 +268,21 @@ def _unquote(text: str, at: int) -> tuple[Any, int]:
                 return value, at + before + place + 1
         json_text += _BARE_KEY.sub(r'\1"\2":', piece)
     return None, at
+
+
+def typed(sent: Sequence[Mapping[str, Any]], tools: Mapping[str, Tool]) -> list[Mapping[str, Any]]:
+    """Calls that a server has read, with text among the values read by the schemas, as in a response."""
+    found: list[Mapping[str, Any]] = []
+    for each in sent:
+        arguments = each["arguments"]
+        properties = tools[each["name"]].properties if each["name"] in tools else {}
+        if isinstance(arguments, Mapping):
+            arguments = {
+                key: _typed(value, properties.get(key)) if isinstance(value, str) else value
+                for key, value in arguments.items()
+            }
+        found.append({**each, "arguments": arguments})
+    return found
 
 
 def _typed(text: str, schema: object) -> Any:

@@ -67,7 +67,7 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
     def changed(key: str) -> ChangedPrompt:
         sides, first = (before[key], after[key]), before[key][0]
         words = [", ".join(dict.fromkeys(heading(sample.taxonomy) for sample in side)) for side in sides]
-        outputs = [tuple(sample.output or "" for sample in side) for side in sides]
+        outputs = [tuple(sample.response for sample in side) for side in sides]
         means = {name: (fmean(x[key]), fmean(y[key])) for name, (x, y) in values.items()}
         return ChangedPrompt(
             key, first.category, first.prompt, means, (words[0], words[1]), (outputs[0], outputs[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from punie.evals.scores import SCORERS
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
 from punie.formats import Format
+from punie.formats.reading import typed
 from punie.formats.tools import read_tools
 from punie.results.records import Estimate, Missing, Sample, Score, Scores, Tally
 from punie.results.statistics import clustered_stderr, wilson
@@ -38,12 +39,22 @@ def asked(form: Format, item: Item, repeat: int, prompt_sha256: str, prompt_toke
     }
 
 
-def scored(form: Format, item: Item, output: str, *, truncated: bool, sandbox: Sandbox) -> dict[str, Any]:
+def scored(
+    form: Format,
+    item: Item,
+    output: str,
+    *,
+    truncated: bool,
+    sandbox: Sandbox,
+    sent: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """The last fields of a Sample: a raw response parsed, run in the sandbox and scored.
 
-    ``truncated`` says that it ended at the token limit.
+    ``truncated`` says that it ended at the token limit; ``sent`` are the calls that a server sent beside it.
     """
     completion = form.parse(output, tools=item.known.values(), truncated=truncated)
+    sent = typed(sent, item.known) if form.untyped else sent
+    completion = completion.joined(sent, truncated=truncated)
     execution = sandbox.run(completion.code) if completion.code is not None else None
     scores = {
         name: resolve_name(scorer.function)(item, completion, execution) for name, scorer in SCORERS.items()
@@ -68,7 +79,8 @@ def rescored(form: Format, samples: Iterable[Sample], sandbox: Sandbox) -> Itera
         expect = tuple(Expectation(each.tool, each.arguments) for each in sample.expect)
         tools = tuple(read_tools(sample.tools, f"sample {sample.id}"))
         item = Item(sample.id, sample.category, sample.prompt, expect, sample.match, tools=tools)
-        parts = scored(form, item, sample.output, truncated=sample.finish_reason == "length", sandbox=sandbox)
+        truncated = sample.finish_reason == "length"
+        parts = scored(form, item, sample.output, truncated=truncated, sandbox=sandbox, sent=sample.sent)
         yield Sample.model_validate({**sample.plain(), **parts})
 
 

@@ -13,6 +13,7 @@ from punie.util.errors import DataError, Problems
 
 if TYPE_CHECKING:
     from punie.evals.replies import Reply
+    from punie.evals.replies import Request as ServerRequest
     from punie.evals.suite import Sample
     from punie.model.generate import Answer, Request
     from punie.results import records
@@ -67,6 +68,21 @@ def texts(chat: Chat, suite: Sequence[Sample], *, system: str) -> dict[str, str]
     return {each.id: chat.prompt(_asked(chat.format, system, each)) for each in suite}
 
 
+def served(
+    chat: Chat, suite: Sequence[Sample], asked: Sequence[Request], *, system: str
+) -> list[ServerRequest]:
+    """The requests for a server: each prompt as the chat template renders it, and for the chat API."""
+    from punie.evals.replies import Request
+
+    prompts = texts(chat, suite, system=system)
+    turns = {each.id: chat.request(_asked(chat.format, system, each)) for each in suite}
+    names = [each.id.rpartition("#")[0] for each in asked]
+    return [
+        Request(each.id, prompts[name], len(each.prompt), each.max_tokens, chat=turns[name])
+        for each, name in zip(asked, names, strict=True)
+    ]
+
+
 def samples(
     form: Format, suite: Sequence[Sample], asked: Sequence[Request], answers: Sequence[Answer | Reply | str]
 ) -> list[records.Sample]:
@@ -97,8 +113,12 @@ def samples(
                     "finish_reason": answer.finish_reason,
                     "seconds": answer.seconds,
                 }
+                sent = list(getattr(answer, "calls", ()))  # beside the text, by a server
+                record |= {"tool_calls": sent} if sent else {}
                 truncated = answer.finish_reason == "length"
-                record |= scoring.scored(form, item, answer.text, truncated=truncated, sandbox=sandbox)
+                record |= scoring.scored(
+                    form, item, answer.text, truncated=truncated, sandbox=sandbox, sent=sent
+                )
             found.append(records.Sample.model_validate(record))
     return found
 

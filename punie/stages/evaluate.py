@@ -71,14 +71,14 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     bound = _identity(loaded, folder, adapter, options.suite, asked)
     clock = time.perf_counter()
     answers: Sequence[Any]
+    notes: Sequence[str] = ()
     with reporter.bar("evaluating", len(asked), "answers") as bar:
         if options.backend == "server":
             probed = serving.expected(loaded, asked)
             loaded = None  # the server needs the memory
             blas, log = settings.runtime.blas, out / "server.log"
-            answers, unverified = serving.answer(
-                asked,
-                answering.texts(chat, suite, system=system),
+            served = serving.answer(
+                answering.served(chat, suite, asked, system=system),
                 tokenizer,
                 probed,
                 sampling,
@@ -87,7 +87,8 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 own=serve(folder, adapter=adapter, log=log, float32=float32, blas=blas, threads=threads),
                 done=bar,
             )
-            bound = bound.model_copy(update={"unverified": unverified})
+            answers, notes = served.answers, served.notes
+            bound = bound.model_copy(update={"unverified": served.unverified})
         else:
             answers = generate.generate(
                 loaded.model,
@@ -127,6 +128,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
             tokens=tokens,
             seconds=round(seconds, 3),
             tokens_per_second=round(tokens / seconds, 1),
+            notes=list(notes),
         ),
         answers=run.samples_digest(samples),
         lock=lock,

@@ -159,12 +159,14 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
             next_step="quantize.group_size=32, or quantize=none",
         )
     if config.eval.server.url:
-        from punie.evals.endpoint import checked_url
+        from punie.evals.transport import api_key, checked_url
 
-        try:
-            checked_url(config.eval.server.url)
-        except PunieError as error:
-            yield error
+        server = config.eval.server
+        for check in (lambda: checked_url(str(server.url), server.api), lambda: api_key(server.api_key_env)):
+            try:
+                check()
+            except PunieError as error:
+                yield error
     if found := weights_shortage(config, parameters):
         yield found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from punie.evals.endpoint import PROBE_TOKENS, Endpoint, probe
 from punie.evals.replies import Reply, Request
 from punie.evals.serve import Server
+from punie.evals.transport import api_key
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -18,6 +21,18 @@ if TYPE_CHECKING:
 
 PROBES = 4
 """Prompts on which server and model are compared; on one alone, two models may well agree."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server gave."""
+
+    answers: Sequence[Reply | str]
+    """For each request the reply, or why it is missing."""
+    unverified: str | None
+    """Why the server may not hold the model; None where its greedy answers were the model's."""
+    notes: tuple[str, ...]
+    """What it was asked otherwise than the config says."""
 
 
 def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.Answer]:
@@ -33,8 +48,7 @@ def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.An
 
 
 def answer(
-    asked: Sequence[generate.Request],
-    texts: Mapping[str, str],
+    asked: Sequence[Request],
     tokenizer: Any,
     probed: Sequence[generate.Answer],
     sampling: generate.Sampling,
@@ -43,39 +57,45 @@ def answer(
     options: ServerConfig,
     own: contextlib.AbstractContextManager[Server],
     done: Callable[[int], None],
-) -> tuple[list[Reply | str], str | None]:
+) -> Served:
     """Ask a server for every response: the one of ``options``, else ``own``, which is then started.
 
-    ``texts`` are the rendered prompts by sample id; ``probed`` is what :func:`expected` gave for the model
-    that the server is to hold.
-
-    Returns:
-        For each request the reply or why it is missing; and why the server may not hold the model, or None
-        where its greedy answers were the model's, token for token.
+    ``probed`` is what :func:`expected` gave for the model that the server is to hold.
 
     Raises:
-        PunieError: No server answers, or not one answer arrived.
+        PunieError: No server answers, it refuses the requests, or not one response arrived.
     """
-    requests = [
-        Request(each.id, texts[each.id.rpartition("#")[0]], len(each.prompt), each.max_tokens)
-        for each in asked
-    ]
     with contextlib.ExitStack() as open_:
         server = None if options.url else open_.enter_context(own)
-        url, attempts = options.url or (server.url if server else ""), options.retries + 1
         endpoint = open_.enter_context(
-            Endpoint(url, tokenizer, model=options.model, attempts=attempts, timeout=options.timeout)
+            Endpoint(
+                options.url or (server.url if server else ""),
+                tokenizer,
+                model=options.model,
+                api=options.api,
+                key=api_key(options.api_key_env),
+                attempts=options.retries + 1,
+                timeout=options.timeout,
+            )
         )
-        prompts = {each.id: (text.prompt, each.prompt) for each, text in zip(asked, requests, strict=True)}
-        differences = [probe(endpoint, *prompts[each.id], each.tokens, each.logprobs) for each in probed]
+        prompts = {each.id: each for each in asked}
+        differences = [probe(endpoint, prompts[each.id], each.tokens, each.logprobs) for each in probed]
         answers: list[Reply | str] = []
-        for request in requests:
+        for request in asked if endpoint.served else ():
             answers.append(endpoint.answer(request, sampling, stop=stop))
             done(len(answers))
         ended = server.ended() if server is not None else None
     if all(isinstance(each, str) for each in answers):
-        step = "see what the server says"
-        raise ended or PunieError("Not one answer arrived.", where=url, found=answers[0], next_step=step)
+        reasons = Counter(answers or [endpoint.trouble])
+        step = f"see what the server says, and compare eval.server.api={options.api} with what it offers"
+        raise ended or PunieError(
+            "Not one response arrived.",
+            where=f"POST {endpoint.address}",
+            found=reasons.most_common(1)[0][0],
+            next_step=step,
+        )
     doubts = dict.fromkeys(doubt for each in answers if isinstance(each, Reply) for doubt in each.doubts)
     reasons = [*dict.fromkeys(each for each in differences if each), *doubts]
-    return answers, "; ".join(reasons) or None
+    if options.api == "chat":
+        reasons.insert(0, "the server rendered the prompts, with its own chat template")
+    return Served(answers, "; ".join(reasons) or None, tuple(endpoint.notes))

@@ -107,7 +107,8 @@ def test_a_gate_fails_with_code_3(world: World) -> None:
 
 
 def test_a_server_gives_the_same_greedy_answers(world: World, suite: Path) -> None:
-    """mlx_lm.server, started with the stored weights, is verified and answers like this process."""
+    """mlx_lm.server, started with the stored weights, answers like this process, by both APIs; by completions
+    it is verified, and by chat it is not, because the server has rendered the prompts."""
     asked = (f"eval.suite={suite}", "eval.temperature=0", "eval.lock.temperatures=[]")
     here, there = world.run(*asked), world.run(*asked, "eval.backend=server")
     assert read_json(there / "results.json")["identity"]["unverified"] is None
@@ -117,6 +118,11 @@ def test_a_server_gives_the_same_greedy_answers(world: World, suite: Path) -> No
     ]
     assert outputs[0] == outputs[1]
     assert read_json(here / "results.json")["identity"] == read_json(there / "results.json")["identity"]
+    chat = world.run(*asked, "eval.backend=server", "eval.server.api=chat")
+    assert [(row["id"], row["output"], row["tokens"]) for row in lines(chat / "samples.jsonl")] == outputs[0]
+    doubt = read_json(chat / "results.json")["identity"]["unverified"]
+    assert doubt == "the server rendered the prompts, with its own chat template"
+    assert all(doubt in (chat / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
 
 
 def test_another_model_behind_a_url_is_marked_everywhere(world: World, suite: Path, tmp_path: Path) -> None:

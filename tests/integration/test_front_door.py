@@ -133,6 +133,13 @@ _SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server
         (["eval.targets=[base,adapter]"], 2, ["eval.target"]),
         (["eval.targets=[base,other]"], 2, ["one of base, adapter, quantized"]),
         (["eval.server.url=http://127.0.0.1:1"], 2, ["eval.backend=server"]),
+        (["eval.server.api=chat"], 2, ["eval.backend=server"]),
+        ([*_SERVER, "eval.server.api_key_env=NO_SUCH_KEY"], 2, ["no server is named"]),
+        (
+            [*_SERVER, "eval.server.url=http://127.0.0.1:1", "eval.server.api_key_env=NO_SUCH_KEY"],
+            1,
+            ["api_key_env=NO_SUCH_KEY", "not set"],
+        ),
         ([*_SERVER, "eval.server.url=file:///etc/passwd"], 2, ["URL"]),
         ([*_SERVER, "eval.server.url=http://:80"], 2, ["eval.server.url=http://:80"]),
         ([*_SERVER, "eval.server.url=http://127.0.0.1:1", "eval.server.retries=0"], 1, ["does not answer"]),

@@ -68,6 +68,14 @@ def test_secrets_reach_no_file_and_no_terminal(
         door(*LEAST, "name=failed", "+lora.optimizer_config.nonsense=1"),
         door(*LEAST, "name=${oc.env:HF_TOKEN}"),
         door(*LEAST, "name=served", "eval.backend=server"),
+        door(
+            *LEAST,
+            "name=keyed",
+            "eval.backend=server",
+            "eval.server.url=http://127.0.0.1:9",
+            "eval.server.api_key_env=OPENAI_API_KEY",
+            "eval.server.retries=0",
+        ),
         door(*LEAST, "name=hub", "model=local", "model.repo=owner/none"),  # by the proxy, where nobody is
         door("doctor"),
         door("plan", *LEAST),
@@ -78,8 +86,8 @@ def test_secrets_reach_no_file_and_no_terminal(
         door("export", str(run), "model"),
     ]
     codes = [done.code for done in said]
-    assert codes == [0, 0, 1, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0], [done.err for done in said]
-    assert len(list(cwd.rglob("provenance.json"))) == 6
+    assert codes == [0, 0, 1, 2, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0], [done.err for done in said]
+    assert len(list(cwd.rglob("provenance.json"))) == 7
     assert holders(cwd) == []
     assert [(done.out, done.err) for done in said if MARK.decode() in done.out + done.err] == []
 

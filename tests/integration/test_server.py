@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,9 @@ class Local:
         return self.loaded.tokenizer.decode(self.prompt(question))
 
     def request(self, question: str, max_tokens: int = 40) -> Request:
-        return Request(f"{question}#0", self.text(question), len(self.prompt(question)), max_tokens)
+        talk = Conversation([{"role": "user", "content": question}])
+        turns = Chat(self.loaded.tokenizer, FORMAT).request(talk)
+        return Request(f"{question}#0", self.text(question), len(self.prompt(question)), max_tokens, turns)
 
     def greedy(self, question: str, max_tokens: int = 40, stop: tuple[str, ...] = ()) -> Any:
         from punie.model import generate
@@ -149,6 +152,23 @@ def test_tool_calls_are_kept(server: Server, mine: Local, endpoint: Endpoint) ->
     assert reply.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_chat_api_answers_alike(question: str, server: Server, mine: Local) -> None:
+    """The server renders the same prompt with the model's template, and its token ids are the whole response;
+    without them a call that it drops is missing, and never an empty response."""
+    answer = mine.greedy(question)
+    with Endpoint(server.url, mine.loaded.tokenizer, api="chat") as client:
+        reply = answered(client.answer(mine.request(question), sampling(0.0)))
+    assert (reply.tokens, reply.text) == (answer.tokens, answer.text)
+    assert reply.doubts == ()
+    with Endpoint(server.url, mine.loaded.tokenizer, api="chat", token_ids=False, attempts=1) as client:
+        outcome = client.answer(mine.request(question), sampling(0.0))
+    if "<tool_call>" in answer.text:
+        assert re.search("0 characters, but [0-9]+ tokens were generated", str(outcome))
+    else:
+        assert answered(outcome).text == answer.text
+
+
 def test_draws_depend_on_the_request_alone(mine: Local, endpoint: Endpoint) -> None:
     """At a temperature, the same request is answered alike whatever came before it; another id, not so."""
     requests = [mine.request(question) for question in QUESTIONS]
@@ -163,7 +183,7 @@ def test_the_model_itself_is_verified(mine: Local, endpoint: Endpoint) -> None:
     """The probe verifies a server that was started with the model, with no model named."""
     question = QUESTIONS[1]
     expected = mine.greedy(question, PROBE_TOKENS).tokens
-    assert probe(endpoint, mine.text(question), mine.prompt(question), expected) is None
+    assert probe(endpoint, mine.request(question), expected) is None
 
 
 def test_another_model_is_not_verified(mine: Local, endpoint: Endpoint) -> None:
@@ -171,17 +191,18 @@ def test_another_model_is_not_verified(mine: Local, endpoint: Endpoint) -> None:
     dense = local(resource("data/models/tiny_dense"))
     question = QUESTIONS[1]
     expected = dense.greedy(question, PROBE_TOKENS).tokens
-    difference = probe(endpoint, mine.text(question), mine.prompt(question), expected)
+    difference = probe(endpoint, mine.request(question), expected)
     assert "differ from position" in str(difference)
 
 
-def test_a_name_that_the_server_does_not_have_is_missing(server: Server, mine: Local) -> None:
-    """A request that names another model is missing with the server's words; nothing is downloaded for it."""
-    naps: list[float] = []
-    with Endpoint(server.url, mine.loaded.tokenizer, model="owner/name", sleep=naps.append) as client:
-        outcome = client.answer(mine.request(QUESTIONS[0]), sampling(0.0))
-    assert isinstance(outcome, str)
-    assert "owner/name" in outcome
+def test_a_name_that_the_server_does_not_have_is_refused(server: Server, mine: Local) -> None:
+    """A request that names another model ends with the server's words; nothing is downloaded for it."""
+    with (
+        Endpoint(server.url, mine.loaded.tokenizer, model="owner/name") as client,
+        pytest.raises(PunieError, match="refuses the first request") as caught,
+    ):
+        client.answer(mine.request(QUESTIONS[0]), sampling(0.0))
+    assert "owner/name" in str(caught.value.found)
 
 
 def test_it_computes_as_this_process_does_and_listens_to_this_machine_alone(server: Server) -> None:
@@ -208,7 +229,7 @@ def test_an_adapter_is_served_until_the_server_dies(folder: Path, tmp_path: Path
         serve(folder, log=tmp_path / "server.log", adapter=tmp_path, float32=True) as server,
         Endpoint(server.url, adapted.loaded.tokenizer, sleep=naps.append) as client,
     ):
-        assert probe(client, adapted.text(question), adapted.prompt(question), expected) is None
+        assert probe(client, adapted.request(question), expected) is None
         assert server.ended() is None
         server.process.kill()
         server.process.wait()

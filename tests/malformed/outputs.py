@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import json
 import random
@@ -13,6 +14,7 @@ from punie.evals.replies import Fault, Request, read
 from punie.evals.sandbox import Execution, Limits, Outcome, Sandbox
 from punie.evals.scorers import keyword, strict, taxonomy
 from punie.evals.suite import Expectation, Sample, load_suite
+from punie.evals.transport import Received
 from punie.formats import Call
 from punie.formats.chat import Conversation
 from punie.formats.code_mode import FORMAT, parse, wrap
@@ -129,21 +131,41 @@ class Letters:
         return "".join(chr(token % 0xD800) for token in token_ids)
 
 
-REPLY: dict[str, Any] = {
-    "object": "text_completion", "model": "default_model",
-    "choices": [{"index": 0, "finish_reason": "stop", "text": "words",
-                 "logprobs": {"content": [{"id": 65, "logprob": -0.5}, {"id": 0, "logprob": -1}]}}],
-    "usage": {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8},
-}  # fmt: skip
+_CALL = {"id": "c", "type": "function",
+         "function": {"name": "execute_code", "arguments": '{"code": "git_status()"}'}}  # fmt: skip
+CHOICES: tuple[dict[str, Any], ...] = (
+    {"text": "words", "logprobs": {"content": [{"id": 65, "logprob": -0.5}, {"id": 0, "logprob": -1}]}},
+    {"text": "", "token_ids": [65, 0], "logprobs": {"tokens": ["A", ""], "token_logprobs": [-0.5, -1]}},
+    {"text": "", "tool_calls": [_CALL], "reasoning_content": "hm"},
+    {"message": {"role": "assistant", "content": None, "tool_calls": [_CALL, _CALL], "reasoning": "hm"}},
+    {
+        "message": {
+            "content": [{"type": "text", "text": wrap("git_status()")}],
+            "function_call": {"name": "f"},
+        }
+    },
+)
+"""Choices of the replies of mlx_lm.server, vLLM and others, by both APIs."""
 
 
 def reply(rng: random.Random) -> bytes:
-    """The body of a server's reply."""
-    content = nearly(rng, REPLY, 3).encode("utf-8", "replace")
+    """The body of a server's reply, or of its refusal."""
+    usage = {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8}
+    choice = {
+        "index": 0,
+        "finish_reason": rng.choice(("stop", "length", "tool_calls")),
+        **rng.choice(CHOICES),
+    }
+    whole = {"object": "text_completion", "model": "default_model", "choices": [choice], "usage": usage}
+    if rng.random() < 0.1:
+        whole = {"error": {"message": "the model is loading", "code": 503}}
+    content = nearly(rng, whole, 3).encode("utf-8", "replace")
     return damaged(rng, content) if rng.random() < 0.2 else content
 
 
 def _reply(content: bytes, _folder: Path) -> None:
+    received = Received(503, {"retry-after": content[:40].decode("latin-1")}, content, "http://host")
+    json.dumps([received.words, received.retry_after], ensure_ascii=False, allow_nan=False).encode()
     try:  # as the endpoint does ahead of ``read``
         parsed = json.loads(content)
         json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
@@ -151,9 +173,12 @@ def _reply(content: bytes, _folder: Path) -> None:
         raise Fault("the reply is not JSON") from None
     request = Request("git-01#0", "words", 6, 96)
     found = read(parsed, request, Letters(), stop=("b",), model="m", seconds=0.1)
-    json.dumps(
-        [found.text, found.tokens, found.logprobs, found.doubts], ensure_ascii=False, allow_nan=False
-    ).encode()
+    scored = record.scored(
+        FORMAT, SUITE[0], found.text, truncated=found.finish_reason == "length", sandbox=_sandbox(),
+        sent=found.calls,
+    )  # fmt: skip
+    whole = [dataclasses.asdict(found), scored]
+    json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
 
 
 SURFACES = (

@@ -369,17 +369,22 @@ def test_a_chat_template_cannot_leave_its_sandbox(
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["http://me:hush-4f1c9d@host", "http://hush-4f1c9d@host/v1", "http://host/v1?key=hush-4f1c9d"],
+    "given",
+    [
+        "url=http://me:hush-4f1c9d@host",
+        "url=http://hush-4f1c9d@host/v1",
+        "url='http://host/v1?key=hush-4f1c9d'",
+        "api_key_env=hush-4f1c9d",
+    ],
 )
 def test_a_password_in_a_url_is_refused_before_it_is_written(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A server's URL has no place for a secret: the run ends before a file is written."""
+    """Neither a server's URL nor the name of its key has a place for a secret: no file is written."""
     monkeypatch.chdir(tmp_path)
-    assert front_door(["eval.backend=server", f"eval.server.url='{url}'"]) == 2
+    assert front_door(["eval.backend=server", f"eval.server.{given}"]) == 2
     said = "".join(capsys.readouterr())
-    assert "~/.netrc" in said
+    assert "api_key_env" in said
     assert SECRET not in said
     assert list(tmp_path.iterdir()) == []
 

@@ -134,7 +134,7 @@ def _sample(sample: Sample, model: str) -> inspect.EvalSample:
         made.error = _error(sample.missing)
         return made
     message = chat.ChatMessageAssistant(
-        id=f"{unique}-assistant", content=sample.output or "", source="generate", model=model
+        id=f"{unique}-assistant", content=sample.response, source="generate", model=model
     )
     usage = _usage([sample])
     stop = _STOP.get(sample.finish_reason or "", "unknown")

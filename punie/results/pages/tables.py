@@ -124,6 +124,7 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
     lines += [*map(paired_sentence, results.paired), *uncompared(results)]
     if doubt:
         lines.append(f"identity: unverified ({doubt})")
+    lines += [f"note: {note}" for note in results.generation.notes]
     lines.append(results.verdict.summary)
     return "\n".join([in_text(score_table(results, baseline)), "", *map(printable, lines)])
 

@@ -109,6 +109,8 @@ class Generation(Record):
     tokens: int
     seconds: float
     tokens_per_second: float | None = None
+    notes: list[str] = []
+    """What a server was asked otherwise than the config says."""
 
 
 class LockCurve(Record):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from punie.evals.scores import ALWAYS
+from punie.formats import with_calls
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A score or a rate, from 0 to 1."""
@@ -157,6 +158,14 @@ class Scored(Record):
     reason: str
 
 
+class Sent(Record):
+    """A call that a server sent beside a response's text."""
+
+    name: str
+    arguments: dict[str, Any] | str
+    """By name; text that is no JSON object as it was sent."""
+
+
 class Sample(Record):
     """A line of samples.jsonl: one response to one item of the suite, with its scores.
 
@@ -179,6 +188,8 @@ class Sample(Record):
     missing: str | None
     """Why there is no response; None if there is one."""
     output: str | None
+    tool_calls: list[Sent] = []
+    """Calls that a server sent beside the output."""
     tokens: list[Annotated[int, Field(ge=0)]] | None = None
     output_tokens: int | None = None
     logprobs: list[float] | None = None
@@ -209,6 +220,16 @@ class Sample(Record):
     def answered(self) -> bool:
         """There is a response."""
         return self.missing is None
+
+    @property
+    def response(self) -> str:
+        """The output, with the calls that were sent beside it."""
+        return with_calls(self.output or "", self.sent)
+
+    @property
+    def sent(self) -> list[dict[str, Any]]:
+        """The calls that a server sent beside the output, as plain values."""
+        return [each.model_dump() for each in self.tool_calls]
 
     def plain(self) -> dict[str, Any]:
         """The record as it is written: JSON values, fields that were not set left out."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from punie.formats import code_mode
+from punie.formats import Call, code_mode, native
 from punie.formats.chat import Chat, Conversation
 
-from .templates import THINKING, tokenizer
+from .templates import THINKING, TOOLS, by_template, tokenizer, turn
 
 TALK = [
     {"role": "user", "content": "Hi"},
@@ -74,6 +74,23 @@ def test_options_reach_the_template() -> None:
     found = Chat(loaded, code_mode.FORMAT, {"mood": "calm"})
     assert found.prompt(Conversation(TALK[:1])) == "HicalmA"
     assert found.prompt(Conversation(TALK[:1], options={"mood": "glad"})) == "HigladA"
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_chat_api_gets_turns_tools_and_options(as_text: bool) -> None:
+    """A server is sent the turns with arguments as JSON text, the tools, and the template's options, but not
+    the template with the date in it, which the server does not take."""
+    form = by_template("object").format
+    if as_text:  # a template that wants arguments as text gets them so
+        form = native.restore({**form.record, "arguments_as_text": True})
+    asked = turn(Call("get_weather", {"city": "Rome"}))
+    talk = Conversation([TALK[0], asked, {"role": "tool", "content": "21"}], TOOLS)
+    found = Chat(tokenizer(""), form, {"enable_thinking": False, "chat_template": "dated"}).request(talk)
+    assert found["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'
+    assert [found["messages"][0], found["messages"][2]] == [talk.messages[0], talk.messages[2]]
+    assert found["tools"] == [each.declaration for each in TOOLS]
+    assert found["chat_template_kwargs"] == {"enable_thinking": False}
+    assert Chat(tokenizer(""), form).request(Conversation(TALK[:1])) == {"messages": TALK[:1]}
 
 
 def test_a_text_is_learned_as_a_whole() -> None:

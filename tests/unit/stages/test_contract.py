@@ -49,6 +49,19 @@ def test_neutral_fields_stay_out_of_keys(config: Config) -> None:
     assert {key.split(".")[0] for key in stage("train").identity(config)} == {"lora", "runtime"}
 
 
+def test_a_later_field_of_the_server_is_in_no_key_at_its_default(config: Config) -> None:
+    """The API of a server decides the prompt, and counts unless it is the one that there has always been; the
+    variable of the key never counts."""
+    before = stage("evaluate").identity(config)
+    options = ["eval.backend=server", "eval.server.url=http://host", "eval.server.api_key_env=MY_KEY"]
+    keyed = stage("evaluate").identity(resolve(compose(options)))
+    changed = {"eval.backend": "server", "eval.server.url": "http://host"}
+    assert keyed == before | changed
+    assert stage("evaluate").identity(resolve(compose([*options, "eval.server.api=chat"]))) == keyed | {
+        "eval.server.api": "chat"
+    }
+
+
 def test_a_later_field_at_its_default_is_in_no_key_of_a_list(config: Config) -> None:
     """An outcome without ``next`` has the key it had before there was such a field; with it, another."""
     outcomes = stage("report").identity(resolve(compose(["+phase=46"])))["phase.outcomes"]

@@ -89,6 +89,21 @@ def test_a_missing_response_is_shown_as_missing(samples: list[Sample]) -> None:
     assert "No response: the server <b>timed out</b>" in report.markdown(facts(samples))
 
 
+def test_what_a_server_was_asked_otherwise_is_noted_everywhere(samples: list[Sample]) -> None:
+    """A note is on the terminal and in both reports, as text; a call beside the text is shown with it."""
+    sent = [{"name": "ls", "arguments": {"path": "<b>"}}]
+    beside = Sample.model_validate({**samples[1].plain(), "tool_calls": sent})
+    plain = facts([samples[0], beside])
+    noted = plain.results.generation.model_copy(update={"notes": ["asked without <b>logprobs</b>"]})
+    made = dataclasses.replace(plain, results=plain.results.model_copy(update={"generation": noted}))
+    page = Page(report.html(made))
+    for shown in ("\n".join(page.texts["p"]), report.markdown(made), tables.terminal(made.results, None)):
+        assert "ote: asked without <b>logprobs</b>" in shown
+    call = 'No.\n{"name": "ls", "arguments": {"path": "<b>"}}'
+    assert call in page.texts["pre"][-1]
+    assert call in report.markdown(made)
+
+
 def test_a_response_has_its_calls_and_both_scores_with_reasons(samples: list[Sample]) -> None:
     """The calls that were made, those that were wanted, and why each score is what it is."""
     shown = Page(report.html(facts(samples))).texts["details"][0]
