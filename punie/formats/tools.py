@@ -106,7 +106,7 @@ class Tool:
         wrong = next(found, None)
         if wrong and known != "object" and wrong.instance_path == [name] and wrong.kind.name == "type":
             return known
-        return wrong and _said(wrong).removeprefix(f"{name}: ")
+        return _said(wrong).removeprefix(f"{name}: ") if wrong else None
 
     def violations(self, arguments: Mapping[str, Any]) -> list[ValidationError]:
         """What of its schema a call's arguments violate; takes time linear in them.
