@@ -45,6 +45,7 @@ def task(
     from punie.run import capture, pipeline
     from punie.run.directory import RunDirectory
     from punie.stages import merged
+    from punie.stages.inputs import data_source
     from punie.store.artifacts import Store
     from punie.store.keys import digest
     from punie.train.callbacks import Callbacks
@@ -60,7 +61,7 @@ def task(
         config_digest=digest("config", plain),
     )
     plan, told, error = pipeline.Plan(), Callbacks(callbacks), None
-    status = "failed"
+    status, source = "failed", {}
     try:
         directory.begin(OmegaConf.to_yaml(composed, resolve=True), provenance, store=config.store.dir)
         told.each(lambda each: each.run_started(name=config.name, folder=directory.path, config=plain))
@@ -74,6 +75,7 @@ def task(
         plan = pipeline.plan(config, store)
         directory.note(uses=sorted(step.key for step in plan.steps if step.key))  # punie store gc keeps them
         pipeline.run(plan, config, store, reporter, began=lambda at: directory.note(at=at), callbacks=told)
+        source = data_source(config.data)
         directory.collect(plan.artifacts())
         status = "finished"
     except KeyboardInterrupt:
@@ -89,6 +91,7 @@ def task(
                 provenance,
                 blas=blas.in_use(),
                 inputs=merged(step.material["contents"] for step in plan.steps if step.material is not None),
+                data=source,
                 artifacts=plan.artifacts(),
             )
             stages = [

@@ -1,4 +1,4 @@
-"""Training data: build punie's own, or check any chat-format folder.
+"""Training data: build punie's own, or check any data in chat format.
 
 punie data build                          write data/code_mode again, from its seed and mix
 punie data build --out my/data seed=7 data.mix.direct=0.2
@@ -6,11 +6,13 @@ punie data build --style native           write data/native_tools again: the sam
 punie data suite --out select.jsonl       a suite to select checkpoints by, in the phrasings of validation
 punie data check my/data                  problems of every example with file:line; overlaps; lengths
 punie data check my/data model=qwen3_8b   lengths under that model's tokenizer
+punie data check data=hub data.repo=OWNER/NAME    a data set of the hub that is on this machine
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build = actions.add_parser("build", help="generate train.jsonl, valid.jsonl and the data card")
     build.add_argument("--out", help="folder to write (default: data/code_mode or data/native_tools)")
     check = actions.add_parser("check", help="report problems; exit code 1 on errors, 0 on warnings")
-    check.add_argument("path", help="a folder with *.jsonl files, or one file")
+    words = "a folder with *.jsonl or Parquet files, or one file (default: the data that overrides name)"
+    check.add_argument("path", nargs="?", help=words)
     suite = actions.add_parser("suite", help="generate a suite for lora.select=best_eval")
     words = "file to write (default: data/suites/select52.jsonl or native52.jsonl)"
     suite.add_argument("--out", help=words)
@@ -41,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action; check returns 1 if there are errors."""
+    if arguments.action == "check":
+        return _check(arguments.path, arguments.overrides)
     from punie.config import resolve
     from punie.config.compose import compose
 
     config = resolve(compose(arguments.overrides))
-    if arguments.action == "check":
-        return _check(Path(arguments.path), config)
     folder, suite = ("native_tools", "native52") if arguments.style == "native" else ("code_mode", "select52")
     if arguments.action == "build":
         return _build(Path(arguments.out or f"data/{folder}"), config, arguments.style)
@@ -78,33 +81,54 @@ def _suite(out: Path, seed: int, per_tool: int, style: str) -> int:
     return 0
 
 
-def _check(path: Path, config: Config) -> int:
+def _check(path: str | None, overrides: list[str]) -> int:
+    from punie.config import resolve
+    from punie.config.compose import compose
+    from punie.data.convert import notes
     from punie.data.validate import check
     from punie.evals.suite import load_suite
     from punie.model import blas
+    from punie.model.resolve import NotCached
     from punie.stages import chats, preflight, tokens
-    from punie.stages.inputs import base_folder, suite_path
+    from punie.stages.inputs import base_folder, conversion, resource_or_path, suite_path
     from punie.util.progress import Reporter
 
+    if path and "=" in path and not Path(path).exists():  # an override
+        path, overrides = None, [path, *overrides]
+    config = resolve(compose(overrides))
+    if path:
+        config.data.path, config.data.repo = path, None
     blas.activate(config.runtime.blas)
     from punie.model.load import tokenizer
 
     loaded = tokenizer(base_folder(config.model))
-    files = [*path.glob("*.jsonl")] if path.is_dir() else [path] if path.is_file() else []
+    try:
+        converted = conversion(config.data)
+    except NotCached:
+        preflight.acquire(preflight.STAGE.settings(config), Reporter())
+        converted = conversion(config.data)
+    name = config.data.repo or config.data.path
+    place = converted.path if converted else Path(path) if path else resource_or_path(config.data.path or "")
+    files = [*place.glob("*.jsonl")] if place.is_dir() else [place] if place.is_file() else []
     if config.format == AUTO:
         config.format = chats.decided(files, config.tools.path)
     settings = preflight.STAGE.settings(config)
     items = load_suite(suite_path(config.eval.suite), chats.tools(settings))
     with Reporter().bar("checking", 100, "%") as bar:
         report = check(
-            path,
+            place,
             tokens.check(settings, loaded, files),
+            name=name if converted else None,
             suites={config.eval.suite: {item.id: item.prompt for item in items}},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )
     print(report.render(), end="")
+    for note in [*notes(converted.info, name), f"its rows are in {place}"] if converted else ():
+        print(f"note: {note}")
     if report.errors:
         print(f"\n{len(report.errors)} errors; next: fix these examples and run again", file=sys.stderr)
         return 1
-    print(f"\nnext: python -m punie data=jsonl data.path={path}")
+    named = ["data=jsonl", f"data.path={path}"] if path else []
+    data = [*named, *(each for each in overrides if each.startswith("data"))]
+    print(f"\nnext: {shlex.join(['python', '-m', 'punie', *data])}")
     return 0

@@ -14,7 +14,7 @@ import gc
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from punie.util.errors import PunieError
 from punie.util.printable import in_bytes
@@ -82,11 +82,22 @@ def _run(arguments: argparse.Namespace) -> Figures:
         ],
         "format": _format(config),
         "rendered": {key: checked[key] for key in ("format", "opening") if key in checked},
+        "data": _data(config),
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
         "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
     }
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})
+
+
+def _data(config: Config) -> dict[str, Any]:
+    """Where data that had to be converted came from; empty if they did not, or are not there."""
+    from punie.stages.inputs import data_source
+
+    try:
+        return data_source(config.data)
+    except PunieError:
+        return {}
 
 
 def _format(config: Config) -> str | None:
@@ -130,6 +141,9 @@ def _text(found: Figures) -> str:
         tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
         f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
     ]
+    if source := found["data"].get("source", {}).get("repo"):
+        commit = found["data"]["source"]["commit"]
+        blocks.append(f"data: {source} at commit {commit}, as on this machine (data.revision)")
     rendered = found["rendered"]
     if "opening" in rendered and rendered["format"] != "code_mode":
         begins = f", calls begin with {json.dumps(rendered['opening'])}" if rendered["opening"] else ""
@@ -189,7 +203,7 @@ def _longest_row(config: Config) -> int:
     from punie.data.load import load_rows
     from punie.stages.inputs import SPLITS, data_folder
 
-    folder = data_folder(config.data.path)
+    folder = data_folder(config.data)
     return max(
         sum(len(message["content"] + str(message.get("tool_calls", ""))) // 3 + 8 for message in row.messages)
         + len(str(row.tools or row.text or "")) // 3

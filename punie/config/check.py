@@ -151,7 +151,7 @@ def _broken(config: Config) -> Iterator[ConfigError]:
 
 
 def _places(config: Config) -> Iterator[ConfigError]:
-    """What is wrong with where the model comes from, where the server is, and where the run goes."""
+    """What is wrong with where model and data come from, where the server is, and where the run goes."""
     sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
     if len(sources) != 1:
         yield ConfigError(
@@ -160,6 +160,16 @@ def _places(config: Config) -> Iterator[ConfigError]:
             found=", ".join(sources) or "none",
             expected="one of model.embedded, model.path, model.repo",
             next_step="model=local model.path=FOLDER for a local folder",
+        )
+    if bool(config.data.path) == bool(config.data.repo):
+        yield ConfigError(
+            "The data must come from exactly one place.",
+            where="data",
+            found="data.path and data.repo" if config.data.path else "none",
+            expected="data.path or data.repo",
+            next_step="leave one out: data.repo=null"
+            if config.data.path
+            else "set it: data.path=FOLDER, or data=hub data.repo=OWNER/NAME",
         )
     if "?" in (config.eval.server.url or ""):
         yield ConfigError(

@@ -6,6 +6,7 @@ one of these texts changes; punie's message then says less, and stays correct.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -86,13 +87,12 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
+@functools.cache
 def store_schema(name: str, node: type) -> None:
-    """Make a schema known to Hydra, again if need be: 1.4 wants to be told that this is meant."""
+    """Make a schema known to Hydra, once in a process."""
     from hydra.core.config_store import ConfigStore
 
-    store = ConfigStore.instance().store
-    known = "replace" in inspect.signature(store).parameters
-    store(name=name, node=node, **({"replace": True} if known else {}))  # ty: ignore[invalid-argument-type]
+    ConfigStore.instance().store(name=name, node=node)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -79,10 +79,21 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """The training data: a folder with train.jsonl and valid.jsonl in chat format."""
+    """The training data: JSON Lines or Parquet files, or a data set of the hub, in chat format."""
 
     name: str = neutral("Name shown in tables and reports.")
-    path: str = neutral("The folder, relative to the working folder; else one of punie's own.")
+    path: str | None = neutral(
+        "A folder with train.jsonl and valid.jsonl or with Parquet files, or a Parquet file; relative to the "
+        "working folder, else one of punie's own.",
+        None,
+    )
+    repo: str | None = neutral("A data set on the Hugging Face hub, as owner/name.", None)
+    revision: str = neutral("Commit, tag or branch of the repo.", "main")
+    config: str | None = neutral(
+        "One of the configs (subsets) that its card declares; null: the default.", None
+    )
+    train_split: str | None = neutral("Split to train on, or a part of one: train[:95%]; null: train.", None)
+    valid_split: str | None = neutral("Split to validate on, alike; null: the one that is called so.", None)
     too_long: str = option(
         "An example over lora.max_seq_length is cut at its end, refused, or left out.",
         "truncate",

@@ -21,8 +21,8 @@ SHAPE = '{"messages": [{"role": …, "content": …}, …]}, {"prompt": …, "co
 
 _LOSS_KEYS = ("weight", "train", "training", "loss")
 """Keys of a turn by which OpenAI, axolotl and ms-swift say whether it has loss: 0 or 1, false or true."""
-_ROW_KEYS = {"messages", "tools", "functions", "chat_template_kwargs", "system", "prompt", "completion"}
-_ROW_KEYS |= {"text", "parallel_tool_calls"}
+ROW_KEYS = {"messages", "tools", "functions", "chat_template_kwargs", "system", "prompt", "completion"}
+ROW_KEYS |= {"text", "parallel_tool_calls"}
 _DECISIVE_KEYS = {
     "images": "punie reads text alone",
     "image": "punie reads text alone",
@@ -100,7 +100,7 @@ def read_row(value: Mapping[str, Any], line: int) -> Row:
         turns = read_turns(messages)
         silent = frozenset(at for at, message in enumerate(messages) if not _learned(message))
         unused = {f"messages.{key}" for message in messages for key in message.keys() - KEYS - {*_LOSS_KEYS}}
-    unused |= value.keys() - _ROW_KEYS
+    unused |= value.keys() - ROW_KEYS
     options = value.get("chat_template_kwargs") or {}
     return Row(turns, line, own_tools(value), options, silent, unused=tuple(sorted(unused)))
 

@@ -25,8 +25,8 @@ SHOWN = 20
 class Report:
     """What was found in a folder."""
 
-    path: Path
-    """The folder or file."""
+    name: str
+    """The folder or file, or the data set."""
     unit: str
     """Of lengths: ``tokens``, or ``characters`` where there is no tokenizer."""
     lengths: dict[str, list[int]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Report:
         """The report as text for a terminal."""
         counts = {"rows": sum(map(len, self.lengths.values())), "errors": len(self.errors)}
         counts |= {"warnings": len(self.warnings), "overlaps": len(self.overlaps)}
-        title = f"{self.path}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        title = f"{self.name}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
         sections = [self._files(), self._findings(), self._unused(), self._overlaps()]
         sections += [self._prompts(), self._histogram()]
         return "\n\n".join([title, *filter(None, sections)]) + "\n"
@@ -118,6 +118,7 @@ def check(
     checks: Check,
     *,
     suites: Mapping[str, Mapping[str, str]] | None = None,
+    name: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Check every example of a folder's ``*.jsonl`` files, or of one file.
@@ -126,6 +127,7 @@ def check(
         path: The folder, or a file.
         checks: How examples are rendered and checked.
         suites: Prompts that must not be in the data: by suite, by the item's id.
+        name: What the folder is called in the report; default its path.
         progress: Called now and then with the bytes read so far and in all.
 
     Raises:
@@ -136,7 +138,7 @@ def check(
         found = "no *.jsonl file in it" if path.is_dir() else "no such file or folder"
         raise DataError("There is nothing to check.", where=path, found=found, next_step=NEXT_STEP)
     done, total = 0, sum(file.stat().st_size for file in files)
-    report = Report(path, "characters" if checks.chat is None else "tokens")
+    report = Report(name or str(path), "characters" if checks.chat is None else "tokens")
     requests: list[Request] = []
     for file in files:
         lengths = report.lengths[file.name] = []
@@ -145,7 +147,7 @@ def check(
                 done += line.size
                 if line.number % 500 == 0:
                     progress(done, total)
-                where = f"{file}:{line.number}"
+                where = f"{f'{name}/{file.name}' if name else file}:{line.number}"
                 problems = [line.problem] if line.problem else list(check_row(line.value, where))
                 if problems:
                     kind = "cannot be read" if line.problem else "not an example"

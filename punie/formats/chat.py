@@ -91,6 +91,10 @@ class Chat:
         """The tokenizer's special tokens."""
         return tuple(getattr(self.tokenizer, "all_special_tokens", ()))
 
+    @functools.cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(getattr(self.tokenizer, "all_special_ids", ()))
+
     def ends(self, response: str) -> bool:
         """Whether a response ends with a token that stops generation; white space may follow it."""
         return self.unended(response) != response
@@ -224,13 +228,27 @@ class Chat:
         tokens, encoding = self._encode(text)
         edges: list[Span] = []
         for start, end in spans:
-            prompt = self._encode(text[:start])[0]
-            if tokens[: len(prompt)] != prompt or (end < len(text) and encoding is None):
+            kept, at = self._unchanged(tokens, encoding, start)
+            prompt = self._encode(text[at:start])[0]
+            if tokens[kept : kept + len(prompt)] != prompt or (end < len(text) and encoding is None):
                 return self._apart(text, spans, tokens)
             whole = end == len(text)
             last = len(tokens) if whole else bisect_left(encoding.offsets, end, key=lambda each: each[0])
-            edges.append((len(prompt), last))
+            edges.append((kept + len(prompt), last))
         return tokens, edges
+
+    def _unchanged(self, tokens: Sequence[int], encoding: Any, start: int) -> tuple[int, int]:
+        """How many tokens a text has before its last special token before ``start``, and where that begins.
+
+        A tokenizer splits a text at its special tokens first, so what comes after one changes nothing before.
+        """
+        if encoding is None:
+            return 0, 0
+        offsets = encoding.offsets
+        last = bisect_left(offsets, start, key=lambda each: each[0]) - 1
+        while last > 0 and not (tokens[last] in self._special and offsets[last][1] <= start):
+            last -= 1
+        return (last, offsets[last][0]) if last > 0 else (0, 0)
 
     def _apart(self, text: str, spans: Sequence[Span], whole: list[int]) -> tuple[list[int], list[Span]]:
         """Tokens of prompts and responses each by itself, as they are in evaluation."""

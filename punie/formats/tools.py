@@ -8,12 +8,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from punie.util.errors import DataError, Problems
 from punie.util.jsonl import excerpt
 from punie.util.paths import resource
 from punie.util.plain import is_text, parse_json
+
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError, Validator
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
@@ -99,20 +102,30 @@ class Tool:
         known = next(each.type for each in self.parameters if each.name == name)
         if type(value) is float and known == "int":
             return known
-        wrong = _violation(self._part_validator, {name: value})
-        if wrong and known != "object" and wrong.startswith(f"{name}: ") and " is not of type " in wrong:
-            return known
-        return wrong and wrong.removeprefix(f"{name}: ")
+        faults = [each for each in self.violations({name: value}) if each.instance_path[:1] == [name]]
+        if not faults:
+            return None
+        plain = known != "object" and len(faults[0].instance_path) == 1
+        return known if plain and " is not of type" in faults[0].message else excerpt(faults[0].message)
+
+    def violations(self, arguments: Mapping[str, Any]) -> list[ValidationError]:
+        """What of its schema a call's arguments violate; takes time linear in them.
+
+        Raises:
+            ValueError: They are no JSON: half of a surrogate pair, or nested too deeply.
+        """
+        return list(self._validator.iter_errors(dict(arguments)))
 
     @functools.cached_property
-    def validator(self) -> Any:
-        """The validator of a call's arguments."""
+    def _validator(self) -> Validator:
         return _validator(self.schema)
 
     @functools.cached_property
-    def _part_validator(self) -> Any:
-        """The same for some of the arguments."""
-        return _validator({**self.schema, "required": []})
+    def _python_signature(self) -> inspect.Signature:
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature(
+            [inspect.Parameter(each.name, either, default=each.default) for each in self.parameters]
+        )
 
     def bind(self, /, *args: object, **kwargs: object) -> dict[str, Any]:
         """The arguments of a call by parameter name, defaults filled in.
@@ -120,10 +133,8 @@ class Tool:
         Raises:
             TypeError: An argument is missing, unknown, given twice or one too many.
         """
-        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        declared = [inspect.Parameter(each.name, either, default=each.default) for each in self.parameters]
         try:
-            bound = inspect.Signature(declared).bind(*args, **kwargs)
+            bound = self._python_signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}; the tool is {self.signature}") from None
         bound.apply_defaults()
@@ -265,12 +276,9 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
             expected='{"type": "object", "properties": {…}, "required": […]}',
         )
         return
-    from jsonschema import Draft202012Validator
-
-    meta, formats = Draft202012Validator.META_SCHEMA, Draft202012Validator.FORMAT_CHECKER
-    faults = [*Draft202012Validator(meta, format_checker=formats).iter_errors(schema)]
+    faults = [*_meta().iter_errors(schema)]
     for fault in faults:
-        at = ".".join(map(str, fault.absolute_path))
+        at = ".".join(map(str, fault.instance_path))
         if at.endswith("type"):
             what, expected = f"Unknown type at {at}.", f"one of {', '.join(_PYTHON)}"
         else:
@@ -279,24 +287,16 @@ def _check(function: Mapping[str, Any], where: str) -> Iterator[DataError]:
         yield DataError(what, where=where, found=excerpt(fault.instance), expected=expected)
     if faults:
         return
-    for reference in _parts(schema, "$ref"):
-        if not _leads_somewhere(schema, reference):
-            yield DataError(
-                "The schema refers to what it does not hold.",
-                where=where,
-                found=excerpt(reference),
-                expected="a reference within the schema, such as #/$defs/NAME",
-            )
-    for pattern in _parts(schema, "pattern", "patternProperties"):
-        try:
-            _regex(pattern)
-        except Exception as error:  # pydantic_core's SchemaError, in several lines
-            yield DataError(
-                "The pattern cannot be matched in linear time.",
-                where=where,
-                found=excerpt(pattern) + f" ({str(error).splitlines()[-1].removeprefix('error: ')})",
-                expected="a regular expression without look-around and back-references",
-            )
+    try:
+        _validator(schema)
+    except ValueError as error:
+        at = ".".join(map(str, getattr(error, "instance_path", ())))
+        message = excerpt(getattr(error, "message", str(error)), 160)
+        expected = "references within the schema"
+        if "pattern" in at:
+            expected = "a regular expression without look-around and back-references"
+        what = f"The schema cannot be applied{f' at {at}' if at else ''}."
+        yield DataError(what, where=where, found=message, expected=expected)
     names = schema.get("properties", {})
     for missing in [name for name in schema.get("required", ()) if name not in names]:
         yield DataError(
@@ -326,34 +326,6 @@ def _standard(schema: Any) -> Any:
     return found
 
 
-def _parts(schema: Any, *keys: str) -> Iterator[str]:
-    """The texts that a schema holds under some keywords, as value or as keys of the value."""
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if key in keys and isinstance(value, str):
-                yield value
-            elif key in keys and key == "patternProperties" and isinstance(value, Mapping):
-                yield from value
-            if key not in _VALUES:
-                yield from _parts(value, *keys)
-    for each in schema if isinstance(schema, list) else ():
-        yield from _parts(each, *keys)
-
-
-def _leads_somewhere(schema: Mapping[str, Any], reference: str) -> bool:
-    """Whether a reference can be followed within a schema."""
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    registry = Registry().with_resource("", DRAFT202012.create_resource(schema))
-    try:
-        registry.resolver().lookup(reference)
-    except Unresolvable:
-        return False
-    return True
-
-
 def _problem(what: str, where: str, found: object) -> DataError:
     return DataError(what, where=where, found=excerpt(found))
 
@@ -363,84 +335,27 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     names = tool.schema.get("properties")
     if names is not None and (unknown := sorted(arguments.keys() - names.keys())):
         return f"{tool.name} takes no {', '.join(unknown)}; it is {tool.signature}"
-    wrong = _violation(tool.validator, arguments)
-    return f"{tool.name}: {wrong}" if wrong else None
-
-
-def _validator(schema: Mapping[str, Any]) -> Any:
-    """A validator of a schema that takes time linear in the text, and follows no reference elsewhere."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-    from referencing import Registry
-
-    own = {
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-        "additionalProperties": _additional_properties,
-    }
-    return extend(Draft202012Validator, own)(schema, registry=Registry())
-
-
-@functools.lru_cache(maxsize=1024)
-def _regex(pattern: str) -> Any:
-    """A check of text against a pattern, by the engine of pydantic, which never backtracks.
-
-    Raises:
-        pydantic_core.SchemaError: It is no pattern, or looks around or back.
-    """
-    from pydantic_core import SchemaValidator, core_schema
-
-    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
-
-
-def _matches(pattern: str, text: str) -> bool:
-    return _regex(pattern).isinstance_python(text)
-
-
-def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Exception]:
-    from jsonschema import ValidationError
-
-    if isinstance(value, str) and not _matches(pattern, value):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
-
-
-def _pattern_properties(
-    validator: Any, patterns: Mapping[str, Any], value: Any, _: Any
-) -> Iterator[Exception]:
-    for pattern, schema in patterns.items() if isinstance(value, dict) else ():
-        for key in filter(functools.partial(_matches, pattern), value):
-            yield from validator.descend(value[key], schema, path=key, schema_path=pattern)
-
-
-def _additional_properties(
-    validator: Any, schema: Any, value: Any, whole: Mapping[str, Any]
-) -> Iterator[Exception]:
-    from jsonschema import ValidationError
-
-    if not isinstance(value, dict):
-        return
-    known, patterns = whole.get("properties", {}), whole.get("patternProperties", {})
-    for key in value:
-        if key in known or any(_matches(each, key) for each in patterns):
-            continue
-        if schema is False:
-            yield ValidationError(f"{key!r} is not among the properties")
-        else:
-            yield from validator.descend(value[key], schema, path=key)
-
-
-def _violation(validator: Any, value: Mapping[str, Any]) -> str | None:
-    """What of its schema a value violates; None if nothing."""
-    from jsonschema.exceptions import best_match
-
     try:
-        error = best_match(validator.iter_errors(dict(value)))
-    except Exception as error:  # a reference to nothing or to itself, or a number that overflows
-        return f"the schema cannot be applied: {excerpt(str(error))}"
-    if error is None:
+        wrong = tool.violations(arguments)
+    except ValueError as error:
+        return f"{tool.name}: the arguments are no JSON: {excerpt(str(error))}"
+    if not wrong:
         return None
-    at = ".".join(map(str, error.absolute_path))
-    return f"{f'{at}: ' if at else ''}{excerpt(error.message)}"
+    at = ".".join(map(str, wrong[0].instance_path))
+    return f"{tool.name}: {f'{at}: ' if at else ''}{excerpt(wrong[0].message)}"
+
+
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    """The validator of a schema. It follows no reference elsewhere, and its patterns never backtrack."""
+    from jsonschema_rs import Draft202012Validator, RegexOptions
+
+    return Draft202012Validator(dict(schema), offline=True, pattern_options=RegexOptions())
+
+
+@functools.cache
+def _meta() -> Validator:
+    """The validator of schemas."""
+    return _validator({"$ref": "https://json-schema.org/draft/2020-12/schema"})
 
 
 def _embedded() -> Iterator[Tool]:

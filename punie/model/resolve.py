@@ -25,7 +25,7 @@ ModelJson = dict[str, Any]
 
 
 class NotCached(PunieError):
-    """The model is not on this machine and has to be downloaded."""
+    """The model or the data set is not on this machine and has to be downloaded."""
 
 
 def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:

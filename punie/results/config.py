@@ -27,7 +27,14 @@ SEED, SAMPLING_SEED, TEMPERATURE = "lora.seed", "eval.seed", "eval.temperature"
 """The training seed, the seed of sampling, the temperature: each has one definition, here."""
 SOURCES = {
     "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
-    "data": ("data.path",),
+    "data": (
+        "data.path",
+        "data.repo",
+        "data.revision",
+        "data.config",
+        "data.train_split",
+        "data.valid_split",
+    ),
     "suite": ("eval.suite",),
     "select_suite": ("lora.select_suite",),
 }

@@ -60,12 +60,17 @@ def capture(
 
 
 def finish(
-    record: Provenance, *, blas: str | None, inputs: dict[str, Any], artifacts: Mapping[str, Artifact]
+    record: Provenance,
+    *,
+    blas: str | None,
+    inputs: dict[str, Any],
+    artifacts: Mapping[str, Artifact],
+    data: dict[str, Any],
 ) -> Provenance:
     """The record with what is known in the end, the time and the peak memory among it."""
     made = {name: ArtifactFiles(key=each.key, files=each.digests) for name, each in artifacts.items()}
     end = {"ended": now(), "blas": blas, "peak_memory_mb": peak_memory_mb()}
-    return record.model_copy(update={**end, "inputs": inputs, "artifacts": made})
+    return record.model_copy(update={**end, "inputs": inputs, "artifacts": made, "data": data})
 
 
 def peak_memory_mb() -> float:

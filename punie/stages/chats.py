@@ -53,7 +53,7 @@ def name(settings: Settings) -> str:
     """The format's name; ``auto`` is native if the examples hold tools or calls, or tools are given."""
     if settings.format != formats.AUTO:
         return settings.format
-    return decided([data_folder(settings.data.path) / SPLITS[0]], settings.tools.path)
+    return decided([data_folder(settings.data) / SPLITS[0]], settings.tools.path)
 
 
 def decided(files: Iterable[Path], tools_path: str | None) -> str:
@@ -80,7 +80,7 @@ def _search(path: Path, marks: tuple[bytes, ...], _time: int, _size: int) -> boo
 def contents(settings: Settings) -> Contents:
     """Digests of the tools; the format if it is not code_mode; a mark if examples are read otherwise now."""
     found: Contents = {} if name(settings) == "code_mode" else {"format": name(settings)}
-    folder = data_folder(settings.data.path)
+    folder = data_folder(settings.data)
     if any(_mentions(folder / split, _REREAD) for split in SPLITS):
         found["rows"] = 2
     if settings.tools.path:

@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any, Protocol
 
 from punie.config.schema import ModelConfig
+from punie.data import convert
+from punie.data.convert import SPLITS, VALID
 from punie.model import resolve, shards
 from punie.model.resolve import NotCached
+from punie.store.artifacts import Artifact
 from punie.store.keys import content_digests
 from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
 
 _HUB_BITS = 4.5
 """Bits a parameter of the presets' hub models, which are 4-bit in groups of 64."""
-SPLITS = ("train.jsonl", "valid.jsonl")
+_DEEPEST = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+
+
+class Data(Protocol):
+    """Where the data are: a ``DataConfig``, or a slice of one."""
+
+    @property
+    def path(self) -> str | None:
+        """A file or folder."""
+
+    @property
+    def repo(self) -> str | None:
+        """A data set of the hub."""
+
+    @property
+    def revision(self) -> str:
+        """Of the repo."""
+
+    @property
+    def config(self) -> str | None:
+        """Of the data set."""
+
+    @property
+    def train_split(self) -> str | None:
+        """As ``convert.convert`` takes it."""
+
+    @property
+    def valid_split(self) -> str | None:
+        """Alike."""
 
 
 def resource_or_path(path: str) -> Path:
@@ -26,13 +58,23 @@ def resource_or_path(path: str) -> Path:
     return found
 
 
-def data_folder(path: str) -> Path:
-    """The data folder: relative to the working folder, else one of punie's own.
+def data_folder(data: Data) -> Path:
+    """The folder with the two splits as JSON Lines; other data are converted to such a folder.
 
     Raises:
-        DataError: There is none, or it lacks a split.
+        DataError: There is none, it lacks a split, or it cannot be converted.
+        NotCached: The data set has to be downloaded.
     """
-    folder = resource_or_path(path)
+    if (converted := conversion(data)) is not None:
+        if not (converted.path / VALID).is_file():
+            raise DataError(
+                "The data set has no validation split.",
+                where="data.valid_split",
+                found=f"the splits {', '.join(converted.info['available'])}",
+                next_step=f"name one of these, or a part: {convert.split_hint('train')}",
+            )
+        return converted.path
+    folder = resource_or_path(data.path or "")
     missing = [name for name in SPLITS if not (folder / name).is_file()]
     if missing:
         there = sorted(each.name for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
@@ -45,7 +87,7 @@ def data_folder(path: str) -> Path:
             next_step = f"name the file {missing[0]}, or move some examples into it; one JSON object a line"
         raise DataError(
             "The data folder does not exist." if not folder.exists() else "The data folder is incomplete.",
-            where=f"data.path={path}",
+            where=f"data.path={data.path}",
             found=None if not folder.exists() else "no " + " and no ".join(missing) + beside,
             expected=f"a folder with {' and '.join(SPLITS)}",
             next_step=next_step,
@@ -53,9 +95,36 @@ def data_folder(path: str) -> Path:
     return folder
 
 
-def data_digests(path: str) -> dict[str, str]:
+def conversion(data: Data) -> Artifact | None:
+    """Data that are no folder of JSON Lines, converted to one; None if they are, or if there are none.
+
+    Raises:
+        DataError: They cannot be converted.
+        NotCached: The data set has to be downloaded.
+    """
+    parts = (data.train_split, data.valid_split, data.config)
+    if data.repo is not None:
+        return convert.convert_repo(data.repo, data.revision, *parts)
+    path = resource_or_path(data.path or "")
+    whole = all((path / name).is_file() for name in SPLITS)
+    if path.exists() and (any(parts) or (not whole and _is_parquet(path))):
+        return convert.convert(path, *parts)
+    return None
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix == ".parquet" or any(next(path.glob(each), None) for each in _DEEPEST)
+
+
+def data_source(data: Data) -> dict[str, Any]:
+    """Where converted data came from: the repo and its commit, or digests; empty for JSON Lines."""
+    converted = conversion(data)
+    return {} if converted is None else {key: converted.info[key] for key in ("source", "splits")}
+
+
+def data_digests(data: Data) -> dict[str, str]:
     """File name to sha256 of the two splits."""
-    folder = data_folder(path)
+    folder = data_folder(data)
     return content_digests(folder / name for name in SPLITS)
 
 

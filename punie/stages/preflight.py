@@ -18,7 +18,15 @@ from punie.model.device import device_kind
 from punie.model.resolve import NotCached, read_config
 from punie.stages import answering, chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
+from punie.stages.inputs import (
+    SPLITS,
+    base_folder,
+    conversion,
+    data_digests,
+    data_folder,
+    suite_digest,
+    suite_path,
+)
 from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
@@ -52,7 +60,7 @@ PROPERTIES = {
 def contents(settings: Preflight) -> Contents:
     """Digests of data, suite and tokenizer; a model that is not here yet is checked when it is."""
     found: Contents = {
-        "data": data_digests(settings.data.path),
+        "data": data_digests(settings.data),
         "suite": suite_digest(settings.eval.suite),
         "system_prompt": chats.system_prompt(settings, settings.eval.system_prompt),
         **chats.contents(settings),
@@ -66,16 +74,27 @@ def contents(settings: Preflight) -> Contents:
     return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings.model)}
 
 
+def acquire(settings: Preflight, reporter: Reporter) -> None:
+    """Download the data set into the hub's cache."""
+    from punie.data import hub
+
+    data = settings.data
+    hub.download(data.repo or "", data.revision, data.config, reporter.line)
+
+
 def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Check data, suite and tokenizer against each other; write preflight.json.
 
     Raises:
         Problems: Everything that would make the run fail or its score meaningless.
     """
+    from punie.data.convert import notes
     from punie.data.load import load_rows
     from punie.evals.suite import load_suite
 
     problems: list[PunieError] = []
+    converted = conversion(settings.data)
+    assumed = [] if converted is None else [*notes(converted.info, settings.data.repo or settings.data.path)]
 
     def attempt(load: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns; None if it raises, and its problems are noted."""
@@ -85,7 +104,7 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
             problems.extend(each_problem(error))
 
     folder, system = (
-        data_folder(settings.data.path),
+        data_folder(settings.data),
         chats.system_prompt(settings, settings.eval.system_prompt),
     )
     read = {name: attempt(load_rows, folder / name) for name in SPLITS}
@@ -101,12 +120,15 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
         warnings += _unseen(loaded[SPLITS[0]], suite, tools)
     rendered = {} if problems else _rendered(settings, suite, system, attempt)
     if problems:
+        for note in assumed:
+            reporter.line(f"  note: {note}", style="yellow")
         raise Problems("The run cannot start:", problems)
     if rendered.get("format") not in (None, "code_mode"):
         for line in _properties(rendered["splits"]).splitlines():
             reporter.line(f"  {line}")
     warnings += _doubts(rendered.get("splits", {}))
     warnings += [f"the chat template does not use {each}" for each in rendered.pop("ignored", ())]
+    warnings += assumed
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
     found = {"rows": sizes, "prompts": len(suite), "longest": {}, "warnings": warnings} | rendered
@@ -168,7 +190,7 @@ def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError
         if expected is not None and sizes.get(name, expected) != expected:
             yield DataError(
                 "The split does not have the expected number of examples.",
-                where=f"{data.path}/{name}",
+                where=f"{data.path or data.repo}/{name}",
                 found=f"{sizes[name]} examples",
                 expected=f"{expected} examples (data.expected_{name.partition('.')[0]})",
             )
@@ -182,7 +204,7 @@ def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError
     if sizes.get(train, data.min_examples) < data.min_examples:
         yield DataError(
             "There are too few training examples.",
-            where=f"{data.path}/{train}",
+            where=f"{data.path or data.repo}/{train}",
             found=sizes[train],
             expected=f"at least {data.min_examples} (data.min_examples)",
         )
@@ -348,6 +370,7 @@ STAGE = Stage(
     reads=Preflight,
     needs=lambda _: (),
     contents=contents,
+    acquire=acquire,
     run=run,
     libraries=("transformers", "tokenizers"),
 )

@@ -22,7 +22,7 @@ def contents(settings: Quantize) -> Contents:
     """Digest of the examples on which the result is measured."""
     if not settings.quantize.fidelity_rows:
         return {}
-    return {"data": {_SPLIT: data_digests(settings.data.path)[_SPLIT]}, **chats.contents(settings)}
+    return {"data": {_SPLIT: data_digests(settings.data)[_SPLIT]}, **chats.contents(settings)}
 
 
 def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -66,7 +66,7 @@ def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]
     from punie.data.load import load_rows
     from punie.data.rows import Check
 
-    rows = load_rows(data_folder(settings.data.path) / _SPLIT)
+    rows = load_rows(data_folder(settings.data) / _SPLIT)
     count, chat = min(settings.quantize.fidelity_rows, len(rows)), chats.chat(settings, tokenizer)
     check = Check(
         chat.format,

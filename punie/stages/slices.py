@@ -23,7 +23,12 @@ from punie.model.device import device_kind
 class DataPath:
     """Where the data are, and what becomes of long examples."""
 
-    path: str
+    path: str | None
+    repo: str | None
+    revision: str
+    config: str | None
+    train_split: str | None
+    valid_split: str | None
     too_long: str
 
 

@@ -52,7 +52,7 @@ def tokenized(
             **chats.decisive_options(settings),
         },
         "contents": {
-            "data": data_digests(settings.data.path)[split],
+            "data": data_digests(settings.data)[split],
             "tokenizer": tokenizer_digests,
             **form,
         },
@@ -62,7 +62,7 @@ def tokenized(
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
-        folder = data_folder(settings.data.path)
+        folder = data_folder(settings.data)
         checks = check(settings, tokenizer, [folder / name for name in SPLITS])
         tokenized = tokenize(folder / split, checks)
         save_rows(out / FILE, tokenized.examples)

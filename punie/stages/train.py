@@ -18,7 +18,7 @@ from punie.util.progress import Reporter
 
 def contents(settings: Train) -> Contents:
     """Digests of the two splits, and of the suite a checkpoint is selected by."""
-    found: Contents = {"data": data_digests(settings.data.path), **chats.contents(settings)}
+    found: Contents = {"data": data_digests(settings.data), **chats.contents(settings)}
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     return found

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import read_json
 
 COUNTS = {
-    **{"kills": 4, "calls": 8, "power": 4, "gc": 3, "damage": 4},
-    **{"disk": 2, "signals": 2, "clock": 1, "crowd": 1, "readonly": 2},
+    **{"kills": 4, "calls": 4, "power": 2, "gc": 2, "damage": 2},
+    **{"disk": 1, "signals": 1, "clock": 1, "crowd": 1, "readonly": 1},
 }
 KILLED = {f"kills in {stage}" for stage in ("train", "quantize")}
 """Of the stages in which the seed has a run killed, those that are not over at once."""

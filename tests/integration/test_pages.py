@@ -23,8 +23,8 @@ OTHERS = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")} - PRINTED)
 PAGES = [
     path for path in OTHERS if re.search("^```(console|mermaid)$", path.read_text("utf-8"), re.MULTILINE)
 ]
-LONG = {"tutorial"}
-"""Pages that `make faults` runs, at full length: the other pages' commands, on a dozen trainings."""
+LONG = {"concepts", "disk", "evaluation", "sweeps", "tutorial"}
+"""Pages that `make faults` runs, at full length: their commands train often, and stand on other pages too."""
 TYPED = [
     pytest.param(path, marks=pytest.mark.long if path.stem in LONG else ())
     for path in PAGES

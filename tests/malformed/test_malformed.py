@@ -16,7 +16,7 @@ from tests.malformed.surfaces import SURFACES
 
 SLOW = {"overrides": 25, "grids of sweeps": 60, "config files": 60, "sweep plans": 60, "run folders": 25}
 """Cases of the surfaces where one takes tens of milliseconds; the others get ``CASES``."""
-CASES = 200
+CASES = 100
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_a_preset_is_valid(path: Path) -> None:
         ("model/tiny.yaml", "recipe", {"itres": 400}),
         ("quantize/q5.yaml", "bits", 7),
         ("eval/core27.yaml", "lock", {"temperatures": [11.0]}),
-        ("data/jsonl.yaml", "path", None),
+        ("data/jsonl.yaml", "revision", None),
         ("phase/43a.yaml", "evla", {}),
         ("phase/43a.yaml", "eval", {"temprature": 0.0}),
         ("phase/43a.yaml", "phase", {"id": "43a", "title": "no hypothesis"}),

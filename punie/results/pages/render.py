@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import jinja2
@@ -13,6 +14,7 @@ from punie.results.pages.text import cell, code, fence, inline, share, visible, 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+@functools.cache
 def environment(*, autoescape: bool) -> jinja2.Environment:
     """The Jinja environment of the templates. Hidden characters in any text they are given are made visible.
 

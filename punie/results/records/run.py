@@ -115,6 +115,8 @@ class Provenance(File):
     peak_memory_mb: float | None = None
     inputs: dict[str, Any] = {}
     """Digests of the base model, the data and the suite."""
+    data: dict[str, Any] = {}
+    """Of converted data: the repo and its commit, or the files, and which split each file is; else empty."""
     artifacts: dict[str, ArtifactFiles] = {}
 
 

@@ -17,7 +17,11 @@ GROUPS = {
     for group in ("model", "data", "lora", "quantize", "eval")
 }
 PHASES = sorted(p.stem for p in (CONF / "phase").glob("*.yaml"))
-NEEDS_PATH = {("model", "local"): "model.path=x", ("data", "jsonl"): "data.path=x"}
+NEEDS_PATH = {
+    ("model", "local"): "model.path=x",
+    ("data", "jsonl"): "data.path=x",
+    ("data", "hub"): "data.repo=x/y",
+}
 
 
 def composed(*overrides: str) -> Config:

@@ -140,7 +140,7 @@ def expect(tool, **arguments):
         (
             expect("f", unit="kelvin") | {"tools": [{"name": "f", "parameters": UNIT}]},
             "The argument 'unit' of f is not what its schema allows: "
-            "'kelvin' is not one of ['celsius', 'fahrenheit'].",
+            '"kelvin" is not one of "celsius" or "fahrenheit".',
             None,
         ),
         ({"tools": [{"name": "f"}]}, "Unknown tool: 'read_file'.", "one of f"),

@@ -9,7 +9,6 @@ from punie.formats.tools import (
     TOOLS,
     Parameter,
     Tool,
-    examine,
     load_tools,
     read_tools,
     wrong_arguments,
@@ -137,7 +136,7 @@ def test_the_dialect_of_bfcl():
         ),
         (
             [{"name": "f", "parameters": {"properties": {"a": {"pattern": "("}}}}],
-            "The schema is wrong at properties.a.pattern: '(' is not a 'regex'.",
+            "The schema cannot be applied at properties.a.pattern.",
         ),
         (
             [{"name": "f", "parameters": {"properties": {}, "required": ["city"]}}],
@@ -168,8 +167,8 @@ def test_all_tools_are_checked(tmp_path):
     [
         ({"city": "Rome"}, None),
         ({"city": "Rome", "days": 3, "any": [1]}, None),
-        ({}, "weather: 'city' is a required property"),
-        ({"city": 3}, "weather: city: 3 is not of type 'string'"),
+        ({}, 'weather: "city" is a required property'),
+        ({"city": 3}, 'weather: city: 3 is not of type "string"'),
         ({"city": "Rome", "days": 0}, "weather: days: 0 is less than the minimum of 1"),
         (
             {"city": "Rome", "day": 3},
@@ -182,16 +181,14 @@ def test_arguments_by_schema(arguments, wrong):
     assert wrong_arguments(read_tools([WEATHER], "x")[0], arguments) == wrong
 
 
-@pytest.mark.parametrize("reference", ["#/$defs/none", "https://127.0.0.1:1/schema.json", "#/properties/a"])
+@pytest.mark.parametrize("reference", ["#/$defs/none", "https://127.0.0.1:1/schema.json"])
 def test_a_schema_that_cannot_be_applied(reference):
-    """A reference to nothing, elsewhere or to itself is a wrong call; nothing is fetched."""
-    schema = {"properties": {"a": {"$ref": reference}}}
-    assert "the schema cannot be applied" in str(wrong_arguments(Tool("f", "", schema), {"a": 1}))
-    _, problems = examine([{"name": "f", "parameters": schema}], "x")
-    leads = reference == "#/properties/a"
-    assert [each.what for each in problems] == (
-        [] if leads else ["The schema refers to what it does not hold."]
-    )
+    """A reference to nothing or elsewhere is named when the tools are read; nothing is fetched."""
+    with pytest.raises(Problems) as raised:
+        read_tools([{"name": "f", "parameters": {"properties": {"a": {"$ref": reference}}}}], "x")
+    (problem,) = raised.value.problems
+    assert problem.what == "The schema cannot be applied."
+    assert reference.removeprefix("#") in str(problem.found)
 
 
 def test_a_reference_within_the_schema():
@@ -199,7 +196,7 @@ def test_a_reference_within_the_schema():
     parameters = {"properties": {"a": {"$ref": "#/$defs/text"}}, "$defs": {"text": {"type": "string"}}}
     (tool,) = read_tools([{"name": "f", "parameters": parameters}], "x")
     assert (wrong_arguments(tool, {"a": "x"}), tool.wrong_value("a", "x")) == (None, None)
-    assert tool.wrong_value("a", 1) == "1 is not of type 'string'"
+    assert tool.wrong_value("a", 1) == '1 is not of type "string"'
 
 
 def test_patterns_take_linear_time():
@@ -217,10 +214,9 @@ def test_patterns_take_linear_time():
     for wrong, said in [
         ({"code": "a" * 100_000 + "b"}, "code: "),
         ({"more": {"x" * 10_000 + "y": 1}}, "more: "),
-        ({"more": {"xx": "1"}}, "more.xx: '1' is not of type 'integer'"),
+        ({"more": {"xx": "1"}}, 'more.xx: "1" is not of type "integer"'),
     ]:
         assert said in (wrong_arguments(tool, wrong) or "")
-    assert tool.validator is tool.validator
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1"])
@@ -230,5 +226,5 @@ def test_patterns_that_need_backtracking_are_refused(pattern):
     with pytest.raises(Problems) as raised:
         read_tools([{"name": "f", "parameters": schema}], "x")
     (problem,) = raised.value.problems
-    assert problem.what == "The pattern cannot be matched in linear time."
-    assert pattern in str(problem.found)
+    assert problem.what == "The schema cannot be applied at properties.a.items.pattern."
+    assert "look-around" in str(problem.expected)

@@ -23,7 +23,7 @@ def record(*argv: str) -> Provenance:
 def test_nothing_is_missing(tmp_path: Path) -> None:
     """Every field of the record is set, and it is read again as it was written."""
     made = Artifact(tmp_path, {"key": "k", "files": {}})
-    found = finish(record("seed=1"), blas="a BLAS", inputs={"suite": "s"}, artifacts={"train": made})
+    found = finish(record("seed=1"), blas="a BLAS", inputs={"suite": "s"}, artifacts={"train": made}, data={})
     assert [name for name, value in plain(found).items() if value in (None, [], "")] == []
     assert found.machine
     assert all(dict(found.machine).values())

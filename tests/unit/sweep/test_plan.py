@@ -99,6 +99,7 @@ def test_long_overrides_are_shown_short(planned: Planner) -> None:
         assert max(map(len, str(caught.value).splitlines())) < limit
 
 
+@pytest.mark.long
 def test_a_thousand_jobs_are_planned_quickly(planned: Planner) -> None:
     """Planning 200 jobs takes seconds of this process, not minutes; benchmarks/sweep.py has the aim."""
     clock = time.process_time()
