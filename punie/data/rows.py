@@ -302,7 +302,7 @@ def _check_turns(row: Row, every: bool) -> Iterator[_Fault]:
             else:
                 yield "empty turn", f"Turn {number} ({message['role']}) is empty."
         ids |= {call["id"] for call in message.get("tool_calls", ())}
-        if message["role"] == "tool" and message["tool_call_id"] not in ids:
+        if message["role"] == "tool" and message.get("tool_call_id") not in ids:
             yield "stray result", f"Turn {number} is the result of no call before it."
         if message["role"] in ("system", "developer") and number > 1:
             yield "turn order", f"Turn {number} is a system turn; many templates take one only at the start."

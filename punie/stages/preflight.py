@@ -127,8 +127,8 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
         for line in _properties(rendered["splits"]).splitlines():
             reporter.line(f"  {line}")
     warnings += _doubts(rendered.get("splits", {}))
-    warnings += assumed
     warnings += [f"the chat template does not use {each}" for each in rendered.pop("ignored", ())]
+    warnings += assumed
     for warning in warnings:
         reporter.line(f"  note: {warning}", style="yellow")
     found = {"rows": sizes, "prompts": len(suite), "longest": {}, "warnings": warnings} | rendered

@@ -74,6 +74,7 @@ def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]
         {tool.name: tool for tool in chats.tools(settings)},
         limit=settings.lora.max_seq_length,
         mask_prompt=settings.lora.mask_prompt,
+        declared=False,  # training has checked the calls
     )
     found = (check.row(rows[i * len(rows) // count]).examples for i in range(count))
     return [(each.tokens, each.spans[0][0]) for examples in found for each in examples]

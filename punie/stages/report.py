@@ -82,6 +82,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
             if not name.startswith("evaluate:")  # those of other targets, which say so in eval.target
             for key, value in artifact.manifest["material"]["settings"].items()
         },
+        tools_sha256=inputs["evaluate"].manifest["material"].get("contents", {}).get("tools"),
     )
     if "train" in inputs:
         shutil.copyfile(inputs["train"].file(METRICS), out / METRICS)

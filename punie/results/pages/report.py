@@ -51,6 +51,8 @@ class Facts:
     """What each stage recorded in its manifest."""
     settings: Mapping[str, Any]
     """The config fields that decided the artifacts, by dotted name."""
+    tools_sha256: str | None = None
+    """Of ``tools.path``, if it is set."""
 
     @property
     def opening(self) -> str:
@@ -61,8 +63,8 @@ class Facts:
     @property
     def tools(self) -> str:
         """Where the tools are declared."""
-        if path := self.settings.get("tools.path"):
-            return str(path)
+        if self.tools_sha256:
+            return f"the file with sha256 {self.tools_sha256[:12]}"
         return "embedded" if self.results.format.name == "code_mode" else "declared by examples and items"
 
     @property

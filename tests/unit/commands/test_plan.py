@@ -46,5 +46,12 @@ def test_the_next_command_can_be_typed_as_it_is(
 )
 def test_how_calls_are_written_is_shown(rendered: dict, said: str) -> None:
     """Once preflight has rendered the examples, a plan names the format and what a call begins with."""
-    found = {"stages": [], "needed_bytes": 0, "store": "st", "format": "native", "rendered": rendered}
+    found = {
+        "stages": [],
+        "data": {},
+        "needed_bytes": 0,
+        "store": "st",
+        "format": "native",
+        "rendered": rendered,
+    }
     assert plan._text(found).splitlines()[-1].startswith(said)

@@ -228,8 +228,10 @@ def test_values_of_undeclared_tools_are_compared_as_text():
 
 
 def test_what_a_row_gives_in_vain():
-    """An option that the template does not use and a result of no call are warnings."""
+    """An option that the template does not use and a result of no call, with an id or not, are warnings."""
     result = {"role": "tool", "tool_call_id": "call00009", "content": "Sunny."}
+    bare = read_row({"messages": [*turns("Hello"), {"role": "tool", "content": "1"}, turns("Hello")[-1]]}, 1)
+    assert [each.kind for each in check_of(form="native").row(bare).findings] == ["stray result"]
     talk = [*turns("Hello"), result, turns("Hello")[-1]]
     row = Row(tuple(talk), 1, options={"enable_thinkin": False})
     assert [each.kind for each in check_of(form="native").row(row).findings] == [

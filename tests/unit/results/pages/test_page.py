@@ -38,11 +38,10 @@ def test_the_format_is_named(samples: list[Sample]) -> None:
     spelling = dataclasses.asdict(dataclasses.replace(HERMES, canonical='<call>\n{"name": "'))
     form = Format(name="native", record={"spelling": spelling})
     results = plain.results.model_copy(update={"format": form})
-    native = dataclasses.replace(plain, results=results, settings={"tools.path": "my/tools.json"})
-    assert (
-        'Format native, calls begin with `"<call>\\n{\\"name\\": \\""`; tools: my/tools.json.'
-        in report.markdown(native)
-    )
+    native = dataclasses.replace(plain, results=results, tools_sha256="ab" * 32)
+    text = report.markdown(native)
+    assert 'Format native, calls begin with `"<call>\\n{\\"name\\": \\""`; tools: the file with' in text
+    assert "sha256 abababababab." in text
     assert "&lt;call&gt;\\n{" in report.html(native)
     assert "tools: embedded" in report.html(plain)
 
