@@ -243,9 +243,12 @@ class Endpoint:
                 words = str(failure)
                 without |= open_
         self._accepted |= body.keys()
-        if refused := ", ".join(sorted(without - self._without)):
+        if refused := sorted(without - self._without):
+            values = {name: payload[name] for name in refused}
+            named = [name if isinstance(value, bool) else f"{name}={value}" for name, value in values.items()]
+            which = excerpt(", ".join(named), 200)
             self.notes.append(
-                f"the server was asked without {refused}, which it refuses ({excerpt(words, 200)})"
+                f"the server was asked without {which}, which it refuses ({excerpt(words, 200)})"
             )
         self._without = without
         try:
