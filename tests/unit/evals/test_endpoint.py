@@ -423,7 +423,8 @@ REFUSALS = [
     (404, b'{"error": {"message": "The model `m` does not exist"}}', "eval.server.model"),
     (405, b"", "eval.server.api=chat"),
     (400, b'{"error": {"message": "model is required"}}', "eval.server.model"),
-    (422, b'{"detail": [{"loc": ["body", "prompt"], "msg": "too long"}]}', "what the server names"),
+    (400, b'{"message": "This model\'s maximum context length is 512 tokens"}', "eval.max_tokens"),
+    (422, b'{"detail": [{"loc": ["body", "stop"], "msg": "none is not allowed"}]}', "what the server names"),
     (402, b'{"message": "no credit \\ud800"}', "what the server names"),
 ]
 
