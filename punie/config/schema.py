@@ -221,7 +221,9 @@ class ServerConfig:
     api_key_env: str | None = neutral("Environment variable that holds the API key; null sends none.", None)
     model: str | None = option("Model name in the requests; null leaves it out.", None)
     timeout: float = neutral("Longest wait for a response, in seconds.", 120.0, gt=0.0)
-    retries: int = neutral("Further attempts when a response does not arrive.", 2, ge=0)
+    retries: int = neutral(
+        "Further attempts when a response does not arrive; 0 waits for no busy server, either.", 2, ge=0
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,8 @@ from punie.util.jsonl import excerpt
 
 if TYPE_CHECKING:
     from punie.model.generate import Sampling
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 """How often a request is sent before it counts as missing."""
@@ -199,6 +202,7 @@ class Endpoint:
         if self._waited + asked > PATIENCE:
             return None
         self._waited += asked
+        log.warning("the server is busy (%s); asking again in %.1f s", failure, asked)
         return asked
 
     def _payload(self, request: Request, sampling: Sampling, stop: Sequence[str]) -> dict[str, Any]:
@@ -243,9 +247,12 @@ class Endpoint:
                 words = str(failure)
                 without |= open_
         self._accepted |= body.keys()
-        if refused := ", ".join(sorted(without - self._without)):
+        if refused := sorted(without - self._without):
+            values = {name: payload[name] for name in refused}
+            named = [name if isinstance(value, bool) else f"{name}={value}" for name, value in values.items()]
+            which = excerpt(", ".join(named), 200)
             self.notes.append(
-                f"the server was asked without {refused}, which it refuses ({excerpt(words, 200)})"
+                f"the server was asked without {which}, which it refuses ({excerpt(words, 200)})"
             )
         self._without = without
         try:
@@ -287,6 +294,8 @@ class Endpoint:
             step = "check the key in the variable of eval.server.api_key_env"
         elif status in (401, 403):
             step = "set eval.server.api_key_env to the name of an environment variable with the API key"
+        elif "context" in words or "too long" in words:
+            step = "lower eval.max_tokens, or start the server with a longer context"
         elif "model" in words:
             step = "eval.server.model=NAME, with a model that the server has"
         elif status in (404, 405):

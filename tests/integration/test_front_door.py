@@ -137,7 +137,7 @@ _SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server
         ([*_SERVER, "eval.server.api_key_env=NO_SUCH_KEY"], 2, ["no server is named"]),
         (
             [*_SERVER, "eval.server.url=http://127.0.0.1:1", "eval.server.api_key_env=NO_SUCH_KEY"],
-            1,
+            2,
             ["api_key_env=NO_SUCH_KEY", "not set"],
         ),
         ([*_SERVER, "eval.server.url=file:///etc/passwd"], 2, ["URL"]),
