@@ -52,7 +52,7 @@ def parse(text: str, *, tools: Collection[Tool] = (), truncated: bool = False) -
 
 
 def system_prompt(tools: Collection[Tool]) -> str:
-    return "Tools: " + ", ".join(tool.name for tool in tools)
+    return "Tools: " + "; ".join(f"{tool.name}: {tool.description}" for tool in tools)
 
 
 def build(tokenizer: Any, options: Mapping[str, Any]) -> Format:
