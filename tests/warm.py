@@ -1,6 +1,6 @@
 """Everything that a run imports: a process forked from one that has imported this starts at once.
 
-Nothing is computed here, since threads do not survive a fork.
+Nothing is computed here that starts a thread, since threads do not survive a fork.
 """
 
 import importlib
@@ -56,3 +56,7 @@ MODULES = (
 )
 for name in MODULES:
     importlib.import_module(name)
+importlib.import_module("punie.config.compose").compose([])  # the parser of overrides learns as it reads
+for name in ("report.html.jinja", "report.md.jinja"):
+    render = importlib.import_module("punie.results.pages.render")
+    render.environment(autoescape=".html" in name).get_template(name)

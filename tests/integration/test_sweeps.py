@@ -161,6 +161,7 @@ def test_a_failed_training_leaves_the_others(fresh: Place) -> None:
     assert fresh.stored("quantize") == 0
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_one_lost_job(swept: tuple[Place, Finished], fresh: Place) -> None:
     """Of two workers, that of one job is killed whenever it runs: the job is lost, the other seed's jobs
     finish and build nothing twice. Resumed, the results are those of one process, digest for digest."""
