@@ -82,14 +82,14 @@ def _check(path: Path, config: Config) -> int:
     from punie.data.validate import check
     from punie.evals.suite import load_suite
     from punie.model import blas
-    from punie.stages import chats, preflight, tokens
-    from punie.stages.inputs import base_folder, suite_path
+    from punie.stages import base, chats, preflight, tokens
+    from punie.stages.inputs import suite_path
     from punie.util.progress import Reporter
 
     blas.activate(config.runtime.blas)
     from punie.model.load import tokenizer
 
-    loaded = tokenizer(base_folder(config.model))
+    loaded = tokenizer(base.ready(config, Reporter()))
     files = [*path.glob("*.jsonl")] if path.is_dir() else [path] if path.is_file() else []
     if config.format == AUTO:
         config.format = chats.decided(files, config.tools.path)

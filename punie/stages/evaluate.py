@@ -45,7 +45,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.stages import locking, serving
 
     options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
-    folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
+    folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
     suite = load_suite(suite_path(options.suite), chats.tools(settings))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)

@@ -106,6 +106,7 @@ class Preflight:
 @dataclass(frozen=True)
 class Base:
     model: ModelConfig
+    store: StoreConfig
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Quantize:
     format: str
     quantize: QuantizeConfig
     lora: Masking
+    store: StoreConfig
     runtime: Computing
 
 
@@ -137,6 +139,7 @@ class Evaluate:
     tools: ToolsConfig
     format: str
     eval: EvalConfig
+    store: StoreConfig
     runtime: Computing
 
 

@@ -93,7 +93,7 @@ def check(settings: Preflight | Train, tokenizer: Any) -> Check:
         every_turn=lora.mask_prompt and lora.supervise == "all_turns",
         mask_prompt=lora.mask_prompt,
         too_long=settings.data.too_long,
-        vocabulary=vocabulary(base_folder(settings.model)),
+        vocabulary=vocabulary(base_folder(settings)),
     )
 
 
