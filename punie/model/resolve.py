@@ -29,6 +29,10 @@ class NotCached(PunieError):
     """The model is not on this machine and has to be downloaded."""
 
 
+class NotInstalled(PunieError):
+    """The Python package that holds the model is not installed, or does not hold one."""
+
+
 def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
     """Find a model's folder on this machine: of an embedded model, a local one, or one of the hub.
 
@@ -63,7 +67,7 @@ def packaged(package: str) -> Path:
     """The GGUF file in an installed Python package, which is not imported.
 
     Raises:
-        PunieError: The package is not installed, or does not hold one such file.
+        NotInstalled: The package is not installed, or does not hold one such file.
     """
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     places = [Path(each) for each in (spec.submodule_search_locations or ())] if spec else []
@@ -71,7 +75,7 @@ def packaged(package: str) -> Path:
     if len(found) == 1:
         return found[0]
     name = package.replace("_", "-")
-    raise PunieError(
+    raise NotInstalled(
         "The package that holds the model is not installed."
         if spec is None
         else "The package does not hold one model.",

@@ -9,7 +9,7 @@ from typing import Protocol
 from punie.config.schema import ModelConfig, StoreConfig
 from punie.model import resolve, shards
 from punie.model.gguf import file, stored
-from punie.model.resolve import ModelJson, NotCached
+from punie.model.resolve import ModelJson, NotCached, NotInstalled
 from punie.store.artifacts import Store
 from punie.store.keys import content_digests
 from punie.util.errors import DataError, PunieError
@@ -115,7 +115,7 @@ def model_config(settings: Settings) -> ModelJson:
         return resolve.read_config(base_folder(settings))
     except NotConverted:
         return described(settings).config
-    except NotCached:  # the dimensions in its preset
+    except (NotCached, NotInstalled):  # the dimensions in its preset
         return settings.model.dimensions
 
 
