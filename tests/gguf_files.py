@@ -16,9 +16,9 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SIZES: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 288, "rms_norm_eps": 1e-4, "rope_theta": 5e4,
-    "max_position_embeddings": 512, "tie_word_embeddings": True,
+    "max_position_embeddings": 1024, "tie_word_embeddings": True,
 }  # fmt: skip
 _WIDE = {"head_dim": 32}
 _LLAMA3 = {

@@ -17,12 +17,19 @@ import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
+from punie.config import resolve  # noqa: E402
+from punie.config.compose import compose  # noqa: E402
 from punie.model import load  # noqa: E402
 from punie.model.gguf import stored, weights  # noqa: E402
 from punie.model.gguf.convert import convert  # noqa: E402
 from punie.model.gguf.file import Refused, Tensor, read  # noqa: E402
+from punie.model.resolve import contents as model_contents  # noqa: E402
+from punie.stages import base, inputs, memory  # noqa: E402
+from punie.stages.inputs import NotConverted  # noqa: E402
 from punie.store.artifacts import Store  # noqa: E402
+from punie.store.references import reachable  # noqa: E402
 from punie.util.errors import PunieError  # noqa: E402
+from punie.util.progress import Reporter  # noqa: E402
 from tests import gguf_files  # noqa: E402
 
 KINDS = [
@@ -193,3 +200,25 @@ def test_a_model_is_converted_once(tmp_path: Path, whole: bytes) -> None:
     assert described.parameters == sum(
         array.size for array in load_file(folder / "model.safetensors").values()
     )
+
+
+def test_a_run_reads_the_file_first(tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is read the model is known by the file's header; then it is the folder in the store, whose
+    artifact is kept as long as a run speaks of the base."""
+    monkeypatch.chdir(tmp_path)
+    Path("m.gguf").write_bytes(whole)
+    config = resolve(compose(["model=local", "model.path=m.gguf", "model.dtype=float32", "store.dir=store"]))
+    settings = base.STAGE.settings(config)
+    with pytest.raises(NotConverted):
+        base.contents(settings)
+    described = memory.sizes(config, float32=False)
+    assert inputs.model_parameters(config) == described.parameters == base.disk(settings, 0) // 4
+    folder = base.ready(config, Reporter())
+    assert base.contents(settings) == {"model": model_contents(folder)}
+    (out := tmp_path / "out").mkdir()
+    key = folder.name
+    assert base.run(settings, {}, out, Reporter())["artifact"] == key
+    assert memory.sizes(config, float32=False) == described
+    store = Store(tmp_path / "store")
+    artifact, _ = store.get_or_build("base", {}, lambda _: {"artifact": key})
+    assert reachable(store.artifacts(), {artifact.key}) == {artifact.key, key}
