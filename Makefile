@@ -61,7 +61,7 @@ docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, doc
 walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (10 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)
 
-templates: .templates ## fetch the chat templates of 70 models, for tests and docs/models.md (75 MB)
+templates: .templates ## fetch the chat templates of 70 models and some vocabularies, for tests and docs/models.md (75 MB)
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -80,11 +80,12 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@
 
-# llama.cpp's collection of chat templates, from the source distribution of its Python package.
+# llama.cpp's collections of chat templates and vocabularies, from the source distribution of its Python package.
 LLAMA := llama_cpp_python-0.3.36
 .templates: | $(VENV)/.venv
 	@rm -rf $@.new && mkdir $@.new
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
 		--dest $@.new $(subst _,-,$(subst -0,==0,$(LLAMA)))
-	@tar -xzf $@.new/$(LLAMA).tar.gz -C $@.new --strip-components 5 $(LLAMA)/vendor/llama.cpp/models/templates
+	@tar -xzf $@.new/$(LLAMA).tar.gz -C $@.new --strip-components 4 $(LLAMA)/vendor/llama.cpp/models
+	@mv $@.new/templates/* $@.new && rmdir $@.new/templates
 	@rm $@.new/$(LLAMA).tar.gz && mv $@.new $@

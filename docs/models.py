@@ -1,6 +1,6 @@
 """Write docs/models.md by trying the chat templates of real models, which `make templates` fetches.
 
-python docs/models.py     half a minute; make docs does it where the templates are
+python docs/models.py     two minutes; make docs does it where the templates are
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from punie.util.files import write_text
-from tests.families import FOLDER, REASONS, TEMPLATE_ARGS, TRAINED, Trial, attempts
+from tests.families import FOLDER, REASONS, TEMPLATE_ARGS, TRAINED, VOCABULARIES, Trial, attempts
 
 PAGE = Path(__file__).resolve().parent / "models.md"
 TEXT = """\
@@ -18,8 +18,9 @@ TEXT = """\
 # Models
 
 A model works if its chat template renders plain turns. How its calls are written is learned from the
-template. These {count} templates of llama.cpp's collection (`make templates`) were tried with the tokenizer
-of `tiny` and their own special tokens; tests/integration/test_templates.py tries them again.
+template. These {count} templates of llama.cpp's collection (`make templates`) were tried with their own
+special tokens, and the vocabulary of their family where the collection has it ({vocabularies}),
+else that of `tiny`; tests/integration/test_templates.py tries them again, and all of them with `tiny`'s.
 
 - *format*: what `format=native` gives; `prompted` puts the schemas into the system prompt.
 - *rendered*: a plain row; every tool's name and description in the prompt.
@@ -50,7 +51,8 @@ def page(trials: Sequence[Trial]) -> str:
         by_note.setdefault(why, []).append(name)
     reasons = "\n".join(f"- {', '.join(names)}: {why}." for why, names in by_note.items())
     rows = "\n".join(_row(each) for each in sorted(trials, key=lambda each: each.name.lower()))
-    return TEXT.format(count=len(trials), rows=rows, reasons=reasons)
+    vocabularies = ", ".join(VOCABULARIES)
+    return TEXT.format(count=len(trials), vocabularies=vocabularies, rows=rows, reasons=reasons)
 
 
 def _row(trial: Trial) -> str:
@@ -74,6 +76,6 @@ def _row(trial: Trial) -> str:
 
 if __name__ == "__main__":
     if FOLDER.is_dir():
-        write_text(PAGE, page(attempts()))
+        write_text(PAGE, page(attempts(real=True)))
     else:
         print(f"{PAGE.name} is left as it is: `make templates` fetches what it is about")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper, _infer_tool_parser
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from punie import formats
 from punie.formats import Call, Message
@@ -61,6 +63,23 @@ REASONS = {
     "openai-gpt-oss-120b": ONE_CALL,
 }
 """Why something does not hold, by template."""
+VOCABULARIES = {
+    "llama-bpe": (
+        "meta-llama", "NousResearch", "fireworks", "meetkai", "deepseek-ai-DeepSeek-R1-Distill-Llama",
+        "HuggingFaceTB-SmolLM3",
+    ),
+    "qwen2": (
+        "Qwen-", "Qwen3-Coder", "MiMo-VL", "deepseek-ai-DeepSeek-R1-Distill-Qwen", "StepFun3.5",
+    ),
+    "qwen35": ("Qwen3.5",),
+    "gemma-4": ("google-gemma",),
+    "command-r": ("Cohere",),
+    "deepseek-llm": ("deepseek-ai-DeepSeek-V", "llama-cpp-deepseek-r1"),
+    "phi-3": ("microsoft-Phi-3.5",),
+    "starcoder": ("ibm-granite-granite-3",),
+}  # fmt: skip
+"""Beginnings of templates' names, by the vocabulary beside the templates that is their model's or nearest;
+the others have the tiny model's."""
 TRAINED = {
     "Qwen-Qwen3-0.6B": "qwen3",
     "Qwen3-Coder": "qwen3_moe",
@@ -161,18 +180,45 @@ TALK = [
 ]
 
 
-def tokenizer(template: Path) -> TokenizerWrapper:
-    """The tiny model's tokenizer with a template, its special tokens and those at which its model stops."""
-    source = template.read_text("utf-8")
-    loaded: Any = AutoTokenizer.from_pretrained(resource("data/models/tiny"))
+def vocabulary(template: Path) -> Path | None:
+    """The GGUF file with the vocabulary of a template's model; None if there is none."""
+    found = (name for name, starts in VOCABULARIES.items() if template.stem.startswith(starts))
+    path = FOLDER / f"ggml-vocab-{next(found, None)}.gguf"
+    return path if path.exists() else None
+
+
+@functools.lru_cache(maxsize=1)
+def _files(path: Path) -> dict[str, Any]:
+    from punie.model.gguf.file import read
+    from punie.model.gguf.tokenizer import files
+
+    found = files(read(path).metadata, 1 << 20)
+    return {**found, "tokenizer.json": json.dumps(found["tokenizer.json"])}
+
+
+def _real(path: Path) -> Any:
+    found = _files(path)
+    special = {name: text for name, text in found["tokenizer_config.json"].items() if name.endswith("_token")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(found["tokenizer.json"]),
+        **special,
+    )
+
+
+def tokenizer(template: Path, *, real: bool = False) -> TokenizerWrapper:
+    """A tokenizer with a template, its special tokens and those at which its model stops: the tiny model's,
+    or with ``real`` one of the template's family."""
+    source, own = template.read_text("utf-8"), vocabulary(template) if real else None
+    loaded: Any = _real(own) if own else AutoTokenizer.from_pretrained(resource("data/models/tiny"))
+    begin = loaded.bos_token or "<s>"
     loaded.chat_template = source
     with contextlib.suppress(Exception):  # the template is a program, and may raise anything
         source += loaded.apply_chat_template([*PLAIN, *PLAIN], tokenize=False)
     stops = [each for each in _STOPS if each in source]
     if "eos_token" in source or not stops:
         stops.insert(0, "</s>")
-    loaded.add_tokens(sorted({*_SPECIAL.findall(source), *stops, "<s>"}), special_tokens=True)
-    loaded.bos_token, loaded.eos_token = "<s>", stops[0]
+    loaded.add_tokens(sorted({*_SPECIAL.findall(source), *stops, begin}), special_tokens=True)
+    loaded.bos_token, loaded.eos_token = begin, stops[0]
     return TokenizerWrapper(loaded, eos_token_ids=loaded.convert_tokens_to_ids(stops))
 
 
@@ -196,9 +242,9 @@ class Trial:
         return not self.problems.keys() & set(columns)
 
 
-def attempt(template: Path) -> Trial:
+def attempt(template: Path, *, real: bool = False) -> Trial:
     """Try everything on one template."""
-    trial, loaded = Trial(template.stem), tokenizer(template)
+    trial, loaded = Trial(template.stem), tokenizer(template, real=real)
     trial.parser, options = _infer_tool_parser(loaded), TEMPLATE_ARGS.get(trial.name, {})
     chat = Chat(loaded, formats.restore("prompted", {"system_turn": True}), options)
 
@@ -288,6 +334,9 @@ def _differs(chat: Chat, parser: str | None, calls: Sequence[Call]) -> str | Non
     return None if read == list(calls) else f"mlx-lm reads {json.dumps(found)}: {written!r}"
 
 
-def attempts() -> list[Trial]:
-    """Every template's trial."""
-    return [attempt(path) for path in sorted(FOLDER.glob("*.jinja"))]
+def attempts(*, real: bool = False) -> list[Trial]:
+    """Every template's trial, by name."""
+    paths = sorted(
+        FOLDER.glob("*.jinja"), key=lambda path: (str(vocabulary(path) if real else ""), path.name)
+    )
+    return sorted((attempt(path, real=real) for path in paths), key=lambda trial: trial.name)

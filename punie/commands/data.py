@@ -89,8 +89,8 @@ def _check(path: str | None, overrides: list[str]) -> int:
     from punie.evals.suite import load_suite
     from punie.model import blas
     from punie.model.resolve import NotCached
-    from punie.stages import chats, preflight, tokens
-    from punie.stages.inputs import base_folder, conversion, resource_or_path, suite_path
+    from punie.stages import base, chats, preflight, tokens
+    from punie.stages.inputs import conversion, resource_or_path, suite_path
     from punie.util.progress import Reporter
 
     if path and "=" in path and not Path(path).exists():  # an override
@@ -101,7 +101,7 @@ def _check(path: str | None, overrides: list[str]) -> int:
     blas.activate(config.runtime.blas)
     from punie.model.load import tokenizer
 
-    loaded = tokenizer(base_folder(config.model))
+    loaded = tokenizer(base.ready(config, Reporter()))
     try:
         converted = conversion(config.data)
     except NotCached:

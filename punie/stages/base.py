@@ -8,38 +8,58 @@ from punie.model import resolve
 from punie.model.resolve import NotCached
 from punie.model.shards import parameters
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.inputs import base_folder
+from punie.stages.inputs import NotConverted, Settings, base_folder, described, gguf_file, read_gguf
 from punie.stages.slices import Base
+from punie.store.artifact import read
 from punie.util.files import write_json
+from punie.util.printable import in_bytes
 from punie.util.progress import Reporter
 
 
 def contents(settings: Base) -> Contents:
     """Digest of every file of the model that can influence a result."""
-    return {"model": resolve.contents(base_folder(settings.model))}
+    return {"model": resolve.contents(base_folder(settings))}
 
 
-def acquire(settings: Base, reporter: Reporter) -> None:
-    """Download the model into the hub's cache."""
+def ready(settings: Settings, reporter: Reporter) -> Path:
+    """The model's folder; one that is a GGUF file is read first."""
+    try:
+        return base_folder(settings)
+    except NotConverted:
+        acquire(settings, reporter)
+        return base_folder(settings)
+
+
+def acquire(settings: Settings, reporter: Reporter) -> None:
+    """Download the model into the hub's cache, or read its GGUF file into the store."""
+    if path := gguf_file(settings.model):
+        size, dtype = path.stat().st_size, settings.model.dtype
+        reporter.line(f"  reading {path.name} ({in_bytes(size)}) as {dtype} ...")
+        read_gguf(settings)
+        return
     reporter.line(f"  downloading {settings.model.repo} ({settings.model.size_gb or '?'} GB) ...")
     resolve.download(settings.model.repo or "", settings.model.revision)
 
 
 def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write base.json: the model's files with their digests, and its size."""
-    folder = base_folder(settings.model)
+    folder = base_folder(settings)
     stored = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
     size = {"parameters": parameters(folder), "bytes": stored}
     write_json(out / "base.json", {"files": resolve.contents(folder), **size})
-    return size
+    artifact = read(folder)
+    return size | ({"artifact": artifact.key} if artifact else {})
 
 
 def disk(settings: Base, parameters: int) -> int:
-    """Bytes of the download; none where the model is on this machine."""
+    """Bytes of the download, or of what is read from a GGUF; none where the model is on this machine."""
+    model = settings.model
     try:
-        base_folder(settings.model)
+        base_folder(settings)
+    except NotConverted:
+        return described(settings).parameters * (4 if model.dtype == "float32" else 2)
     except NotCached:
-        return int((settings.model.size_gb or 0) * 1e9)
+        return int((model.size_gb or 0) * 1e9)
     return 0
 
 

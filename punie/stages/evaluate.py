@@ -36,7 +36,7 @@ def contents(settings: Evaluate) -> Contents:
     }
     more, ends = sorted(SCORERS.keys() - {*ALWAYS}), list[int]()
     with contextlib.suppress(NotCached):
-        ends = resolve.decisive_ends(base_folder(settings.model))
+        ends = resolve.decisive_ends(base_folder(settings))
     return found | ({"scores": more} if more else {}) | ({"eos_token_id": ends} if ends else {})
 
 
@@ -50,7 +50,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.stages import locking, serving
 
     options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
-    folder = base_folder(settings.model) if options.target in ("base", "adapter") else inputs["quantize"].path
+    folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
     adapter = inputs["train"].path if options.target == "adapter" else None
     suite = load_suite(suite_path(options.suite), chats.tools(settings))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)

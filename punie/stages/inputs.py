@@ -6,12 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import Any, Protocol
 
-from punie.config.schema import ModelConfig
+from punie.config.schema import ModelConfig, StoreConfig
 from punie.data import convert
 from punie.data.convert import SPLITS, VALID
 from punie.model import resolve, shards
-from punie.model.resolve import NotCached
-from punie.store.artifacts import Artifact
+from punie.model.gguf import file, stored
+from punie.model.resolve import ModelJson, NotCached, NotInstalled
+from punie.store.artifacts import Artifact, Store
 from punie.store.keys import content_digests
 from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
@@ -47,6 +48,18 @@ class Data(Protocol):
     @property
     def valid_split(self) -> str | None:
         """Alike."""
+
+
+class Settings(Protocol):
+    """What a stage's slice must hold to find the base model."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """Which it is."""
+
+    @property
+    def store(self) -> StoreConfig:
+        """Where one is that was read from a GGUF file."""
 
 
 def resource_or_path(path: str) -> Path:
@@ -150,20 +163,85 @@ def suite_digest(suite: str) -> str:
     return next(iter(content_digests([suite_path(suite)]).values()))
 
 
-def model_parameters(model: ModelConfig) -> int | None:
+class NotConverted(NotCached):
+    """The model is a GGUF file that has yet to be read."""
+
+
+def model_parameters(settings: Settings) -> int | None:
     """Parameters of the base model; of one still to be downloaded by its size there; None if unknown."""
+    model = settings.model
     try:
-        return shards.parameters(base_folder(model)) or None
+        return shards.parameters(base_folder(settings)) or None
+    except NotConverted:
+        return described(settings).parameters
     except NotCached:
         return int((model.size_gb or 0) * 1e9 * 8 / _HUB_BITS) or None
     except PunieError:
         return None
 
 
-def base_folder(model: ModelConfig) -> Path:
+def model_config(settings: Settings) -> ModelJson:
+    """The base model's config.json, or before it is on this machine, what is known of it.
+
+    Raises:
+        PunieError: See :func:`base_folder`.
+    """
+    try:
+        return resolve.read_config(base_folder(settings))
+    except NotConverted:
+        return described(settings).config
+    except (NotCached, NotInstalled):  # the dimensions in its preset
+        return settings.model.dimensions
+
+
+def base_folder(settings: Settings) -> Path:
     """The base model's folder on this machine.
 
     Raises:
         PunieError: See ``resolve.locate``.
+        NotConverted: It is a GGUF file, which :func:`read_gguf` reads.
     """
+    model = settings.model
+    if path := gguf_file(model):
+        if folder := stored.find(path, dtype=model.dtype, store=Store(Path(settings.store.dir))):
+            return folder
+        stored.describe(path, dtype=model.dtype)
+        raise NotConverted(
+            "The GGUF file has not been read yet.",
+            where=path,
+            next_step="the run reads it once, into the store",
+        )
     return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)
+
+
+def gguf_file(model: ModelConfig) -> Path | None:
+    """The GGUF file that the model is; None if it is none.
+
+    Raises:
+        PunieError: The package that should hold it does not.
+    """
+    if model.package:
+        return resolve.packaged(model.package)
+    path = Path(model.path).expanduser() if model.path else None
+    return path if path and file.is_gguf(path) else None
+
+
+def described(settings: Settings) -> stored.Described:
+    """What the GGUF file that the model is says of it."""
+    return stored.describe(_given(settings), dtype=settings.model.dtype)
+
+
+def read_gguf(settings: Settings) -> Path:
+    """Read the GGUF file that the model is into the store; returns the folder.
+
+    Raises:
+        PunieError: It is damaged, or of a kind that punie does not read.
+    """
+    store = Store(Path(settings.store.dir))
+    return stored.build(_given(settings), dtype=settings.model.dtype, store=store)
+
+
+def _given(settings: Settings) -> Path:
+    path = gguf_file(settings.model)
+    assert path is not None  # noqa: S101 - the model is not converted
+    return path

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from punie.config.schema import Config
-from punie.model import device, resolve
-from punie.model.resolve import NotCached
-from punie.stages.inputs import base_folder
+from punie.model import device
+from punie.stages.inputs import model_config
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
@@ -33,11 +32,7 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     from punie.model import shapes
 
     model, lora, quantize = config.model, config.lora, config.quantize
-    try:
-        dimensions = resolve.read_config(base_folder(model))
-    except NotCached:  # the dimensions in its preset
-        dimensions = model.dimensions
-    if not dimensions:
+    if not (dimensions := model_config(config)):
         raise PunieError(
             "The size of the model is not known before it is downloaded.",
             where="model.dimensions",

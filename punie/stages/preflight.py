@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from punie.config.schema import Config, ModelConfig
+from punie.config.schema import Config
 from punie.formats.tools import TOOLS, Tool
 from punie.model import resolve
 from punie.model.device import device_kind
@@ -20,6 +20,7 @@ from punie.stages import answering, chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import (
     SPLITS,
+    Settings,
     base_folder,
     conversion,
     data_digests,
@@ -68,10 +69,10 @@ def contents(settings: Preflight) -> Contents:
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
     try:
-        folder = base_folder(settings.model)
+        folder = base_folder(settings)
     except NotCached:
         return found
-    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings.model)}
+    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings)}
 
 
 def acquire(settings: Preflight, reporter: Reporter) -> None:
@@ -140,7 +141,7 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
     """What this machine lacks for the run, each with what would help."""
     if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
         yield found
-    sizes, group = _config(config.model), config.quantize.group_size
+    sizes, group = _config(config), config.quantize.group_size
     experts = bool(sizes.get("num_experts"))
     if device_kind() == "cpu" and not config.runtime.cpu_float32 and experts and "quantization" not in sizes:
         yield PunieError(
@@ -171,23 +172,23 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
         yield found
 
 
-def _config(model: ModelConfig) -> resolve.ModelJson:
+def _config(settings: Settings) -> resolve.ModelJson:
     """The model's config.json; empty if it cannot be read yet."""
     try:
-        return read_config(base_folder(model))
+        return read_config(base_folder(settings))
     except PunieError:
         return {}
 
 
-def _depth(model: ModelConfig) -> int | None:
+def _depth(settings: Settings) -> int | None:
     """Number of the model's layers; None if it cannot be read, which another check reports."""
-    depth = _config(model).get("num_hidden_layers")
+    depth = _config(settings).get("num_hidden_layers")
     return depth if isinstance(depth, int) else None
 
 
 def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:
     """What of the splits' sizes, the recipe, the model and the suites does not fit together."""
-    data, lora, depth, (train, valid) = settings.data, settings.lora, _depth(settings.model), SPLITS
+    data, lora, depth, (train, valid) = settings.data, settings.lora, _depth(settings), SPLITS
     for name, expected in ((train, data.expected_train), (valid, data.expected_valid)):
         if expected is not None and sizes.get(name, expected) != expected:
             yield DataError(
@@ -281,7 +282,7 @@ def _rendered(
     from punie.model.load import tokenizer
 
     try:
-        folder = base_folder(settings.model)
+        folder = base_folder(settings)
     except NotCached:
         return {}
     if (loaded := attempt(tokenizer, folder)) is None or (

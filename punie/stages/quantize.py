@@ -34,7 +34,7 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
     from punie.model import fidelity, load
     from punie.model.fuse import fuse
 
-    quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings.model)
+    quantize, adapter, folder = settings.quantize, inputs["train"], base_folder(settings)
     adapter.verify_once()
     info = fuse(
         folder,

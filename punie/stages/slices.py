@@ -111,6 +111,7 @@ class Preflight:
 @dataclass(frozen=True)
 class Base:
     model: ModelConfig
+    store: StoreConfig
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Quantize:
     format: str
     quantize: QuantizeConfig
     lora: Masking
+    store: StoreConfig
     runtime: Computing
 
 
@@ -142,6 +144,7 @@ class Evaluate:
     tools: ToolsConfig
     format: str
     eval: EvalConfig
+    store: StoreConfig
     runtime: Computing
 
 

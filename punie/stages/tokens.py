@@ -98,7 +98,7 @@ def check(settings: Preflight | Train, tokenizer: Any, files: Iterable[Path]) ->
         every_turn=lora.mask_prompt and lora.supervise == "all_turns",
         mask_prompt=lora.mask_prompt,
         too_long=settings.data.too_long,
-        vocabulary=vocabulary(base_folder(settings.model)),
+        vocabulary=vocabulary(base_folder(settings)),
         declared=chats.declares(settings, files),
     )
 

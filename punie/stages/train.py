@@ -32,7 +32,7 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
     from punie.model import load
     from punie.stages import training
 
-    lora, folder = settings.lora, base_folder(settings.model)
+    lora, folder = settings.lora, base_folder(settings)
     tokenizer = load.tokenizer(folder)
     digests = resolve.tokenizer_contents(folder)
     train, valid = (
@@ -79,7 +79,7 @@ def disk(settings: Train, parameters: int) -> int:
     lora = settings.lora
     try:
         adapter = adapter_bytes(
-            base_folder(settings.model),
+            base_folder(settings),
             fine_tune_type=lora.fine_tune_type,
             num_layers=lora.num_layers,
             rank=lora.rank,

@@ -28,8 +28,12 @@ def mentioned(folder: Path) -> set[str]:
 
 
 def reachable(artifacts: Iterable[Artifact], keys: set[str]) -> set[str]:
-    """These keys, and the keys of all artifacts upstream of theirs."""
-    upstream = {a.key: set((a.manifest["material"].get("upstream") or {}).values()) for a in artifacts}
+    """These keys, and the keys of all artifacts upstream of theirs, a base model that is one among them."""
+    upstream = {
+        artifact.key: {*(artifact.manifest["material"].get("upstream") or {}).values()}
+        | ({artifact.info["artifact"]} if "artifact" in artifact.info else set())
+        for artifact in artifacts
+    }
     found: set[str] = set()
     while keys:
         found |= keys

