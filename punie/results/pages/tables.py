@@ -63,7 +63,7 @@ def rates_table(results: Results) -> Table:
     rows = [
         [heading(rate), *(rate_in_words(each.rates.get(rate)) for each in columns.values())] for rate in shown
     ]
-    return ["", *columns], rows
+    return ["rate, 95 % interval", *columns], rows
 
 
 def rate_in_words(rate: Estimate | None) -> str:
