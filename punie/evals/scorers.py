@@ -137,7 +137,7 @@ def _judge(sample: Sample, completion: Completion, execution: Execution | None) 
     if code_tool is not None:
         if execution is None:
             raise ValueError("the completion has code, but its execution is missing")
-        if execution.outcome != "ok" and sample.expect:
+        if execution.outcome != "ok" and (sample.expect or not execution.calls):
             return execution.outcome, execution.error
         return _compare(sample, execution.calls)
     for call in completion.calls if sample.expect else ():

@@ -333,11 +333,15 @@ def test_no_call_can_be_right(completion, failure, published):
 
 
 def test_no_call_in_code(sandbox):
-    """In code mode, code that calls nothing is no call, and code that calls a tool is unwanted."""
+    """In code mode, code that calls nothing is no call; code that calls a tool is unwanted, and code that
+    fails is not right either."""
     sample = Sample("n", "chat", "How are you?", ())
     assert judge(sample, "Fine.", sandbox)[1] == "correct"
     assert judge(sample, wrap("print(1)"), sandbox)[1] == "correct"
     assert judge(sample, wrap("git_status()"), sandbox)[1] == "unwanted call"
+    assert judge(sample, wrap("git_status()\n1 / 0"), sandbox)[1] == "unwanted call"
+    assert judge(sample, wrap("git_status("), sandbox)[1] == "syntax error"
+    assert judge(sample, wrap("git_state()"), sandbox)[1] == "unknown tool"
 
 
 def test_keyword_reason():
