@@ -116,20 +116,26 @@ def _reason(change: StageChange) -> str:
 
 
 def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
+    from punie.evals.scores import SCORERS, heading
+    from punie.results.pages.tables import rate_in_words
     from punie.results.power import detectable, detectable_in_words
 
     rows, notes = [], []
     for name, test in scores.paired.items():
         mean_a, mean_b = scores.means[name]
         gap, count = test.difference, len(test.differences)
-        row = [name, f"{mean_a:.3f}", f"{mean_b:.3f}", f"{gap.estimate:+.3f}"]
+        title = heading(name) if name in scores.rates else name
+        row = [title, f"{mean_a:.3f}", f"{mean_b:.3f}", f"{gap.estimate:+.3f}"]
         row += [f"{gap.low:+.3f} to {gap.high:+.3f}", f"{test.p_value:.3f}"]
         rows.append([*row, f"{test.up} / {test.down} / {test.unchanged}"])
-        notes.append(f"{name}: {detectable_in_words(count, gap.estimate, detectable(test)[0])}.")
+        notes.append(f"{title}: {detectable_in_words(count, gap.estimate, detectable(test)[0])}.")
     if scores.left_out:
         notes.append(f"Left out, without a response in A or B: {_visible(', '.join(scores.left_out))}.")
     head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]
     yield "\n".join([_table("scores", rows, head), *notes])
+    rows = [[heading(name), *map(rate_in_words, both)] for name, both in scores.rates.items()]
+    if rows:
+        yield _table("wrong decisions to call, with 95 % intervals", rows, ["", "A", "B"])
     if not scores.changed:
         return
     rows = []
@@ -137,7 +143,7 @@ def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
         moved = [f"{before:.2f} → {after:.2f}" for before, after in prompt.scores.values()]
         taxonomy = " → ".join(dict.fromkeys(prompt.taxonomy))
         rows.append([_visible(text) for text in (prompt.id, prompt.category, *moved, taxonomy)])
-    head = ["prompt", "category", *scores.paired, "response"]
+    head = ["prompt", "category", *(name for name in scores.paired if name in SCORERS), "response"]
     yield _table(f"prompts that changed: {len(rows)}", rows, head)
     width = max(20, (shutil.get_terminal_size((120, 24)).columns - 4) // 2)
     for prompt in scores.changed if outputs else ():
@@ -180,4 +186,6 @@ def _scores_json(scores: Comparison | str | None, outputs: bool) -> dict[str, An
     for name, test in scores.paired.items():
         (a, b), (smallest, needed) = scores.means[name], detectable(test)
         tests[name] = {"a": a, "b": b, **dataclasses.asdict(test), "detectable": smallest, "needed": needed}
-    return {"scores": tests, "not_compared": None, "changed": changed, "left_out": scores.left_out}
+    rates = {name: [each.model_dump() for each in both] for name, both in scores.rates.items()}
+    found = {"scores": tests, "rates": rates, "not_compared": None, "changed": changed}
+    return {**found, "left_out": scores.left_out}

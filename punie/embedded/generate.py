@@ -124,12 +124,16 @@ def selection_suite(*, seed: int = 0, per_tool: int = 2, style: str = "code_mode
 
 
 def with_tools(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Items of a suite with the schemas of a few tools each, as the native examples have them."""
-    rng = draws("offers", "suite")
-    return [
-        {**item, "max_tokens": 256, "tools": offered([each["tool"] for each in item["expect"]], rng)}
-        for item in items
-    ]
+    """Items of a suite with the schemas of a few tools each, as the native examples have them.
+
+    An item without expected calls whose id ends in a tool's name only looks like a request for it; the tool
+    is offered.
+    """
+    rng, found = draws("offers", "suite"), []
+    for item in items:
+        named = [each["tool"] for each in item["expect"]] or [*{item["id"].rpartition("-")[2]} & {*TOOLS}]
+        found.append({**item, "max_tokens": 256, "tools": offered(named, rng)})
+    return found
 
 
 class _Code(Conversations):

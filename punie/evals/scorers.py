@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from punie.evals.scores import heading
-from punie.evals.suite import Expectation, Sample, acceptable
+from punie.evals.suite import Expectation, Sample, acceptable, is_optional
 from punie.formats import Call, Completion
 from punie.formats.tools import TOOLS, Tool, wrong_arguments
 
@@ -29,6 +29,8 @@ Failure = Literal[
     "unknown tool",
     "wrong tool",
     "wrong arguments",
+    "wrong count",
+    "wrong order",
     "runtime error",
     "limit hit",
     "unwanted call",
@@ -38,8 +40,9 @@ TAXONOMY: tuple[Failure, ...] = get_args(Failure)
 
 no call: no tool is called. malformed wrapper, truncated: a tool-call block cannot be read, the second because
 the token limit cut it off. Where calls are made by code: direct call, a tool is called by its name instead of
-by the code; syntax error, runtime error, limit hit: how the code ended. unwanted call:
-a tool is called where none should be.
+by the code; syntax error, runtime error, limit hit: how the code ended. wrong count, wrong order: more or
+fewer calls than expected, or another order, where ``match`` asks for it. unwanted call: a tool is
+called where none should be.
 """
 
 MAX_OTHER_TOOLS = 2
@@ -72,7 +75,7 @@ def keyword(sample: Sample, completion: Completion, _: Execution | None = None) 
     marked = completion.has_block
     if not sample.expect:
         return Score(float(not marked), f"{'a' if marked else 'no'} tool-call block, none expected")
-    if sample.match == "all" and len(names) > 1:
+    if sample.match != "any" and len(names) > 1:
         value = min(1.0, len(found) / len(names) + 0.1 * marked)
     elif found:
         value = 1.0 if marked else 0.5
@@ -134,7 +137,7 @@ def _judge(sample: Sample, completion: Completion, execution: Execution | None) 
     if code_tool is not None:
         if execution is None:
             raise ValueError("the completion has code, but its execution is missing")
-        if execution.outcome != "ok" and sample.expect:
+        if execution.outcome != "ok" and (sample.expect or not execution.calls):
             return execution.outcome, execution.error
         return _compare(sample, execution.calls)
     for call in completion.calls if sample.expect else ():
@@ -158,18 +161,37 @@ def _compare(sample: Sample, calls: Sequence[Call]) -> tuple[Failure, str]:
         return "no call", "the code calls no tool"
     wanted = {each.tool for each in sample.expect}
     called = {call.tool for call in calls}
-    missing = [
-        each for each in sample.expect if not any(_matches(each, call, sample.known) for call in calls)
-    ]
-    if missing and (sample.match == "all" or len(missing) == len(sample.expect)):
+    every, exactly = sample.match != "any", sample.match == "exactly"
+    made = [[_matches(each, call, sample.known) for call in calls] for each in sample.expect]
+    found = _assigned(made) if exactly and len(calls) == len(made) else list(map(any, made))
+    missing = [each for each, there in zip(sample.expect, found, strict=True) if not there]
+    if missing and (every or len(missing) == len(sample.expect)):
         # If any of several calls is enough, one whose tool was called says most about the failure.
         absent = [each.tool for each in missing if each.tool not in called]
-        if absent and (sample.match == "all" or len(absent) == len(missing)):
+        if absent and (every or len(absent) == len(missing)):
             return "wrong tool", f"{_names(called)} instead of {_names(absent)}"
-        return "wrong arguments", _names(each.tool for each in missing if each.tool in called)
+        if not exactly or len(calls) == len(made):
+            return "wrong arguments", _names(each.tool for each in missing if each.tool in called)
+    if exactly and len(calls) != len(made):
+        return "wrong count", f"{len(calls)} calls instead of {len(made)}"
+    if sample.match == "in_order":
+        rest = iter(range(len(calls)))
+        if not all(any(row[call] for call in rest) for row in made):
+            return "wrong order", ", ".join(call.tool for call in calls)
     if len(called - wanted) > MAX_OTHER_TOOLS:
         return "wrong tool", f"{len(called - wanted)} other tools were called as well"
     return "correct", ""
+
+
+def _assigned(made: Sequence[Sequence[bool]]) -> list[bool]:
+    """Which of the expected calls have a call of their own, if as many as possible have one.
+
+    ``made``: (expected, calls), whether the call is the expected one.
+    """
+    from scipy.sparse import csr_array  # takes a while to import, and few suites need it
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    return [call >= 0 for call in maximum_bipartite_matching(csr_array(made), perm_type="column")]
 
 
 def _names(tools: Iterable[str]) -> str:
@@ -180,17 +202,19 @@ def _matches(expected: Expectation, call: Call, known: Mapping[str, Tool]) -> bo
     if expected.tool != call.tool:
         return False
     tool = known.get(call.tool)
-    types = {each.name: each.type for each in tool.parameters} if tool else {}
-    return all(
-        name in call.arguments
-        and any(
-            _same(
-                value, call.arguments[name], is_path=name in _PATHS, is_number="float" in types.get(name, "")
-            )
-            for value in acceptable(values)
-        )
-        for name, values in expected.arguments.items()
-    )
+    parameters = {each.name: each for each in tool.parameters} if tool else {}
+
+    def fits(name: str, values: object) -> bool:
+        parameter, optional = parameters.get(name), is_optional(values)
+        if name not in call.arguments:
+            return optional
+        # An argument that was left out has its default by now.
+        accepted = [*acceptable(values), *([parameter.default] if optional and parameter else [])]
+        is_number = parameter is not None and "float" in parameter.type
+        given = call.arguments[name]
+        return any(_same(each, given, is_path=name in _PATHS, is_number=is_number) for each in accepted)
+
+    return all(fits(name, values) for name, values in expected.arguments.items())
 
 
 def _same(expected: object, actual: object, *, is_path: bool = False, is_number: bool = False) -> bool:

@@ -29,14 +29,40 @@ ROUNDING = 1e-9
 ALWAYS = ("keyword", "strict")
 """The scores that every record has. A record that is older than another score lacks that score."""
 
-METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper", "lock")
-"""The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
-format lock, the exact probability that a response opens one."""
+RATES = ("unwanted", "missed")
+"""The rates of wrong decisions to call, see :func:`wrong_decision`."""
 
-HEADINGS = {"keyword": "keyword match", "strict": "execution", "malformed wrapper": "malformed call"}
-"""What a score, or a class of responses, is called in headings and sentences; any other goes by its name."""
+METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper", "lock", *RATES)
+"""The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
+format lock, the exact probability that a response opens one; the rates of wrong decisions to call."""
+
+HEADINGS = {
+    "keyword": "keyword match",
+    "strict": "execution",
+    "malformed wrapper": "malformed call",
+    "unwanted": "unwanted calls",
+    "missed": "missed calls",
+}
+"""What a score, a rate, or a class of responses is called in headings and sentences; any other goes by its
+name."""
 
 
 def heading(name: str) -> str:
     """The name for people of a score or a class of responses."""
     return HEADINGS.get(name, name)
+
+
+def wrong_decision(expected: bool, taxonomy: str, marked: bool) -> tuple[str, float]:
+    """The rate that a response counts for, and 1.0 if it is a wrong decision to call, else 0.0.
+
+    unwanted: among the items that expect no call, the responses that call a tool, or try to in a call that
+    cannot be read. missed: among the items that expect calls, the responses that call no tool.
+
+    Args:
+        expected: Whether the item expects a call.
+        taxonomy: What became of the response.
+        marked: It holds a tool-call block; one that ended within a thought does not.
+    """
+    if expected:
+        return "missed", float(taxonomy == "no call")
+    return "unwanted", float(taxonomy != "correct" and (marked or taxonomy != "truncated"))

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from punie.formats import Message
 from punie.formats.messages import check_turn, read_turns
@@ -15,6 +15,13 @@ from punie.formats.tools import TOOLS, Tool, own_tools, wrong_tools
 from punie.util import jsonl
 from punie.util.errors import DataError
 from punie.util.plain import is_text
+
+Match = Literal["any", "all", "exactly", "in_order"]
+"""How calls are compared with the expected ones.
+
+any: one of them is enough. all: each is made. exactly: these calls are made and no other, in any order.
+in_order: each is made, in their order. Except for exactly, other calls may be made as well.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Expectation:
     """The tool's name."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """The arguments that are compared, by parameter name; others may be anything. A value is the only right
-    one, or ``{"any_of": [...]}`` lists several."""
+    one, or ``{"any_of": [...]}`` lists several. With ``"optional": true`` beside them it may be left out."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class Sample:
     """The user's turn; of a conversation, the last one."""
     expect: tuple[Expectation, ...]
     """The expected calls; empty if the right response calls nothing."""
-    match: Literal["any", "all"] = "any"
-    """Whether one of the expected calls is enough, or all are needed."""
+    match: Match = "any"
+    """How the calls are compared with the expected ones."""
     max_tokens: int | None = None
     """Longest response, in tokens; None means ``eval.max_tokens``."""
     messages: tuple[Message, ...] = ()
@@ -55,6 +62,8 @@ class Sample:
         return {tool.name: tool for tool in self.tools} or TOOLS
 
 
+_CHOICE = {"any_of", "optional"}
+_CHOICES = '{"any_of": [3, 4]}; with "optional": true, it may also be left out'
 _DECLARE = 'declare it: "tools" of the item, or tools=file tools.path=FILE for all items'
 
 
@@ -103,8 +112,8 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
             yield _wrong(name, item, "some text", where)
     if asks == "messages":
         yield from _check_messages(item, where)
-    if item.get("match", "any") not in ("any", "all"):
-        yield _wrong("match", item, "'any' or 'all'", where)
+    if item.get("match", "any") not in get_args(Match):
+        yield _wrong("match", item, f"one of {', '.join(get_args(Match))}", where)
     limit = item.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
@@ -116,6 +125,15 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
     if not isinstance(expected, list):
         yield _wrong(
             "expect", item, 'a list such as [{"tool": "git_status", "arguments": {}}]; [] for no call', where
+        )
+        return
+    if len(expected) > 1 and any(not each for each in expected):
+        yield DataError(
+            "The item expects a call and none.",
+            where=where,
+            found=jsonl.excerpt(expected),
+            expected="calls, or [] for none",
+            next_step="remove what names no call, or make two items of it",
         )
         return
     for each in expected:
@@ -151,8 +169,22 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
     else:
         types = {parameter.name: parameter.type for parameter in tool.parameters}
         yield from _unknown(arguments, types, f"argument of {tool.signature}", where)
-        for name in arguments.keys() & types.keys():
-            for value in acceptable(arguments[name]):
+        for name in sorted(arguments.keys() & types.keys()):
+            given = arguments[name]
+            if (
+                isinstance(given, dict)
+                and "any_of" in given
+                and given.keys() <= _CHOICE
+                and not _choice(given)
+            ):
+                what = f"The acceptable values of the argument '{name}' of {tool.name} are wrong."
+                yield DataError(what, where=where, found=jsonl.excerpt(given), expected=_CHOICES)
+                continue
+            if is_optional(given) and name in tool.schema.get("required", ()):
+                what = f"The argument '{name}' of {tool.name} is optional here, but its schema requires it."
+                next_step = 'remove "optional", or the name from "required" of the tool\'s schema'
+                yield DataError(what, where=where, found=jsonl.excerpt(given), next_step=next_step)
+            for value in acceptable(given):
                 if wrong := tool.wrong_value(name, value):
                     typed = wrong == types[name]
                     fault = "has the wrong type" if typed else "is not what its schema allows"
@@ -163,14 +195,23 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
 
 def acceptable(expected: object) -> list[Any]:
     """The values that are right for an argument."""
-    if (
-        isinstance(expected, dict)
-        and expected.keys() == {"any_of"}
-        and expected["any_of"]
-        and isinstance(expected["any_of"], list)
-    ):
-        return expected["any_of"]
-    return [expected]
+    found = _choice(expected)
+    return [expected] if found is None else found["any_of"]
+
+
+def is_optional(expected: object) -> bool:
+    """Whether an argument may be left out."""
+    found = _choice(expected)
+    return found is not None and found.get("optional", False)
+
+
+def _choice(expected: object) -> dict[str, Any] | None:
+    """``{"any_of": [...], "optional": ...}``; None if it is anything else, which is a value by itself."""
+    if not isinstance(expected, dict) or not expected.keys() <= _CHOICE:
+        return None
+    found = cast("dict[str, Any]", expected)
+    values, optional = found.get("any_of"), found.get("optional", False)
+    return found if isinstance(values, list) and values and isinstance(optional, bool) else None
 
 
 def _unknown(

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from punie.evals.scores import SCORERS, heading
+from punie.evals.scores import RATES, SCORERS, heading
 from punie.results.power import detectable
-from punie.results.records import Pair, Sample
+from punie.results.records import Estimate, Pair, Sample
+from punie.results.scoring import rates
 from punie.results.statistics import Paired, paired
 
 
@@ -37,9 +38,11 @@ class Comparison:
     """Two runs on the same prompts."""
 
     means: Mapping[str, tuple[float, float]]
-    """By score, the mean over prompts of run a and run b."""
+    """By score or rate, the mean over prompts of run a and run b."""
     paired: Mapping[str, Paired]
-    """By score, the test."""
+    """By score, the test; then by rate of wrong decisions to call, over the prompts that it is about."""
+    rates: Mapping[str, tuple[Estimate, Estimate]]
+    """The rates of run a and run b with their own intervals."""
     changed: tuple[ChangedPrompt, ...]
     """In the suite's order."""
     left_out: tuple[str, ...]
@@ -62,7 +65,10 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
     names = [name for name in SCORERS if all(name in s.scores for s in (*a, *b) if s.id not in missing)]
     values = {name: (_values(before, name), _values(after, name)) for name in names}
-    tests = {name: paired(*both) for name, both in values.items()}
+    wrong = {rate: _wrong(before, after, rate) for rate in RATES}
+    found = {**values, **{rate: both for rate, both in wrong.items() if all(both)}}
+    tests = {name: paired(*both) for name, both in found.items()}
+    own = [rates((s for rows in side.values() for s in rows), complete=True) for side in (before, after)]
 
     def changed(key: str) -> ChangedPrompt:
         sides, first = (before[key], after[key]), before[key][0]
@@ -74,9 +80,10 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
         )
 
     return Comparison(
-        means={name: (_mean(x), _mean(y)) for name, (x, y) in values.items()},
+        means={name: (_mean(x), _mean(y)) for name, (x, y) in found.items()},
         paired=tests,
-        changed=tuple(changed(key) for key in before if any(t.differences[key] for t in tests.values())),
+        rates={rate: (own[0][rate], own[1][rate]) for rate in tests if rate in RATES},
+        changed=tuple(changed(key) for key in before if any(tests[name].differences[key] for name in names)),
         left_out=tuple(sorted(missing)),
     )
 
@@ -85,7 +92,8 @@ def pairs(before: str, after: str, a: Sequence[Sample], b: Sequence[Sample]) -> 
     """Two targets of one run, by name and samples, compared as results.json holds it.
 
     Returns:
-        An entry for each score; none where no prompt has a response in both.
+        An entry for each score and each rate of wrong decisions to call; none where no prompt has a
+        response in both.
     """
     try:
         found = compare(a, b)
@@ -121,6 +129,19 @@ def _by_prompt(samples: Sequence[Sample], missing: set[str]) -> dict[str, list[S
 
 def _values(prompts: Mapping[str, Sequence[Sample]], score: str) -> dict[str, list[float]]:
     return {key: [sample.scores[score].value for sample in rows] for key, rows in prompts.items()}
+
+
+def _wrong(
+    before: Mapping[str, Sequence[Sample]], after: Mapping[str, Sequence[Sample]], rate: str
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """The wrong decisions to call before and after, of the prompts that count for a rate in both."""
+    both = [
+        {key: [each.wrong_decision for each in rows] for key, rows in side.items()}
+        for side in (before, after)
+    ]
+    keys = [key for key in both[0] if all(side.get(key, [("", 0.0)])[0][0] == rate for side in both)]
+    first, second = ({key: [value for _, value in side[key]] for key in keys} for side in both)
+    return first, second
 
 
 def _mean(values: Mapping[str, Sequence[float]]) -> float:

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from punie.evals.scorers import TAXONOMY, calls_made, taxonomy
-from punie.evals.scores import SCORERS
+from punie.evals.scores import RATES, SCORERS
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
 from punie.formats import Format
@@ -120,6 +120,7 @@ def summary(samples: Sequence[Sample], *, allow_missing: bool = False) -> Scores
             if all(name in sample.scores for sample in there)
         },
         wrapper_rate=_estimate(there, lambda sample: sample.wrapper, binary=True),
+        rates=rates(samples, complete=complete),
         taxonomy={
             name: Tally(count=len(ids), example=ids[0])
             for name in TAXONOMY
@@ -127,6 +128,24 @@ def summary(samples: Sequence[Sample], *, allow_missing: bool = False) -> Scores
         },
         missing=Missing(count=reasons.total(), reasons=dict(reasons.most_common())),
     )
+
+
+def rates(samples: Iterable[Sample], *, complete: bool) -> dict[str, Estimate]:
+    """The rates of wrong decisions to call, over responses; those that there are items for.
+
+    Without means unless ``complete``: responses are missing.
+    """
+    members: dict[str, list[Sample]] = {rate: [] for rate in RATES}
+    for sample in samples:
+        if sample.answered:
+            members[sample.wrong_decision[0]].append(sample)
+    return {
+        rate: _estimate(each, lambda sample: sample.wrong_decision[1], binary=True)
+        if complete
+        else Estimate(mean=None, n=len(each))
+        for rate, each in members.items()
+        if each
+    }
 
 
 def _estimate(samples: Sequence[Sample], value: Callable[[Sample], float], *, binary: bool) -> Estimate:

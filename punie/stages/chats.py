@@ -16,7 +16,7 @@ from punie.formats import Format
 from punie.formats.chat import Chat
 from punie.formats.tools import TOOLS, Tool, load_tools
 from punie.stages.contract import Contents
-from punie.stages.inputs import SPLITS, data_folder, resource_or_path
+from punie.stages.inputs import SPLITS, data_folder, resource_or_path, suite_path
 from punie.store.keys import content_digests
 from punie.util.errors import PunieError
 
@@ -26,6 +26,8 @@ _MARKS = (*_DECLARED, b'"tool_calls"', b'"function_call"')
 """Keys by which examples and suites say that calls are not written as text."""
 _REREAD = (b'"weight":', b'"train":', b'"training":', b'"loss":', b'"chat_template_kwargs":', b'"system":')
 """Keys that earlier versions left unread; what was made of examples with them is not reused."""
+_NO_CALL = (b'"expect": []', b'"expect":[]')
+"""How items of a suite say that no call is expected."""
 _ASKED_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
@@ -87,6 +89,12 @@ def contents(settings: Settings) -> Contents:
         path = resource_or_path(settings.tools.path)
         found["tools"] = next(iter(content_digests([path]).values()))
     return found
+
+
+def judged(settings: Settings, suite: str) -> Contents:
+    """A mark if items of a suite expect no call: earlier versions took code that fails for no call."""
+    coded = name(settings) == "code_mode"
+    return {"no_call": 2} if coded and _mentions(suite_path(suite), _NO_CALL) else {}
 
 
 def tools(settings: Settings) -> tuple[Tool, ...]:

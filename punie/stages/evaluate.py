@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 def contents(settings: Evaluate) -> Contents:
     """Digest of the suite; the system prompt, which punie's own code may decide; scores beside the two; end
-    ids that earlier versions did not stop at."""
+    ids that earlier versions did not stop at, and items that they judged otherwise."""
     found: Contents = {
         "suite": suite_digest(settings.eval.suite),
         "system_prompt": chats.system_prompt(settings, settings.eval.system_prompt),
         **chats.contents(settings),
+        **chats.judged(settings, settings.eval.suite),
     }
     more, ends = sorted(SCORERS.keys() - {*ALWAYS}), list[int]()
     with contextlib.suppress(NotCached):

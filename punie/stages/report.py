@@ -40,11 +40,15 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     from punie.results.pages import report
     from punie.results.records import Evaluation, Results
     from punie.results.run import METRICS, RESULTS, SAMPLES
+    from punie.results.scoring import rates
     from punie.results.verdict import judge
 
     def evaluation(step: str) -> tuple[Evaluation, list[Sample]]:
         found = files.read(inputs[step].file(RESULTS), Evaluation)
-        return found, files.read_samples(inputs[step].file(SAMPLES))
+        samples = files.read_samples(inputs[step].file(SAMPLES))
+        # An evaluation of an earlier version has none.
+        known = rates(samples, complete=found.find("strict") is not None)
+        return found.model_copy(update={"rates": known}), samples
 
     own, samples = evaluation("evaluate")
     others = {target: evaluation(f"evaluate:{target}") for target in _others(settings)}
@@ -94,7 +98,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
 
 STAGE = Stage(
     name="report",
-    version=6,
+    version=7,
     reads=Report,
     needs=_needs,
     run=run,

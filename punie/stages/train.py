@@ -21,6 +21,7 @@ def contents(settings: Train) -> Contents:
     found: Contents = {"data": data_digests(settings.data), **chats.contents(settings)}
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
+        found |= chats.judged(settings, settings.lora.select_suite)
     return found
 
 

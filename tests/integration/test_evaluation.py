@@ -88,11 +88,11 @@ def test_targets_are_paired(world: World) -> None:
     assert done.code == 0, done.err
     run = world.cwd / done.run_directory
     results = read_json(run / "results.json")
-    assert {entry["score"] for entry in results["paired"]} == {"strict", "keyword"}
+    assert {entry["score"] for entry in results["paired"]} == {"strict", "keyword", "missed"}
     assert all((e["before"], e["after"], e["prompts"]) == ("base", "quantized", 7) for e in results["paired"])
     assert results["targets"]["base"]["identity"]["weights"] != results["identity"]["weights"]
     assert len(lines(run / "samples-base.jsonl")) == len(lines(run / "samples.jsonl")) == 7
-    assert "base → quantized" in done.out
+    assert "missed calls, base → quantized" in done.out
     alone = world.run("eval.target=base")
     assert next(s for s in read_json(alone / "status.json")["stages"] if s["stage"] == "evaluate")["reused"]
 

@@ -159,14 +159,14 @@ def test_what_is_no_run(world: World, tmp_path: Path) -> None:
 
 
 def test_a_real_run_is_summarized(world: World) -> None:
-    """A summary's score and failures of a run are those of its own results.json."""
+    """A summary's score, rates and failures of a run are those of its own results.json."""
     done = punie("summarize", str(world.first), "--format", "json", cwd=world.cwd)
     assert (done.code, done.err) == (0, "")
     found, results = json.loads(done.out), read_json(world.first / "results.json")
     scores = results["scores"]
     (run,) = found["runs"]
     own = {name: scores[name]["overall"] for name in ("keyword", "strict")}
-    for name, figures in {**own, "wrapper": results["wrapper_rate"]}.items():
+    for name, figures in {**own, "wrapper": results["wrapper_rate"], **results["rates"]}.items():
         assert run["scores"][name]["estimate"] == figures["mean"]
     rows = {row[0]: row[1].split()[0] for row in found["tables"]["taxonomy"]["rows"]}
     assert rows == {heading(name): str(entry["count"]) for name, entry in results["taxonomy"].items()}

@@ -74,13 +74,15 @@ NATIVE_ROW: dict[str, Any] = {
 }  # fmt: skip
 PAIR: dict[str, Any] = {"tools": json.dumps([TOOL]), "prompt": TALK, "completion": "Sunny."}
 ITEM: dict[str, Any] = {
-    "id": "lsp-01", "category": "lsp", "prompt": "Where is main?", "match": "all", "max_tokens": 96,
+    "id": "lsp-01", "category": "lsp", "prompt": "Where is main?", "match": "in_order", "max_tokens": 96,
     "expect": [{"tool": "goto_definition", "arguments": {"file": "src/app.py", "line": 3}},
                {"tool": "run_command", "arguments": {"command": "ls", "args": ["-l"]}}],
 }  # fmt: skip
 NATIVE_ITEM: dict[str, Any] = {
     "id": "own-01", "category": "weather", "messages": TALK, "tools": [TOOL],
-    "expect": [{"tool": "weather", "arguments": {"city": {"any_of": ["Rome", "Oslo"]}, "days": [1]}}],
+    "match": "exactly",
+    "expect": [{"tool": "weather", "arguments": {"city": {"any_of": ["Rome", "Oslo"]},
+                "days": {"any_of": [[1]], "optional": True}}}],
 }  # fmt: skip
 
 

@@ -32,6 +32,8 @@ MARKS = {
     "differ": f"{heading('keyword')} full, {heading('strict')} wrong",
 }
 """Marks by which responses can be filtered, in words."""
+_JOINTS = {"any": " or ", "all": " and ", "exactly": " and ", "in_order": ", then "}
+"""What stands between expected calls."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def model_card(run: Run, *, folder: str, quantize: Mapping[str, Any], files: Map
         fidelity=quantize.get("fidelity"),
         files=files,
         score_table=tables.score_table(run.results),
+        rates_table=tables.rates_table(run.results),
     )
 
 
@@ -153,7 +156,7 @@ def responses(samples: Sequence[Sample]) -> list[Response]:
             sample=sample,
             kind=heading(sample.taxonomy) if sample.answered else MISSING,
             calls=[call(each) for each in sample.calls],
-            expected=(" and " if sample.match == "all" else " or ").join(map(call, sample.expect)),
+            expected=_JOINTS[sample.match].join(map(call, sample.expect)) or "no call",
             scores={heading(name): (each.value, each.reason) for name, each in sample.scores.items()},
             marks=_marks(sample) if sample.scores else [],
         )
@@ -185,6 +188,7 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             train=facts.info.get("train"),
             fidelity=facts.info.get("quantize", {}).get("fidelity"),
             score_table=tables.score_table(facts.results, facts.phase.baseline if facts.phase else None),
+            rates_table=tables.rates_table(facts.results),
             responses=shown,
             anchors={each.sample.id: each.anchor for each in reversed(shown)},
             examples={each.kind: each for each in reversed(shown)},

@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from punie.evals.scores import SCORERS, heading
+from punie.evals.scores import RATES, SCORERS, heading
 from punie.results.pages.plots import truncation_name
 from punie.results.pages.text import cell, share
 from punie.results.power import detectable_in_words, prompts_to_exclude
@@ -54,6 +54,23 @@ def score_table(results: Scores, baseline: Baseline | None = None) -> Table:
             row += [share(estimate.mean), _ends(estimate) if binary else share(estimate.stderr)]
         rows.append(row + ([share(published.get(category))] if baseline else []))
     return headers + (["baseline"] if baseline else []), rows
+
+
+def rates_table(results: Results) -> Table:
+    """The rates of wrong decisions to call, a column for each target; no rows if they were not recorded."""
+    columns = {**results.targets, results.target: results}
+    shown = [rate for rate in RATES if any(rate in each.rates for each in columns.values())]
+    rows = [
+        [heading(rate), *(rate_in_words(each.rates.get(rate)) for each in columns.values())] for rate in shown
+    ]
+    return ["rate, 95 % interval", *columns], rows
+
+
+def rate_in_words(rate: Estimate | None) -> str:
+    """``3 of 60: 0.050, 0.02 to 0.14``, the interval last; a dash if responses are missing."""
+    if rate is None or rate.mean is None:
+        return "–"
+    return f"{round(rate.mean * rate.n)} of {rate.n}: {rate.mean:.3f}, {_ends(rate)}"
 
 
 def criteria_table(verdict: Verdict) -> Table:
@@ -110,7 +127,7 @@ def in_text(table: Table) -> str:
     headers, rows = table
     cells = [[printable(value) for value in row] for row in rows]
     aligned = ["left", *["right"] * (len(headers) - 1)]
-    return tabulate(cells, headers, "simple", disable_numparse=True, colalign=aligned)
+    return tabulate(cells, [*map(printable, headers)], "simple", disable_numparse=True, colalign=aligned)
 
 
 def terminal(results: Results, baseline: Baseline | None) -> str:
@@ -126,7 +143,10 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
         lines.append(f"identity: unverified ({doubt})")
     lines += [f"note: {note}" for note in results.generation.notes]
     lines.append(results.verdict.summary)
-    return "\n".join([in_text(score_table(results, baseline)), "", *map(printable, lines)])
+    parts = [in_text(score_table(results, baseline)), ""]
+    if (rates := rates_table(results))[1]:
+        parts += [in_text(rates), ""]
+    return "\n".join([*parts, *map(printable, lines)])
 
 
 def digests(identity: Identity, *, tensors: bool = False) -> dict[str, str]:

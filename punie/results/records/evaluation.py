@@ -179,6 +179,8 @@ class Scores(Record):
     scores: dict[str, Score]
     """By name of the scorer."""
     wrapper_rate: Estimate
+    rates: dict[str, Estimate] = {}
+    """Of wrong decisions to call (``RATES``), those that the suite has items for; empty in older records."""
     taxonomy: dict[str, Tally]
     missing: Missing
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from punie.evals.scores import ALWAYS
+from punie.evals.scores import ALWAYS, wrong_decision
+from punie.evals.suite import Match
 from punie.formats import with_calls
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -182,7 +183,7 @@ class Sample(Record):
     prompt_sha256: str
     prompt_tokens: Annotated[int, Field(ge=0)]
     expect: list[Call]
-    match: Literal["any", "all"]
+    match: Match
     tools: list[dict[str, Any]] = []
     """What may be called, in OpenAI's schema; empty where calls are code."""
     missing: str | None
@@ -220,6 +221,11 @@ class Sample(Record):
     def answered(self) -> bool:
         """There is a response."""
         return self.missing is None
+
+    @property
+    def wrong_decision(self) -> tuple[str, float]:
+        """The rate of wrong decisions to call that the response counts for, and its value, 1.0 or 0.0."""
+        return wrong_decision(bool(self.expect), self.taxonomy, self.wrapper)
 
     @property
     def response(self) -> str:

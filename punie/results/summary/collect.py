@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from punie.evals.scores import ALWAYS
+from punie.evals.scores import ALWAYS, wrong_decision
 from punie.results import files
 from punie.results.config import RunConfig
 from punie.results.records import Named, Record, Results, Scored, Status, Weights
@@ -89,6 +89,7 @@ class _Line(Record):
 
     id: str
     category: str
+    expect: list[Any]
     missing: str | None
     wrapper: bool = False
     scores: dict[str, Scored] = Field(default_factory=dict)
@@ -234,6 +235,8 @@ def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
         for name in lines[0].scores
     }
     values["wrapper"] = tuple(float(line.wrapper) for line in lines)
+    decisions = [wrong_decision(bool(line.expect), line.taxonomy, line.wrapper) for line in lines]
+    values[decisions[0][0]] = tuple(value for _, value in decisions)
     if lock is not None:
         values["lock"] = (lock,)
     taxonomy = tuple(sys.intern(line.taxonomy) for line in lines)

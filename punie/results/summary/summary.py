@@ -122,6 +122,7 @@ def summarize(
         tables.legend(recipes),
         tables.findings(each_recipe, metric),
         tables.contrasts(comparisons),
+        tables.rates(recipes),
         tables.categories(recipes, metric),
         tables.taxonomy(recipes),
         tables.stability(recipes, metric),

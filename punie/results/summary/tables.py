@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from punie.evals.scores import ROUNDING, heading
+from punie.evals.scores import RATES, ROUNDING, heading
 from punie.results.config import TEMPERATURE
 from punie.results.statistics import Interval
 from punie.results.summary import axes
@@ -158,6 +158,28 @@ def categories(recipes: Sequence[Recipe], metric: str) -> Table:
             prompts = str(max(map(len, tables.values())))
             rows.append({"recipe": recipe.label, "category": name, "prompts": prompts, **cells})
     return _table("categories", f"Categories: {metric}", rows, ["Over all seeds."])
+
+
+def rates(recipes: Sequence[Recipe]) -> Table:
+    """The rates of wrong decisions to call by temperature, over all seeds."""
+    rows = []
+    for recipe in recipes:
+        for rate, heads in ((each, _temperatures(recipes, "rate")) for each in RATES):
+            found = {at: table for at, table in recipe.tables(rate).items() if table}
+            cells = {
+                heads[at]: f"{_counted(table)}: {in_text(interval(table))}" for at, table in found.items()
+            }
+            if cells:
+                empty = dict.fromkeys(heads.values(), "–")
+                rows.append({"recipe": recipe.label, "responses": heading(rate), **empty, **cells})
+    return _table(
+        "rates", "Wrong decisions to call", rows, ["Over all seeds; the intervals are over prompts."]
+    )
+
+
+def _counted(table: Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]) -> str:
+    values = [value for _, by_seed in table.values() for each in by_seed.values() for value in each]
+    return f"{sum(values):.0f} of {len(values)}"
 
 
 def taxonomy(recipes: Sequence[Recipe]) -> Table:

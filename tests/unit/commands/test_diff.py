@@ -93,8 +93,10 @@ def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prompts that changed: 1" in shown
     assert "no call → correct" in shown
     assert "words" not in shown
+    assert "unwanted calls  1 of 3: 0.333, 0.06 to 0.79  0 of 3: 0.000, 0.00 to 0.56" in shown
     assert punie_diff(a, b, "--format", "json") == 1
     found = read(capsys)
+    assert [each["mean"] for each in found["rates"]["unwanted"]] == [pytest.approx(1 / 3), 0.0]
     assert found["first_divergence"] == "train"
     assert found["axes"]["identity"] == [{"key": "lora.seed", "a": 0, "b": 42, "jobs": 1}]
     assert found["scores"]["strict"]["difference"]["estimate"] == pytest.approx(1 / 3)

@@ -427,7 +427,7 @@ def test_shipped_data_is_clean():
     """The shipped data set has no error, no warning, and nothing of the shipped suites in it."""
     suites = {
         name: {item.id: item.prompt for item in load_suite(resource(f"data/suites/{name}.jsonl"))}
-        for name in ("core27", "wide270")
+        for name in ("core27", "wide270", "abstain60")
     }
     report = check(resource("data/code_mode"), SHAPE, suites=suites)
     assert report.findings == []

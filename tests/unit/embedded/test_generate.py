@@ -26,6 +26,10 @@ SLOTS = {
     "content": "`[^`]+`",
     "command": r"(?:`[^`]+`|[a-z][\w-]*(?: [\w.-]+){0,2})",
     "import_stmt": r"`?(?:from \w+ )?import \w+`?",
+    "concept": (CONCEPTS := f"(?:{'|'.join(each.partition(':')[0] for each in lines('concepts', 'train'))})"),
+    "other": CONCEPTS,
+    "tool": "(?:" + "|".join(TOOLS) + ")",
+    "order": ".+",
 }
 
 
@@ -155,12 +159,17 @@ def test_no_suite_prompt_is_a_training_or_validation_template():
     """No pattern, in any frame, reads as a prompt of a shipped suite."""
     prompts = {
         json.loads(line)["prompt"]
-        for name in ("core27", "wide270")
+        for name in ("core27", "wide270", "abstain60")
         for line in resource(f"data/suites/{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
     found = []
     for split in ("train", "valid"):
-        for template in (each for tool in TOOLS for each in lines(tool, split)):
+        needless = (*lines("about", split), *lines("compare", split), *lines("tools", split))
+        needless += (
+            *lines("not now", split),
+            *(each.partition(": ")[0] for each in lines("too little", split)),
+        )
+        for template in (*(each for tool in TOOLS for each in lines(tool, split)), *needless):
             pattern = template.partition(" => ")[0]
             form = "thing" if pattern.startswith("~ ") else form_of(pattern)
             text = re.sub(r"[.?]", r"\\\g<0>", pattern.removeprefix("~ "))
@@ -242,14 +251,15 @@ def test_a_result_belongs_to_the_call_before_it():
                 assert message["tool_call_id"] == before["tool_calls"][0]["id"]
 
 
-def test_native27_is_core27_with_tools():
-    """data/suites/native27.jsonl has the prompts and calls of core27; each item offers 3 to 6 tools."""
+@pytest.mark.parametrize(("plain", "own"), [("core27", "native27"), ("abstain60", "abstain60_native")])
+def test_a_native_suite_is_another_with_tools(plain, own):
+    """It has the prompts and calls of the other; each item offers 3 to 6 tools."""
     core, native = (
         [json.loads(line) for line in resource(f"data/suites/{name}.jsonl").read_text("utf-8").splitlines()]
-        for name in ("core27", "native27")
+        for name in (plain, own)
     )
     assert native == with_tools(core)
-    for sample in load_suite(resource("data/suites/native27.jsonl")):
+    for sample in load_suite(resource(f"data/suites/{own}.jsonl")):
         names = [tool.name for tool in sample.tools]
         assert 3 <= len(names) <= 6
         assert {each.tool for each in sample.expect} < set(names)

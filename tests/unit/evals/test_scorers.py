@@ -126,8 +126,9 @@ def test_taxonomy(sandbox, expected, text):
 
 
 def test_taxonomy_is_complete():
-    """The cases above, truncation below, and a call where none is expected are all the names there are."""
-    assert {*CASES, "truncated", "unwanted call"} == set(TAXONOMY)
+    """The cases above, truncation, unwanted calls, counts and orders below are all the names there are."""
+    named = {*CASES, "truncated", "unwanted call", "wrong count", "wrong order"}
+    assert named == set(TAXONOMY)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +189,62 @@ def test_arguments(expected, actual, same):
         ("any", "git_status()", "correct"),
         ("any", "git_log()", "wrong arguments"),
         ("any", "git_diff()", "wrong tool"),
+        ("exactly", "git_log(count=3)\ngit_status()", "correct"),
+        ("exactly", "git_status()\ngit_log(count=3)\ngit_status()", "wrong count"),
+        ("exactly", "git_status()\ngit_log(count=3)\nread_file('a.py')", "wrong count"),
+        ("exactly", "git_status()\ngit_log(count=4)", "wrong arguments"),
+        ("exactly", "git_status()", "wrong tool"),
+        ("in_order", "git_status()\nread_file('a.py')\ngit_log(count=3)", "correct"),
+        ("in_order", "git_log(count=3)\ngit_status()", "wrong order"),
+        ("in_order", "git_log(count=3)\ngit_status()\ngit_log(count=3)", "correct"),
+        ("in_order", "git_status()\ngit_log(count=4)", "wrong arguments"),
     ],
 )
 def test_match(sandbox, match, code, expected):
-    """With match all every expected call has to be made, in any order; with any, one is enough."""
+    """any: one call is enough. all: each is made. exactly: and no other. in_order: one after the other."""
     sample = Sample("y", "multi_tool", "Status, then 3 commits.", BOTH, match)
+    assert judge(sample, wrap(code), sandbox)[1] == expected
+
+
+def test_each_expected_call_has_a_call_of_its_own():
+    """With exactly, the call that fits several expectations serves the one that no other call serves."""
+    either = Expectation("git_log", {"count": {"any_of": [3, 4]}})
+    three = Expectation("git_log", {"count": 3})
+
+    def judged(*counts):
+        calls = tuple(Call("git_log", {"path": ".", "count": count}) for count in counts)
+        sample = Sample("e", "git", "?", (either, three), "exactly")
+        return taxonomy(sample, parse(wrap("x")), Execution(calls, "ok"))
+
+    assert [judged(3, 4), judged(4, 3), judged(3, 3)] == ["correct"] * 3
+    assert [judged(4, 4), judged(3), judged(3, 3, 3)] == ["wrong arguments", "wrong count", "wrong count"]
+
+
+@pytest.mark.parametrize("match", ["any", "all", "exactly", "in_order"])
+def test_no_call_is_expected_however_calls_match(sandbox, match):
+    """An item without expected calls is right without any, whatever its match."""
+    sample = Sample("n", "chat", "How are you?", (), match)
+    assert judge(sample, "Fine.", sandbox)[1] == "correct"
+    assert judge(sample, wrap("git_status()"), sandbox)[1] == "unwanted call"
+
+
+LEAVABLE = {"any_of": [3, 4], "optional": True}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("git_log()", "correct"),
+        ("git_log(count=3)", "correct"),
+        ("git_log(count=4)", "correct"),
+        ("git_log(count=10)", "correct"),
+        ("git_log(count=5)", "wrong arguments"),
+    ],
+)
+def test_an_optional_argument_in_code(sandbox, code, expected):
+    """It may be left out, which is the same as its default, 10, or it has one of the acceptable values."""
+    sample = Sample("o", "git", "?", (Expectation("git_log", {"count": LEAVABLE}),))
+    assert TOOLS["git_log"].bind()["count"] == 10
     assert judge(sample, wrap(code), sandbox)[1] == expected
 
 
@@ -246,6 +298,11 @@ MATH = read_tools(
         ({"unit": {"any_of": ["m", "metre"]}}, {"width": 1, "unit": "metre"}, "correct"),
         ({"unit": {"any_of": ["m", "metre"]}}, {"width": 1, "unit": "km"}, "wrong arguments"),
         ({"width": {"any_of": [1, 2]}}, {"width": 2.0}, "correct"),
+        ({"unit": {"any_of": ["m"], "optional": True}}, {"width": 1}, "correct"),
+        ({"unit": {"any_of": ["m"], "optional": True}}, {"width": 1, "unit": "km"}, "wrong arguments"),
+        ({"unit": {"any_of": ["m"], "optional": False}}, {"width": 1}, "wrong arguments"),
+        ({"count": {"any_of": [3], "optional": True}}, {"width": 1}, "correct"),
+        ({"count": {"any_of": [3], "optional": True}}, {"width": 1, "count": 2}, "wrong arguments"),
         ({}, {"count": 1}, "wrong arguments"),
         ({}, {"width": 1, "height": 2}, "wrong arguments"),
     ],
@@ -276,11 +333,15 @@ def test_no_call_can_be_right(completion, failure, published):
 
 
 def test_no_call_in_code(sandbox):
-    """In code mode, code that calls nothing is no call, and code that calls a tool is unwanted."""
+    """In code mode, code that calls nothing is no call; code that calls a tool is unwanted, and code that
+    fails is not right either."""
     sample = Sample("n", "chat", "How are you?", ())
     assert judge(sample, "Fine.", sandbox)[1] == "correct"
     assert judge(sample, wrap("print(1)"), sandbox)[1] == "correct"
     assert judge(sample, wrap("git_status()"), sandbox)[1] == "unwanted call"
+    assert judge(sample, wrap("git_status()\n1 / 0"), sandbox)[1] == "unwanted call"
+    assert judge(sample, wrap("git_status("), sandbox)[1] == "syntax error"
+    assert judge(sample, wrap("git_state()"), sandbox)[1] == "unknown tool"
 
 
 def test_keyword_reason():

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import pytest
 
@@ -118,7 +119,7 @@ def expect(tool, **arguments):
         ({"promt": "x"}, "Unknown field: 'promt'.", "'prompt', perhaps"),
         ({"category": 3}, "The field 'category' is wrong.", "some text"),
         ({"prompt": "  "}, "The field 'prompt' is wrong.", "some text"),
-        ({"match": "both"}, "The field 'match' is wrong.", "'any' or 'all'"),
+        ({"match": "both"}, "The field 'match' is wrong.", "one of any, all, exactly, in_order"),
         ({"max_tokens": 0}, "The field 'max_tokens' is wrong.", "a whole number of tokens, at least 1"),
         ({"max_tokens": True}, "The field 'max_tokens' is wrong.", "a whole number of tokens, at least 1"),
         (
@@ -130,6 +131,31 @@ def expect(tool, **arguments):
             expect("git_log", count={"any_of": [3, "4"]}),
             "The argument 'count' of git_log has the wrong type.",
             "int",
+        ),
+        (
+            expect("git_log", count={"any_of": []}),
+            "The acceptable values of the argument 'count' of git_log are wrong.",
+            '{"any_of": [3, 4]}; with "optional": true, it may also be left out',
+        ),
+        (
+            expect("git_log", count={"any_of": [3], "optional": "yes"}),
+            "The acceptable values of the argument 'count' of git_log are wrong.",
+            '{"any_of": [3, 4]}; with "optional": true, it may also be left out',
+        ),
+        (
+            expect("git_log", count={"any_of": ["3"], "optional": True}),
+            "The argument 'count' of git_log has the wrong type.",
+            "int",
+        ),
+        (
+            expect("read_file", path={"any_of": ["a"], "optional": True}),
+            "The argument 'path' of read_file is optional here, but its schema requires it.",
+            None,
+        ),
+        (
+            {"expect": [{"tool": "git_status"}, None]},
+            "The item expects a call and none.",
+            "calls, or [] for none",
         ),
         ({"messages": [USER]}, "The item has a prompt and messages.", "one of the two"),
         (
@@ -196,12 +222,42 @@ def test_all_problems_at_once(tmp_path):
     ]
 
 
+def test_no_call_and_optional_arguments(tmp_path):
+    """`exactly` and `in_order` are loaded as they stand, with and without calls."""
+    optional = {"count": {"any_of": [3], "optional": True}}
+    calls = [{"tool": "git_status"}, {"tool": "git_log", "arguments": optional}]
+    lines = [
+        {**ITEM, "id": match, "match": match, "expect": each}
+        for match, each in (("exactly", []), ("in_order", calls))
+    ]
+    none, both = load_suite(write(tmp_path, *lines))
+    assert (none.match, none.expect) == ("exactly", ())
+    assert (both.match, both.expect[1]) == ("in_order", Expectation("git_log", optional))
+
+
 def test_empty_and_missing(tmp_path):
     """An empty suite and a missing one are refused in words."""
     with pytest.raises(DataError, match="The suite is empty"):
         load_suite(write(tmp_path))
     with pytest.raises(DataError, match="cannot be read"):
         load_suite(tmp_path / "none.jsonl")
+
+
+def test_the_suites_of_no_call():
+    """abstain60 has 30 prompts that need no tool, 20 without their tool and 10 look-alikes; mixed is core27
+    and abstain60. The native ones are the same with 3 to 6 tools, a look-alike with its own."""
+    core, plain, mixed, native, native27, mixed_native = (
+        load_suite(resource(f"data/suites/{name}.jsonl"))
+        for name in ("core27", "abstain60", "mixed", "abstain60_native", "native27", "mixed_native")
+    )
+    sizes = Counter((sample.category, len(sample.expect)) for sample in plain)
+    assert sizes == {("no_tool", 0): 30, ("missing_tool", 0): 20, ("lookalike", 0): 10}
+    assert mixed == core + plain
+    assert mixed_native == native27 + native
+    assert [sample.prompt for sample in native] == [sample.prompt for sample in plain]
+    assert {len(sample.tools) for sample in native} <= {3, 4, 5, 6}
+    for sample in native[-10:]:
+        assert sample.id.removeprefix("lookalike-") in sample.known
 
 
 @pytest.mark.parametrize(("name", "count"), [("core27", 1), ("wide270", 10)])

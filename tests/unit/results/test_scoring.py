@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,7 @@ from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
 from punie.formats.code_mode import FORMAT, parse, wrap
 from punie.results import scoring
-from punie.results.comparison import compare
+from punie.results.comparison import compare, pairs
 from punie.results.records import Estimate, Sample
 from punie.results.statistics import wilson
 from punie.stages import evaluate
@@ -90,6 +91,61 @@ def test_means_sizes_intervals_and_failures() -> None:
     }  # fmt: skip
 
 
+EXPECTED = [{"tool": "git_status", "arguments": {}}]
+
+
+@pytest.mark.parametrize(
+    ("expect", "taxonomy", "wrapper", "found"),
+    [
+        ([], "correct", False, ("unwanted", 0.0)),
+        ([], "correct", True, ("unwanted", 0.0)),  # code that calls no tool
+        ([], "unwanted call", True, ("unwanted", 1.0)),
+        ([], "direct call", False, ("unwanted", 1.0)),
+        ([], "malformed wrapper", True, ("unwanted", 1.0)),
+        ([], "truncated", True, ("unwanted", 1.0)),
+        ([], "truncated", False, ("unwanted", 0.0)),  # within a thought
+        (EXPECTED, "no call", False, ("missed", 1.0)),
+        (EXPECTED, "wrong tool", True, ("missed", 0.0)),
+        (EXPECTED, "malformed wrapper", True, ("missed", 0.0)),
+        (EXPECTED, "correct", True, ("missed", 0.0)),
+    ],
+)
+def test_a_wrong_decision_to_call(
+    expect: list[Any], taxonomy: str, wrapper: bool, found: tuple[str, float]
+) -> None:
+    """A call, readable or not, where none is expected; no call where one is. Another call is neither."""
+    assert made("a", expect=expect, taxonomy=taxonomy, wrapper=wrapper).wrong_decision == found
+
+
+def test_rates_of_wrong_decisions() -> None:
+    """Each is over the items that it is about, with Wilson's interval; a suite may lack either kind."""
+    none = [made(f"n{i}", taxonomy="unwanted call" if i < 3 else "correct") for i in range(12)]
+    calls = [made("c", expect=EXPECTED, taxonomy="no call", repeat=i) for i in range(2)]
+    found = scoring.summary([*none, *calls]).rates
+    assert {name: (each.mean, each.n, each.interval) for name, each in found.items()} == {
+        "unwanted": (0.25, 12, wilson(0.25, 12)), "missed": (1.0, 2, wilson(1.0, 1)),
+    }  # fmt: skip
+    assert [*scoring.summary(none).rates] == ["unwanted"]
+    assert [*scoring.summary(calls).rates] == ["missed"]
+    gone = made("m", output=None, missing="HTTP 500")
+    assert scoring.summary([*none, gone]).rates["unwanted"] == Estimate(mean=None, n=12)
+
+
+def test_rates_are_compared_over_the_prompts_that_they_are_about() -> None:
+    """Two runs: the test of a rate has its prompts only, and no score of a prompt changes by it."""
+    a = [made("n"), made("c", expect=EXPECTED, taxonomy="no call", strict=0.0)]
+    b = [made("n", taxonomy="unwanted call"), made("c", expect=EXPECTED, taxonomy="wrong tool", strict=0.0)]
+    found = compare(a, b)
+    assert {name: dict(found.paired[name].differences) for name in ("unwanted", "missed")} == {
+        "unwanted": {"n": 1.0}, "missed": {"c": -1.0},
+    }  # fmt: skip
+    assert [each.mean for each in found.rates["unwanted"]] == [0.0, 1.0]
+    assert found.changed == ()
+    other = [b[0], made("c")]  # the same prompt, now without an expected call
+    assert "missed" not in compare(a, other).paired
+    assert [pair.score for pair in pairs("base", "adapter", a, b)] == [*ALWAYS, "unwanted", "missed"]
+
+
 def test_repeats_do_not_narrow_the_interval() -> None:
     """The interval counts prompts: eight repeats of two prompts are two prompts."""
     rows = [made(key, strict) for key, strict in (("a", 1.0), ("b", 0.0)) for _ in range(8)]
@@ -134,8 +190,8 @@ def test_an_older_record_is_read_without_the_new_score(
     (new,) = scoring.rescored(FORMAT, [old], sandbox)
     assert {*scoring.summary([old]).scores} == {*ALWAYS}
     assert scoring.summary([new]).find("always") == 1.0
-    assert {*compare([old], [new]).paired} == {*ALWAYS}
-    assert {*compare([new], [new]).paired} == {*ALWAYS, "always"}
+    assert {*compare([old], [new]).paired} == {*ALWAYS, "missed"}
+    assert {*compare([new], [new]).paired} == {*ALWAYS, "always", "missed"}
 
 
 def test_a_new_score_is_in_the_key_and_the_two_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from punie.config import resolve
 from punie.config.compose import compose
 from punie.formats.chat import Conversation
 from punie.model import load
-from punie.stages import chats, preflight
+from punie.stages import chats, evaluate, preflight
 from punie.util.errors import Problems, PunieError
 from punie.util.paths import resource
 from punie.util.progress import Reporter
@@ -62,6 +62,21 @@ def test_what_decides_how_examples_are_read_is_in_the_key(more: dict, expected: 
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"messages": turns, **more}) + "\n")
     config = resolve(compose(["data=jsonl", f"data.path={tmp_path}"]))
     assert chats.contents(preflight.STAGE.settings(config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["eval=core27"], {}),
+        (["eval=mixed"], {"no_call": 2}),
+        (["eval=mixed_native", "format=native"], {}),
+    ],
+)
+def test_what_was_judged_otherwise_is_in_the_key(given: list[str], expected: dict) -> None:
+    """Code that fails was right where no call is expected: only such suites of code have another key."""
+    settings = evaluate.STAGE.settings(resolve(compose(given)))
+    found = evaluate.contents(settings)
+    assert {key: value for key, value in found.items() if key == "no_call"} == expected
 
 
 def test_code_mode_refuses_items_whose_tools_it_cannot_call(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from punie.formats.spelling import HERMES
 from punie.results.pages import plots, report, tables
-from punie.results.records import Baseline, Format, Metric, Sample
+from punie.results.records import Baseline, Estimate, Evaluation, Format, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
 
 RIGHT = call('print(read_file("src/app.py").content)')
@@ -86,6 +86,24 @@ def test_a_missing_response_is_shown_as_missing(samples: list[Sample]) -> None:
     assert page.all("details")[2]["data-score"] == ""
     assert "none: 1 of 4 responses are missing" in text
     assert "No response: the server <b>timed out</b>" in report.markdown(facts(samples))
+
+
+def test_rates_of_wrong_decisions_stand_beside_the_scores(samples: list[Sample]) -> None:
+    """Each has its counts and interval, for base too where it was evaluated, on the terminal and in both
+    reports; an older record, without rates, shows none."""
+    made = facts([samples[0], samples[1], samples[3]])
+    base = Evaluation.model_validate({**dict(made.results), "target": "base", "rates": {}})
+    silent = {"missed": Estimate(mean=1.0, n=3, interval=(0.44, 1.0))}
+    results = made.results.model_copy(update={"targets": {"base": base.model_copy(update={"rates": silent})}})
+    made = dataclasses.replace(made, results=results)
+    words = ["missed calls", "3 of 3: 1.000, 0.44 to 1.00", "2 of 3: 0.667, 0.21 to 0.94"]
+    page = Page(report.html(made))
+    for shown in (tables.terminal(results, None), report.markdown(made), "\n".join(page.texts["table"])):
+        assert [word for word in words if word not in shown] == []
+    assert "missed calls0.667 of 3 responses, 95 % interval 0.21 to 0.94" in "".join(page.texts["dl"])
+    old = results.model_copy(update={"rates": {}, "targets": {}})
+    assert "calls" not in tables.terminal(old, None)
+    assert "missed calls" not in report.html(dataclasses.replace(made, results=old))
 
 
 def test_what_a_server_was_asked_otherwise_is_noted_everywhere(samples: list[Sample]) -> None:

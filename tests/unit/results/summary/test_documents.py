@@ -44,7 +44,7 @@ def test_a_sweep_gets_four_files(sweep: Path) -> None:
     assert [run["state"] for run in found["runs"]] == ["finished"] * 4 + ["failed", "not started"]
     assert found["runs"][0]["axes"] == {"lora.seed": 0, "eval.temperature": 0.0}
     scores = {metric: score["estimate"] for metric, score in found["runs"][0]["scores"].items()}
-    assert scores == {"strict": 0.75, "keyword": 0.875, "wrapper": 1.0}
+    assert scores == {"strict": 0.75, "keyword": 0.875, "wrapper": 1.0, "unwanted": 0.25}
     assert found["recipes"][0]["mean"] == 0.625
     before = {path.name: path.read_bytes() for path in sweep.glob("summary.*")}
     documents.write(sweep, sweep=FACTS)

@@ -54,6 +54,15 @@ def test_tables_of_a_sweep(sweep: Path) -> None:
     assert rows(found, "taxonomy") == (("correct", "5 (62%)", "5 (62%)"), ("no call", "3 (38%)", "3 (38%)"))
 
 
+def test_rates_of_wrong_decisions(sweep: Path) -> None:
+    """They have their counts and Wilson's interval over prompts; a rate without items has no row."""
+    low, high = wilson(0.375, 4)
+    cell = f"3 of 8: 0.375 [{low:.2f}, {high:.2f}]"
+    assert rows(summarize([sweep]), "rates") == (("unwanted calls", cell, cell),)
+    contrast, *_ = summarize([sweep], metric="unwanted").comparisons
+    assert contrast.means == (0.375, 0.375)
+
+
 def test_flips_across_temperatures_and_repeats(tmp_path: Path) -> None:
     """A prompt that changes with the temperature, or from repeat to repeat, is said to."""
     warm = {"answers": {"x": [0.0, 0.0], "y": [1.0, 0.0]}, "eval__temperature": 0.5}
