@@ -27,6 +27,7 @@ COMMANDS = {
     "record": "fill in a registered document from a run",
     "data": "build or check a data set",
     "tools": "check a file of tools: a table of them, and what is wrong with their schemas",
+    "suite": "take over the items of BFCL as suites",
     "store": "list, verify or clean the artifacts",
     "show": "a finished run: scores, sampling, and the digests behind them",
     "rescore": "score a run's recorded responses again, without a model",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from punie.evals import bfcl
 from punie.evals.scores import heading
 from punie.evals.suite import Expectation, Sample, acceptable, is_optional
 from punie.formats import Call, Completion
@@ -89,7 +90,8 @@ def strict(sample: Sample, completion: Completion, execution: Execution | None) 
     """1.0 if the response can be read, its code ran and the expected calls were really made; else 0.0.
 
     Arguments are compared by type and value (1 is neither True nor "1"), paths after normalization
-    ("./src/" is "src"); only the arguments that the suite lists are compared.
+    ("./src/" is "src"); only the arguments that the suite lists are compared. An item may ask for BFCL's
+    rules instead (``rules``).
 
     Args:
         sample: The suite's item.
@@ -117,6 +119,8 @@ def calls_made(completion: Completion, execution: Execution | None) -> Sequence[
 
 
 def _judge(sample: Sample, completion: Completion, execution: Execution | None) -> tuple[Failure, str]:
+    if sample.rules == "bfcl":
+        return bfcl.judge(sample, completion)
     code_tool, known = completion.code_tool, sample.known
     for block in completion.blocks:
         if code_tool is not None and block.name in TOOLS:

@@ -55,6 +55,9 @@ class Sample:
     """The conversation to go on with, in place of a user's turn; it ends with a user's or a tool's turn."""
     tools: tuple[Tool, ...] = ()
     """What may be called: the item's own tools, else those of the run."""
+    rules: Literal["punie", "bfcl"] = "punie"
+    """Whose rules the strict score goes by. By BFCL's (``punie.evals.bfcl``) an expected argument is the list
+    of its acceptable values."""
 
     @property
     def known(self) -> Mapping[str, Tool]:
@@ -91,7 +94,7 @@ def load_suite(path: Path, tools: Collection[Tool] = ()) -> list[Sample]:
 
 def _build(item: Mapping[str, Any], tools: tuple[Tool, ...]) -> Sample:
     values: dict[str, Any] = {**item, "expect": tuple(Expectation(**each) for each in item["expect"])}
-    values["tools"] = own_tools(item) or tools
+    values["tools"] = own_tools(item) or (() if item.get("tools") == [] else tools)
     if "messages" in item:
         values["messages"] = read_turns(item["messages"])
         users = [each["content"] for each in values["messages"] if each["role"] == "user"]
@@ -114,6 +117,8 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
         yield from _check_messages(item, where)
     if item.get("match", "any") not in get_args(Match):
         yield _wrong("match", item, f"one of {', '.join(get_args(Match))}", where)
+    if item.get("rules", "punie") not in ("punie", "bfcl"):
+        yield _wrong("rules", item, "'punie' or 'bfcl'", where)
     limit = item.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
@@ -137,7 +142,7 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
         )
         return
     for each in expected:
-        yield from _check_expectation(each, where, tools)
+        yield from _check_expectation(each, where, tools, lists=item.get("rules") == "bfcl")
 
 
 def _check_messages(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
@@ -154,7 +159,9 @@ def _check_messages(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
         yield DataError("The last turn is the assistant's, so there is nothing to respond to.", where=where)
 
 
-def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> Iterator[DataError]:
+def _check_expectation(
+    each: object, where: str, tools: Mapping[str, Tool], *, lists: bool
+) -> Iterator[DataError]:
     if not isinstance(each, dict) or not isinstance(each.get("tool"), str):
         found = jsonl.excerpt(each)
         yield DataError("An expected call names no tool.", where=where, found=found, expected='{"tool": …}')
@@ -166,6 +173,9 @@ def _check_expectation(each: object, where: str, tools: Mapping[str, Tool]) -> I
         yield _wrong("arguments", call, "an object of argument names and values", where)
     elif tool is None:
         yield from _unknown([call["tool"]], tools, "tool", where, _DECLARE)
+    elif lists:  # also of arguments that the tool does not have, as in BFCL's data
+        for name in (name for name, values in arguments.items() if not isinstance(values, list)):
+            yield _wrong(name, arguments, "by BFCL's rules, the list of its acceptable values", where)
     else:
         types = {parameter.name: parameter.type for parameter in tool.parameters}
         yield from _unknown(arguments, types, f"argument of {tool.signature}", where)

@@ -18,6 +18,8 @@ from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sa
 
 PREFILL_STEP = 2048
 """Prompt tokens read in one forward pass."""
+PADDING = 10_000
+"""Tokens of padding that are accepted before prompts are sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,16 @@ def generate(
     ids of requests are unique. ``stop`` are texts that end a response, besides the tokenizer's end tokens.
     Only the last bits of the logits depend on ``batch_size``.
     """
+    ordered, together = arranged(requests, batch_size)
     ends = set(tokenizer.eos_token_ids)
     generator = BatchGenerator(
         model,
         stop_tokens=[(token,) for token in ends],
         completion_batch_size=batch_size,
-        prefill_batch_size=batch_size,
+        prefill_batch_size=together,
         prefill_step_size=PREFILL_STEP,
     )
-    waiting = _prepared(model, requests)
+    waiting = _prepared(model, ordered)
     running: dict[int, _Answering] = {}
     answers: dict[str, Answer] = {}
     began = time.perf_counter()
@@ -152,6 +155,28 @@ class _Answering:
             finish_reason=reason,
             seconds=round(seconds, 4),
         )
+
+
+def arranged(requests: Sequence[Request], batch_size: int) -> tuple[Sequence[Request], int]:
+    """The order in which prompts are read, and how many at once.
+
+    If padding to the longest of a batch would take more than ``PADDING`` tokens, the longest prompts come
+    first, and so few are read at once that padding takes at most a tenth of the tokens.
+    """
+
+    def padding(order: Sequence[Request], size: int) -> int:
+        lengths = [len(prompt) for prompt, _ in itertools.groupby(order, lambda request: request.prompt)]
+        batches = (lengths[start : start + size] for start in range(0, len(lengths), size))
+        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+
+    if padding(requests, batch_size) <= PADDING:
+        return requests, batch_size
+    ordered = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
+    total = sum(len(prompt) for prompt, _ in itertools.groupby(ordered, lambda request: request.prompt))
+    size = batch_size
+    while size > 1 and padding(ordered, size) > total / 10:
+        size //= 2
+    return ordered, size
 
 
 def _prepared(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from punie.evals.bfcl_suites import AVERAGES
 from punie.evals.scorers import TAXONOMY, calls_made, taxonomy
 from punie.evals.scores import RATES, SCORERS
 from punie.evals.suite import Expectation
@@ -36,6 +37,7 @@ def asked(form: Format, item: Item, repeat: int, prompt_sha256: str, prompt_toke
         "prompt_tokens": prompt_tokens,
         "expect": [dataclasses.asdict(each) for each in item.expect],
         "match": item.match,
+        **({"rules": item.rules} if item.rules != "punie" else {}),
     }
 
 
@@ -78,7 +80,9 @@ def rescored(form: Format, samples: Iterable[Sample], sandbox: Sandbox) -> Itera
             continue
         expect = tuple(Expectation(each.tool, each.arguments) for each in sample.expect)
         tools = tuple(read_tools(sample.tools, f"sample {sample.id}"))
-        item = Item(sample.id, sample.category, sample.prompt, expect, sample.match, tools=tools)
+        item = Item(
+            sample.id, sample.category, sample.prompt, expect, sample.match, tools=tools, rules=sample.rules
+        )
         truncated = sample.finish_reason == "length"
         parts = scored(form, item, sample.output, truncated=truncated, sandbox=sandbox, sent=sample.sent)
         yield Sample.model_validate({**sample.plain(), **parts})
@@ -146,6 +150,37 @@ def rates(samples: Iterable[Sample], *, complete: bool) -> dict[str, Estimate]:
         for rate, each in members.items()
         if each
     }
+
+
+def averages(score: Score) -> dict[str, Estimate]:
+    """BFCL's averages, those of whose categories a score has all; none while responses are missing.
+
+    The interval is made of the categories' (Zou, Huang and Zhang, "A note on confidence interval estimation
+    for a linear function of binomial proportions", 2009).
+    """
+    found = {}
+    for name, weights in AVERAGES.items():
+        if score.overall.mean is None or not weights.keys() <= score.categories.keys():
+            continue
+        parts = [(weight, score.categories[each]) for each, weight in weights.items()]
+        mean = math.fsum(weight * (part.mean or 0.0) for weight, part in parts)
+        errors = [weight * part.stderr for weight, part in parts if part.stderr is not None]
+        ends = [
+            (
+                weight * ((part.mean or 0.0) - part.interval[0]),
+                weight * (part.interval[1] - (part.mean or 0.0)),
+            )
+            for weight, part in parts
+            if part.interval is not None
+        ]
+        low, high = (math.hypot(*each) for each in zip(*ends, strict=True)) if ends else (0.0, 0.0)
+        found[name] = Estimate(
+            mean=mean,
+            n=sum(part.n for _, part in parts),
+            stderr=math.hypot(*errors) if len(errors) == len(parts) else None,
+            interval=(mean - low, mean + high) if len(ends) == len(parts) else None,
+        )
+    return found
 
 
 def _estimate(samples: Sequence[Sample], value: Callable[[Sample], float], *, binary: bool) -> Estimate:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from punie.config.schema import ModelConfig, StoreConfig
 from punie.data import convert
 from punie.data.convert import SPLITS, VALID
+from punie.evals import bfcl_suites
 from punie.model import resolve, shards
 from punie.model.gguf import file, stored
 from punie.model.resolve import ModelJson, NotCached, NotInstalled
@@ -142,7 +143,7 @@ def data_digests(data: Data) -> dict[str, str]:
 
 
 def suite_path(suite: str) -> Path:
-    """The suite's file: one of punie's own by name, else a path.
+    """The suite's file: one of punie's own or of BFCL by name, else a path.
 
     Raises:
         DataError: There is none.
@@ -151,10 +152,13 @@ def suite_path(suite: str) -> Path:
     for path in (own / f"{suite}.jsonl", Path(suite).expanduser()):
         if path.is_file():
             return path
+    if suite == bfcl_suites.ALL or suite in bfcl_suites.SUITES:
+        return bfcl_suites.find(suite)
+    known = [*sorted(path.stem for path in own.glob("*.jsonl")), bfcl_suites.ALL, *bfcl_suites.SUITES]
     raise DataError(
         "There is no such suite.",
         where=f"eval.suite={suite}",
-        expected=", ".join(sorted(path.stem for path in own.glob("*.jsonl"))) + ", or a path to a JSONL file",
+        expected=f"{', '.join(known)}, or a path to a JSONL file",
     )
 
 

@@ -51,7 +51,7 @@ def read(path: Path, *, max_line: int = MAX_LINE) -> Iterator[Line]:
                 problem = DataError("The line is too long.", where=where, found=found, expected=expected)
             else:
                 try:
-                    value = _parse(content, where)
+                    value = parse(content, where)
                 except DataError as error:
                     problem = error
                 if problem and number == 1 and content.strip()[:2] in (b"[", b"[{"):
@@ -123,7 +123,12 @@ def load(
     return lines
 
 
-def _parse(content: bytes, where: str) -> dict[str, Any]:
+def parse(content: bytes, where: str) -> dict[str, Any]:
+    """The object of one line.
+
+    Raises:
+        DataError: It is none.
+    """
     text, expected = "", "one JSON object"
     try:
         text = content.decode("utf-8")

@@ -24,6 +24,7 @@ from punie.results.records import (
     Scores,
     Verdict,
 )
+from punie.results.scoring import averages
 from punie.results.statistics import wilson
 from punie.results.verdict import prompts
 from punie.util.printable import printable
@@ -33,7 +34,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def score_table(results: Scores, baseline: Baseline | None = None) -> Table:
-    """Every score by category and overall, beside the baseline's.
+    """Every score by category and overall, beside the baseline's; of BFCL's categories its averages, too.
 
     A score of 0 and 1 alone has Wilson's interval; any other, such as keyword match, a standard error.
     """
@@ -43,11 +44,12 @@ def score_table(results: Scores, baseline: Baseline | None = None) -> Table:
         headers += [heading(name), "95 % interval" if binary else "stderr"]
     published = {} if baseline is None else {**baseline.categories, "overall": baseline.overall}
     rows = []
-    for category in (*results.scores["strict"].categories, "overall"):
-        found = {
-            name: score.overall if category == "overall" else score.categories[category]
-            for name, score in results.scores.items()
-        }
+    estimates = {
+        name: {**score.categories, **averages(score), "overall": score.overall}
+        for name, score in results.scores.items()
+    }
+    for category in estimates["strict"]:
+        found = {name: each[category] for name, each in estimates.items()}
         row = [category, str(found["strict"].n)]
         for name, binary in shown.items():
             estimate = found[name]

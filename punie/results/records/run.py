@@ -184,6 +184,8 @@ class Sample(Record):
     prompt_tokens: Annotated[int, Field(ge=0)]
     expect: list[Call]
     match: Match
+    rules: Literal["punie", "bfcl"] = "punie"
+    """Whose rules the strict score goes by."""
     tools: list[dict[str, Any]] = []
     """What may be called, in OpenAI's schema; empty where calls are code."""
     missing: str | None

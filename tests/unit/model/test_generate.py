@@ -64,6 +64,24 @@ def test_what_prompts_share_is_read_once(
     assert tokens(shared) == tokens(alone)
 
 
+def test_long_prompts_are_read_with_those_of_their_length(
+    loaded: Any, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where padding would be much, the longest prompts come first, fewer at once, and no response changes."""
+    lengths = random.Random(0).choices(range(100, 3000), k=100)
+    made = [Request(f"{at}#0", [at] * length, 8) for at, length in enumerate(lengths)]
+    ordered, size = generate.arranged(made, 64)
+    sizes = [len(each.prompt) for each in ordered]
+    assert sizes == sorted(lengths, reverse=True)
+    batches = [sizes[start : start + size] for start in range(0, 100, size)]
+    assert sum(max(batch) * len(batch) for batch in batches) <= 1.1 * sum(lengths)
+    assert generate.arranged(requests, 8) == (requests, 8)
+    before = tokens(run(loaded, requests, Sampling(0.7)))
+    monkeypatch.setattr(generate, "PADDING", 0)
+    assert [*generate.arranged(requests, 8)[0]] != requests
+    assert tokens(run(loaded, requests, Sampling(0.7))) == before
+
+
 def test_repeats_and_seeds_are_sampled_independently(loaded: Any, requests: list[Request]) -> None:
     """Repeats of a prompt differ at temperature 1, and so do seeds; the same seed gives the same tokens."""
     first, again, other = (run(loaded, requests, Sampling(1.0, seed=seed)) for seed in (0, 0, 1))
