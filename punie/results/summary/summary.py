@@ -46,7 +46,7 @@ class RunRow(Record):
 class Summary(File):
     """summary.json: all that a summary shows, in every format."""
 
-    VERSION = 2
+    VERSION = 3
     KIND = "a summary"
 
     title: str
@@ -116,10 +116,11 @@ def summarize(
         raise PunieError("A table has one axis, or two different ones.", where="--by", found=", ".join(by))
     recipes = findings.recipes(runs, found)
     grid = tables.grid(runs, found, fields, metric)
-    each_recipe, comparisons = findings.findings(recipes, metric), findings.contrasts(recipes, metric)
+    other = next(name for name in ("keyword", "strict") if name != metric)
+    other = other if any(prompt.scores.get(other) for prompt in prompts) else None
+    each_recipe, comparisons = findings.findings(recipes, metric), findings.contrasts(recipes, metric, other)
     shown = (
         tables.scores(grid, metric),
-        tables.legend(recipes),
         tables.findings(each_recipe, metric),
         tables.contrasts(comparisons),
         tables.categories(recipes, metric),
@@ -138,9 +139,12 @@ def summarize(
         findings=tuple(each_recipe),
         comparisons=tuple(comparisons),
         tables={table.name: table for table in shown if table.rows},
-        conclusions=tuple(conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric))),
+        conclusions=(
+            *conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric)),
+            *conclusions.confounded(found, [run.config for run in finished]),
+        ),
         outcome=None if where else _outcome(runs, recipes),
-        notes=tuple(_notes(runs, found, merged)),
+        notes=tuple(_notes(runs, found, merged, len(recipes))),
     )
 
 
@@ -229,7 +233,7 @@ def _threshold(phase: Phase | None, metric: str) -> float | None:
     return next((each.value for each in criteria if each.metric == "overall"), None)
 
 
-def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> list[str]:
+def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int, recipes: int) -> list[str]:
     finished = [run for run in runs if run.finished]
     states = Counter(run.state for run in runs)
     numbers = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -241,6 +245,10 @@ def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> lis
         for axis in found
         if axis.also
     ]
+    if left_out := findings.pairs_of(recipes)[1]:
+        notes.append(
+            f"{recipes} recipes: {left_out:,} pairs are not compared, only those with the first recipe."
+        )
     if suites := dict.fromkeys(run.suite.name for run in runs if run.suite):
         notes.append(f"Suite: {', '.join(suites)}.")
     if missing := sum(run.missing for run in finished):
