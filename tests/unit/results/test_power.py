@@ -81,7 +81,7 @@ def test_what_stands_beside_a_comparison(changes):
         assert words == f"None of {len(changes)} prompts changed"
     else:
         assert smallest == minimum_detectable_effect(len(changes), test.discordance)
-        possible = smallest <= 1 and len(changes) >= 6  # no sign-flip test of five prompts reaches 5 %
+        possible = (smallest or 0) <= 1 and len(changes) >= 6  # no sign-flip test of five prompts reaches 5 %
         said = f"{smallest:.2f}" if possible else "none, not even 1.0"
         assert f"Minimum detectable difference: {said} ({len(changes)} prompt" in words
         if possible:
