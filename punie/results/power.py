@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
 
@@ -20,19 +19,24 @@ _Z = 2.801585218112968
 """z_{1−α/2} + z_{power}."""
 _FEWEST_PROMPTS = 6
 """With fewer, no sign-flip test reaches 5 %: 2/2⁵ is 0.0625."""
-_DRAWS = 4_000
-"""Mean squares sampled for a power, whose error is then below one point."""
+_DRAWS = 2_000
+"""Mean squares sampled for a power, whose error is then about one point."""
+_UNEVEN = 0.5
+"""Standard deviation of a difference over prompts, over the difference: those that are always right or wrong
+with both recipes share nothing of it. The model of tiny in ``benchmarks/power.py`` gives 0.45."""
 
 
 def power(design: Design, difference: float, alpha: float = ALPHA) -> float:
     """The probability that :func:`~punie.results.statistics.crossed` finds a true difference significant.
 
     Over sampled mean squares, which for normal effects are independent multiples of χ² (Searle, Casella and
-    McCulloch, "Variance Components", 1992, chapter 4), and the normal distribution of the estimate.
+    McCulloch, "Variance Components", 1992, chapter 4), and the normal distribution of the estimate. The
+    difference varies over prompts by at least ``_UNEVEN`` of it.
     """
     from scipy.special import ndtr
 
-    critical, deviation = _critical(design, alpha)
+    uneven = max(design.by_prompt, (_UNEVEN * difference) ** 2 / design.sides)
+    critical, deviation = _critical(replace(design, by_prompt=uneven), alpha)
     tails = ndtr((difference - critical) / deviation) + ndtr((-difference - critical) / deviation)
     return float(tails.mean())
 
@@ -73,13 +77,12 @@ def needed(design: Design, difference: float, what: str, alpha: float = ALPHA) -
         low, high = high, 2 * high
         if high > MOST:
             return None
-    while high - low > max(1, low // 100):
+    while high - low > max(1, low // 50):
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
-@functools.lru_cache(maxsize=256)
 def _critical(design: Design, alpha: float) -> tuple[NDArray[np.float64], float]:
     """Sampled differences from which on the test is significant, (draws,), and the estimate's deviation."""
     from scipy.special import stdtrit

@@ -195,19 +195,22 @@ def findings(recipes: Sequence[Recipe], metric: str) -> list[Finding]:
     ]
 
 
-def contrasts(recipes: Sequence[Recipe], metric: str, beside: str | None = None) -> list[Contrast]:
+def contrasts(
+    recipes: Sequence[Recipe], metric: str, beside: str | None = None, *, detect: bool = True
+) -> list[Contrast]:
     """Each recipe's temperatures with its lowest, and all pairs of recipes at equal temperatures.
 
     Args:
         recipes: Those of ``recipes``.
         metric: The score that decides.
         beside: A score to show beside it.
+        detect: Whether to compute the minimum detectable differences, which takes longer than the tests.
     """
     found: list[Contrast] = []
     for recipe in recipes:
         low, *others = ((f"temperature {shown(at)}", each) for at, each in recipe.tables(metric).items())
         family = f"temperatures{' of ' if recipe.label else ''}{recipe.label}"
-        found += _compared(family, [(low, other) for other in others])
+        found += _compared(family, [(low, other) for other in others], detect)
     tables = [recipe.tables(metric) for recipe in recipes]
     sides = []
     for i, j in pairs_of(len(recipes))[0]:
@@ -217,10 +220,10 @@ def contrasts(recipes: Sequence[Recipe], metric: str, beside: str | None = None)
                 for k in (i, j)
             ]
             sides.append(((names[0], tables[i][temperature]), (names[1], tables[j][temperature])))
-    found += _compared("recipes", sides)
+    found += _compared("recipes", sides, detect)
     if beside is None:
         return found
-    other = {(each.family, each.a, each.b): each for each in contrasts(recipes, beside)}
+    other = {(each.family, each.a, each.b): each for each in contrasts(recipes, beside, detect=False)}
     return [
         replace(each, beside=(beside, same.test.difference.estimate, same.p_value))
         if (same := other.get((each.family, each.a, each.b)))
@@ -262,7 +265,9 @@ def _finding(recipe: Recipe, temperature: float, table: Table, metric: str) -> F
     )
 
 
-def _compared(family: str, pairs: Sequence[tuple[tuple[str, Table], tuple[str, Table]]]) -> list[Contrast]:
+def _compared(
+    family: str, pairs: Sequence[tuple[tuple[str, Table], tuple[str, Table]]], detect: bool
+) -> list[Contrast]:
     """Pairs of conditions, each with its name and scores; those without a common prompt are left out."""
     found = []
     for (a, before), (b, after) in pairs:
@@ -287,7 +292,7 @@ def _compared(family: str, pairs: Sequence[tuple[tuple[str, Table], tuple[str, T
                 p_value=max(test.p_value, both.p_value) if both else test.p_value,
                 adjusted=1.0,
                 adjusted_fixed=1.0,
-                detectable=_detectable(test, both),
+                detectable=_detectable(test, both) if detect else None,
                 seeds=seeds,
             )
         )
