@@ -125,7 +125,9 @@ def confounded(found: Sequence[Axis], configs: Iterable[RunConfig | None]) -> It
 
 def _compared(family: str, pairs: Sequence[Contrast], metric: str) -> Iterator[str]:
     """Sentences for the significant differences of a family, for the others, and on what seeds allow."""
-    lead = f"{family.partition(' of ')[2]}: {metric}" if " of " in family else metric.capitalize()
+    of_recipe = family.partition(" of ")[2]
+    place = f"{of_recipe}: " if of_recipe else ""
+    lead = f"{place}{metric}" if of_recipe else metric.capitalize()
     adjusted = f", each p adjusted for {len(pairs)} comparisons" if len(pairs) > 1 else ""
     recipes = family == "recipes"
     for single, over in (
@@ -141,7 +143,7 @@ def _compared(family: str, pairs: Sequence[Contrast], metric: str) -> Iterator[s
     for each in pairs:
         if each.crossed and each.adjusted_fixed <= ALPHA < each.adjusted:
             yield (
-                f"{_named(each)}: these {each.seeds} seeds' models differ on prompts like these "
+                f"{place}{_named(each)}: these {each.seeds} seeds' models differ on prompts like these "
                 f"(p {p_in_words(each.adjusted_fixed)}); that models of other seeds would is not shown "
                 f"(p {p_in_words(each.adjusted)})."
             )
