@@ -132,30 +132,33 @@ def detectable(test: Paired) -> tuple[float | None, int | None]:
     """The minimum detectable difference of a comparison, and the prompts needed for the difference found.
 
     Returns:
-        None for the first if no prompt changed, for the second if there is no difference. The first may be
-        above 1.0, which says that no difference can be detected.
+        None for the first if no prompt changed, or not even 1.0 is detected; for the second if there is no
+        difference.
     """
     if not test.discordance:
         return None, None
-    gap = test.difference.estimate
-    smallest = minimum_detectable_effect(len(test.differences), test.discordance)
-    return smallest, prompts_paired(gap, test.discordance) if abs(gap) > ROUNDING else None
+    gap, prompts = test.difference.estimate, len(test.differences)
+    smallest = minimum_detectable_effect(prompts, test.discordance)
+    number = prompts_paired(gap, test.discordance) if abs(gap) > ROUNDING else None
+    possible = smallest <= 1 and prompts >= _FEWEST_PROMPTS
+    return smallest if possible else None, number and max(number, _FEWEST_PROMPTS)
 
 
-def detectable_in_words(prompts: int, difference: float, smallest: float | None) -> str:
+def detectable_in_words(prompts: int, changed: int, difference: float, smallest: float | None) -> str:
     """A sentence, without its period, on the minimum detectable difference, beside the one found."""
-    if smallest is None:
+    if not changed:
         return f"None of {prompts} prompts changed"
-    words = smallest_in_words(smallest, f"{prompts} prompt{'s' * (prompts > 1)}", prompts)
+    words = smallest_in_words(smallest, f"{prompts} prompt{'s' * (prompts > 1)}")
+    if smallest is None or abs(difference) <= ROUNDING:
+        return words
     # The prompts needed fall with the square of the difference.
-    number = math.ceil(prompts * (smallest / difference) ** 2) if abs(difference) > ROUNDING else 0
-    number = max(number, _FEWEST_PROMPTS) if number else 0
+    number = math.ceil(prompts * (smallest / difference) ** 2)
     return f"{words}. Detecting {abs(difference):.3f} needs {number:,} prompts" if number > prompts else words
 
 
-def smallest_in_words(smallest: float | None, of: str, prompts: int = MOST) -> str:
+def smallest_in_words(smallest: float | None, of: str) -> str:
     """The minimum detectable difference of a number of prompts and seeds, given in words."""
-    if smallest is None or smallest > 1 or prompts < _FEWEST_PROMPTS:
+    if smallest is None or smallest > 1:  # above 1 in results of earlier versions
         return f"Minimum detectable difference: none, not even 1.0 ({of}, 80 % power)"
     return f"Minimum detectable difference: {smallest:.2f} ({of}, 80 % power)"
 

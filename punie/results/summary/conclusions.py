@@ -15,7 +15,6 @@ from punie.evals.scores import ROUNDING
 from punie.results.config import SAMPLING_SEED, SEED, RunConfig
 from punie.results.power import (
     ALPHA,
-    detectable,
     detectable_in_words,
     needed,
     prompts_to_exclude,
@@ -165,10 +164,8 @@ def _power(pairs: Sequence[Contrast]) -> tuple[str, str]:
     prompts, difference = len(test.differences), test.difference.estimate
     of = f"{_named(nearest)}: " if pairs[1:] and test.discordance else ""
     if both is None or not test.discordance:
-        return of, detectable_in_words(prompts, difference, detectable(test)[0])
-    words = smallest_in_words(
-        nearest.detectable, f"{both.design.prompts} prompts, {both.design.seeds} seeds", both.design.prompts
-    )
+        return of, detectable_in_words(prompts, test.up + test.down, difference, nearest.detectable)
+    words = smallest_in_words(nearest.detectable, f"{both.design.prompts} prompts, {both.design.seeds} seeds")
     if abs(difference) < ROUNDING or (nearest.detectable or 1) <= abs(difference):
         return of, words
     numbers = [

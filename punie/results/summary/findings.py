@@ -316,8 +316,7 @@ def _crossed(one: Table, two: Table, *, same_models: bool) -> Crossed | None:
 def _detectable(test: Paired, both: Crossed | None) -> float | None:
     if both is not None:
         return smallest_difference(both.design) if test.discordance else None
-    smallest = detectable(test)[0]
-    return smallest if smallest is not None and smallest <= 1 else None
+    return detectable(test)[0]
 
 
 def _only(table: Table, seeds: Set[int]) -> dict[str, tuple[str, dict[int, Sequence[float]]]]:

@@ -102,7 +102,7 @@ def test_numbers_needed_over_prompts_and_seeds():
 
 def test_nothing_beyond_the_scale_is_detectable():
     """One prompt, or seeds that vary as much as the scale is long, detect no difference, not even 1.0."""
-    assert detectable_in_words(1, 1.0, 2.8).startswith(
+    assert detectable_in_words(1, 1, 1.0, 2.8).startswith(
         "Minimum detectable difference: none, not even 1.0 (1 prompt,"
     )
     assert "none, not even 1.0" in smallest_in_words(None, "27 prompts, 2 seeds")
@@ -123,14 +123,16 @@ def test_what_stands_beside_a_comparison(changes):
     b = {f"p{number}": [max(0.0, change)] for number, change in enumerate(changes)}
     test = paired(a, b)
     smallest, number = detectable(test)
-    words = detectable_in_words(len(changes), test.difference.estimate, smallest)
+    changed = sum(map(bool, changes))
+    words = detectable_in_words(len(changes), changed, test.difference.estimate, smallest)
     if not any(changes):
         assert (smallest, number) == (None, None)
         assert words == f"None of {len(changes)} prompts changed"
     else:
-        assert smallest == minimum_detectable_effect(len(changes), test.discordance)
-        possible = (smallest or 0) <= 1 and len(changes) >= 6  # no sign-flip test of five prompts reaches 5 %
-        said = f"{smallest:.2f}" if possible else "none, not even 1.0"
+        effect = minimum_detectable_effect(len(changes), test.discordance)
+        possible = effect <= 1 and len(changes) >= 6  # no sign-flip test of five prompts reaches 5 %
+        assert smallest == (effect if possible else None)
+        said = f"{effect:.2f}" if possible else "none, not even 1.0"
         assert f"Minimum detectable difference: {said} ({len(changes)} prompt" in words
         if possible:
             assert ("needs" in words) == (number is not None and number > len(changes))
