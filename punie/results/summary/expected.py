@@ -68,8 +68,10 @@ class Question:
     comparisons: int
     smallest: float | None
     """Smallest difference detected with 80 % power; None if not even 1.0 is."""
+    published: float | None = None
+    """The phase's published score, where it is nearer to the bound than that."""
     difference: float | None = None
-    """What the hypothesis is about, where a phase says it."""
+    """Between the two."""
     prompts: int | None = None
     """The prompts that detect it with these seeds; None if no number does."""
     more_seeds: int | None = None
@@ -161,7 +163,8 @@ def in_words(found: Expected) -> str:
             ways = [(each.prompts, "prompts"), (each.more_seeds, "training seeds")]
             numbers = [f"{number:,} {what}" for number, what in ways if number is not None]
             lines.append(
-                f"    detecting {each.difference:.3f} needs {' or '.join(numbers) or 'more of both'}"
+                f"    the published {each.published:g} is {each.difference:.3f} away, which needs "
+                + (" or ".join(numbers) or "more prompts and more training seeds")
             )
     lines += [f"  {note}" for note in found.notes]
     if found.table:
@@ -183,10 +186,8 @@ def _criteria(phase: Phase, prompts: int, seeds: int, variances: Variances) -> I
     rules += [(each.metric, each.at_least) for each in phase.outcomes if each.at_least is not None]
     published = phase.baseline.overall if phase.baseline else None
     for bound in dict.fromkeys(value for metric, value in rules if metric == "overall"):
-        gap = abs(published - bound) if published is not None else 0.0
-        yield _question(
-            _ONE, prompts, seeds, 1, variances, about=f"the mean against {bound:g}", difference=gap or None
-        )
+        about = f"the mean against {bound:g}"
+        yield _question(_ONE, prompts, seeds, 1, variances, about, (published, bound))
 
 
 def _question(
@@ -195,23 +196,22 @@ def _question(
     seeds: int,
     comparisons: int,
     variances: Variances,
-    *,
     about: str | None = None,
-    difference: float | None = None,
+    hypothesis: tuple[float | None, float] = (None, 0.0),
 ) -> Question:
+    """A question, with the published score and the bound that it is to be told from."""
     design, alpha = variances.of(what, prompts, seeds), ALPHA / comparisons
-    smallest = smallest_difference(design, alpha)
-    if difference is None or (smallest is not None and smallest <= difference):
-        return Question(about or f"between {what}", seeds, comparisons, smallest)
-    more = needed(variances.of(what, prompts, max(2, seeds)), difference, "seeds", alpha)
-    return Question(
-        about or f"between {what}",
-        seeds,
-        comparisons,
-        smallest,
-        difference=difference,
-        prompts=needed(design, difference, "prompts", alpha),
-        more_seeds=more,
+    smallest, (published, bound) = smallest_difference(design, alpha), hypothesis
+    found = Question(about or f"between {what}", seeds, comparisons, smallest)
+    if published is None or published == bound or (smallest or 1.0) <= abs(published - bound):
+        return found
+    gap = abs(published - bound)
+    return replace(
+        found,
+        published=published,
+        difference=gap,
+        prompts=needed(design, gap, "prompts", alpha),
+        more_seeds=needed(variances.of(what, prompts, max(2, seeds)), gap, "seeds", alpha),
     )
 
 
