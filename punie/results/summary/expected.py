@@ -133,7 +133,7 @@ def expected(
         found += _criteria(phase, prompts, seeds, variances)
     if (comparisons := max(len(recipe.runs) - 1 for recipe in recipes)) > 0:
         found.append(_question(_TEMPERATURES, prompts, seeds, comparisons, variances))
-    pairs, _ = findings.pairs_of(len(recipes))
+    pairs, _ = findings.pairs_of(len(recipes), max(len(recipe.runs) for recipe in recipes))
     if comparisons := sum(len(recipes[i].runs.keys() & recipes[j].runs.keys()) for i, j in pairs):
         if seeds > 1:
             found.append(_question(_RECIPES, prompts, seeds, comparisons, variances))

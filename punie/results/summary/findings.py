@@ -213,7 +213,7 @@ def contrasts(
         found += _compared(family, [(low, other) for other in others], detect)
     tables = [recipe.tables(metric) for recipe in recipes]
     sides = []
-    for i, j in pairs_of(len(recipes))[0]:
+    for i, j in pairs_of(len(recipes), max(map(len, tables), default=1))[0]:
         for temperature in (each for each in tables[i] if each in tables[j]):
             names = [
                 f"{recipes[k].label} at {shown(temperature)}" if len(tables[k]) > 1 else recipes[k].label
@@ -232,10 +232,10 @@ def contrasts(
     ]
 
 
-def pairs_of(recipes: int) -> tuple[list[tuple[int, int]], int]:
+def pairs_of(recipes: int, temperatures: int = 1) -> tuple[list[tuple[int, int]], int]:
     """The pairs of so many recipes that are compared, and the number of those that are not."""
     every = list(itertools.combinations(range(recipes), 2))
-    if len(every) <= MOST_COMPARISONS:
+    if len(every) * temperatures <= MOST_COMPARISONS:
         return every, 0
     some = every[: min(recipes - 1, MOST_COMPARISONS)]  # the first comes first
     return some, len(every) - len(some)

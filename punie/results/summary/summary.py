@@ -144,7 +144,7 @@ def summarize(
             *conclusions.confounded(found, [run.config for run in finished]),
         ),
         outcome=None if where else _outcome(runs, recipes),
-        notes=tuple(_notes(runs, found, merged, len(recipes))),
+        notes=tuple(_notes(runs, found, merged, recipes)),
     )
 
 
@@ -233,7 +233,9 @@ def _threshold(phase: Phase | None, metric: str) -> float | None:
     return next((each.value for each in criteria if each.metric == "overall"), None)
 
 
-def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int, recipes: int) -> list[str]:
+def _notes(
+    runs: Sequence[RunScores], found: Sequence[Axis], merged: int, recipes: Sequence[Recipe]
+) -> list[str]:
     finished = [run for run in runs if run.finished]
     states = Counter(run.state for run in runs)
     numbers = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -245,9 +247,10 @@ def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int, recipe
         for axis in found
         if axis.also
     ]
-    if left_out := findings.pairs_of(recipes)[1]:
+    temperatures = max((len(recipe.runs) for recipe in recipes), default=1)
+    if left_out := findings.pairs_of(len(recipes), temperatures)[1]:
         notes.append(
-            f"{recipes} recipes: {left_out:,} pairs are not compared, only those with the first recipe."
+            f"{len(recipes)} recipes: {left_out:,} pairs are not compared, only those with the first recipe."
         )
     if suites := dict.fromkeys(run.suite.name for run in runs if run.suite):
         notes.append(f"Suite: {', '.join(suites)}.")

@@ -130,10 +130,11 @@ def test_recipes_keep_their_names_and_all_pairs_are_compared(tmp_path: Path) -> 
 
 
 def test_too_many_pairs_are_said_to_be_left_out() -> None:
-    """Up to 100 pairs are all compared; of more, those with the first, and the number of others is given."""
+    """Up to 100 comparisons take all pairs; of more, only those with the first, and it is said."""
     assert [len(pairs_of(14)[0]), pairs_of(14)[1]] == [91, 0]
     pairs, left_out = pairs_of(20)
     assert (pairs, left_out) == ([(0, other) for other in range(1, 20)], 190 - 19)
+    assert pairs_of(10, temperatures=4) == ([(0, other) for other in range(1, 10)], 45 - 9)
 
 
 RANKS = {4: ((6, 7, 8), (8, 9, 7)), 16: ((1, 5, 9), (3, 1, 2))}
