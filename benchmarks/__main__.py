@@ -64,6 +64,7 @@ BENCHMARKS = {
     "quantize": Benchmark("Fuse and quantize"),
     "evaluate": Benchmark("Evaluation", "--quick"),
     "sweep": Benchmark("Sweeps", "--seeds 2 --temperatures 4 --iters 100 --loop 2 --kills 0"),
+    "power": Benchmark("Verdicts"),
     "summarize": Benchmark("Reading results", "--runs 1000"),
     "check": Benchmark("Checking data"),
     "memory": Benchmark("Estimates", "--models tiny 'dense 512'"),

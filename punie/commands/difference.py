@@ -71,7 +71,7 @@ class Shown:
         if isinstance(self.scores, str):
             yield f"The scores are not compared: {_visible(self.scores)}."
         elif self.scores is not None:
-            yield from _scores(self.scores, outputs)
+            yield from _scores(self.scores, outputs, self.scored)
 
     def json(self, outputs: bool) -> dict[str, Any]:
         """JSON values."""
@@ -115,7 +115,7 @@ def _reason(change: StageChange) -> str:
     return ", ".join(shown) or "its key differs; the store no longer has what would say why"
 
 
-def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
+def _scores(scores: Comparison, outputs: bool, jobs: int) -> Iterator[str]:
     from punie.evals.scores import SCORERS, heading
     from punie.results.pages.tables import rate_in_words
     from punie.results.power import detectable, detectable_in_words
@@ -128,7 +128,13 @@ def _scores(scores: Comparison, outputs: bool) -> Iterator[str]:
         row = [title, f"{mean_a:.3f}", f"{mean_b:.3f}", f"{gap.estimate:+.3f}"]
         row += [f"{gap.low:+.3f} to {gap.high:+.3f}", f"{test.p_value:.3f}"]
         rows.append([*row, f"{test.up} / {test.down} / {test.unchanged}"])
-        notes.append(f"{title}: {detectable_in_words(count, gap.estimate, detectable(test)[0])}.")
+        notes.append(
+            f"{title}: {detectable_in_words(count, test.up + test.down, gap.estimate, detectable(test)[0])}."
+        )
+    if jobs > 1:
+        notes.append(
+            "p is for these trained models; punie summarize A B also takes training seeds as random."
+        )
     if scores.left_out:
         notes.append(f"Left out, without a response in A or B: {_visible(', '.join(scores.left_out))}.")
     head = ["", "A", "B", "B - A", "95 % interval", "p", "up / down / same"]

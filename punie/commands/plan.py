@@ -4,6 +4,9 @@ punie plan                          the default run
 punie plan +phase=43a model=tiny    with overrides, as for python -m punie
 punie plan -m seed=0,1,2 +phase=44  a sweep: its jobs, shared stages, waves, disk space and time
 punie plan --estimate +phase=43a    also parameters, sizes and peak memory, from the model's config
+punie plan -m --like DIR seed=0,1   with the power of your own variances, from runs in DIR
+
+For a phase or a sweep it also shows the power: the differences that it will detect.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import dataclasses
 import gc
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,8 @@ from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
     from punie.config.schema import Config
+    from punie.results.config import RunConfig
+    from punie.results.summary.expected import Expected
     from punie.sweep.preview import Figures
 
 _STATES = {"hit": "cached", "miss": "to run", "skip": "not needed"}
@@ -31,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", help="GROUP=OPTION, key=value or +phase=NAME")
     parser.add_argument("-m", "--multirun", action="store_true", help="plan the sweep over these overrides")
     parser.add_argument("--estimate", action="store_true", help="also sizes and memory; needs no weights")
+    parser.add_argument(
+        "--like", type=Path, metavar="DIR", help="runs whose variances the power is for (default: tiny's)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -39,12 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     thresholds = gc.get_threshold()
     gc.set_threshold(50_000)  # composing creates many objects and drops few: 743 ms of CPU time, not 880
     try:
-        found = _sweep(arguments.overrides) if arguments.multirun else _run(arguments)
+        found = _sweep(arguments) if arguments.multirun else _run(arguments)
     finally:
         gc.set_threshold(*thresholds)
     found["problems"] = list(dict.fromkeys(map(str, found["problems"])))  # several stages can have the same
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        power = found["power"] and dataclasses.asdict(found["power"])
+        print(json.dumps(found | {"power": power}, indent=1))
         return 1 if found["problems"] else 0
     if arguments.multirun:
         from punie.sweep.preview import text
@@ -52,6 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(text(found))
     else:
         print(_text(found))
+    if (power := found["power"]) is not None:
+        from punie.results.summary.expected import in_words
+
+        print(f"\n{in_words(power)}")
     for problem in found["problems"]:
         print(f"\nproblem: {problem}")
     flags = ["-m"] if arguments.multirun else []
@@ -61,15 +75,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> Figures:
     """The plan of one run, as plain values."""
+    from omegaconf import OmegaConf
+
     from punie.config import resolve
     from punie.config.compose import compose
     from punie.model.resolve import NotCached
+    from punie.results.config import RunConfig
     from punie.run import pipeline
     from punie.stages import preflight
     from punie.store.artifacts import Store
     from punie.util.errors import each_problem
 
-    config = resolve(compose(arguments.overrides))
+    composed = compose(arguments.overrides)
+    config = resolve(composed)
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
     errors = [step.problem for step in plan.steps if not isinstance(step.problem, NotCached)]
     problems = [problem for error in errors if error is not None for problem in each_problem(error)]
@@ -86,7 +104,11 @@ def _run(arguments: argparse.Namespace) -> Figures:
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
         "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
+        "power": None,
     }
+    if config.phase or arguments.like:
+        values = OmegaConf.to_container(composed, resolve=True)
+        found["power"] = _power([RunConfig.parse(values, Path("the config"))], arguments.like)
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})
 
 
@@ -110,13 +132,37 @@ def _format(config: Config) -> str | None:
         return None
 
 
-def _sweep(overrides: list[str]) -> Figures:
+def _power(configs: Sequence[RunConfig], like: Path | None) -> Expected | None:
+    """What the runs will be able to show; None for different suites, or one that is not there.
+
+    Raises:
+        PunieError: The runs of ``like`` have no variances.
+    """
+    from punie.results.summary import expected
+    from punie.stages.inputs import suite_path
+
+    phase = configs[0].phase
+    score = phase.score if phase and phase.score in expected.TINY else "strict"
+    variances = expected.measured([like], score) if like else expected.TINY[score]
+    suites = {str(config.value("eval.suite")) for config in configs}
+    if len(suites) > 1:
+        return None
+    try:
+        lines = suite_path(suites.pop()).read_text("utf-8").splitlines()
+    except (PunieError, OSError, ValueError):  # the plan's problems say so
+        return None
+    prompts = sum(bool(line.strip()) for line in lines)
+    return expected.expected(configs, prompts, phase, variances, score) if prompts > 1 else None
+
+
+def _sweep(arguments: argparse.Namespace) -> Figures:
     """The plan of a sweep, as plain values."""
     from punie.stages import preflight
     from punie.sweep import preview
 
-    plan = preview.plan(overrides)
+    plan = preview.plan(arguments.overrides)
     found = preview.figures(plan)
+    found["power"] = _power([job.config for job in plan.jobs], arguments.like) if plan.jobs else None
     seen: set[str] = set()
     for job in plan.jobs:
         keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}

@@ -8,7 +8,7 @@ A metric of a sweep is a figure over its jobs:
 - any metric of one run, such as ``overall``: its mean over the jobs.
 
 Each has the range it may lie in: Wilson's interval over the suite's prompts, with missing jobs counted either
-way. A verdict is supported if the whole range has it.
+way. A sweep has a verdict if the whole range has it; else these runs cannot tell.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from punie.results.statistics import wilson
 from punie.results.verdict import decide, fits, holds, judge, prompts
 
 _AT = re.compile(r"(?P<choice>\w+)_at_temperature_(?P<temperature>[\d.]+)")
-OPEN = "open"
-"""The verdict as long as jobs are missing that could change it: no phase has an outcome of this name."""
+OPEN, CANNOT_TELL = "open", "cannot tell"
+"""The verdict as long as jobs are missing that could change it, and where the range has several verdicts. No
+phase has outcomes of these names."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ def concluded(jobs: Sequence[Job]) -> SweepOutcome | None:
         if figure.value is None or not fits(rule, figure.value):
             continue
         supported = fits(rule, figure.low) and fits(rule, figure.high)
-        support = "the whole range has this verdict" if supported else "the suite is too small to tell"
-        if figure.missing and not supported:
+        if supported:
+            verdict, support = rule.verdict, "the whole range has this verdict"
+        elif figure.missing:
             support = f"{figure.missing} job{'s are' if figure.missing > 1 else ' is'} missing"
         else:
-            verdict = rule.verdict
+            verdict, support = CANNOT_TELL, f'"{rule.verdict}" is not certain, more prompts are needed'
         why = (
             f"{rule.metric} is {figure.value:.3g}, range {figure.low:.3g} to {figure.high:.3g} "
             f"({figure.about}): {support}"

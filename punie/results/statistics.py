@@ -8,7 +8,6 @@ Randomness has a fixed default seed, so that the same scores give the same figur
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ RESAMPLES = 10_000
 EXACT_FLIPS = 20
 """Up to this many prompts that differ, every sign pattern is tried."""
 _CHUNK = 1_000_000
-"""Scores sampled at a time, to bound the memory."""
+"""Signs sampled at a time, to bound the memory."""
 
 Table = Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]
 """By prompt id, its category and, by training seed, a score for each repeat; a prompt may lack seeds."""
@@ -76,7 +75,57 @@ class SeedSpread:
     """Prompts with a score for every seed; the others are left out."""
 
 
-def wilson(rate: float, count: int, z: float = Z95) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Design:
+    """Numbers and variance components of a crossed design, from which its power follows."""
+
+    prompts: int
+    seeds: int
+    """Training seeds of each side; the fewest."""
+    sides: int
+    """2 for a difference between recipes, each with seeds of its own; else 1."""
+    by_prompt: float
+    """Variance over prompts; for a difference that of the interaction of prompt and side, for each side."""
+    by_seed: float
+    """Variance over seeds of a side's mean; 0 for one seed, where it is unknown."""
+    rest: float
+    """Residual variance of a score."""
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A mean or a difference of means, with prompts and training seeds as random samples."""
+
+    estimate: float
+    stderr: float
+    freedom: float
+    """Degrees of freedom."""
+    design: Design
+
+    @property
+    def quantile(self) -> float:
+        """The 97.5 % point of Student's distribution."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, 0.975))
+
+    @property
+    def interval(self) -> Interval:
+        """The estimate with its t interval."""
+        half = self.quantile * self.stderr
+        return Interval(self.estimate, self.estimate - half, self.estimate + half)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of an estimate of 0; 0.0 where nothing varies but the estimate is not 0."""
+        from scipy.special import stdtr
+
+        if self.stderr < ROUNDING:
+            return float(abs(self.estimate) < ROUNDING)
+        return 2 * float(stdtr(self.freedom, -abs(self.estimate) / self.stderr))
+
+
+def wilson(rate: float, count: float, z: float = Z95) -> tuple[float, float]:
     """Wilson's interval for a rate of so many independent trials: prompts, not their repeats.
 
     Centre (p + z²/2n)/(1 + z²/n), half-width z·√(p(1−p)/n + z²/4n²)/(1 + z²/n): E. B. Wilson, "Probable
@@ -106,48 +155,73 @@ def clustered_stderr(clusters: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(count / (count - 1) * squares) / total
 
 
-def bootstrap(
-    table: Table,
-    *,
-    shared_seeds: bool = False,
-    resamples: int = RESAMPLES,
-    rng: int | np.random.Generator = SEED,
-) -> Interval | None:
-    """Percentile interval of the mean over prompts, by resampling prompts and then the seeds of each.
+def crossed(*sides: NDArray[np.float64]) -> Crossed | None:
+    """A mean, or the difference of two means, with prompts and training seeds both as random samples.
 
-    Prompts are resampled within their category, one fewer than it has, which makes the spread of small
-    categories unbiased (McCarthy and Snowden, "The Bootstrap and Finite Population Sampling", 1985); a
-    category of one prompt is joined with another (Cochran, "Sampling Techniques", 1977, 5A.12). Resampling
-    at both stages errs on the wide side (Davison and Hinkley, "Bootstrap Methods", 1997, 3.8). If all
-    scores are equal, the interval is Wilson's.
-
-    Args:
-        table: Scores; a prompt counts with the mean of the seeds it has.
-        shared_seeds: Whether seeds are random too. The same seeds are then resampled for all prompts
-            (Owen, "The Pigeonhole Bootstrap", 2007, arXiv:0712.1111), because a seed moves all at once.
-        resamples: Sets of prompts.
-        rng: Seed or generator.
+    Scores are (prompts, seeds); a second side has the same prompts and seeds of its own. V_p, V_s and V_e are
+    the variance of the estimate over prompts, over the seeds of each side, and of the residuals. The variance
+    is V_p + V_s − V_e, but not less than V_p or V_s: the quasi-F of Cornfield and Tukey ("Average Values of
+    Mean Squares in Factorials", 1956) for a crossed design. The degrees of freedom are Satterthwaite's ("An
+    Approximate Distribution of Estimates of Variance Components", 1946).
+    ``benchmarks/power.py`` measures the level. One seed a side is no random sample: V_s is then 0.
 
     Returns:
-        None for fewer than two prompts, or for ``shared_seeds`` with one seed.
+        None for fewer than two prompts.
+    """
+    count = len(sides[0])
+    if count < 2:
+        return None
+    means = [scores.mean(axis=1) for scores in sides]
+    gaps = means[-1] - means[0] if len(sides) > 1 else means[0]
+    by_prompt = float(gaps.var(ddof=1)) / count
+    by_seed, rest, freedom = [0.0], [0.0], by_prompt**2 / (count - 1)
+    for scores, own in zip(sides, means, strict=True):
+        seeds = scores.shape[1]
+        if seeds > 1:
+            effects = scores.mean(axis=0)
+            squares = float(((scores - own[:, None] - effects + scores.mean()) ** 2).sum())
+            by_seed.append(float(effects.var(ddof=1)) / seeds)
+            rest.append(squares / ((count - 1) * (seeds - 1)) / (count * seeds))
+            freedom += by_seed[-1] ** 2 / (seeds - 1) + rest[-1] ** 2 / ((count - 1) * (seeds - 1))
+    over_seeds, residual = sum(by_seed), sum(rest)
+    variance = max(by_prompt + over_seeds - residual, by_prompt, over_seeds)
+    seeds, number = min(scores.shape[1] for scores in sides), len(sides)
+    per_side = sum(scores.shape[1] for scores in sides) / number
+    return Crossed(
+        estimate=float(gaps.mean()),
+        stderr=math.sqrt(variance),
+        freedom=max(variance**2 / freedom, seeds - 1.0, 1.0) if freedom else count - 1.0,
+        design=Design(
+            prompts=count,
+            seeds=seeds,
+            sides=number,
+            by_prompt=max(0.0, by_prompt - residual) * count / number,
+            by_seed=max(0.0, over_seeds - residual) * per_side / number,
+            rest=residual * count * per_side / number,
+        ),
+    )
+
+
+def mean_interval(table: Table) -> Interval | None:
+    """The mean over prompts with its interval over prompts and, with several seeds, over seeds.
+
+    Wilson's interval for the number of independent trials that have the variance of :func:`crossed`,
+    m(1−m)/V, and with Student's t for z: Dean and Pagano, "Evaluating Confidence Interval Methods for
+    Binomial Proportions in Clustered Surveys", 2015. Prompts that lack a seed are left out.
+
+    Returns:
+        None for fewer than two prompts.
 
     Raises:
         ValueError: A score is not from 0.0 to 1.0.
     """
-    prompts, scores = _matrix(table)
-    count, seeds = scores.shape
-    if count < 2 or (shared_seeds and seeds < 2):
+    found = crossed(complete(table))
+    if found is None:
         return None
-    mean = float(np.nanmean(scores, axis=1).mean())
-    generator = np.random.default_rng(rng)
-    strata = _strata([table[prompt][0] for prompt in prompts])
-    size = max(1, _CHUNK // (count * seeds))
-    sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
-    means = np.concatenate([_resampled_means(scores, strata, n, shared_seeds, generator) for n in sizes])
-    low, high = (float(end) for end in np.quantile(means, (0.025, 0.975)))
-    if high - low < ROUNDING:
-        low, high = wilson(mean, count)
-    return Interval(mean, min(low, mean), max(high, mean))
+    mean, variance = min(1.0, max(0.0, found.estimate)), found.stderr**2
+    if found.stderr < ROUNDING or not 0 < mean < 1:
+        return Interval(mean, *wilson(mean, found.design.prompts))
+    return Interval(mean, *wilson(mean, mean * (1 - mean) / variance, found.quantile))
 
 
 def paired(
@@ -237,8 +311,7 @@ def seed_spread(table: Table) -> SeedSpread | None:
     Raises:
         ValueError: A score is not from 0.0 to 1.0.
     """
-    _, scores = _matrix(table)
-    scores = scores[~np.isnan(scores).any(axis=1)]
+    scores = complete(table)
     prompts, seeds = scores.shape
     by_seed = scores.mean(axis=0) if prompts else np.zeros(0)
     prediction = prediction_interval(by_seed.tolist())
@@ -283,6 +356,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def complete(table: Table, prompts: Iterable[str] = ()) -> NDArray[np.float64]:
+    """Means over repeats, (prompts, seeds), of the prompts that have every seed of the table.
+
+    Args:
+        table: Scores.
+        prompts: Those to take; none for all.
+
+    Raises:
+        ValueError: A score is not from 0.0 to 1.0.
+    """
+    cells = {
+        prompt: {seed: _mean(scores) for seed, scores in table[prompt][1].items() if scores}
+        for prompt in sorted(prompts or table)
+    }
+    seeds = sorted({seed for by_seed in cells.values() for seed in by_seed})
+    rows = [[found[seed] for seed in seeds] for found in cells.values() if len(found) == len(seeds)]
+    return np.array(rows if seeds else [], dtype=np.float64).reshape(-1, max(1, len(seeds)))
+
+
 def _mean(scores: Sequence[float]) -> float:
     """The mean of a prompt's repeats."""
     if not scores:
@@ -290,61 +382,6 @@ def _mean(scores: Sequence[float]) -> float:
     if not all(0 <= score <= 1 for score in scores):  # NaN is refused as well
         raise ValueError(f"a score is from 0 to 1, not {list(scores)}")
     return math.fsum(scores) / len(scores)
-
-
-def _matrix(table: Table) -> tuple[list[str], NDArray[np.float64]]:
-    """Prompts that have a score, and their means over repeats, (prompts, seeds); NaN where there is none."""
-    cells = {
-        prompt: {seed: _mean(scores) for seed, scores in by_seed.items() if scores}
-        for prompt, (_, by_seed) in sorted(table.items())
-    }
-    prompts = [prompt for prompt, by_seed in cells.items() if by_seed]
-    seeds = sorted({seed for by_seed in cells.values() for seed in by_seed})
-    rows = [[cells[prompt].get(seed, math.nan) for seed in seeds] for prompt in prompts]
-    return prompts, np.array(rows, dtype=np.float64).reshape(len(prompts), len(seeds))
-
-
-def _strata(categories: Iterable[str]) -> list[NDArray[np.intp]]:
-    """The rows of each category; single prompts are joined with each other, or with the smallest category."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, category in enumerate(categories):
-        rows[category].append(row)
-    alone = [members[0] for members in rows.values() if len(members) == 1]
-    strata = sorted((members for members in rows.values() if len(members) > 1), key=len)
-    if len(alone) == 1:
-        strata[0] = strata[0] + alone
-    elif alone:
-        strata.append(alone)
-    return [np.array(members) for members in strata]
-
-
-def _resampled_means(
-    scores: NDArray[np.float64],
-    strata: Sequence[NDArray[np.intp]],
-    resamples: int,
-    shared_seeds: bool,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Means of resampled tables, (resamples,); scores are (prompts, seeds)."""
-    count, seeds = scores.shape
-    drawn = np.concatenate(
-        [rows[rng.integers(len(rows), size=(resamples, len(rows) - 1))] for rows in strata], 1
-    )
-    weights = np.concatenate([np.full(len(rows) - 1, len(rows) / (len(rows) - 1)) for rows in strata]) / count
-    held = ~np.isnan(scores)
-    if shared_seeds:
-        picks = rng.integers(seeds, size=(resamples, 1, seeds - 1))
-        used = held[drawn[..., None], picks]
-        values = scores[drawn[..., None], picks]
-    else:  # as many of the prompt's own as it has, which sorting puts first
-        sizes = held.sum(axis=1)[drawn][..., None]
-        picks = (rng.random((*drawn.shape, seeds)) * sizes).astype(np.intp)
-        used = np.arange(seeds) < sizes
-        values = np.sort(scores, axis=1)[drawn[..., None], picks]
-    number = used.sum(axis=-1)
-    means = np.where(used, values, 0.0).sum(axis=-1) / np.maximum(number, 1)
-    # A prompt that has none of the seeds drawn keeps its own mean.
-    return np.where(number > 0, means, np.nanmean(scores, axis=1)[drawn]) @ weights
 
 
 def _sign_flip(changes: NDArray[np.float64], flips: int, rng: np.random.Generator) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from punie.util.paths import PACKAGE
@@ -204,3 +205,23 @@ def test_machines_are_told_apart(bench: ModuleType) -> None:
     shown = bench.page.text(known, {name: SimpleNamespace(title=name) for name in known})
     assert "Machine A: one, 2 cores" in shown
     assert "2026-01-02 03:04 UTC, machine B, 1 s" in shown
+
+
+@pytest.fixture(scope="module")
+def simulation(figures: ModuleType) -> ModuleType:
+    """benchmarks/power.py."""
+    spec = importlib.util.spec_from_file_location("simulation", FOLDER / "power.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["simulation"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_verdicts_are_wrong_as_rarely_as_announced(simulation: ModuleType) -> None:
+    """At most 5 % of 200 simulated sweeps call no effect one; about 80 % find the one announced."""
+    rng, model = np.random.default_rng(0), simulation.VARYING
+    assert simulation.called(simulation.scores(model, rng, 200, 3, (0.0, 0.0))) <= 0.05
+    effect = simulation.effect_of(model, simulation.announced(model, 5))
+    assert 0.72 <= simulation.called(simulation.scores(model, rng, 200, 5, (0.0, effect))) <= 0.88

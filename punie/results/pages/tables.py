@@ -202,11 +202,12 @@ def lock_sentence(lock: Lock) -> str:
 def paired_sentence(pair: Pair) -> str:
     """A comparison of two targets."""
     low, high = pair.interval
+    changed = len(pair.up) + len(pair.down)
     return (
         f"{heading(pair.score)}, {pair.before} → {pair.after}: {pair.difference:+.3f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, sign-flip p = {pair.p_value:.2g}); "
         f"{len(pair.up)} of {pair.prompts} prompts up, {len(pair.down)} down; "
-        f"{detectable_in_words(pair.prompts, pair.difference, pair.detectable)}"
+        f"{detectable_in_words(pair.prompts, changed, pair.difference, pair.detectable)}"
     )
 
 

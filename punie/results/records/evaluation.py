@@ -243,7 +243,7 @@ class Pair(Record):
     up: list[str]
     down: list[str]
     detectable: float | None
-    """Minimum detectable difference at 80 % power; None where no prompt changed."""
+    """Minimum detectable difference at 80 % power; None where no prompt changed, or not even 1.0 is."""
 
 
 class Results(Evaluation):

@@ -1,21 +1,31 @@
 """What the scores of a set of runs show, in sentences, and what they cannot show.
 
 Two questions are kept apart: does a recipe reproduce on this suite (training seeds: the prediction interval
-for a new seed), and how good is it on similar prompts (the confidence interval over prompts and seeds).
+for a new seed), and how good is it on similar prompts (the confidence interval over prompts and seeds). So it
+is for a difference: is it one between these trained models, or between their recipes.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from punie.evals.scores import ROUNDING
-from punie.results.power import detectable_in_words, prompts_to_exclude
+from punie.results.config import SAMPLING_SEED, SEED, RunConfig
+from punie.results.power import (
+    ALPHA,
+    detectable_in_words,
+    needed,
+    prompts_to_exclude,
+    smallest_in_words,
+)
 from punie.results.statistics import Interval
+from punie.results.summary.axes import LAST, Axis, shown
 from punie.results.summary.findings import Contrast, Finding
 
-ALPHA = 0.05
+FEW_SEEDS = 5
+"""With fewer, a sentence says what they allow."""
 _MOST_NAMED = 4
 """Comparisons of a family that a sentence names; the table has them all."""
 
@@ -43,9 +53,9 @@ def sentences(
     return found + [words for family, pairs in families for words in _compared(family, list(pairs), metric)]
 
 
-def clipped(found: Interval) -> tuple[float, float]:
-    """An interval's ends, within 0 to 1."""
-    return max(0.0, found.low), min(1.0, found.high)
+def clipped(found: Interval, least: float = 0.0) -> tuple[float, float]:
+    """An interval's ends, within the scale: from 0 to 1, for a difference from -1."""
+    return max(least, found.low), min(1.0, found.high)
 
 
 def p_in_words(value: float) -> str:
@@ -87,28 +97,107 @@ def _repeats(each: Finding) -> Iterator[str]:
         yield f"pass^{most} (all {most} attempts at a prompt succeed): {each.pass_hat[most]:.2f}."
 
 
+def confounded(found: Sequence[Axis], configs: Iterable[RunConfig | None]) -> Iterator[str]:
+    """A sentence for each axis whose effect these runs cannot tell from that of another field."""
+    known = [config for config in configs if config]
+    for axis in found:
+        if axis.key == SEED and SAMPLING_SEED in axis.also and any(config.temperature for config in known):
+            yield (
+                "lora.seed and eval.seed change together: the spread over seeds is that of training and "
+                "sampling. A fixed eval.seed separates them."
+            )
+        elif axis.also and axis.key not in LAST:
+            fields = ", ".join((axis.key, *axis.also[:-1]))
+            yield f"{fields} and {axis.also[-1]} change together: a difference may come from any of them."
+    if any("lora.rank" in (axis.key, *axis.also) for axis in found):
+        scales = {rank: set[float]() for rank in {config.value("lora.rank") for config in known}}
+        for config in known:
+            scales[config.value("lora.rank")].add(config.value("lora.scale"))
+        fixed = set.intersection(*scales.values()) if len(scales) > 1 else set()
+        if fixed:
+            (scale, *_) = fixed
+            yield (
+                f"The ranks share lora.scale={shown(scale)}: the update grows with rank × scale, so a "
+                "difference may come from its size. To compare ranks, change lora.scale with 1/rank."
+            )
+
+
 def _compared(family: str, pairs: Sequence[Contrast], metric: str) -> Iterator[str]:
-    """A sentence for the significant differences of a family, and one for the others."""
-    lead = f"{family.partition(' of ')[2]}: {metric}" if " of " in family else metric.capitalize()
+    """Sentences for the significant differences of a family, for the others, and on what seeds allow."""
+    of_recipe = family.partition(" of ")[2]
+    place = f"{of_recipe}: " if of_recipe else ""
+    lead = f"{place}{metric}" if of_recipe else metric.capitalize()
     adjusted = f", each p adjusted for {len(pairs)} comparisons" if len(pairs) > 1 else ""
-    if significant := [each for each in pairs if each.adjusted <= ALPHA]:
-        yield f"{lead} differs significantly on these prompts: {_listed(significant)}{adjusted}."
-    if others := [each for each in pairs if each.adjusted > ALPHA]:
-        nearest = min(others, key=lambda each: (each.needed or math.inf, each.detectable is None))
-        test = nearest.test
-        words = detectable_in_words(len(test.differences), test.difference.estimate, nearest.detectable)
-        of = f"{_named(nearest)}: " if others[1:] and nearest.detectable is not None else ""
-        yield f"{lead} does not differ significantly: {_listed(others)}{adjusted}. {of}{words}."
-    if family == "recipes" and any(each.seeds == 1 for each in pairs):
+    recipes = family == "recipes"
+    for single, over in (
+        (False, "over prompts and training seeds"),
+        (True, f"over prompts, {'between these trainings' if recipes else 'for this training'}"),
+    ):
+        own = [each for each in pairs if (each.crossed is None) == single]
+        if significant := [each for each in own if each.adjusted <= ALPHA]:
+            yield f"{lead} differs significantly {over}: {_listed(significant)}{adjusted}."
+        if others := [each for each in own if each.adjusted > ALPHA]:
+            of, words = _power(others)
+            yield f"{lead} does not differ significantly {over}: {_listed(others)}{adjusted}. {of}{words}."
+    for each in pairs:
+        if each.crossed and each.adjusted_fixed <= ALPHA < each.adjusted:
+            yield (
+                f"{place}{_named(each)}: these {each.seeds} seeds' models differ on prompts like these "
+                f"(p {p_in_words(each.adjusted_fixed)}); that models of other seeds would is not shown "
+                f"(p {p_in_words(each.adjusted)})."
+            )
+    if recipes and any(each.seeds == 1 for each in pairs):
         yield "With one training seed, a difference may come from the seed and not from the recipe."
+    few = min((each.seeds for each in pairs if each.crossed), default=FEW_SEEDS)
+    if recipes and few < FEW_SEEDS:
+        yield (
+            f"With {few} training seeds a difference between recipes needs at least {_deviations(few):.1f} "
+            f"standard deviations of a seed's score, whatever the prompts; with {FEW_SEEDS}, "
+            f"{_deviations(FEW_SEEDS):.1f}."
+        )
+
+
+def _power(pairs: Sequence[Contrast]) -> tuple[str, str]:
+    """The pair that is nearest to being significant, by name if there are others, and its power."""
+    nearest = min(pairs, key=lambda each: (each.adjusted, not each.test.discordance))
+    test, both = nearest.test, nearest.crossed
+    prompts, difference = len(test.differences), test.difference.estimate
+    of = f"{_named(nearest)}: " if pairs[1:] and test.discordance else ""
+    if both is None or not test.discordance:
+        return of, detectable_in_words(prompts, test.up + test.down, difference, nearest.detectable)
+    words = smallest_in_words(nearest.detectable, f"{both.design.prompts} prompts, {both.design.seeds} seeds")
+    if abs(difference) < ROUNDING or (nearest.detectable or 1) <= abs(difference):
+        return of, words
+    numbers = [
+        f"{number:,} {what}"
+        for what in ("prompts", "seeds")
+        if (number := needed(both.design, difference, what))
+    ]
+    return of, f"{words}. Detecting {abs(difference):.3f} needs {' or '.join(numbers) or 'more of both'}"
+
+
+def _deviations(seeds: int) -> float:
+    """Student's t for the difference of two means of so many seeds, in their standard deviations."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(2 * (seeds - 1), 1 - ALPHA / 2)) * math.sqrt(2 / seeds)
 
 
 def _listed(pairs: Sequence[Contrast]) -> str:
     named = [
-        f"{_named(each)} by {each.test.difference.estimate:+.3f} (p {p_in_words(each.adjusted)})"
+        f"{_named(each)} by {each.test.difference.estimate:+.3f} "
+        f"(p {p_in_words(each.adjusted)}{_beside(each)})"
         for each in sorted(pairs, key=lambda each: each.adjusted)[:_MOST_NAMED]
     ]
     return ", ".join(named) + (f" and {len(pairs) - len(named)} more" if len(pairs) > len(named) else "")
+
+
+def _beside(each: Contrast) -> str:
+    """The other score's difference."""
+    if each.beside is None:
+        return ""
+    name, difference, p_value = each.beside
+    return f"; {name} {difference:+.3f}, p {p_in_words(p_value)}"
 
 
 def _named(each: Contrast) -> str:

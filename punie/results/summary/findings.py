@@ -1,23 +1,26 @@
-"""The statistics of a set of runs: scores with intervals, recipes by temperature, paired comparisons."""
+"""The statistics of a set of runs: scores with intervals, recipes by temperature, comparisons of pairs."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from punie.evals.scores import SCORERS
-from punie.results.power import detectable
+from punie.results.power import detectable, smallest_difference
 from punie.results.statistics import (
-    RESAMPLES,
+    Crossed,
     Interval,
     Paired,
     SeedSpread,
     Table,
-    bootstrap,
+    complete,
+    crossed,
     holm,
+    mean_interval,
     paired,
     pass_hat,
     seed_spread,
@@ -28,11 +31,8 @@ from punie.results.summary.axes import Axis, shown
 from punie.results.summary.collect import RunScores
 
 MOST_COMPARISONS = 100
-"""Recipes compared with the first one."""
+"""Comparisons of recipes; where all pairs are more, each is compared with the first only."""
 _BINARY = (*(name for name, scorer in SCORERS.items() if scorer.binary), "wrapper")
-_SAMPLED = 20_000_000
-"""Scores sampled by all bootstrap intervals together, so that ten thousand runs take seconds."""
-_FEWEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class Recipe:
     """Runs that differ in nothing but seeds and temperature."""
 
     label: str
-    """Its values on the other axes, or its number where there are several axes; empty without any."""
-    values: tuple[tuple[str, str], ...]
-    """Each of the other axes with its value, as they are shown."""
+    """Its values on the other axes; empty without any."""
     runs: Mapping[float, Sequence[RunScores]]
     """By temperature, sorted."""
 
@@ -97,19 +95,33 @@ class Contrast:
     """Two conditions on the same prompts."""
 
     family: str
-    """The comparisons that its p-value is adjusted for."""
+    """The comparisons that its p-values are adjusted for."""
     a: str
     b: str
     means: tuple[float, float]
     test: Paired
+    """With these very seeds: prompts are random, the trained models are not."""
+    crossed: Crossed | None
+    """With prompts and seeds random: for recipes each has seeds of its own, for temperatures both have the
+    same trained models. None for one seed, or fewer than two prompts."""
+    p_value: float
+    """The larger of the two tests': a difference has to hold in both."""
     adjusted: float
-    """Holm's p-value within its family."""
+    """Holm's adjustment of it in its family."""
+    adjusted_fixed: float
+    """Holm's adjustment of the p-value with these very seeds."""
     detectable: float | None
-    """Minimum detectable difference at 80 % power; None if no prompt changed."""
-    needed: int | None
-    """Prompts needed to detect the difference found; None for no difference."""
+    """Minimum detectable difference at 80 % power, with as many prompts and seeds; None if not even 1.0 is
+    detected, or no prompt changed."""
     seeds: int
     """Training seeds in both; the fewer, if they have none in common and each is taken with its own."""
+    beside: tuple[str, float, float] | None = None
+    """Another score: its name, difference, and p-value, not adjusted."""
+
+    @property
+    def difference(self) -> Interval:
+        """The difference found, with the interval of the test that decides."""
+        return self.crossed.interval if self.crossed else self.test.difference
 
 
 def cell(runs: Sequence[RunScores], metric: str) -> Cell:
@@ -168,46 +180,68 @@ def recipes(runs: Sequence[RunScores], found: Sequence[Axis]) -> list[Recipe]:
             by_temperature = groups.setdefault(axes.values(run.config, keys), {})
             by_temperature.setdefault(run.config.temperature, []).append(run)
     return [
-        Recipe(
-            f"recipe {number}" if len(keys) > 1 else axes.in_words(keys, values),
-            tuple(zip(keys, map(shown, values), strict=True)),
-            dict(sorted(groups[values].items())),
-        )
-        for number, values in enumerate(sorted(groups, key=axes.rank), 1)
+        Recipe(axes.in_words(keys, values), dict(sorted(groups[values].items())))
+        for values in sorted(groups, key=axes.rank)
     ]
 
 
 def findings(recipes: Sequence[Recipe], metric: str) -> list[Finding]:
     """Every recipe at every temperature."""
-    groups = [
-        (recipe, temperature, table)
+    return [
+        _finding(recipe, temperature, table, metric)
         for recipe in recipes
         for temperature, table in recipe.tables(metric).items()
         if table
     ]
-    size = sum(len(by_seed) for *_, table in groups for _, by_seed in table.values())
-    resamples = max(_FEWEST, min(RESAMPLES, _SAMPLED // max(size, 1)))
-    return [_finding(*group, metric, resamples) for group in groups]
 
 
-def contrasts(recipes: Sequence[Recipe], metric: str) -> list[Contrast]:
-    """Each recipe's temperatures with its lowest, and each recipe with the first at equal temperatures."""
+def contrasts(
+    recipes: Sequence[Recipe], metric: str, beside: str | None = None, *, detect: bool = True
+) -> list[Contrast]:
+    """Each recipe's temperatures with its lowest, and all pairs of recipes at equal temperatures.
+
+    Args:
+        recipes: Those of ``recipes``.
+        metric: The score that decides.
+        beside: A score to show beside it.
+        detect: Whether to compute the minimum detectable differences, which takes longer than the tests.
+    """
     found: list[Contrast] = []
     for recipe in recipes:
         low, *others = ((f"temperature {shown(at)}", each) for at, each in recipe.tables(metric).items())
         family = f"temperatures{' of ' if recipe.label else ''}{recipe.label}"
-        found += _compared(family, [(low, other) for other in others])
-    pairs = []
-    first = recipes[0].tables(metric) if recipes else {}
-    for other in recipes[1 : MOST_COMPARISONS + 1]:
-        for temperature in (each for each in first if each in other.runs):
-            at = f" at {shown(temperature)}" if len(other.runs) > 1 else ""
-            table = table_of(other.runs[temperature], metric)
-            pairs.append(((f"{recipes[0].label}{at}", first[temperature]), (f"{other.label}{at}", table)))
-    return found + _compared("recipes", pairs)
+        found += _compared(family, [(low, other) for other in others], detect)
+    tables = [recipe.tables(metric) for recipe in recipes]
+    sides = []
+    for i, j in pairs_of(len(recipes), max(map(len, tables), default=1))[0]:
+        for temperature in (each for each in tables[i] if each in tables[j]):
+            names = [
+                f"{recipes[k].label} at {shown(temperature)}" if len(tables[k]) > 1 else recipes[k].label
+                for k in (i, j)
+            ]
+            sides.append(((names[0], tables[i][temperature]), (names[1], tables[j][temperature])))
+    found += _compared("recipes", sides, detect)
+    if beside is None:
+        return found
+    other = {(each.family, each.a, each.b): each for each in contrasts(recipes, beside, detect=False)}
+    return [
+        replace(each, beside=(beside, same.test.difference.estimate, same.p_value))
+        if (same := other.get((each.family, each.a, each.b)))
+        else each
+        for each in found
+    ]
 
 
-def _finding(recipe: Recipe, temperature: float, table: Table, metric: str, resamples: int) -> Finding:
+def pairs_of(recipes: int, temperatures: int = 1) -> tuple[list[tuple[int, int]], int]:
+    """The pairs of so many recipes that are compared, and the number of those that are not."""
+    every = list(itertools.combinations(range(recipes), 2))
+    if len(every) * temperatures <= MOST_COMPARISONS:
+        return every, 0
+    some = every[: min(recipes - 1, MOST_COMPARISONS)]  # the first comes first
+    return some, len(every) - len(some)
+
+
+def _finding(recipe: Recipe, temperature: float, table: Table, metric: str) -> Finding:
     seeds = sorted(_seeds(table))
     by_seed = [{name: v[seed] for name, (_, v) in table.items() if seed in v} for seed in seeds]
     attempts = [values for each in by_seed for values in each.values()]
@@ -221,7 +255,7 @@ def _finding(recipe: Recipe, temperature: float, table: Table, metric: str, resa
         seeds=tuple(seeds),
         prompts=len(table),
         mean=fmean(prompt_means(table).values()),
-        interval=bootstrap(table, shared_seeds=len(seeds) > 1, resamples=resamples),
+        interval=mean_interval(table),
         spread=seed_spread(table),
         by_seed=tuple(fmean(map(fmean, each.values())) for each in by_seed),
         pass_hat={k: fmean(hat[k] for hat in hats) for k in hats[0]},
@@ -231,30 +265,67 @@ def _finding(recipe: Recipe, temperature: float, table: Table, metric: str, resa
     )
 
 
-def _compared(family: str, pairs: Sequence[tuple[tuple[str, Table], tuple[str, Table]]]) -> list[Contrast]:
+def _compared(
+    family: str, pairs: Sequence[tuple[tuple[str, Table], tuple[str, Table]]], detect: bool
+) -> list[Contrast]:
     """Pairs of conditions, each with its name and scores; those without a common prompt are left out."""
     found = []
     for (a, before), (b, after) in pairs:
         own = _seeds(before), _seeds(after)
         common = own[0] & own[1]
-        one, two = (
-            {
-                name: means
-                for name, (_, v) in table.items()
-                if (means := [fmean(v[seed]) for seed in v if not common or seed in common])
-            }
-            for table in (before, after)
-        )
+        one, two = (_only(table, common or seeds) for table, seeds in zip((before, after), own, strict=True))
         one, two = ({name: side[name] for name in one if name in two} for side in (one, two))
         if not one:
             continue
-        test = paired(one, two)
-        smallest, needed = detectable(test)
-        means = fmean(map(fmean, one.values())), fmean(map(fmean, two.values()))
+        means, others = prompt_means(one), prompt_means(two)
+        test = paired({name: [v] for name, v in means.items()}, {name: [v] for name, v in others.items()})
         seeds = len(common) or min(map(len, own))
-        found.append(Contrast(family, a, b, means, test, test.p_value, smallest, needed, seeds))
-    adjusted = holm([each.test.p_value for each in found])
-    return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+        both = _crossed(one, two, same_models=family != "recipes") if seeds > 1 else None
+        found.append(
+            Contrast(
+                family=family,
+                a=a,
+                b=b,
+                means=(fmean(means.values()), fmean(others.values())),
+                test=test,
+                crossed=both,
+                p_value=max(test.p_value, both.p_value) if both else test.p_value,
+                adjusted=1.0,
+                adjusted_fixed=1.0,
+                detectable=_detectable(test, both) if detect else None,
+                seeds=seeds,
+            )
+        )
+    adjusted = holm([each.p_value for each in found]), holm([each.test.p_value for each in found])
+    return [
+        replace(each, adjusted=p, adjusted_fixed=fixed)
+        for each, p, fixed in zip(found, *adjusted, strict=True)
+    ]
+
+
+def _crossed(one: Table, two: Table, *, same_models: bool) -> Crossed | None:
+    """The comparison over prompts and seeds, of the prompts that have every seed on both sides."""
+    seeds = _seeds(one), _seeds(two)
+    whole = [name for name in one if one[name][1].keys() == seeds[0] and two[name][1].keys() == seeds[1]]
+    if len(whole) < 2:
+        return None
+    before, after = complete(one, whole), complete(two, whole)
+    return crossed(after - before) if same_models and seeds[0] == seeds[1] else crossed(before, after)
+
+
+def _detectable(test: Paired, both: Crossed | None) -> float | None:
+    if both is not None:
+        return smallest_difference(both.design) if test.discordance else None
+    return detectable(test)[0]
+
+
+def _only(table: Table, seeds: Set[int]) -> dict[str, tuple[str, dict[int, Sequence[float]]]]:
+    """The scores of some seeds; prompts that have none of them are left out."""
+    return {
+        name: (category, kept)
+        for name, (category, by_seed) in table.items()
+        if (kept := {seed: values for seed, values in by_seed.items() if seed in seeds and values})
+    }
 
 
 def _seeds(table: Table) -> set[int]:

@@ -46,7 +46,7 @@ class RunRow(Record):
 class Summary(File):
     """summary.json: all that a summary shows, in every format."""
 
-    VERSION = 2
+    VERSION = 3
     KIND = "a summary"
 
     title: str
@@ -116,10 +116,11 @@ def summarize(
         raise PunieError("A table has one axis, or two different ones.", where="--by", found=", ".join(by))
     recipes = findings.recipes(runs, found)
     grid = tables.grid(runs, found, fields, metric)
-    each_recipe, comparisons = findings.findings(recipes, metric), findings.contrasts(recipes, metric)
+    other = next(name for name in ("keyword", "strict") if name != metric)
+    other = other if any(prompt.scores.get(other) for prompt in prompts) else None
+    each_recipe, comparisons = findings.findings(recipes, metric), findings.contrasts(recipes, metric, other)
     shown = (
         tables.scores(grid, metric),
-        tables.legend(recipes),
         tables.findings(each_recipe, metric),
         tables.contrasts(comparisons),
         tables.rates(recipes),
@@ -139,9 +140,12 @@ def summarize(
         findings=tuple(each_recipe),
         comparisons=tuple(comparisons),
         tables={table.name: table for table in shown if table.rows},
-        conclusions=tuple(conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric))),
+        conclusions=(
+            *conclusions.sentences(each_recipe, comparisons, metric, _threshold(phase, metric)),
+            *conclusions.confounded(found, [run.config for run in finished]),
+        ),
         outcome=None if where else _outcome(runs, recipes),
-        notes=tuple(_notes(runs, found, merged)),
+        notes=tuple(_notes(runs, found, merged, recipes)),
     )
 
 
@@ -230,7 +234,9 @@ def _threshold(phase: Phase | None, metric: str) -> float | None:
     return next((each.value for each in criteria if each.metric == "overall"), None)
 
 
-def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> list[str]:
+def _notes(
+    runs: Sequence[RunScores], found: Sequence[Axis], merged: int, recipes: Sequence[Recipe]
+) -> list[str]:
     finished = [run for run in runs if run.finished]
     states = Counter(run.state for run in runs)
     numbers = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -242,6 +248,11 @@ def _notes(runs: Sequence[RunScores], found: Sequence[Axis], merged: int) -> lis
         for axis in found
         if axis.also
     ]
+    temperatures = max((len(recipe.runs) for recipe in recipes), default=1)
+    if left_out := findings.pairs_of(len(recipes), temperatures)[1]:
+        notes.append(
+            f"{len(recipes)} recipes: {left_out:,} pairs are not compared, only those with the first recipe."
+        )
     if suites := dict.fromkeys(run.suite.name for run in runs if run.suite):
         notes.append(f"Suite: {', '.join(suites)}.")
     if missing := sum(run.missing for run in finished):

@@ -95,12 +95,6 @@ def scores(found: Grid, metric: str) -> Table:
     return Table("scores", f"Scores: {metric}", (*found.rows, *heads), tuple(rows), tuple(notes))
 
 
-def legend(recipes: Sequence[Recipe]) -> Table:
-    """What the numbers of recipes stand for; no rows if they have none."""
-    rows = [{"recipe": each.label, **dict(each.values)} for each in recipes if len(each.values) > 1]
-    return _table("legend", "What differs between the recipes", rows)
-
-
 def findings(found: Sequence[Finding], metric: str) -> Table:
     """A row for each recipe and temperature."""
     rows = [
@@ -116,7 +110,7 @@ def findings(found: Sequence[Finding], metric: str) -> Table:
         }
         for each in found
     ]
-    note = "Both are 95 % intervals: bootstrap over prompts and seeds; for a new seed mean ± t·s·√(1 + 1/S)."
+    note = "Both are 95 % intervals: over prompts and seeds; for a new seed mean ± t·s·√(1 + 1/S)."
     return _table("recipes", f"Recipes: {metric}", rows, [note])
 
 
@@ -127,19 +121,24 @@ def contrasts(found: Sequence[Contrast]) -> Table:
             "among": each.family,
             "from → to": f"{each.a} → {each.b}",
             "difference": f"{each.test.difference.estimate:+.3f}",
-            "95 % interval": f"[{each.test.difference.low:+.2f}, {each.test.difference.high:+.2f}]",
-            "p": p_in_words(each.test.p_value),
+            "95 % interval": "[{:+.2f}, {:+.2f}]".format(*clipped(each.difference, -1.0)),
+            "p, these seeds": p_in_words(each.test.p_value),
+            "p, new seeds": p_in_words(each.p_value) if each.crossed else "",
             "p, Holm": p_in_words(each.adjusted),
+            **({f"{each.beside[0]}": f"{each.beside[1]:+.3f}"} if each.beside else {}),
             "prompts": str(len(each.test.differences)),
-            "detectable": _or_dash(each.detectable, ".2f"),
-            "needed": _or_dash(each.needed, ","),
+            "seeds": str(each.seeds),
+            "detectable": _or_dash(each.detectable, ".2f") if each.test.discordance else "",
         }
         for each in found
     ]
+    for row in rows:  # a dash only where another row has a figure
+        row |= {head: row[head] or "–" for head in row if any(other.get(head) for other in rows)}
     notes = (
-        "Paired by prompt, with these seeds: p of the sign-flip test, and Holm's adjustment in its family.",
-        "Detectable: the minimum detectable difference at 80 % power. Needed: the prompts that detect the "
-        "difference found.",
+        "Paired by prompt. p, these seeds: sign-flip test; prompts are random, the trained models are not.",
+        "p, new seeds: prompts and training seeds are random; a difference has to hold in both tests.",
+        "p, Holm: adjusted for the comparisons of the family.",
+        "Detectable: the minimum detectable difference at 80 % power; – where not even 1.0 is.",
         "The interval is for similar prompts: where it and p disagree about 0, p counts.",
     )
     return _table("comparisons", "Comparisons", rows, notes)

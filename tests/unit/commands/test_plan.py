@@ -48,10 +48,54 @@ def test_how_calls_are_written_is_shown(rendered: dict, said: str) -> None:
     """Once preflight has rendered the examples, a plan names the format and what a call begins with."""
     found = {
         "stages": [],
-        "data": {},
         "needed_bytes": 0,
         "store": "st",
         "format": "native",
+        "data": {},
         "rendered": rendered,
     }
     assert plan._text(found).splitlines()[-1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], None),
+        (["+phase=43b", "model=tiny"], "the mean against 0.8 (1 training seed): detects"),
+        (["-m", "lora.rank=4,8", "seed=0,1"], "between recipes (2 training seeds): detects"),
+    ],
+    ids=["run", "phase", "sweep"],
+)
+def test_power_before_the_run(
+    arguments: list[str],
+    said: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A phase or a sweep shows what it will detect; a plain run does not."""
+    monkeypatch.chdir(tmp_path)
+    main(["plan", *arguments])
+    shown = capsys.readouterr().out
+    assert ("\npower: " in shown) == (said is not None)
+    assert said is None or said in shown
+
+
+def test_power_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--json`` has the figures of each question."""
+    monkeypatch.chdir(tmp_path)
+    main(["plan", "--json", "+phase=43b", "model=tiny"])
+    power = json.loads(capsys.readouterr().out)["power"]
+    assert (power["score"], power["prompts"]) == ("keyword", 27)
+    assert 0 < power["questions"][0]["smallest"] < 1
+
+
+def test_variances_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder without runs is refused with its name."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "--like", "nowhere", "+phase=46", "model=tiny"]) != 0
+    assert "nowhere" in capsys.readouterr().err

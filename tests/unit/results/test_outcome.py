@@ -31,7 +31,7 @@ def seeds(planned: Planner, scores: Sequence[float | None], prompts: int = 27) -
 @pytest.mark.parametrize(
     ("scores", "verdict"),
     [
-        ([0.9, 0.8, 0.8, 0.1, 0.1], "reproducible"),
+        ([0.9, 0.81, 0.81, 0.1, 0.1], "reproducible"),
         ([0.9, 0.9, 0.1, 0.1, 0.1], "undecided"),
         ([0.9, 0.1, 0.1, 0.1, 0.1], "a rare event"),
         ([0.0, 0.1, 0.1, 0.1, 0.1], "a rare event"),
@@ -61,11 +61,12 @@ def test_a_seed_is_that_of_the_training(planned: Planner, overrides: str, count:
 
 
 def test_27_prompts_cannot_tell_what_100_000_can(planned: Planner) -> None:
-    """Seeds at 0.9 and 0.7: supported by many prompts, and with 27 too small to tell."""
+    """Seeds at 0.9 and 0.7: many prompts give the verdict, and with 27 no verdict of the phase is printed."""
     many, few = (seeds(planned, [0.9, 0.9, 0.9, 0.7, 0.7], prompts) for prompts in (100_000, 27))
     assert (many.verdict, many.supported) == ("reproducible", True)
-    assert (few.verdict, few.supported) == ("reproducible", False)
-    assert "too small to tell" in few.why
+    assert (few.verdict, few.supported, few.next) == ("cannot tell", False, None)
+    assert in_words(few)[0] == "phase 46: cannot tell"
+    assert '"reproducible" is not certain, more prompts are needed' in few.why
 
 
 def test_missing_seeds_are_counted_either_way(planned: Planner) -> None:
@@ -83,7 +84,7 @@ def test_missing_seeds_are_counted_either_way(planned: Planner) -> None:
     ("score", "prompts", "verdict", "supported"),
     [
         (1.0, 27, "ship temperature 0; 43b is deprioritised", True),
-        (0.8, 27, "ship temperature 0; 43b is deprioritised", False),
+        (0.8, 27, "cannot tell", False),
         (0.2, 27, "run 46: python -m punie -m +phase=46", True),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,10 +13,14 @@ from punie.results.power import (
     detectable,
     detectable_in_words,
     minimum_detectable_effect,
+    needed,
+    power,
     prompts_paired,
     prompts_to_exclude,
+    smallest_difference,
+    smallest_in_words,
 )
-from punie.results.statistics import mcnemar, paired, wilson
+from punie.results.statistics import Design, crossed, mcnemar, paired, wilson
 
 
 def test_prompts_for_a_threshold():
@@ -56,8 +62,50 @@ def test_power():
     gain = (discordance + minimum_detectable_effect(prompts, discordance)) / 2
     draws = rng.random((600, prompts))
     ups, downs = (draws < gain).sum(axis=1), ((draws >= gain) & (draws < discordance)).sum(axis=1)
-    power = np.mean([mcnemar(int(u), int(d)) <= 0.05 for u, d in zip(ups, downs, strict=True)])
-    assert 0.74 <= power <= 0.86
+    found = np.mean([mcnemar(int(u), int(d)) <= 0.05 for u, d in zip(ups, downs, strict=True)])
+    assert 0.74 <= found <= 0.86
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+@pytest.mark.parametrize("sides", [1, 2])
+def test_power_over_prompts_and_seeds(seeds, sides):
+    """The crossed test finds a difference of the smallest size that can be seen about 80 % of the time."""
+    by_seed = 0.002 if seeds > 1 else 0.0
+    design = Design(27, seeds, sides, by_prompt=0.01, by_seed=by_seed, rest=0.05)
+    rng, smallest, found = np.random.default_rng(4), smallest_difference(design), 0
+    assert smallest is not None
+    for _ in range(400):
+        made = [
+            0.1 * rng.standard_normal((27, 1))
+            + by_seed**0.5 * rng.standard_normal((1, seeds))
+            + 0.05**0.5 * rng.standard_normal((27, seeds))
+            for _ in range(sides)
+        ]
+        made[-1] += smallest
+        test = crossed(*made)
+        found += test is not None and test.p_value <= 0.05
+    assert 0.74 <= found / 400 <= 0.86
+
+
+def test_numbers_needed_over_prompts_and_seeds():
+    """More prompts or seeds detect a smaller difference, but no prompts make up for seeds that vary more."""
+    design = Design(27, 3, 2, by_prompt=0.01, by_seed=0.001, rest=0.05)
+    for what, ample in (("prompts", 0.13), ("seeds", 0.1)):
+        number = needed(design, ample, what)
+        assert number is not None
+        assert power(replace(design, **{what: number}), ample) >= 0.8
+        assert power(replace(design, **{what: int(0.95 * number) - 1}), ample) < 0.81
+    assert needed(design, 0.02, "prompts") is None
+    assert smallest_difference(replace(design, prompts=5)) is None
+    assert smallest_difference(replace(design, by_seed=1.0)) is None
+
+
+def test_nothing_beyond_the_scale_is_detectable():
+    """One prompt, or seeds that vary as much as the scale is long, detect no difference, not even 1.0."""
+    assert detectable_in_words(1, 1, 1.0, 2.8).startswith(
+        "Minimum detectable difference: none, not even 1.0 (1 prompt,"
+    )
+    assert "none, not even 1.0" in smallest_in_words(None, "27 prompts, 2 seeds")
 
 
 def test_no_difference_needs_no_prompts():
@@ -74,12 +122,17 @@ def test_what_stands_beside_a_comparison(changes):
     a = {f"p{number}": [max(0.0, -change)] for number, change in enumerate(changes)}
     b = {f"p{number}": [max(0.0, change)] for number, change in enumerate(changes)}
     test = paired(a, b)
-    smallest, needed = detectable(test)
-    words = detectable_in_words(len(changes), test.difference.estimate, smallest)
+    smallest, number = detectable(test)
+    changed = sum(map(bool, changes))
+    words = detectable_in_words(len(changes), changed, test.difference.estimate, smallest)
     if not any(changes):
-        assert (smallest, needed) == (None, None)
+        assert (smallest, number) == (None, None)
         assert words == f"None of {len(changes)} prompts changed"
     else:
-        assert smallest == minimum_detectable_effect(len(changes), test.discordance)
-        assert f"Minimum detectable difference: {smallest:.2f} ({len(changes)} prompts" in words
-        assert ("needs" in words) == (needed is not None and needed > len(changes))
+        effect = minimum_detectable_effect(len(changes), test.discordance)
+        possible = effect <= 1 and len(changes) >= 6  # no sign-flip test of five prompts reaches 5 %
+        assert smallest == (effect if possible else None)
+        said = f"{effect:.2f}" if possible else "none, not even 1.0"
+        assert f"Minimum detectable difference: {said} ({len(changes)} prompt" in words
+        if possible:
+            assert ("needs" in words) == (number is not None and number > len(changes))

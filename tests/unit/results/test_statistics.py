@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-import time
 
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from punie.results.statistics import (
-    bootstrap,
+    Crossed,
+    Interval,
     clustered_stderr,
+    crossed,
     holm,
     mcnemar,
+    mean_interval,
     paired,
     pass_hat,
     prediction_interval,
@@ -73,122 +76,110 @@ def test_stderr_counts_prompts():
     assert clustered_stderr([[1.0, 0.0]]) is None
 
 
-# The bootstrap.
+# Prompts and seeds.
 
 
-def enumerated(rows, shared):
-    """Every mean that drawing one prompt fewer, and seeds, can give for one category, and how likely."""
-    seeds = len(rows[0])
-    means: dict[float, float] = {}
-    draws = itertools.product(range(seeds), repeat=seeds - 1) if shared else [()]
-    for draw in draws:
-        outcomes = []
-        for row in rows:
-            kept = [v for v in row if v is not None]
-            if shared:
-                some = [row[s] for s in draw if row[s] is not None]
-                outcomes.append([statistics.fmean(some or kept)])
-            else:
-                outcomes.append([statistics.fmean(o) for o in itertools.product(kept, repeat=len(kept))])
-        for drawn in itertools.product(outcomes, repeat=len(rows) - 1):
-            weight = 1 / math.prod(map(len, drawn))
-            for values in itertools.product(*drawn):
-                mean = round(statistics.fmean(values), 9)
-                means[mean] = means.get(mean, 0.0) + weight
-    return {mean: weight / sum(means.values()) for mean, weight in means.items()}
+def compared(*sides: NDArray[np.float64]) -> Crossed:
+    found = crossed(*sides)
+    assert found
+    return found
 
 
-@pytest.mark.parametrize(
-    ("rows", "shared"),
-    [
-        ([[0.0], [0.2], [0.3], [0.9], [1.0]], False),
-        ([[0.0, 0.3], [0.4, 0.5], [0.9, 1.0]], False),
-        ([[0.0, 0.3, 0.9], [0.4, 0.5, 0.1], [0.9, 1.0, 0.7]], True),
-        ([[0.0, 0.3, None], [0.4, None, None], [0.9, 1.0, 0.2]], False),
-        ([[0.0, 0.3, None], [0.4, None, None], [0.9, 1.0, 0.2]], True),
-        ([[0.0, 1.0, None, None], [0.1, 0.9, None, None], [None, None, 0.0, 1.0]], False),
-    ],
-)
-def test_bootstrap_against_enumeration(rows, shared):
-    """On small tables, with and without missing cells, 2.5 % of all possible resamples lie past each end."""
-    found, every = bootstrap(table(rows), shared_seeds=shared), enumerated(rows, shared)
-    assert found is not None
-    for end, point in ((found.low, 0.025), (found.high, 0.975)):
-        below = sum(weight for mean, weight in every.items() if mean < end - 1e-6)
-        reached = sum(weight for mean, weight in every.items() if mean < end + 1e-6)
-        assert below - 0.01 <= point <= reached + 0.01
-    means = [statistics.fmean(v for v in row if v is not None) for row in rows]
-    assert found.estimate == pytest.approx(statistics.fmean(means))
+def interval(rows) -> Interval:
+    found = mean_interval(rows)
+    assert found
+    return found
 
 
 def simulate(rng, prompts, seeds, seed_effect, ease=(0.2, 0.7, 0.9)):
     """Scores of one data set: prompts of three difficulties, seeds that move all of them; truth 0.6."""
     rate = rng.choice(ease, size=(prompts, 1)) + seed_effect * rng.choice((-1, 1), size=(1, seeds))
-    return table((rng.random((prompts, seeds)) < rate).astype(float).tolist())
+    return (rng.random((prompts, seeds)) < rate).astype(float)
 
 
-def test_coverage_of_other_seeds():
-    """Where a seed moves all prompts at once, only the interval with shared seeds holds the truth."""
-    rng, held = np.random.default_rng(2), [0, 0]
-    for _ in range(150):
-        rows = simulate(rng, 60, 8, 0.2, ease=(0.4, 0.6, 0.8))
-        for index, shared in enumerate((False, True)):
-            found = bootstrap(rows, shared_seeds=shared, resamples=500, rng=rng)
-            held[index] += found is not None and found.low <= 0.6 <= found.high
-    assert held[0] / 150 < 0.8 < 0.92 <= held[1] / 150
+def test_crossed_is_a_t_test_where_only_one_factor_is_random():
+    """Without seeds it is scipy's paired t-test over prompts, without prompts Welch's over seeds."""
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 9, 1))
+    found = compared(a, b)
+    assert found.p_value == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue[0])
+    low, high = scipy.stats.ttest_rel(b, a).confidence_interval()
+    assert (found.interval.low, found.interval.high) == pytest.approx((low[0], high[0]))
+    one, two = np.ones((9, 1)) * rng.random(4), np.ones((9, 1)) * rng.random(3)
+    found = compared(one, two)
+    assert found.p_value == pytest.approx(scipy.stats.ttest_ind(one[0], two[0], equal_var=False).pvalue)
+
+
+def test_crossed_finds_the_variances():
+    """The components are those that the scores were made with, and the more of each, the surer."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(300):
+        sides = [
+            0.1 * rng.standard_normal((27, 1))
+            + 0.05 * rng.standard_normal((1, 5))
+            + 0.2 * rng.standard_normal((27, 5))
+            for _ in range(2)
+        ]
+        found.append(compared(*sides).design)
+    assert (found[0].prompts, found[0].seeds, found[0].sides) == (27, 5, 2)
+    assert statistics.fmean(each.by_prompt for each in found) == pytest.approx(0.1**2, rel=0.1)
+    assert statistics.fmean(each.by_seed for each in found) == pytest.approx(0.05**2, rel=0.15)
+    assert statistics.fmean(each.rest for each in found) == pytest.approx(0.2**2, rel=0.05)
+
+
+def test_crossed_holds_where_the_prompts_alone_do_not():
+    """Where seeds move all prompts at once, the test over prompts errs often, the crossed one within 5 %."""
+    rng, wrong = np.random.default_rng(2), np.zeros(2)
+    for _ in range(300):
+        a, b = (simulate(rng, 27, 3, 0.15, ease=(0.3, 0.6, 0.8)) for _ in range(2))
+        alone = paired(*runs(a.mean(axis=1).tolist(), b.mean(axis=1).tolist()), flips=500)
+        wrong += (compared(a, b).p_value <= 0.05, alone.p_value <= 0.05)
+    assert wrong[0] / 300 <= 0.05 < 0.1 < wrong[1] / 300
+
+
+def test_nothing_varies():
+    """Equal scores are no difference, a difference in every cell is one, and one prompt tells nothing."""
+    ones, zeros = np.ones((4, 3)), np.zeros((4, 3))
+    assert [compared(*sides).p_value for sides in ((ones, ones), (zeros, ones))] == [1.0, 0.0]
+    assert crossed(ones[:1], zeros[:1]) is None
+
+
+@pytest.mark.parametrize("ease", [(0.4, 0.6, 0.8), (0.8, 0.95, 1.0)])
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_coverage_of_the_mean(ease, seeds):
+    """The interval over prompts and seeds holds the true mean, also near 1, where a bootstrap does not."""
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(400):
+        rate = rng.choice(ease, size=(27, 1)) * np.ones(seeds)
+        found = interval(table((rng.random(rate.shape) < rate).astype(float).tolist()))
+        held += found.low <= statistics.fmean(ease) <= found.high
+    assert held / 400 >= 0.94
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(SCORES, min_size=2, max_size=2), min_size=2, max_size=12), st.booleans())
-def test_repeats_tell_the_bootstrap_nothing(rows, shared):
+@given(st.lists(st.lists(SCORES, min_size=2, max_size=2), min_size=2, max_size=12))
+def test_repeats_tell_the_interval_nothing(rows):
     """Eight repeats of every score give the interval of one, and it holds the estimate."""
     once = table(rows)
     often = {key: (name, {seed: v * 8 for seed, v in cells.items()}) for key, (name, cells) in once.items()}
-    found, repeated = (bootstrap(t, shared_seeds=shared, resamples=200) for t in (once, often))
-    assert found is not None
-    assert repeated is not None
+    found, repeated = interval(once), interval(often)
     assert (repeated.low, repeated.high) == pytest.approx((found.low, found.high))
-    assert found.low <= found.estimate <= found.high
+    assert 0 <= found.low <= found.estimate <= found.high <= 1
 
 
-def test_bootstrap_of_equal_scores():
-    """27 of 27 right is not certainty: Wilson's interval stands in for one of no width."""
-    found = bootstrap(table([[1.0]] * 27))
-    assert found is not None
+def test_interval_of_equal_scores():
+    """27 of 27 right is not certainty: the interval is Wilson's, which has a width."""
+    found = interval(table([[1.0]] * 27))
     assert (found.low, found.high) == pytest.approx(wilson(1.0, 27))
 
 
-def test_categories_are_strata():
-    """What differs only between categories does not widen the interval, unless a category is one prompt."""
-    rows = [[v] for v in (0.0, 0.1, 0.0, 0.1, 0.9, 1.0, 0.9, 1.0)]
-    easy, hard = table(rows[:4], "git"), table(rows[4:], "lsp")
-    strata = easy | {f"q{key}": value for key, value in hard.items()}
-    pooled = {key: ("all", cells) for key, (_, cells) in strata.items()}
-    single = {key: (key, cells) for key, (_, cells) in strata.items()}
-    widths = [f.high - f.low for t in (strata, pooled, single) if (f := bootstrap(t)) is not None]
-    assert widths[0] < widths[1] / 3
-    assert widths[2] == pytest.approx(widths[1])
-
-
 def test_scores_that_tell_nothing():
-    """One prompt has no interval, nor has one seed where seeds are asked about; NaN is refused."""
-    assert bootstrap({}) is None
-    assert bootstrap(table([[1.0, 0.0]])) is None
-    assert bootstrap(table([[1.0], [0.0]]), shared_seeds=True) is None
-    assert bootstrap(table([[1.0, 0.0], [None, None]])) is None
+    """One prompt has no interval; prompts that lack a seed are left out; NaN is refused."""
+    assert mean_interval({}) is None
+    assert mean_interval(table([[1.0, 0.0]])) is None
+    assert mean_interval(table([[1.0, 0.0], [0.5, None]])) is None
     with pytest.raises(ValueError, match="from 0 to 1"):
-        bootstrap(table([[1.0], [math.nan]]))
-
-
-def test_bootstrap_is_reproducible_and_quick():
-    """10,000 resamples of 270 prompts and 5 seeds are the same every time, in about a quarter of a second."""
-    rows = simulate(np.random.default_rng(3), 270, 5, 0.1)
-    clock = time.process_time()
-    first = bootstrap(rows)
-    assert time.process_time() - clock < 3  # far above what it takes, for a machine that does other work
-    assert bootstrap(rows) == first
-    assert bootstrap(rows, rng=1) != first
-    assert bootstrap(dict(reversed(rows.items()))) == first
+        mean_interval(table([[1.0], [math.nan]]))
 
 
 # Two runs.

@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "seed": 0,
     "model": {"name": "tiny"},
     "data": {"name": "code_mode", "path": "data/code_mode"},
-    "lora": {"rank": 8, "iters": 4, "seed": 0},
+    "lora": {"rank": 8, "scale": 20.0, "iters": 4, "seed": 0},
     "quantize": {"bits": 5},
     "eval": {"suite": "four", "target": "quantized", "temperature": 0.0, "repeats": 1, "seed": 0},
     "phase": None,

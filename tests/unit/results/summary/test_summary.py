@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from punie.results.statistics import bootstrap, holm, paired, seed_spread, wilson
+from punie.results.statistics import holm, mean_interval, paired, seed_spread, wilson
 from punie.results.summary import documents
+from punie.results.summary.findings import pairs_of
 from punie.results.summary.summary import Summary, summarize
 from punie.util.errors import PunieError
 
@@ -122,15 +124,69 @@ def test_mixed_suites(tmp_path: Path) -> None:
     assert rows(pooled, "scores")[0][1].startswith("0.750 ")
 
 
-def test_recipes_that_take_many_words_are_numbered(tmp_path: Path) -> None:
-    """Recipes of several axes have numbers, and a table says what each stands for."""
+def test_recipes_keep_their_names_and_all_pairs_are_compared(tmp_path: Path) -> None:
+    """Recipes of several axes are called by their values; each is compared with each."""
     settings = ((8, 100, 5), (8, 200, 5), (16, 100, 4))
     runs = [{"lora__rank": r, "lora__iters": i, "quantize__bits": b} for r, i, b in settings]
     found = summarize([make_runs(tmp_path, *runs, answers={"x": 1.0, "y": 0.0})])
-    assert found.tables["legend"].headers == ("recipe", "lora.rank", "lora.iters")
-    legend = (("recipe 1", "8", "100"), ("recipe 2", "8", "200"), ("recipe 3", "16", "100"))
-    assert rows(found, "legend") == legend
-    assert [row[0] for row in rows(found, "recipes")] == ["recipe 1", "recipe 2", "recipe 3"]
+    names = ["lora.rank=8, lora.iters=100", "lora.rank=8, lora.iters=200", "lora.rank=16, lora.iters=100"]
+    assert [row[0] for row in rows(found, "recipes")] == names
+    assert [(each.a, each.b) for each in found.comparisons] == list(itertools.combinations(names, 2))
+    assert (
+        "lora.rank and quantize.bits change together: a difference may come from any of them."
+        in found.conclusions
+    )
+
+
+def test_too_many_pairs_are_said_to_be_left_out() -> None:
+    """Up to 100 comparisons take all pairs; of more, only those with the first, and it is said."""
+    assert [len(pairs_of(14)[0]), pairs_of(14)[1]] == [91, 0]
+    pairs, left_out = pairs_of(20)
+    assert (pairs, left_out) == ([(0, other) for other in range(1, 20)], 190 - 19)
+    assert pairs_of(10, temperatures=4) == ([(0, other) for other in range(1, 10)], 45 - 9)
+
+
+RANKS = {4: ((6, 7, 8), (8, 9, 7)), 16: ((1, 5, 9), (3, 1, 2))}
+"""By rank, the prompts that are right with each of three seeds: once varying, once alike."""
+
+
+@pytest.mark.parametrize(("kind", "called"), [(0, False), (1, True)])
+def test_a_difference_has_to_hold_with_seeds_random(tmp_path: Path, kind: int, called: bool) -> None:
+    """A difference of these models is one of their recipes only where it exceeds what seeds do."""
+    runs = [
+        {"answers": first(right), "lora__rank": rank, "lora__seed": seed, "eval__seed": seed}
+        for rank, found in RANKS.items()
+        for seed, right in enumerate(found[kind])
+    ]
+    found = summarize([make_runs(tmp_path, *runs, eval__temperature=0.7)])
+    (pair,) = found.comparisons
+    assert pair.crossed is not None
+    assert pair.p_value == max(pair.test.p_value, pair.crossed.p_value)
+    assert (pair.adjusted <= 0.05) == called
+    said = " ".join(found.conclusions)
+    assert ("Strict differs significantly over prompts and training seeds" in said) == called
+    assert ("does not differ significantly over prompts and training seeds" in said) == (not called)
+    assert "; keyword -0." in said  # the other score stands beside it
+    assert "With 3 training seeds a difference between recipes needs at least 2.3 standard deviations" in said
+    assert "The ranks share lora.scale=20" in said
+    assert "lora.seed and eval.seed change together" in said
+
+
+def test_models_that_differ_are_not_yet_recipes_that_do(tmp_path: Path) -> None:
+    """Where the prompts alone show a difference and prompts with seeds do not, both are answered."""
+    right = {4: (9, 8, 4), 16: (4, 1, 2)}
+    runs = [
+        {"answers": first(n), "lora__rank": rank, "lora__seed": seed}
+        for rank, each in right.items()
+        for seed, n in enumerate(each)
+    ]
+    found = summarize([make_runs(tmp_path, *runs)])
+    (pair,) = found.comparisons
+    assert pair.adjusted_fixed <= 0.05 < pair.adjusted
+    (sentence,) = [each for each in found.conclusions if "is not shown" in each]
+    assert sentence.startswith(
+        "lora.rank=4 → lora.rank=16: these 3 seeds' models differ on prompts like these"
+    )
 
 
 def test_runs_that_differ_in_nothing(tmp_path: Path) -> None:
@@ -174,7 +230,7 @@ def test_several_seeds(tmp_path: Path) -> None:
         for number, name in enumerate(PROMPTS)
     }
     assert finding.spread == seed_spread(table)
-    assert finding.interval == bootstrap(table, shared_seeds=True)
+    assert finding.interval == mean_interval(table)
     assert (finding.mean, finding.by_seed) == (pytest.approx(0.7), (0.5, 0.7, 0.9))
 
 
@@ -233,12 +289,15 @@ def test_temperatures_are_compared_with_holm(tmp_path: Path) -> None:
     tests = [paired(cold, each) for each in warm]
     assert [each.test for each in found.comparisons] == tests
     assert [each.adjusted for each in found.comparisons] == holm([test.p_value for test in tests])
-    assert found.comparisons[0].needed is not None
     assert found.comparisons[0].detectable == pytest.approx(2.8016 * (0.1 / 10) ** 0.5, abs=1e-4)
     decided, undecided = found.conclusions[-2:]
-    assert decided.startswith("Strict differs significantly on these prompts: ")
-    assert "temperature 0 → 0.7 by -0.800 (p 0.016), each p adjusted for 2 comparisons" in decided
-    assert "does not differ significantly: temperature 0 → 0.5 by -0.100 (p 1.000)" in undecided
+    assert decided.startswith("Strict differs significantly over prompts, for this training: ")
+    assert (
+        "temperature 0 → 0.7 by -0.800 (p 0.016; keyword -0.400, p 0.008), each p adjusted for 2 comparisons"
+        in decided
+    )
+    words = "does not differ significantly over prompts, for this training: temperature 0 → 0.5 by -0.100"
+    assert f"{words} (p 1.000; keyword" in undecided
     assert undecided.endswith(
         "Minimum detectable difference: 0.28 (10 prompts, 80 % power). Detecting 0.100 needs 79 prompts."
     )
@@ -251,7 +310,7 @@ def test_recipes_of_one_seed_are_two_trainings(tmp_path: Path) -> None:
     (comparison,) = found.comparisons
     assert (comparison.a, comparison.b) == ("lora.rank=8", "lora.rank=16")
     assert comparison.means == (pytest.approx(0.2), pytest.approx(0.9))
-    assert "may come from the seed and not from the recipe" in found.conclusions[-1]
+    assert "may come from the seed and not from the recipe" in found.conclusions[-2]
 
 
 def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
@@ -260,7 +319,7 @@ def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
     runs = [{"answers": first(right), "lora__rank": r, "lora__seed": seed} for r, seed, right in settings]
     (comparison,) = summarize([make_runs(tmp_path, *runs)]).comparisons
     assert (comparison.seeds, comparison.test.difference.estimate) == (1, 0.0)
-    assert (comparison.detectable, comparison.needed) == (None, None)
+    assert comparison.detectable is None
 
 
 def test_nothing_to_decide(tmp_path: Path) -> None:
