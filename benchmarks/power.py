@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from punie.config.presets import presets
 from punie.results.config import RunConfig
+from punie.results.crossed import mean_interval
 from punie.results.outcome import CANNOT_TELL, Job, concluded
 from punie.results.power import ALPHA, POWER
 from punie.results.records import Estimate, Results, Sampling, Score
-from punie.results.statistics import mean_interval
 from punie.results.summary.collect import FINISHED, PromptScores, RunScores
 from punie.results.summary.expected import TINY, expected
 from punie.results.summary.findings import Recipe, contrasts, table_of

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from punie.evals.scores import ROUNDING
-from punie.results.statistics import SEED, Z95, Design, Paired
+from punie.results.crossed import Design
+from punie.results.statistics import SEED, Z95, Paired
 
 ALPHA, POWER = 0.05, 0.8
 """The chance to detect a difference where there is none, and where there is one."""
@@ -27,7 +28,7 @@ with both recipes share nothing of it. The model of tiny in ``benchmarks/power.p
 
 
 def power(design: Design, difference: float, alpha: float = ALPHA) -> float:
-    """The probability that :func:`~punie.results.statistics.crossed` finds a true difference significant.
+    """The probability that :func:`~punie.results.crossed.crossed` finds a true difference significant.
 
     Over sampled mean squares, which for normal effects are independent multiples of χ² (Searle, Casella and
     McCulloch, "Variance Components", 1992, chapter 4), and the normal distribution of the estimate. The

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from punie.model.gguf import tokenizer, weights
+from punie.model.gguf import architecture, tokenizer, weights
 from punie.model.gguf.file import Refused, library, read
 from punie.model.shards import Tensor, Writer
 from punie.util.files import disk_shortage
@@ -33,8 +33,8 @@ def convert(path: Path, out: Path, *, dtype: str) -> dict[str, Any]:
         PunieError: The disk is too small.
     """
     file = read(path)
-    stated = weights.config(file, dtype=dtype)
-    found = weights.weights(file, stated)
+    stated = architecture.config(file, dtype=dtype)
+    found = architecture.weights(file, stated)
     parts = tokenizer.files(file.metadata, stated["vocab_size"])
     _require_loadable(path, parts["tokenizer.json"])
     planned = [Tensor(each.name, _NAMES[dtype], each.source.shape) for each in found]

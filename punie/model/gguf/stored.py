@@ -37,11 +37,11 @@ def describe(path: Path, *, dtype: str) -> Described:
 
 @functools.lru_cache(maxsize=4)
 def _described(path: Path, dtype: str, _size: int, _time: int) -> Described:
-    from punie.model.gguf import file, tokenizer, weights
+    from punie.model.gguf import architecture, file, tokenizer
 
     read = file.read(path)
-    config = weights.config(read, dtype=dtype)
-    found = weights.weights(read, config)
+    config = architecture.config(read, dtype=dtype)
+    found = architecture.weights(read, config)
     tokenizer.require_known(read.metadata)
     return Described(config, sum(math.prod(each.source.shape) for each in found))
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean
 
 from punie.results.config import RunConfig
+from punie.results.crossed import Design, crossed
 from punie.results.power import ALPHA, needed, smallest_difference
 from punie.results.records import Phase
-from punie.results.statistics import Design, complete, crossed
+from punie.results.statistics import complete
 from punie.results.summary import axes, findings
 from punie.results.summary.collect import NOT_STARTED, RunScores, collect
 from punie.results.summary.findings import Recipe

@@ -10,17 +10,15 @@ from statistics import fmean
 from typing import Any
 
 from punie.evals.scores import SCORERS
+from punie.results.crossed import Crossed, crossed, mean_interval
 from punie.results.power import detectable, smallest_difference
 from punie.results.statistics import (
-    Crossed,
     Interval,
     Paired,
     SeedSpread,
     Table,
     complete,
-    crossed,
     holm,
-    mean_interval,
     paired,
     pass_hat,
     seed_spread,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from punie.results.crossed import Design, crossed
 from punie.results.power import (
     detectable,
     detectable_in_words,
@@ -20,7 +21,7 @@ from punie.results.power import (
     smallest_difference,
     smallest_in_words,
 )
-from punie.results.statistics import Design, crossed, mcnemar, paired, wilson
+from punie.results.statistics import mcnemar, paired, wilson
 
 
 def test_prompts_for_a_threshold():

@@ -13,14 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from punie.results.crossed import Crossed, crossed, mean_interval
 from punie.results.statistics import (
-    Crossed,
     Interval,
     clustered_stderr,
-    crossed,
     holm,
     mcnemar,
-    mean_interval,
     paired,
     pass_hat,
     prediction_interval,

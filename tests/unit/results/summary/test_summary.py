@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from punie.results.statistics import holm, mean_interval, paired, seed_spread, wilson
+from punie.results.crossed import mean_interval
+from punie.results.statistics import holm, paired, seed_spread, wilson
 from punie.results.summary import documents
 from punie.results.summary.findings import pairs_of
 from punie.results.summary.summary import Summary, summarize

@@ -1,0 +1,380 @@
+"""Architectures: which tensors of a GGUF are which of a model, and the config.json that its metadata states.
+
+The tensors' names and the metadata's fields are those of llama.cpp's converters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from punie.model.gguf.file import File, Metadata, Refused
+from punie.model.gguf.weights import Weight, require_readable, values
+from punie.model.resolve import ModelJson
+from punie.util.jsonl import excerpt
+
+_BLOCK = re.compile(r"blk\.(?P<number>\d{1,5})\.(?P<part>\w+\.(?:weight|bias))", re.ASCII)
+_LARGEST = 1 << 31
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+"""What all models with Llama 3's scaling of rope have; their GGUFs hold its result, in rope_freqs.weight."""
+
+Parts = Mapping[str, tuple[str, str]]
+"""By a tensor's name within its block: its name within a layer of the model, and its extents."""
+
+_ATTENTION: Parts = {
+    "attn_norm.weight": ("input_layernorm.weight", "hidden"),
+    "attn_q.weight": ("self_attn.q_proj.weight", "q hidden"),
+    "attn_k.weight": ("self_attn.k_proj.weight", "kv hidden"),
+    "attn_v.weight": ("self_attn.v_proj.weight", "kv hidden"),
+    "attn_output.weight": ("self_attn.o_proj.weight", "hidden q"),
+}
+_BIASES: Parts = {
+    "attn_q.bias": ("self_attn.q_proj.bias", "q"),
+    "attn_k.bias": ("self_attn.k_proj.bias", "kv"),
+    "attn_v.bias": ("self_attn.v_proj.bias", "kv"),
+}
+_HEAD_NORMS: Parts = {
+    "attn_q_norm.weight": ("self_attn.q_norm.weight", "head"),
+    "attn_k_norm.weight": ("self_attn.k_norm.weight", "head"),
+}
+_NORM: Parts = {"ffn_norm.weight": ("post_attention_layernorm.weight", "hidden")}
+_GEMMA_NORMS: Parts = {
+    "post_attention_norm.weight": ("post_attention_layernorm.weight", "hidden"),
+    "ffn_norm.weight": ("pre_feedforward_layernorm.weight", "hidden"),
+    "post_ffw_norm.weight": ("post_feedforward_layernorm.weight", "hidden"),
+}
+_MLP: Parts = {
+    "ffn_gate.weight": ("mlp.gate_proj.weight", "inner hidden"),
+    "ffn_up.weight": ("mlp.up_proj.weight", "inner hidden"),
+    "ffn_down.weight": ("mlp.down_proj.weight", "hidden inner"),
+}
+_EXPERTS: Parts = {
+    "ffn_gate_inp.weight": ("mlp.gate.weight", "experts hidden"),
+    "ffn_gate_exps.weight": ("mlp.switch_mlp.gate_proj.weight", "experts inner hidden"),
+    "ffn_up_exps.weight": ("mlp.switch_mlp.up_proj.weight", "experts inner hidden"),
+    "ffn_down_exps.weight": ("mlp.switch_mlp.down_proj.weight", "experts hidden inner"),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How the models of an architecture are written."""
+
+    model_type: str
+    """mlx-lm's name."""
+    parts: Parts
+    more: Callable[[Fields], ModelJson] = lambda _: {}
+    """Fields of config.json that only this architecture has."""
+    interleaved: bool = False
+    """The rows of q and k are in the order that llama.cpp's rope wants: pairs, where the model has halves."""
+    shifted: bool = False
+    """The weights of norms are larger by 1, which the model adds when it computes."""
+
+
+@dataclass
+class Fields:
+    """The metadata of an architecture."""
+
+    metadata: Metadata
+    prefix: str
+    read: dict[str, Any] = field(default_factory=dict)
+
+    def number(self, name: str, default: float | None = None) -> Any:
+        """A positive number.
+
+        Raises:
+            Refused: It is missing, or no such number.
+        """
+        found = self.metadata.get(f"{self.prefix}.{name}", default)
+        valid = type(found) in (int, float) and math.isfinite(found) and 0 < found < _LARGEST
+        if not valid:
+            raise Refused(
+                "The GGUF file does not describe its model.",
+                where=f"{self.prefix}.{name}",
+                found=excerpt(found),
+                expected="a positive number",
+            )
+        return float(str(np.float32(found))) if isinstance(found, float) else found
+
+    def extent(self, name: str, default: int | None = None) -> int:
+        """A positive integer."""
+        found = self.number(name, default)
+        if type(found) is not int:
+            raise Refused(
+                "The GGUF file does not describe its model.",
+                where=f"{self.prefix}.{name}",
+                found=excerpt(found),
+                expected="an integer",
+            )
+        return found
+
+
+def _experts(fields: Fields) -> ModelJson:
+    return {
+        "num_experts": fields.extent("expert_count"),
+        "num_experts_per_tok": fields.extent("expert_used_count"),
+        "moe_intermediate_size": fields.extent("expert_feed_forward_length"),
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "norm_topk_prob": True,
+    }
+
+
+def _query_scalar(fields: Fields, layers: int) -> float:
+    """What queries are divided by the root of: of the largest model the width per head, else the head's.
+
+    No field holds it; llama.cpp, too, knows it by the number of layers.
+    """
+    if fields.extent("block_count") == layers:
+        return fields.extent("embedding_length") / fields.extent("attention.head_count")
+    return fields.extent("attention.key_length")
+
+
+def _gemma2(fields: Fields) -> ModelJson:
+    return {
+        "attn_logit_softcapping": fields.number("attn_logit_softcapping", 50.0),
+        "final_logit_softcapping": fields.number("final_logit_softcapping", 30.0),
+        "query_pre_attn_scalar": _query_scalar(fields, 46),
+        "sliding_window": fields.extent("attention.sliding_window", 4096),
+    }
+
+
+def _gemma3(fields: Fields) -> ModelJson:
+    return {
+        "query_pre_attn_scalar": _query_scalar(fields, 62),
+        "sliding_window": fields.extent("attention.sliding_window"),
+        "sliding_window_pattern": fields.extent("attention.sliding_window_pattern", 6),
+        "rope_local_base_freq": fields.number("rope.freq_base_swa", 10000.0),
+    }
+
+
+ARCHITECTURES = {
+    "llama": Architecture("llama", {**_ATTENTION, **_NORM, **_MLP}, interleaved=True),
+    "qwen2": Architecture("qwen2", {**_ATTENTION, **_BIASES, **_NORM, **_MLP}),
+    "qwen3": Architecture("qwen3", {**_ATTENTION, **_HEAD_NORMS, **_NORM, **_MLP}),
+    "qwen3moe": Architecture("qwen3_moe", {**_ATTENTION, **_HEAD_NORMS, **_NORM, **_EXPERTS}, _experts),
+    "gemma": Architecture("gemma", {**_ATTENTION, **_NORM, **_MLP}, shifted=True),
+    "gemma2": Architecture("gemma2", {**_ATTENTION, **_GEMMA_NORMS, **_MLP}, _gemma2, shifted=True),
+    "gemma3": Architecture(
+        "gemma3_text", {**_ATTENTION, **_HEAD_NORMS, **_GEMMA_NORMS, **_MLP}, _gemma3, shifted=True
+    ),
+}
+"""By the name in general.architecture."""
+
+
+def architecture(metadata: Metadata) -> tuple[Architecture, Fields]:
+    """The architecture of a file, and its fields.
+
+    Raises:
+        Refused: It is none that punie reads.
+    """
+    name = metadata.get("general.architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise Refused(
+            "The GGUF file is of an architecture that punie does not read.",
+            where="general.architecture",
+            found=excerpt(name),
+            expected=", ".join(ARCHITECTURES),
+            next_step="give the model's folder with safetensors files, as mlx-lm reads it",
+        )
+    return ARCHITECTURES[name], Fields(metadata, name)
+
+
+def config(file: File, *, dtype: str = "float32") -> ModelJson:
+    """The config.json of a file; ``dtype`` is that of the weights in the model folder.
+
+    Raises:
+        Refused: The architecture is none that punie reads, or a field is missing or wrong.
+    """
+    kind, fields = architecture(file.metadata)
+    hidden, heads = fields.extent("embedding_length"), fields.extent("attention.head_count")
+    embedding = file.tensors.get("token_embd.weight")
+    found: ModelJson = {
+        "model_type": kind.model_type,
+        "hidden_size": hidden,
+        "intermediate_size": fields.extent("feed_forward_length"),
+        "num_hidden_layers": fields.extent("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": fields.extent("attention.head_count_kv", heads),
+        "head_dim": fields.extent("attention.key_length", hidden // heads),
+        "vocab_size": embedding.shape[0] if embedding else 0,
+        "max_position_embeddings": fields.extent("context_length"),
+        "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": fields.number("rope.freq_base", 10000.0),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "torch_dtype": dtype,
+        **kind.more(fields),
+    }
+    if "attn_q.bias" not in kind.parts and "blk.0.attn_q.bias" in file.tensors:
+        found["attention_bias"] = True
+    if scaling := _rope(file, fields, found):
+        found["rope_scaling"] = scaling
+    _require_plain(fields, found)
+    return found
+
+
+def weights(file: File, stated: ModelJson) -> list[Weight]:
+    """Every tensor of the model, in the file's order.
+
+    Raises:
+        Refused: Tensors are missing, are unknown, or do not have the extents that the metadata states.
+    """
+    kind, _ = architecture(file.metadata)
+    extents = {
+        "hidden": stated["hidden_size"],
+        "inner": stated.get("moe_intermediate_size", stated["intermediate_size"]),
+        "experts": stated.get("num_experts", 0),
+        "head": stated["head_dim"],
+        "q": stated["num_attention_heads"] * stated["head_dim"],
+        "kv": stated["num_key_value_heads"] * stated["head_dim"],
+        "vocabulary": stated["vocab_size"],
+    }
+    parts = dict(kind.parts)
+    if stated.get("attention_bias"):
+        parts |= {**_BIASES, "attn_output.bias": ("self_attn.o_proj.bias", "hidden")}
+    outer = {
+        "token_embd.weight": ("model.embed_tokens.weight", "vocabulary hidden"),
+        "output_norm.weight": ("model.norm.weight", "hidden"),
+        "output.weight": ("lm_head.weight", "vocabulary hidden"),
+    }
+    if stated["tie_word_embeddings"]:
+        del outer["output.weight"]
+    used = {name for name in file.tensors if name != "rope_freqs.weight"}
+    numbers = {int(each["number"]) for name in used if (each := _BLOCK.fullmatch(name))}
+    missing = [name for name in outer if name not in used]
+    missing += [
+        f"blk.{number}.{part}"
+        for number in sorted(numbers | {0, stated["num_hidden_layers"] - 1})
+        for part in parts
+        if f"blk.{number}.{part}" not in used
+    ]
+    if missing or numbers != set(range(stated["num_hidden_layers"])):
+        raise Refused(
+            "The GGUF file lacks tensors of its model.",
+            where=file.path,
+            found="no " + _listed(missing) if missing else f"{len(numbers)} blocks",
+            expected=f"{stated['num_hidden_layers']} blocks of {len(parts)} tensors ({kind.model_type})",
+        )
+    found: list[Weight] = []
+    unknown: list[str] = []
+    for name in (name for name in file.tensors if name in used):
+        tensor, block = file.tensors[name], _BLOCK.fullmatch(name)
+        if block and block["part"] in parts:
+            inner, shape = parts[block["part"]]
+            own, part = f"model.layers.{int(block['number'])}.{inner}", block["part"]
+        elif name in outer:
+            (own, shape), part = outer[name], name
+        else:
+            unknown.append(name)
+            continue
+        expected = tuple(extents[each] for each in shape.split())
+        if tensor.shape != expected:
+            raise Refused(
+                "A tensor of the GGUF file does not fit its metadata.",
+                where=f"{file.path}: {name}",
+                found=f"shape {tensor.shape}",
+                expected=expected,
+            )
+        turned = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(
+            part.partition(".")[0]
+        )
+        found.append(
+            Weight(
+                own,
+                tensor,
+                interleaved_heads=stated[turned] if turned and kind.interleaved else 0,
+                shift=-1.0 if kind.shifted and "norm" in part else 0.0,
+            )
+        )
+    if unknown:
+        raise Refused(
+            "The GGUF file has tensors that are not of its architecture.",
+            where=file.path,
+            found=_listed(unknown),
+            expected=f"those of {kind.model_type}",
+        )
+    require_readable(found)
+    return found
+
+
+def _rope(file: File, fields: Fields, stated: ModelJson) -> ModelJson | None:
+    """How rope is scaled, in config.json's form."""
+    scaling = fields.metadata.get(f"{fields.prefix}.rope.scaling.type", "none")
+    if "rope_freqs.weight" in file.tensors:
+        return _llama3(file, stated)
+    if scaling in ("none", ""):
+        return None
+    if scaling not in ("linear", "yarn") or fields.prefix in ("gemma", "gemma2"):
+        raise Refused(
+            "The GGUF file scales rope in a way that punie does not read.",
+            where=f"{fields.prefix}.rope.scaling.type",
+            found=excerpt(scaling),
+            expected="none, linear or yarn",
+        )
+    found = {"rope_type": scaling, "factor": fields.number("rope.scaling.factor")}
+    if scaling == "yarn":
+        found["original_max_position_embeddings"] = fields.extent("rope.scaling.original_context_length")
+    return found
+
+
+def _llama3(file: File, stated: ModelJson) -> ModelJson:
+    """Llama 3's scaling, by the factors it leads to.
+
+    Raises:
+        Refused: They are not those of Llama 3's scaling.
+    """
+    tensor = file.tensors["rope_freqs.weight"]
+    half = stated["head_dim"] // 2
+    if tensor.shape == (half,) and stated["model_type"] == "llama":
+        given = np.concatenate(list(values(file.path, Weight("", tensor))))
+        factor = float(given.max())
+        if np.allclose(given, llama3_factors(half, stated["rope_theta"], factor), rtol=1e-3):
+            return {"rope_type": "llama3", "factor": factor, **_LLAMA3}
+    raise Refused(
+        "The GGUF file scales rope in a way that punie does not read.",
+        where=f"{file.path}: rope_freqs.weight",
+        expected="the factors of Llama 3's scaling",
+    )
+
+
+def llama3_factors(half: int, base: float, factor: float) -> np.ndarray:
+    """What the wavelength of each of ``half`` frequencies is multiplied by, in Llama 3's scaling.
+
+    Source: https://arxiv.org/abs/2407.21783 and the rope_utils of its implementations.
+    """
+    waves = 2 * np.pi * base ** (np.arange(half) / half)
+    low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
+    smooth = np.clip((_LLAMA3["original_max_position_embeddings"] / waves - low) / (high - low), 0, 1)
+    return 1 / ((1 - smooth) / factor + smooth)
+
+
+def _require_plain(fields: Fields, stated: ModelJson) -> None:
+    """Refuse what the model's implementation in mlx-lm has no option for."""
+    head = stated["head_dim"]
+    wrong = {
+        "rope.dimension_count": (fields.extent("rope.dimension_count", head), head),
+        "attention.value_length": (fields.extent("attention.value_length", head), head),
+        "attention.head_count_kv": (stated["num_attention_heads"] % stated["num_key_value_heads"], 0),
+    }
+    if fields.prefix == "qwen2":
+        wrong["attention.key_length"] = (head * stated["num_attention_heads"], stated["hidden_size"])
+    if "num_experts" not in stated:
+        wrong["expert_count"] = (fields.metadata.get(f"{fields.prefix}.expert_count", 0), 0)
+    for name, (found, expected) in wrong.items():
+        if found != expected:
+            raise Refused(
+                "The GGUF file's model is none that mlx-lm computes.",
+                where=f"{fields.prefix}.{name}",
+                found=excerpt(found),
+                expected=expected,
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(excerpt(name) for name in names[:3]) + more
