@@ -10,6 +10,7 @@ from punie.formats.chat import Chat, Conversation
 from punie.model.resolve import context
 from punie.store.keys import digest
 from punie.util.errors import DataError, Problems
+from punie.util.jsonl import SHOWN
 
 if TYPE_CHECKING:
     from punie.evals.replies import Reply
@@ -44,13 +45,13 @@ def requests(
 
 
 def too_long(sizes: Iterable[tuple[str, int, int]], limit: int | None) -> list[DataError]:
-    """The items that do not fit into the model's context.
+    """The items that do not fit into the model's context; of many, the first, and how many more there are.
 
     Args:
         sizes: Id of an item, tokens of its prompt, tokens of its longest response.
         limit: The context, in tokens; None if unknown.
     """
-    return [
+    found = [
         DataError(
             "The prompt and its response do not fit into the model's context.",
             where=f"suite item {name}",
@@ -61,6 +62,9 @@ def too_long(sizes: Iterable[tuple[str, int, int]], limit: int | None) -> list[D
         for name, prompt, response in sizes
         if limit and prompt + response > limit
     ]
+    if len(found) > SHOWN:
+        found[SHOWN:] = [DataError(f"… and {len(found) - SHOWN:,} more items do not fit.")]
+    return found
 
 
 def texts(chat: Chat, suite: Sequence[Sample], *, system: str) -> dict[str, str]:

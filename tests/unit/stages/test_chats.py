@@ -13,7 +13,9 @@ from punie.config.compose import compose
 from punie.formats.chat import Conversation
 from punie.model import load
 from punie.stages import chats, evaluate, preflight
+from punie.stages.answering import too_long
 from punie.util.errors import Problems, PunieError
+from punie.util.jsonl import SHOWN
 from punie.util.paths import resource
 from punie.util.progress import Reporter
 
@@ -114,3 +116,12 @@ def test_what_preflight_says_of_tools_options_and_the_context(tmp_path: Path) ->
     with pytest.raises(Problems) as raised:
         preflight.run(settings, {}, tmp_path, Reporter())
     assert [each.where for each in raised.value.problems] == ["suite item a", "lora.max_seq_length=2048"]
+
+
+def test_of_many_items_that_do_not_fit_the_first_are_listed() -> None:
+    """A suite for a larger context gives a screen of problems, and how many more there are."""
+    found = too_long([(f"item-{number}", 100, 8) for number in range(300)], 64)
+    assert [found[0].where, len(found), found[-1].what] == [
+        "suite item item-0", SHOWN + 1, "… and 280 more items do not fit.",
+    ]  # fmt: skip
+    assert too_long([("item", 100, 8)], None) == []
