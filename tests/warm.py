@@ -4,6 +4,7 @@ Nothing is computed here that starts a thread, since threads do not survive a fo
 """
 
 import importlib
+import os
 
 from punie.model import blas
 
@@ -57,6 +58,7 @@ MODULES = (
 for name in MODULES:
     importlib.import_module(name)
 importlib.import_module("punie.config.compose").compose([])  # the parser of overrides learns as it reads
+os.environ.pop("PUNIE_RUN_ID")  # the name of one run
 for name in ("report.html.jinja", "report.md.jinja"):
     render = importlib.import_module("punie.results.pages.render")
     render.environment(autoescape=".html" in name).get_template(name)

@@ -80,7 +80,6 @@ def _run(arguments: argparse.Namespace) -> Figures:
     from punie.config import resolve
     from punie.config.compose import compose
     from punie.model.resolve import NotCached
-    from punie.results.config import RunConfig
     from punie.run import pipeline
     from punie.stages import preflight
     from punie.store.artifacts import Store
@@ -107,6 +106,8 @@ def _run(arguments: argparse.Namespace) -> Figures:
         "power": None,
     }
     if config.phase or arguments.like:
+        from punie.results.config import RunConfig
+
         values = OmegaConf.to_container(composed, resolve=True)
         found["power"] = _power([RunConfig.parse(values, Path("the config"))], arguments.like)
     return found | ({"estimate": estimate(config)} if arguments.estimate else {})

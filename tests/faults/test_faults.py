@@ -44,8 +44,10 @@ def test_the_faults_really_happened(figures: dict[str, Any]) -> None:
     trained."""
     assert figures["kills"]["kills"] == COUNTS["kills"]
     assert {name for name in figures["kills"] if name.startswith("kills in")} >= KILLED
-    assert figures["calls"]["I/O faults"] + figures["calls"]["crash points"] >= COUNTS["calls"] - 2
-    assert figures["gc"]["I/O faults"] + figures["gc"]["crash points"] >= COUNTS["gc"] - 1
+    assert (
+        sum(figures["calls"].get(name, 0) for name in ("I/O faults", "crash points")) >= COUNTS["calls"] - 2
+    )
+    assert sum(figures["gc"].get(name, 0) for name in ("I/O faults", "crash points")) >= COUNTS["gc"] - 1
     assert figures["power"]["power losses"] >= COUNTS["power"] - 1
     assert figures["damage"]["damaged"] >= COUNTS["damage"] - 1
     assert figures["signals"]["clean stops"] >= 1
