@@ -23,7 +23,18 @@ OTHERS = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")} - PRINTED)
 PAGES = [
     path for path in OTHERS if re.search("^```(console|mermaid)$", path.read_text("utf-8"), re.MULTILINE)
 ]
-LONG = {"concepts", "disk", "evaluation", "phase", "quantize", "results", "sweeps", "training", "tutorial"}
+LONG = {
+    "abstain",
+    "concepts",
+    "disk",
+    "evaluation",
+    "phase",
+    "quantize",
+    "results",
+    "sweeps",
+    "training",
+    "tutorial",
+}
 """Pages that `make faults` runs, at full length: their commands train often, and stand on other pages too."""
 TYPED = [
     pytest.param(path, marks=pytest.mark.long if path.stem in LONG else ())

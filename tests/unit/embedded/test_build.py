@@ -44,8 +44,8 @@ def run(*words):
     return command.run(parser.parse_args(["build", *map(str, words)]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", pytest.param("tiny_dense", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", SPECS)
 def test_a_recipe_gives_the_same_bytes_in_every_process(name, tmp_path):
     """Two processes that hash strings differently build bit-identical files."""
     for number in "12":

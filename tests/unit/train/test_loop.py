@@ -31,7 +31,7 @@ def test_only_the_recipe_decides_the_bytes(trainer: Trainer) -> None:
     trainer("plain")
     expected = trainer.digest()
     changes: dict[str, Any] = {"steps_per_eval": 1, "val_batches": -1, "steps_per_report": 1, "save_every": 1}
-    for change in ({}, *({name: value} for name, value in changes.items())):
+    for change in ({}, changes):
         np.random.seed(5)
         trainer(str(change), **change)
         assert (change, trainer.digest()) == (change, expected)
@@ -54,7 +54,8 @@ def test_a_finished_training_is_on_the_disk(trainer: Trainer, monkeypatch: pytes
     assert seen == [dict.fromkeys((adapter.WEIGHTS, adapter.CONFIG, "train.jsonl"), True)]
 
 
-@pytest.mark.parametrize("accumulation", [pytest.param(2, marks=pytest.mark.long), 3])
+@pytest.mark.long
+@pytest.mark.parametrize("accumulation", [2, 3])
 def test_a_killed_training_ends_as_if_it_had_not_been(trainer: Trainer, accumulation: int) -> None:
     """Killed at any iteration, also within a window and with dropout, it resumes from the last checkpoint and
     ends with the bytes and losses of the undisturbed training."""
