@@ -129,6 +129,6 @@ def _check(path: str | None, overrides: list[str]) -> int:
         print(f"\n{len(report.errors)} errors; next: fix these examples and run again", file=sys.stderr)
         return 1
     named = ["data=jsonl", f"data.path={path}"] if path else []
-    data = [*named, *(each for each in overrides if each.startswith("data"))]
-    print(f"\nnext: {shlex.join(['python', '-m', 'punie', *data])}")
+    given = [*named, *overrides]
+    print(f"\nnext: {shlex.join(['python', '-m', 'punie', *given])}")
     return 0
