@@ -13,12 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from punie.data import hub
 from punie.data.load import ROW_KEYS
 from punie.store.artifacts import Artifact, Store
-from punie.store.keys import SCHEMA, content_digests
+from punie.store.keys import SCHEMA, content_digests, user_cache
 from punie.util import jsonl
 from punie.util.errors import DataError, PunieError, StoreError
 from punie.util.plain import parse_json
@@ -134,7 +132,7 @@ def _convert(
             ) from error
         return {"source": {**source, "config": config}, "available": list(found), "splits": written}
 
-    store = Store(Path(platformdirs.user_cache_dir("punie")))
+    store = Store(user_cache())
     try:
         return store.get_or_build("rows", material, build)[0]
     except StoreError as error:

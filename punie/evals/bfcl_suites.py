@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from punie.store.artifacts import Artifact, Store
-from punie.store.keys import SCHEMA
+from punie.store.keys import SCHEMA, user_cache
 from punie.util import jsonl
 from punie.util.errors import DataError, Problems, PunieError, StoreError
 from punie.util.files import write_lines
@@ -137,7 +135,7 @@ def write(folder: Path, found: Mapping[str, list[dict[str, Any]]]) -> None:
 
 
 def _store() -> Store:
-    return Store(Path(platformdirs.user_cache_dir("punie")))
+    return Store(user_cache())
 
 
 def _suites(

@@ -114,9 +114,14 @@ def _is_of_hub(real: Path) -> bool:
     return real.parent.name == "blobs" and real.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
 
 
+def user_cache() -> Path:
+    """The folder in which punie keeps what any project of the user can use again."""
+    return Path(platformdirs.user_cache_dir("punie"))
+
+
 def _memory() -> Path:
     """Where digests of large files are kept, in the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("punie")) / "digests.json"
+    return user_cache() / "digests.json"
 
 
 def _remembered() -> dict[str, str]:

@@ -132,7 +132,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Data as in a wheel, unpacked; the cache is a folder of its own, and no bfcl-eval is installed."""
-    monkeypatch.setattr(bfcl_suites.platformdirs, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setattr(bfcl_suites, "user_cache", lambda: tmp_path / "cache")
     monkeypatch.setattr(bfcl_suites, "installed", lambda: None)
     monkeypatch.setattr(bfcl_suites, "CATEGORIES", dict.fromkeys(CATEGORIES, 4))
     return made(tmp_path / "bfcl_eval" / "data")
