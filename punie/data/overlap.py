@@ -26,8 +26,8 @@ class Request:
     """The example, as file and line, or the suite's item."""
     text: str
     """The first user turn, normalized."""
-    conversation: int | None = None
-    """A hash of the whole example; None for a suite's item."""
+    conversation: str | None = None
+    """A digest of the whole example; None for a suite's item."""
 
 
 @dataclass(frozen=True)

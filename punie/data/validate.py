@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import multiprocessing
+import os
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -15,10 +22,16 @@ from punie.data.overlap import KINDS, Overlap, Request, find_overlaps
 from punie.data.rows import Check, Finding
 from punie.data.similar import normal
 from punie.util import jsonl
-from punie.util.errors import DataError
+from punie.util.errors import DataError, PunieError
 
 SHOWN = 20
 """Findings of a kind, overlaps of a relation and system prompts that are listed; the rest are counted."""
+_CHUNK = 100
+"""Lines that a process is given at a time."""
+_MUCH = 8 * 2**20
+"""Bytes of examples from which several processes share the work: each needs seconds to start."""
+_MOST_WORKERS = 4
+"""Each holds the tokenizer and its library, about 300 MB."""
 
 
 @dataclass
@@ -113,6 +126,23 @@ def _section(table: str, groups: Iterable[Sequence[str]]) -> str:
     return "\n".join([table, "", *lines]) if lines else ""
 
 
+@dataclass(frozen=True)
+class _Examined:
+    """What the check made of one line."""
+
+    findings: Sequence[Finding]
+    length: int | None = None
+    """None for a line that is no example."""
+    unused: tuple[str, ...] = ()
+    system_prompt: str = ""
+    request: Request | None = None
+    """None for an example without a user turn."""
+
+
+_Chunk = tuple[Sequence[jsonl.Line], str, str]
+"""Lines, the name of their file, and the file's place for the findings."""
+
+
 def check(
     path: Path,
     checks: Check,
@@ -120,6 +150,7 @@ def check(
     suites: Mapping[str, Mapping[str, str]] | None = None,
     name: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: int | None = None,
 ) -> Report:
     """Check every example of a folder's ``*.jsonl`` files, or of one file.
 
@@ -129,9 +160,12 @@ def check(
         suites: Prompts that must not be in the data: by suite, by the item's id.
         name: What the folder is called in the report; default its path.
         progress: Called now and then with the bytes read so far and in all.
+        workers: Processes that share the work; default one for each core if there is much of it. The report
+            is the same whatever their number.
 
     Raises:
         DataError: There is no such folder, or nothing in it to check.
+        PunieError: One of the processes was killed.
     """
     files = sorted(path.glob("*.jsonl"), key=_by_split) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -139,41 +173,115 @@ def check(
         raise DataError("There is nothing to check.", where=path, found=found, next_step=NEXT_STEP)
     done, total = 0, sum(file.stat().st_size for file in files)
     report = Report(name or str(path), "characters" if checks.chat is None else "tokens")
+    report.lengths = {file.name: [] for file in files}
     requests: list[Request] = []
-    for file in files:
-        lengths = report.lengths[file.name] = []
-        try:
-            for line in jsonl.read(file):
-                done += line.size
-                if line.number % 500 == 0:
-                    progress(done, total)
-                where = f"{f'{name}/{file.name}' if name else file}:{line.number}"
-                problems = [line.problem] if line.problem else list(check_row(line.value, where))
-                if problems:
-                    kind = "cannot be read" if line.problem else "not an example"
-                    report.findings += [_unusable(kind, each) for each in problems]
-                    continue
-                row = read_row(line.value, line.number)
-                checked = checks.row(row, where)
-                report.findings += checked.findings
-                report.unused.update(row.unused)
-                lengths.append(checked.length)
-                roles = tuple(each["role"] for each in row.messages)
-                texts = [each["content"] for each in row.messages]
-                report.system_prompts[texts[0] if roles and roles[0] in ("system", "developer") else ""] += 1
-                if "user" in roles:
-                    text = normal(texts[roles.index("user")])
-                    requests.append(Request(file.name, where, text, hash((roles, *map(str, row.messages)))))
-        except OSError as error:
-            raise DataError("The file cannot be read.", where=file, found=error.strerror) from error
-        if not lengths:
-            what = "The file has no example that can be used."
-            report.findings.append(Finding("no rows", what, str(file)))
+    workers = workers or (min(os.cpu_count() or 1, _MOST_WORKERS) if total > _MUCH else 1)
+    with _examiner(checks, workers) as examine:
+        for (lines, file, _), examined in examine(_chunks(files, name)):
+            for each in examined:
+                report.findings += each.findings
+                if each.length is not None:
+                    report.lengths[file].append(each.length)
+                    report.unused.update(each.unused)
+                    report.system_prompts[each.system_prompt] += 1
+                requests += [each.request] if each.request else []
+            done += sum(line.size for line in lines)
+            progress(done, total)
+    empty = [str(file) for file in files if not report.lengths[file.name]]
+    report.findings += [Finding("no rows", "The file has no example that can be used.", e) for e in empty]
     progress(total, total)
-    for name, prompts in (suites or {}).items():
-        requests += [Request(name, f"{name}[{key}]", normal(prompt)) for key, prompt in prompts.items()]
+    for suite, prompts in (suites or {}).items():
+        requests += [Request(suite, f"{suite}[{key}]", normal(prompt)) for key, prompt in prompts.items()]
     report.overlaps = find_overlaps(requests)
     return report
+
+
+def _chunks(files: Sequence[Path], name: str | None) -> Iterator[_Chunk]:
+    """The lines of all files, a hundred at a time.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    for file in files:
+        try:
+            lines = jsonl.read(file)
+            while chunk := list(islice(lines, _CHUNK)):
+                yield chunk, file.name, f"{name}/{file.name}" if name else str(file)
+        except OSError as error:
+            raise DataError("The file cannot be read.", where=file, found=error.strerror) from error
+
+
+@contextmanager
+def _examiner(
+    checks: Check, workers: int
+) -> Generator[Callable[[Iterator[_Chunk]], Iterator[tuple[_Chunk, list[_Examined]]]]]:
+    """A function that examines chunks in order, in this process or in several."""
+    if workers < 2:
+        yield lambda chunks: ((chunk, _examine(checks, chunk)) for chunk in chunks)
+        return
+    context = multiprocessing.get_context("spawn")  # a process that runs MLX must not be forked
+    with ProcessPoolExecutor(workers, context, _start, (checks,)) as pool:
+
+        def examine(chunks: Iterator[_Chunk]) -> Iterator[tuple[_Chunk, list[_Examined]]]:
+            # A few chunks wait, so that no process does, and memory holds these only.
+            waiting: deque[tuple[_Chunk, Future[list[_Examined]]]] = deque()
+            for chunk in chunks:
+                waiting.append((chunk, pool.submit(_examine_here, chunk)))
+                if len(waiting) > 4 * workers:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            yield from ((first, result.result()) for first, result in waiting)
+
+        try:
+            yield examine
+        except BrokenProcessPool as error:
+            raise PunieError(
+                "A process that checked examples was killed.",
+                found="memory ran out, if nobody killed it",
+                next_step="check the files one by one: punie data check FILE",
+            ) from error
+
+
+_here: list[Check] = []
+"""In a worker process: how examples are checked there."""
+
+
+def _start(checks: Check) -> None:
+    _here.append(checks)
+
+
+def _examine_here(chunk: _Chunk) -> list[_Examined]:
+    return _examine(_here[0], chunk)
+
+
+def _examine(checks: Check, chunk: _Chunk) -> list[_Examined]:
+    lines, file, place = chunk
+    return [_examined(checks, line, file, f"{place}:{line.number}") for line in lines]
+
+
+def _examined(checks: Check, line: jsonl.Line, file: str, where: str) -> _Examined:
+    problems = [line.problem] if line.problem else list(check_row(line.value, where))
+    if problems:
+        kind = "cannot be read" if line.problem else "not an example"
+        return _Examined([_unusable(kind, each) for each in problems])
+    row = read_row(line.value, line.number)
+    checked = checks.row(row, where)
+    roles = [each["role"] for each in row.messages]
+    texts = [each["content"] for each in row.messages]
+    return _Examined(
+        checked.findings,
+        checked.length,
+        row.unused,
+        texts[0] if roles and roles[0] in ("system", "developer") else "",
+        Request(file, where, normal(texts[roles.index("user")]), _digest(row.messages))
+        if "user" in roles
+        else None,
+    )
+
+
+def _digest(value: object) -> str:
+    """The same in every process, other than ``hash``."""
+    return hashlib.sha256(str(value).encode(errors="replace")).hexdigest()
 
 
 def _by_split(file: Path) -> tuple[int, str]:

@@ -145,6 +145,10 @@ class Format:
     record: Mapping[str, Any] = field(default_factory=dict)
     """Plain JSON values from which the module's ``restore`` makes it again."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A format in another process is made again there: it holds functions."""
+        return restore, (self.name, self.record)
+
     def opening(self, text: str) -> str | None:
         """The name of the spelling that a response opens with, or None."""
         return next((name for name, spelling in self.spellings.items() if text.startswith(spelling)), None)

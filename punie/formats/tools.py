@@ -69,6 +69,10 @@ class Tool:
     returns: str = ""
     """Of an embedded tool: name of its result type in ``punie.evals.sandbox``."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A tool in another process: its fields, and nothing that was derived from them."""
+        return Tool, (self.name, self.description, self.schema, self.family, self.returns)
+
     @property
     def properties(self) -> dict[str, Mapping[str, Any]]:
         """The schemas of its parameters by name; empty for one that may be anything."""
