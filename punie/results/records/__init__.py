@@ -10,6 +10,7 @@ from punie.results.records.evaluation import (
     Format,
     Generation,
     Identity,
+    Likelihood,
     Lock,
     LockAt,
     LockCurve,
@@ -23,7 +24,10 @@ from punie.results.records.evaluation import (
     Sampling,
     Score,
     Scores,
+    Ship,
+    ShipRow,
     Tally,
+    Text,
     Weights,
 )
 from punie.results.records.run import (
