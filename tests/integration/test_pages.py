@@ -31,6 +31,7 @@ LONG = {
     "phase",
     "quantize",
     "results",
+    "ship",
     "sweeps",
     "training",
     "tutorial",
