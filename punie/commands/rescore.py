@@ -68,8 +68,12 @@ def _change(old: Sample, new: Sample) -> str | None:
     ]
     if not words and old.taxonomy == new.taxonomy:
         return None
-    words.append(_arrow(heading(old.taxonomy), heading(new.taxonomy)))
+    words.append(_arrow(_outcome(old), _outcome(new)))
     return f"{old.id}, repeat {old.repeat}: {', '.join(words)}"
+
+
+def _outcome(sample: Sample) -> str:
+    return heading(sample.taxonomy) if sample.answered else f"missing ({sample.missing})"
 
 
 def _table(before: Scores, after: Scores) -> str:

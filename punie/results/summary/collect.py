@@ -41,6 +41,9 @@ class PromptScores:
     scores: Mapping[str, tuple[float, ...]]
     """By metric, a value for each repeat; of ``lock`` a single one. A metric without values is left out."""
     taxonomy: tuple[str, ...]
+    turns: tuple[tuple[int, int, bool], ...] = ()
+    """Of a conversation, for each repeat: how many turns it has, how many were asked, and whether all are
+    right."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ class _Line(Record):
     wrapper: bool = False
     scores: dict[str, Scored] = Field(default_factory=dict)
     taxonomy: str = ""
+    turn: int = 1
+    turns: int = 1
+    earlier: list[_Line] = Field(default_factory=list)
 
 
 def collect(places: Sequence[Path]) -> tuple[list[RunScores], int]:
@@ -235,12 +241,17 @@ def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
         for name in lines[0].scores
     }
     values["wrapper"] = tuple(float(line.wrapper) for line in lines)
-    decisions = [wrong_decision(bool(line.expect), line.taxonomy, line.wrapper) for line in lines]
-    values[decisions[0][0]] = tuple(value for _, value in decisions)
+    for line in lines:
+        asked = (wrong_decision(bool(t.expect), t.taxonomy, t.wrapper) for t in (*line.earlier, line))
+        for rate, wrong in dict(asked).items():
+            values[rate] = (*values.get(rate, ()), wrong)
     if lock is not None:
         values["lock"] = (lock,)
     taxonomy = tuple(sys.intern(line.taxonomy) for line in lines)
-    return PromptScores(sys.intern(lines[0].category), values, taxonomy)
+    turns = tuple(
+        (each.turns, each.turn, each.scores["strict"].value == 1.0) for each in lines if each.turns > 1
+    )
+    return PromptScores(sys.intern(lines[0].category), values, taxonomy, turns)
 
 
 def _merged(runs: Sequence[RunScores]) -> tuple[list[RunScores], int]:
