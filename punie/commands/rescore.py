@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         after = list(rescored(form, before, sandbox))
     changes = [words for old, new in zip(before, after, strict=True) if (words := _change(old, new))]
     allow = bool(source.config.value("eval.allow_missing"))
-    print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")
+    if any(each.answered for each in after):
+        print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")
     results = source.results
     lines = [
         f"weights {results.identity.weights.whole} ({results.target}); "

@@ -85,6 +85,8 @@ class Sample:
         return {tool.name: tool for tool in self.tools} or TOOLS
 
 
+MAX_TURNS = 100
+"""Most turns of a conversation."""
 _TURN = ("prompt", "expect", "match", "max_tokens", "messages")
 _ITEM = ("id", "category", *_TURN, "tools", "rules", "turns")
 _FOLLOWED = ("results", "reply")
@@ -150,8 +152,9 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
     turns: list[tuple[Mapping[str, Any], str]] = [(item, where)]
     if "turns" in item:
         found = item["turns"]
-        if not isinstance(found, list) or len(found) < 2 or not all(isinstance(each, dict) for each in found):
-            yield _wrong("turns", item, f"two turns or more: {_TURNS}", where)
+        right = isinstance(found, list) and 2 <= len(found) <= MAX_TURNS
+        if not right or not all(isinstance(each, dict) for each in found):
+            yield _wrong("turns", item, f"2 to {MAX_TURNS} turns: {_TURNS}", where)
             return
         yield from _check_turns(item, where)
         turns = [(turn, f"{where}, turn {number}") for number, turn in enumerate(item["turns"], 1)]

@@ -110,11 +110,11 @@ def joined(parts: Sequence[Mapping[str, Any]], turns: int) -> Sample:
         for name, found in last["scores"].items():
             values = [part["scores"][name]["value"] for part in parts] + [0.0] * (turns - number)
             binary = SCORERS[name].binary
-            words = f"turn {number} of {turns}: {found['reason']}"
-            scores[name] = {
-                "value": min(values) if binary else math.fsum(values) / turns,
-                "reason": words if binary else f"mean of {', '.join(f'{v:g}' for v in values)}; {words}",
-            }
+            place = f"turn {number} of {turns}"
+            if not binary:
+                place += f"; mean of {', '.join(f'{value:g}' for value in values)}"
+            value = min(values) if binary else math.fsum(values) / turns
+            scores[name] = {"value": value, "reason": f"{found['reason']} ({place})"}
         last["scores"] = scores
     return Sample.model_validate(last)
 

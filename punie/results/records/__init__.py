@@ -47,5 +47,6 @@ from punie.results.records.run import (
     StageStatus,
     Status,
     SweepOutcome,
+    Turns,
     Verdict,
 )

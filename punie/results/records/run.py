@@ -8,13 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from punie.evals.scores import ALWAYS, wrong_decision
-from punie.evals.suite import Match
+from punie.evals.suite import MAX_TURNS, Match
 from punie.formats import with_calls
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A score or a rate, from 0 to 1."""
 Ends = Annotated[tuple[float, float], Field(strict=False)]
 """Lower and upper end of a 95 % interval."""
+Turns = Annotated[int, Field(ge=1, le=MAX_TURNS)]
+"""The number of a turn, or how many there are."""
 Digest = str
 """sha256 as 64 hex digits."""
 
@@ -209,9 +211,9 @@ class Sample(Record):
     scores: dict[str, Scored] = {}
     """Of a conversation as a whole; of an earlier turn, its own."""
     taxonomy: str = ""
-    turn: Annotated[int, Field(ge=1)] = 1
+    turn: Turns = 1
     """Of a conversation, the turn that decided: the first wrong one, else the last. The record is of it."""
-    turns: Annotated[int, Field(ge=1)] = 1
+    turns: Turns = 1
     """How many turns the item has."""
     earlier: list[Sample] = []
     """The records of the turns before it, each right."""
