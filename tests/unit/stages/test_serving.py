@@ -25,20 +25,26 @@ def stage() -> Iterator[Stage]:
         server.shutdown()
 
 
-def served(stage: Stage, **options: Any) -> tuple[serving.Service, Sequence[Reply | str]]:
+ASKED = [Request(f"s{n}#0", "prompt", 6, 20, chat={"messages": []}) for n in range(27)]
+
+
+def opened(stage: Stage, **options: Any) -> contextlib.AbstractContextManager[serving.Service]:
     from punie.model.generate import Answer, Sampling
 
-    asked = [Request(f"s{n}#0", "prompt", 6, 20, chat={"messages": []}) for n in range(27)]
-    probed = [Answer(each.id, "<call>", list(IDS), [-0.5] * len(IDS), "stop", 0.1) for each in asked[:4]]
-    with serving.opened(
+    probed = [Answer(each.id, "<call>", list(IDS), [-0.5] * len(IDS), "stop", 0.1) for each in ASKED[:4]]
+    return serving.opened(
         Letters(),
         probed,
         Sampling(0.0),
         stop=(),
         options=ServerConfig(url=stage.url, retries=0, **options),
         own=contextlib.nullcontext(),  # ty: ignore[invalid-argument-type] - never entered
-    ) as service:
-        return service, service.ask(asked, lambda _: None)
+    )
+
+
+def served(stage: Stage, **options: Any) -> tuple[serving.Service, Sequence[Reply | str]]:
+    with opened(stage, **options) as service:
+        return service, service.ask(ASKED, lambda _: None)
 
 
 def test_a_server_is_verified_by_completions_alone(stage: Stage) -> None:
@@ -48,6 +54,19 @@ def test_a_server_is_verified_by_completions_alone(stage: Stage) -> None:
     assert len(answers) == 27
     rendered = "the server rendered the prompts, with its own chat template"
     assert served(stage, api="chat")[0].unverified == rendered
+
+
+def test_a_server_is_asked_in_rounds(stage: Stage) -> None:
+    """Its identity is probed once, before the first round; in a later one no response is no error."""
+    again, counted = [Request(f"s{n}#0.2", "prompt", 6, 20) for n in range(2)], list[int]()
+    with opened(stage) as service:
+        service.ask(ASKED, lambda _: None)
+        assert len(stage.bodies) == serving.PROBES + len(ASKED)
+        stage.script = [raw(500, b"broken")]
+        assert service.ask(again, counted.append) == ["status 500: broken"] * 2
+    assert counted == [1, 2]
+    assert len(stage.bodies) == serving.PROBES + len(ASKED) + len(again)
+    assert service.unverified is None
 
 
 def test_what_the_server_lacks_is_said(stage: Stage) -> None:
