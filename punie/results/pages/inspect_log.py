@@ -6,8 +6,9 @@ the same log.
 
 from __future__ import annotations
 
+import itertools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,8 @@ def _place(sample: Sample) -> str:
 def _sample(sample: Sample, model: str) -> inspect.EvalSample:
     """One response, or the error in its place; of a conversation, with the turns before it."""
     unique = digest("inspect sample", _place(sample))[:22]
-    before = [message for turn in sample.earlier for message in _turn(turn, model)]
-    for number, message in enumerate(before):
-        message.id = f"{unique}-earlier-{number}"
+    ids = (f"{unique}-before-{number}" for number in itertools.count())
+    before = [message for turn in sample.earlier for message in _turn(turn, ids, model)]
     user = chat.ChatMessageUser(id=f"{unique}-user", content=sample.prompt, source="input")
     made = inspect.EvalSample(
         id=sample.id,
@@ -166,14 +166,16 @@ def _sample(sample: Sample, model: str) -> inspect.EvalSample:
     return made
 
 
-def _turn(turn: Sample, model: str) -> list[chat.ChatMessage]:
+def _turn(turn: Sample, ids: Iterator[str], model: str) -> list[chat.ChatMessage]:
     """An earlier turn of a conversation, its response, the results of its calls, and the reply to them."""
     found: list[chat.ChatMessage] = [
-        chat.ChatMessageUser(content=turn.prompt, source="input"),
-        chat.ChatMessageAssistant(content=turn.response, source="generate", model=model),
-        *(chat.ChatMessageTool(content=each, source="input") for each in turn.results),
+        chat.ChatMessageUser(id=next(ids), content=turn.prompt, source="input"),
+        chat.ChatMessageAssistant(id=next(ids), content=turn.response, source="generate", model=model),
+        *(chat.ChatMessageTool(id=next(ids), content=each, source="input") for each in turn.results),
     ]
-    return found + ([chat.ChatMessageAssistant(content=turn.reply, source="input")] if turn.reply else [])
+    if turn.reply:
+        found.append(chat.ChatMessageAssistant(id=next(ids), content=turn.reply, source="input"))
+    return found
 
 
 def _usage(samples: Sequence[Sample]) -> chat.ModelUsage:

@@ -249,8 +249,13 @@ def test_turns(tmp_path):
     calls of a tool in their order."""
     reads = [{"tool": "read_file", "arguments": {"path": each}} for each in "ab"]
     results = [{"tool": "read_file", "content": "A"}, RESULT, {"tool": "read_file", "content": "B"}]
-    first = {"messages": [USER, {"role": "assistant", "content": "Yes."}, USER], "match": "all"}
-    first |= {"expect": [FIRST["expect"][0], *reads], "results": results, "reply": "Read."}
+    first = {
+        "messages": [USER, {"role": "assistant", "content": "Yes."}, USER],
+        "expect": [{"tool": "git_status"}, *reads],
+        "match": "all",
+        "results": results,
+        "reply": "Read.",
+    }
     (talk,) = load_suite(write(tmp_path, {**TALK, "turns": [first, FOLLOWED, LAST], "tools": OWN}))
     assert [(turn.prompt, turn.results, turn.reply) for turn in talk.turns] == [
         ("Wide?", ("clean", "A", "B"), "Read."), ("Status?", ("clean",), "Clean."), ("Thanks!", (), ""),

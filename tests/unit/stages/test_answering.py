@@ -81,9 +81,10 @@ def written(chat: Chat, calls: Sequence[Call], words: str) -> tuple[str, list[di
         printed = "\n".join(results)
         told = {"role": "user", "content": f"<tool_response>\n{printed}\n</tool_response>"}
         return text, [{"role": "assistant", "content": text}, told]
-    listed = [{"function": {"name": c.tool, "arguments": json.dumps(c.arguments)}} for c in calls]
-    for number, each in enumerate(listed):
-        each["id"] = f"{words}{number}"
+    listed = [
+        {"id": f"{words}{n}", "function": {"name": c.tool, "arguments": json.dumps(c.arguments)}}
+        for n, c in enumerate(calls)
+    ]
     turn = {"role": "assistant", "content": words, "tool_calls": listed}
     talk = [{"role": "user", "content": "x"}, read_row({"messages": [turn]}, 1).messages[0]]
     tools = [{"role": "tool", "tool_call_id": f"{words}{n}", "content": r} for n, r in enumerate(results)]
