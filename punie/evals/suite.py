@@ -185,37 +185,36 @@ def _check_turns(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
                 what = f"The last turn has '{name}', which no turn follows."
                 yield DataError(what, where=place, next_step="remove it, or add a turn")
             continue
-        if not isinstance(turn.get("reply", ""), str):
-            yield _wrong("reply", turn, "what the assistant says of the results", place)
-        results = turn.get("results", [])
-        if not isinstance(results, list) or not all(map(_is_result, results)):
-            yield _wrong("results", turn, _RESULTS, place)
-        elif isinstance(turn.get("expect"), list):
-            calls = [each for each in turn["expect"] if isinstance(each, dict)]
-            expected = Counter(each["tool"] for each in calls if isinstance(each.get("tool"), str))
-            given = Counter(each["tool"] for each in results)
-            for tool in (given - expected).elements():
-                yield DataError(
-                    f"A recorded result belongs to no expected call of its turn: '{jsonl.excerpt(tool)}'.",
-                    where=place,
-                    expected="one result for each expected call",
-                    next_step="expect the call, or remove the result",
-                )
-            for tool in (expected - given).elements():
-                yield DataError(
-                    f"An expected call has no recorded result: '{jsonl.excerpt(tool)}'.",
-                    where=place,
-                    expected="what it returned, since the next turn follows",
-                    next_step='add {"tool": …, "content": …} to "results"',
-                )
-            if turn.get("reply") and not expected:
-                what = "The turn has a reply and no expected call: the model's own response is the reply."
-                yield DataError(what, where=place, next_step='remove "reply"')
+        yield from _check_results(turn, place)
+
+
+def _check_results(turn: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with the results of a turn's calls, and with the reply to them."""
+    if not isinstance(turn.get("reply", ""), str):
+        yield _wrong("reply", turn, "what the assistant says of the results", where)
+    results, calls = turn.get("results", []), turn.get("expect")
+    if not isinstance(results, list) or not all(map(_is_result, results)):
+        yield _wrong("results", turn, _RESULTS, where)
+        return
+    named = [each.get("tool") for each in calls if isinstance(each, dict)] if isinstance(calls, list) else []
+    expected = Counter(each for each in named if isinstance(each, str))
+    given = Counter(each["tool"] for each in results)
+    for tool in (given - expected).elements():
+        what = f"A recorded result belongs to no expected call of its turn: '{jsonl.excerpt(tool)}'."
+        yield DataError(
+            what, where=where, expected=_RESULTS, next_step="expect the call, or remove the result"
+        )
+    for tool in (expected - given).elements():
+        what = f"An expected call has no recorded result, and a turn follows: '{jsonl.excerpt(tool)}'."
+        yield DataError(what, where=where, expected=_RESULTS, next_step="add what the call returned")
+    if turn.get("reply") and not expected:
+        what = "The turn has a reply and no expected call: the model's own response is the reply."
+        yield DataError(what, where=where, next_step='remove "reply"')
 
 
 def _is_result(each: object) -> bool:
-    fields = isinstance(each, dict) and each.keys() == {"tool", "content"} and each
-    return bool(fields) and all(isinstance(value, str) for value in fields.values())
+    named = isinstance(each, dict) and each.keys() == {"tool", "content"}
+    return named and all(isinstance(value, str) for value in each.values())
 
 
 def _check_text(names: Collection[str], holder: Mapping[str, Any], where: str) -> Iterator[DataError]:

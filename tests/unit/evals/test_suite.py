@@ -278,7 +278,11 @@ def test_turns(tmp_path):
             ", turn 1",
             "A recorded result belongs to no expected call of its turn: 'git_status'.",
         ),
-        ([FIRST, LAST], ", turn 1", "An expected call has no recorded result: 'git_status'."),
+        (
+            [FIRST, LAST],
+            ", turn 1",
+            "An expected call has no recorded result, and a turn follows: 'git_status'.",
+        ),
         ([FOLLOWED, FOLLOWED], ", turn 2", "The last turn has 'results', which no turn follows."),
         (
             [{**LAST, "reply": "x"}, LAST],
