@@ -12,6 +12,7 @@ import pytest
 
 from punie import formats
 from punie.data.load import read_row
+from punie.evals.replies import Reply
 from punie.evals.scorers import returned
 from punie.evals.suite import load_suite
 from punie.formats import Call
@@ -72,7 +73,7 @@ def made(form: str, name: str = "object") -> Chat:
 def written(chat: Chat, calls: Sequence[Call], words: str) -> tuple[str, list[dict[str, Any]]]:
     """A response as the model writes it, and the turns that training data have for it and the results."""
     if not calls:
-        return words, [{"role": "assistant", "content": words}]
+        return f"<think>\nEasy.\n</think>\n\n{words}", [{"role": "assistant", "content": words}]
     contents = {"./b.py": "B", "a.py": "A" if len(calls) > 1 else "+x", "b.py": "", None: NO_RESULT}
     results = [contents[call.arguments.get("path")] for call in calls]
     if chat.format.code_tool:
@@ -94,7 +95,7 @@ def written(chat: Chat, calls: Sequence[Call], words: str) -> tuple[str, list[di
 class Script:
     """Answers by id, and keeps what was asked."""
 
-    def __init__(self, answers: dict[str, str]) -> None:
+    def __init__(self, answers: dict[str, Any]) -> None:
         self.answers, self.rounds, self.asked = answers, list[list[str]](), dict[str, Conversation]()
 
     def __call__(self, going: Sequence[Talk]) -> list[Any]:
@@ -102,7 +103,11 @@ class Script:
         self.asked |= {talk.request.id: talk.asked for talk in going}
         texts = [self.answers[talk.request.id] for talk in going]
         return [
-            text.removeprefix("! ") if text.startswith("! ") else Answer("", text, [1], [0.0], "stop", 0.1)
+            text
+            if isinstance(text, Reply)
+            else text.removeprefix("! ")
+            if text.startswith("! ")
+            else Answer("", text, [1], [0.0], "stop", 0.1)
             for text in texts
         ]
 
@@ -115,7 +120,7 @@ def run(chat: Chat, items: Any, script: Script, limit: int | None = None, repeat
 @pytest.mark.parametrize("form", ["code_mode", "native", "prompted"])
 def test_the_next_turn_has_the_prompt_that_training_has(form: str, tmp_path: Path) -> None:
     """The model's calls, the results by call and the reply stand before the user's next turn, as they do in
-    training on that conversation; an allowed call without a record returns an error."""
+    training on that conversation. A thought is not sent back; a call without a record returns an error."""
     chat, items = made(form), suite(tmp_path)
     answers = [written(chat, calls, f"Well{n}") for n, calls in enumerate(CALLS)]
     ids = ["talk#0", "talk#0.2", "talk#0.3", "talk#0.4"]
@@ -136,6 +141,22 @@ def test_the_next_turn_has_the_prompt_that_training_has(form: str, tmp_path: Pat
         assert chat.prompt(asked) == prompt
         assert chat.unended(response) in (learned[0]["content"], script.answers[name])
         messages += [*learned[1:], *reply]
+
+
+@pytest.mark.parametrize("form", ["code_mode", "native", "prompted"])
+def test_calls_beside_the_text_stay_in_the_context(form: str, tmp_path: Path) -> None:
+    """What a server has parsed stands in the next prompt as if the model's text had come as it is."""
+    chat, items = made(form), suite(tmp_path, TURNS[2:])
+    call = CALLS[2][0]
+    text, _ = written(chat, [call], "Well")
+    (read,) = chat.format.parse(text, tools=items[0].tools).calls
+    sent = {"name": read.tool, "arguments": read.arguments}
+    reply = Reply("Well", None, None, "stop", None, 0.1, calls=(sent,))
+    scripts = [Script({"talk#0": each, "talk#0.2": "No.", "one#0": "No."}) for each in (text, reply)]
+    found = [run(chat, items, script)[0] for script in scripts]
+    assert [each.turn for each in found] == [2, 2]
+    assert found[0].prompt_sha256 == found[1].prompt_sha256
+    assert len({chat.prompt(script.asked["talk#0.2"]) for script in scripts}) == 1
 
 
 def test_swapped_and_repeated_calls_get_their_own_results(tmp_path: Path) -> None:
