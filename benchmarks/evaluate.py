@@ -85,14 +85,14 @@ def chat(loaded: Any) -> Chat:
     return Chat(loaded.tokenizer, FORMAT)
 
 
-def talks(loaded: Any, repeats: int, max_tokens: int) -> list[answering.Talk]:
-    return answering.talks(
+def dialogues(loaded: Any, repeats: int, max_tokens: int) -> list[answering.Dialogue]:
+    return answering.dialogues(
         loaded, chat(loaded), SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens
     )
 
 
 def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Request]:
-    return [talk.request for talk in talks(loaded, repeats, max_tokens)]
+    return [dialogue.request for dialogue in dialogues(loaded, repeats, max_tokens)]
 
 
 def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 64) -> Any:
@@ -106,7 +106,7 @@ def speed(
 ) -> Row:
     """Seconds of both, in turn."""
     loaded = load.load(folder, float32=True)
-    started = talks(loaded, repeats, max_tokens)
+    started = dialogues(loaded, repeats, max_tokens)
     for each in started:
         each.request = dataclasses.replace(each.request, max_tokens=min(each.request.max_tokens, max_tokens))
     asked = [each.request for each in started]

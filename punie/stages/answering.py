@@ -36,7 +36,7 @@ _LONGEST = MAX_LINE // 4
 
 
 @dataclass
-class Talk:
+class Dialogue:
     """One item of a suite in one of its repeats: what is asked next, and the records of the turns so far."""
 
     item: Sample
@@ -52,13 +52,13 @@ class Talk:
         return len(self.item.turns) - len(self.records)
 
 
-Ask = Callable[[Sequence[Talk]], "Sequence[Answer | Reply | str]"]
-"""Answers the requests of some talks, in order: a response, or the reason why it is missing."""
+Ask = Callable[[Sequence[Dialogue]], "Sequence[Answer | Reply | str]"]
+"""Answers the requests of some dialogues, in order: a response, or the reason why it is missing."""
 
 
-def talks(
+def dialogues(
     loaded: Any, chat: Chat, suite: Sequence[Sample], *, system: str, repeats: int, max_tokens: int
-) -> list[Talk]:
+) -> list[Dialogue]:
     """The first turn of every item of a suite, its repeats side by side.
 
     ``max_tokens`` holds for items that set no limit of their own.
@@ -68,13 +68,13 @@ def talks(
     """
     from punie.model.generate import Request
 
-    found, sizes = list[Talk](), list[tuple[str, int, int]]()
+    found, sizes = list[Dialogue](), list[tuple[str, int, int]]()
     for item, number, asked in prompts(chat.format, suite, system=system):
         name, turn = item.named_turns[number - 1]
         prompt, longest = chat.prompt_tokens(asked), turn.max_tokens or max_tokens
         sizes.append((name, len(prompt), longest))
         found += [
-            Talk(item, repeat, asked, Request(f"{item.id}#{repeat}", prompt, longest))
+            Dialogue(item, repeat, asked, Request(f"{item.id}#{repeat}", prompt, longest))
             for repeat in range(repeats if number == 1 else 0)
         ]
     if problems := too_long(sizes, context(loaded.config)):
@@ -117,22 +117,22 @@ def prompts(
             yield item, number, asked
 
 
-def served(chat: Chat, talk: Talk) -> ServerRequest:
+def served(chat: Chat, dialogue: Dialogue) -> ServerRequest:
     """A request for a server: the prompt as the chat template renders it, and for the chat API."""
     from punie.evals.replies import Request
 
-    asked, prompt = talk.request, chat.prompt(talk.asked)
-    return Request(asked.id, prompt, len(asked.prompt), asked.max_tokens, chat=chat.request(talk.asked))
+    asked, prompt = dialogue.request, chat.prompt(dialogue.asked)
+    return Request(asked.id, prompt, len(asked.prompt), asked.max_tokens, chat=chat.request(dialogue.asked))
 
 
 def answered(
-    chat: Chat, talks: Sequence[Talk], ask: Ask, *, max_tokens: int, limit: int | None
+    chat: Chat, dialogues: Sequence[Dialogue], ask: Ask, *, max_tokens: int, limit: int | None
 ) -> list[records.Sample]:
-    """The records (samples.jsonl) of all talks, each asked to its end and scored.
+    """The records (samples.jsonl) of all dialogues, each asked to its end and scored.
 
     Args:
         chat: How conversations are rendered.
-        talks: Those of :func:`talks`.
+        dialogues: Those of :func:`dialogues`.
         ask: Called once for each round.
         max_tokens: Longest response of a turn that sets no limit of its own.
         limit: The model's context, in tokens; None if unknown.
@@ -140,25 +140,25 @@ def answered(
     from punie.evals.sandbox import Sandbox
     from punie.results.scoring import joined
 
-    going = list(talks)
+    going = list(dialogues)
     while going:
         answers = ask(going)
         with Sandbox() as sandbox:
-            for talk, answer in zip(going, answers, strict=True):
-                talk.records.append(_record(chat.format, talk, answer, sandbox))
-        going = [talk for talk in going if _goes_on(chat, talk, max_tokens, limit)]
-    return [joined(talk.records, len(talk.item.turns)) for talk in talks]
+            for dialogue, answer in zip(going, answers, strict=True):
+                dialogue.records.append(_record(chat.format, dialogue, answer, sandbox))
+        going = [dialogue for dialogue in going if _goes_on(chat, dialogue, max_tokens, limit)]
+    return [joined(dialogue.records, len(dialogue.item.turns)) for dialogue in dialogues]
 
 
 def strict_score(loaded: Any, chat: Chat, suite: Sequence[Sample], *, system: str) -> float:
     """The mean strict score of a model on a suite, greedy; conversations that outgrow the model are wrong."""
     from punie.model.generate import Sampling, generate
 
-    def ask(going: Sequence[Talk]) -> Sequence[Answer]:
+    def ask(going: Sequence[Dialogue]) -> Sequence[Answer]:
         return generate(
             loaded.model,
             loaded.tokenizer,
-            [talk.request for talk in going],
+            [dialogue.request for dialogue in going],
             Sampling(temperature=0.0),
             stop=(),
             batch_size=32,
@@ -166,7 +166,7 @@ def strict_score(loaded: Any, chat: Chat, suite: Sequence[Sample], *, system: st
             logprobs=False,
         )
 
-    first = talks(loaded, chat, suite, system=system, repeats=1, max_tokens=256)
+    first = dialogues(loaded, chat, suite, system=system, repeats=1, max_tokens=256)
     found = answered(chat, first, ask, max_tokens=256, limit=context(loaded.config))
     return math.fsum(each.scores["strict"].value for each in found if each.answered) / len(found)
 
@@ -210,28 +210,30 @@ def _expected(form: Format, turn: Sample) -> Completion:
     return Completion("", tuple(Block(each.tool, each.arguments) for each in calls), code_tool=form.code_tool)
 
 
-def _asked(form: Format, talk: Talk, prompt: Sequence[int]) -> dict[str, Any]:
-    """The first fields of the record of a talk's next turn."""
+def _asked(form: Format, dialogue: Dialogue, prompt: Sequence[int]) -> dict[str, Any]:
+    """The first fields of the record of a dialogue's next turn."""
     from punie.results import scoring
 
-    turn = talk.item.turns[len(talk.records)]
-    return scoring.asked(form, turn, talk.repeat, digest("prompt", prompt), len(prompt))
+    turn = dialogue.item.turns[len(dialogue.records)]
+    return scoring.asked(form, turn, dialogue.repeat, digest("prompt", prompt), len(prompt))
 
 
-def _missing(talk: Talk, reason: str) -> dict[str, Any]:
+def _missing(dialogue: Dialogue, reason: str) -> dict[str, Any]:
     """The fields of a turn without a response."""
-    turns = len(talk.item.turns)
-    place = f"turn {len(talk.records) + 1} of {turns}: " if turns > 1 else ""
+    turns = len(dialogue.item.turns)
+    place = f"turn {len(dialogue.records) + 1} of {turns}: " if turns > 1 else ""
     return {"missing": place + reason, "output": None, "output_tokens": None}
 
 
-def _record(form: Format, talk: Talk, answer: Answer | Reply | str, sandbox: Sandbox) -> dict[str, Any]:
+def _record(
+    form: Format, dialogue: Dialogue, answer: Answer | Reply | str, sandbox: Sandbox
+) -> dict[str, Any]:
     """The record of the turn that was asked."""
     from punie.results import scoring
 
-    record = _asked(form, talk, talk.request.prompt)
+    record = _asked(form, dialogue, dialogue.request.prompt)
     if isinstance(answer, str):
-        return record | _missing(talk, answer)
+        return record | _missing(dialogue, answer)
     counted = getattr(answer, "completion_tokens", None)  # by a server
     record |= {
         "missing": None,
@@ -244,21 +246,21 @@ def _record(form: Format, talk: Talk, answer: Answer | Reply | str, sandbox: San
     }
     sent = list(getattr(answer, "calls", ()))  # beside the text, by a server
     record |= {"tool_calls": sent} if sent else {}
-    turn, truncated = talk.item.turns[len(talk.records)], answer.finish_reason == "length"
+    turn, truncated = dialogue.item.turns[len(dialogue.records)], answer.finish_reason == "length"
     return record | scoring.scored(form, turn, answer.text, truncated=truncated, sandbox=sandbox, sent=sent)
 
 
-def _goes_on(chat: Chat, talk: Talk, max_tokens: int, limit: int | None) -> bool:
-    """Whether a talk has a next turn that can be asked, which is prepared; notes why it cannot be."""
+def _goes_on(chat: Chat, dialogue: Dialogue, max_tokens: int, limit: int | None) -> bool:
+    """Whether a dialogue has a next turn that can be asked, which is prepared; notes why it cannot be."""
     from punie.evals.scorers import returned
     from punie.model.generate import Request
     from punie.results import scoring
 
-    last = talk.records[-1]
-    if not talk.left or not scoring.is_right(last):
+    last = dialogue.records[-1]
+    if not dialogue.left or not scoring.is_right(last):
         return False
-    number = len(talk.records) + 1
-    turn, following = talk.item.turns[number - 2 : number]
+    number = len(dialogue.records) + 1
+    turn, following = dialogue.item.turns[number - 2 : number]
     made = [Call(**call) for call in last["calls"]]
     results = [NO_RESULT if each is None else each for each in returned(turn, made)]
     truncated, sent = last["finish_reason"] == "length", last.get("tool_calls", ())
@@ -266,17 +268,17 @@ def _goes_on(chat: Chat, talk: Talk, max_tokens: int, limit: int | None) -> bool
     last |= {"results": results} | ({"reply": turn.reply} if turn.reply else {})
     longest, prompt, reason = following.max_tokens or max_tokens, list[int](), ""
     try:
-        talk.asked = _next(chat.format, talk.asked, turn, completion, results, following)
-        prompt = chat.prompt_tokens(talk.asked)
+        dialogue.asked = _next(chat.format, dialogue.asked, turn, completion, results, following)
+        prompt = chat.prompt_tokens(dialogue.asked)
     except Exception as error:  # the template is a program of the model's, and may raise anything
         words = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f"the chat template does not render the conversation: {words}"
     if limit and len(prompt) + longest > limit:
         reason = f"{len(prompt)} + {longest} tokens do not fit into the model's context of {limit}"
-    if len(json.dumps(talk.records)) > _LONGEST:
+    if len(json.dumps(dialogue.records)) > _LONGEST:
         reason = f"the conversation's record has over {_LONGEST:,} bytes"
     if reason:
-        talk.records.append(_asked(chat.format, talk, prompt) | _missing(talk, reason))
+        dialogue.records.append(_asked(chat.format, dialogue, prompt) | _missing(dialogue, reason))
         return False
-    talk.request = Request(f"{talk.item.id}#{talk.repeat}.{number}", prompt, longest)
+    dialogue.request = Request(f"{dialogue.item.id}#{dialogue.repeat}.{number}", prompt, longest)
     return True

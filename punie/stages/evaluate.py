@@ -56,10 +56,10 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
     tokenizer, chat = loaded.tokenizer, chats.chat(settings, loaded.tokenizer)
     system = chats.system_prompt(settings, options.system_prompt)
-    talks = answering.talks(
+    dialogues = answering.dialogues(
         loaded, chat, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
-    prompts = {talk.item.id: talk.request.prompt for talk in talks}
+    prompts = {dialogue.item.id: dialogue.request.prompt for dialogue in dialogues}
     own = [max(turn.max_tokens or 0 for turn in item.turns) for item in suite]
     if longer := [most for most in own if most > options.max_tokens]:
         limits = f"eval.max_tokens={options.max_tokens}, up to {max(longer)} tokens"
@@ -70,12 +70,12 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
     )
     bound = _identity(loaded, folder, adapter, options.suite, prompts)
-    limit, total, seconds = resolve.context(loaded.config), sum(talk.left for talk in talks), 0.0
+    limit, total, seconds = resolve.context(loaded.config), sum(dialogue.left for dialogue in dialogues), 0.0
     with contextlib.ExitStack() as open_:
         bar = open_.enter_context(reporter.bar("evaluating", total, "answers"))
         service: serving.Service | None = None
         if options.backend == "server":
-            probed = serving.expected(loaded, [talk.request for talk in talks])
+            probed = serving.expected(loaded, [dialogue.request for dialogue in dialogues])
             loaded = None  # the server needs the memory
             blas, log = settings.runtime.blas, out / "server.log"
             service = open_.enter_context(
@@ -89,22 +89,22 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
                 )
             )
 
-        def ask(going: Sequence[answering.Talk]) -> Sequence[Any]:
+        def ask(going: Sequence[answering.Dialogue]) -> Sequence[Any]:
             nonlocal seconds
-            before, clock = total - sum(talk.left for talk in going), time.perf_counter()
+            before, clock = total - sum(dialogue.left for dialogue in going), time.perf_counter()
 
             def done(count: int) -> None:
                 bar(before + count)
 
             answers: Sequence[Any]
             if service is not None:
-                answers = service.ask([answering.served(chat, talk) for talk in going], done)
+                answers = service.ask([answering.served(chat, dialogue) for dialogue in going], done)
             else:
                 assert loaded is not None  # noqa: S101 - only a server takes its place
                 answers = generate.generate(
                     loaded.model,
                     tokenizer,
-                    [talk.request for talk in going],
+                    [dialogue.request for dialogue in going],
                     sampling,
                     stop=options.stop,
                     batch_size=options.batch_size,
@@ -114,7 +114,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
             seconds += time.perf_counter() - clock
             return answers
 
-        samples = answering.answered(chat, talks, ask, max_tokens=options.max_tokens, limit=limit)
+        samples = answering.answered(chat, dialogues, ask, max_tokens=options.max_tokens, limit=limit)
     if service is not None:
         bound = bound.model_copy(update={"unverified": service.unverified})
     tokens = sum(turn.output_tokens or 0 for sample in samples for turn in sample.reached)

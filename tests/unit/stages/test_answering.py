@@ -21,7 +21,7 @@ from punie.formats.code_mode import wrap
 from punie.model.generate import Answer, Request
 from punie.results.records import Sample
 from punie.stages import answering
-from punie.stages.answering import NO_RESULT, Talk
+from punie.stages.answering import NO_RESULT, Dialogue
 from punie.util.errors import Problems
 from tests.unit.formats.templates import PLAIN, TEMPLATES, tokenizer
 
@@ -60,7 +60,10 @@ CALLS = [
 def suite(folder: Path, turns: Sequence[Any] = TURNS) -> Any:
     tools = [tool.declaration for tool in formats.tools.TOOLS.values()]
     path = folder / "suite.jsonl"
-    lines = [{"id": "talk", "category": "c", "turns": list(turns), "tools": tools}, {**ONE, "tools": tools}]
+    lines = [
+        {"id": "dialogue", "category": "c", "turns": list(turns), "tools": tools},
+        {**ONE, "tools": tools},
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return load_suite(path)
 
@@ -87,9 +90,9 @@ def written(chat: Chat, calls: Sequence[Call], words: str) -> tuple[str, list[di
         for n, c in enumerate(calls)
     ]
     turn = {"role": "assistant", "content": words, "tool_calls": listed}
-    talk = [{"role": "user", "content": "x"}, read_row({"messages": [turn]}, 1).messages[0]]
+    dialogue = [{"role": "user", "content": "x"}, read_row({"messages": [turn]}, 1).messages[0]]
     tools = [{"role": "tool", "tool_call_id": f"{words}{n}", "content": r} for n, r in enumerate(results)]
-    return chat.answer(Conversation(talk), 1), [turn, *tools]
+    return chat.answer(Conversation(dialogue), 1), [turn, *tools]
 
 
 class Script:
@@ -98,10 +101,10 @@ class Script:
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers, self.rounds, self.asked = answers, list[list[str]](), dict[str, Conversation]()
 
-    def __call__(self, going: Sequence[Talk]) -> list[Any]:
-        self.rounds.append([talk.request.id for talk in going])
-        self.asked |= {talk.request.id: talk.asked for talk in going}
-        texts = [self.answers[talk.request.id] for talk in going]
+    def __call__(self, going: Sequence[Dialogue]) -> list[Any]:
+        self.rounds.append([dialogue.request.id for dialogue in going])
+        self.asked |= {dialogue.request.id: dialogue.asked for dialogue in going}
+        texts = [self.answers[dialogue.request.id] for dialogue in going]
         return [
             text
             if isinstance(text, Reply)
@@ -113,7 +116,7 @@ class Script:
 
 
 def run(chat: Chat, items: Any, script: Script, limit: int | None = None, repeats: int = 1) -> list[Sample]:
-    first = answering.talks(ROOMY, chat, items, system=SYSTEM, repeats=repeats, max_tokens=50)
+    first = answering.dialogues(ROOMY, chat, items, system=SYSTEM, repeats=repeats, max_tokens=50)
     return answering.answered(chat, first, script, max_tokens=50, limit=limit)
 
 
@@ -123,10 +126,10 @@ def test_the_next_turn_has_the_prompt_that_training_has(form: str, tmp_path: Pat
     training on that conversation. A thought is not sent back; a call without a record returns an error."""
     chat, items = made(form), suite(tmp_path)
     answers = [written(chat, calls, f"Well{n}") for n, calls in enumerate(CALLS)]
-    ids = ["talk#0", "talk#0.2", "talk#0.3", "talk#0.4"]
+    ids = ["dialogue#0", "dialogue#0.2", "dialogue#0.3", "dialogue#0.4"]
     script = Script({**dict(zip(ids, [text for text, _ in answers], strict=True)), "one#0": "No."})
     whole, one = run(chat, items, script)
-    assert script.rounds == [["talk#0", "one#0"], *([each] for each in ids[1:])]
+    assert script.rounds == [["dialogue#0", "one#0"], *([each] for each in ids[1:])]
     assert (whole.turn, whole.turns, whole.scores["strict"].value, whole.taxonomy) == (4, 4, 1.0, "correct")
     assert [each.output for each in whole.reached] == [text for text, _ in answers]
     assert whole.earlier[0].results == ["B", NO_RESULT, "A"]
@@ -152,11 +155,11 @@ def test_calls_beside_the_text_stay_in_the_context(form: str, tmp_path: Path) ->
     (read,) = chat.format.parse(text, tools=items[0].tools).calls
     sent = {"name": read.tool, "arguments": read.arguments}
     reply = Reply("Well", None, None, "stop", None, 0.1, calls=(sent,))
-    scripts = [Script({"talk#0": each, "talk#0.2": "No.", "one#0": "No."}) for each in (text, reply)]
+    scripts = [Script({"dialogue#0": each, "dialogue#0.2": "No.", "one#0": "No."}) for each in (text, reply)]
     found = [run(chat, items, script)[0] for script in scripts]
     assert [each.turn for each in found] == [2, 2]
     assert found[0].prompt_sha256 == found[1].prompt_sha256
-    assert len({chat.prompt(script.asked["talk#0.2"]) for script in scripts}) == 1
+    assert len({chat.prompt(script.asked["dialogue#0.2"]) for script in scripts}) == 1
 
 
 def test_swapped_and_repeated_calls_get_their_own_results(tmp_path: Path) -> None:
@@ -171,9 +174,11 @@ def test_a_wrong_turn_ends_a_conversation(tmp_path: Path) -> None:
     repeat goes its own way."""
     chat, items = made("code_mode"), suite(tmp_path)
     right = written(chat, CALLS[0], "Well")[0]
-    script = Script({"talk#0": right, "talk#0.2": right, "talk#1": "No.", "one#0": "No.", "one#1": "No."})
+    script = Script(
+        {"dialogue#0": right, "dialogue#0.2": right, "dialogue#1": "No.", "one#0": "No.", "one#1": "No."}
+    )
     second, first = run(chat, items, script, repeats=2)[:2]
-    assert script.rounds[1:] == [["talk#0.2"]]
+    assert script.rounds[1:] == [["dialogue#0.2"]]
     assert (second.turn, second.turns, second.prompt, second.taxonomy) == (2, 4, "Thanks!", "unwanted call")
     assert (second.scores["strict"].value, second.scores["keyword"].value) == (0.0, 0.25)
     assert "turn 2 of 4; mean of 1, 0, 0, 0" in second.scores["keyword"].reason
@@ -197,14 +202,16 @@ def test_a_turn_without_a_response_leaves_none_at_all(
         refuses = "{%- if messages | length > 4 %}{{- raise_exception('no room') }}{%- endif %}"
         chat = Chat(tokenizer(refuses + TEMPLATES["object"]), chat.format)
         items, limit = [items[1], items[0]], None
-    script = Script({"talk#0": written(chat, CALLS[0], "Well")[0], "talk#0.2": answer, "one#0": "No."})
+    script = Script(
+        {"dialogue#0": written(chat, CALLS[0], "Well")[0], "dialogue#0.2": answer, "one#0": "No."}
+    )
     first = [
-        Talk(item, 0, asked, Request(f"{item.id}#0", [1], 50))
+        Dialogue(item, 0, asked, Request(f"{item.id}#0", [1], 50))
         for item in items
         for asked in [next(iter(answering.prompts(chat.format, [item], system=SYSTEM)))[2]]
     ]
     found = answering.answered(chat, first, script, max_tokens=50, limit=limit)
-    (whole,) = (each for each in found if each.id == "talk")
+    (whole,) = (each for each in found if each.id == "dialogue")
     assert (whole.missing, whole.output, whole.scores, whole.turn) == (words, None, {}, 2)
     assert whole.earlier[0].taxonomy == "correct"
 
@@ -214,5 +221,7 @@ def test_what_does_not_fit_is_known_before_time_is_spent(tmp_path: Path) -> None
     turns = [{**TURNS[2], "results": [{"tool": "git_diff", "content": "+x\n" * 500}]}, TURNS[3]]
     tight = SimpleNamespace(config={"max_position_embeddings": 500})
     with pytest.raises(Problems) as raised:
-        answering.talks(tight, made("code_mode"), suite(tmp_path, turns), system="", repeats=1, max_tokens=50)
-    assert [each.where for each in raised.value.problems] == ["suite item talk, turn 2"]
+        answering.dialogues(
+            tight, made("code_mode"), suite(tmp_path, turns), system="", repeats=1, max_tokens=50
+        )
+    assert [each.where for each in raised.value.problems] == ["suite item dialogue, turn 2"]
