@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +21,15 @@ import numpy as np
 from figures import Row, report
 from numpy.typing import NDArray
 
+from punie.config import resolve
+from punie.config.compose import compose
 from punie.config.presets import presets
 from punie.results.config import RunConfig
 from punie.results.crossed import mean_interval
 from punie.results.outcome import CANNOT_TELL, Job, concluded
 from punie.results.power import ALPHA, POWER
-from punie.results.records import Estimate, Results, Sampling, Score
+from punie.results.records import Call, Estimate, Likelihood, Results, Sample, Sampling, Score, Scored, Text
+from punie.results.ship import decide
 from punie.results.summary.collect import FINISHED, PromptScores, RunScores
 from punie.results.summary.expected import TINY, expected
 from punie.results.summary.findings import Recipe, contrasts, table_of
@@ -121,6 +124,60 @@ def decided(found: NDArray[np.float64]) -> float:
     return sum(verdicts) / len(verdicts)
 
 
+SHIP = resolve(compose(["ship=default"])).ship
+"""Criteria of the decision whether to ship."""
+
+
+def shipped(rng: np.random.Generator, at_limit: Collection[str]) -> str:
+    """A decision on a simulated run of ``mixed``: the true change of these metrics is their limit, and all
+    others are clearly for the better."""
+
+    def samples(kinds: NDArray[np.int64], name: str, wrong: str) -> list[Sample]:
+        call = [Call(tool="git_status", arguments={})] if name == "t" else []
+        return [
+            Sample.model_construct(
+                id=f"{name}{i}", prompt="", category="all", missing=None, output="", expect=call,
+                taxonomy=wrong if kind else "correct", wrapper=True, repeat=0,
+                scores=dict.fromkeys(("strict", "keyword"), Scored(value=1.0 - kind, reason="")),
+            )
+            for i, kind in enumerate(kinds.tolist())
+        ]  # fmt: skip
+
+    def wrong(prompts: int, up: float, down: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which prompts the base and the result get wrong: so many change for the worse and the better."""
+        kinds = rng.choice(4, prompts, p=[up, down, (1 - up - down) / 2, (1 - up - down) / 2])
+        return (kinds == 1) | (kinds == 2), (kinds == 0) | (kinds == 2)
+
+    task = wrong(27, 0.25, 0.25) if "task" in at_limit else wrong(27, 0.0, 0.9)
+    calls = wrong(60, 0.2, 0.1) if "unwanted" in at_limit else wrong(60, 0.05, 0.4)
+    sides = [
+        samples(of_task, "t", "wrong tool") + samples(of_calls, "n", "unwanted call")
+        for of_task, of_calls in zip(task, calls, strict=True)
+    ]
+    gain = rng.normal(1.0, 0.5, 16)
+    lost = -0.2 * gain + rng.normal(0, 0.1, 16) if "kept" in at_limit else rng.normal(0, 0.02, 16)
+    if "validation" in at_limit:
+        gain = rng.normal(-0.1, 0.1, 16) - lost
+    changes = {kind: rng.normal(-0.1 if kind in at_limit else 0.2, 0.1, 20) for kind in ("prose", "code")}
+    none = {kind: np.zeros(20) for kind in changes}
+    read = {
+        "base": {**none, "validation": np.zeros(16)},
+        "adapter": {**none, "validation": gain},
+        "quantized": {**changes, "validation": gain + lost},
+    }
+    texts = {
+        target: Likelihood.model_construct(
+            texts=[
+                Text.model_construct(kind=kind, id=str(i), logprob=value)
+                for kind, values in kinds.items()
+                for i, value in enumerate(values)
+            ]
+        )
+        for target, kinds in read.items()
+    }
+    return decide(SHIP, *sides, texts, "quantized").decision
+
+
 def announced(model: Model, seeds: int) -> float:
     """The difference between two recipes that a plan says is detected."""
     configs = [
@@ -179,6 +236,13 @@ def measure(sweeps: int) -> Iterator[Row]:
         yield wrong(f"{seeds} seed{'s' * (seeds > 1)}: the interval of the mean excludes the true one", share)
     found = scores(replace(VARYING, centre=centre_of(VARYING, 0.8)), rng, sweeps, 5, [0.0])
     yield wrong("5 seeds whose true score is the criterion: phase 46 has a verdict", decided(found))
+    metrics = [each.metric for each in SHIP.criteria]
+    for metric in (each for each in metrics if each != "validation"):  # at its limit there is no gain to keep
+        share = [shipped(rng, [metric]) for _ in range(sweeps)].count("SHIP") / sweeps
+        yield wrong(f"{metric} exactly at its limit: SHIP", share)
+    worst = [metric for metric in metrics if metric != "kept"]
+    share = [shipped(rng, worst) for _ in range(sweeps)].count("HOLD") / sweeps
+    yield wrong(f"{len(worst)} of {len(metrics)} criteria exactly at their limits: HOLD", share)
     for name, model in (("equal", MODEL), ("varying", VARYING)):
         for seeds in (3, 5):
             difference = announced(model, seeds)

@@ -37,7 +37,7 @@ _VARYING = (
 )
 _SECONDS = (
     r"^(\d{3} .* finished .* )(\d+\.\d)$",
-    r"^((?:preflight|base|train|quantize|evaluate|report)(?: +\d+){3} +)(\d+\.\d)",
+    r"^((?:preflight|base|train|quantize|evaluate|likelihood|report)(?: +\d+){3} +)(\d+\.\d)",
     r"^([✓▸] \w+ +\w+ +\w{12})( +\d+\.\d)(?= s )",
 )
 """Where they stand in a table, after what is left as it is."""

@@ -59,6 +59,8 @@ RULES = (
          "The target must be among eval.targets.", "eval.target={c.eval.targets[0]}"),
     Rule("eval.targets", lambda c: len(set(c.eval.targets)) < len(c.eval.targets),
          "A target is named twice.", "name each target once"),
+    Rule("ship.criteria", lambda c: not all((x.gain is None) != (x.margin is None) for x in c.ship.criteria),
+         "Each criterion has a gain or a margin, and not both.", "{{metric: unwanted, margin: 0.1}}"),
     Rule("eval.server.url", lambda c: c.eval.server.url and c.eval.backend != "server",
          "The server would not be used.", "eval.backend=server"),
     Rule("eval.server.api", lambda c: c.eval.server.api != "completions" and c.eval.backend != "server",

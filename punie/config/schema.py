@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from punie.config.targets import TARGETS
-from punie.evals.scores import SCORERS
+from punie.evals.scores import SCORERS, SHIPPED_ON
 from punie.formats import AUTO, FORMATS
 from punie.train.methods import METHODS
 
@@ -315,6 +315,23 @@ class PhaseConfig:
 
 
 @dataclass
+class ShipCriterion:
+    """One condition on the change from the base to the result; it has a gain or a margin."""
+
+    metric: str = option("What must not be worse, or must be better.", choices=SHIPPED_ON)
+    gain: float | None = option("The change for the better must be larger.", None, ge=0.0, omit_if=None)
+    margin: float | None = option("A change for the worse must be smaller.", None, gt=0.0, omit_if=None)
+
+
+@dataclass
+class ShipConfig:
+    """When the result of a fine-tune may replace its base; decided before the run."""
+
+    name: str = neutral("Name shown in reports.", "none")
+    criteria: list[ShipCriterion] = option("All must hold; none: no decision.", [])
+
+
+@dataclass
 class StoreConfig:
     """Where artifacts live."""
 
@@ -365,6 +382,7 @@ class Config:
     quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     phase: PhaseConfig | None = None
+    ship: ShipConfig = dataclasses.field(default_factory=ShipConfig)
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)

@@ -36,12 +36,26 @@ METRICS = ("strict", *(name for name in SCORERS if name != "strict"), "wrapper",
 """The metrics of a summary: the scores, the default first; the share of responses with a tool-call block; the
 format lock, the exact probability that a response opens one; the rates of wrong decisions to call."""
 
+LIKELIHOODS = ("prose", "code", "validation")
+"""Mean log-probability per token of held-out prose and code that ship with punie, and of the responses of
+validation examples."""
+
+SHIPPED_ON = ("task", *SCORERS, *RATES, *LIKELIHOODS, "kept")
+"""What the criteria of ``ship`` may be about, each as the change from the base to the result: the strict
+score of the items that expect calls; the scores; the rates; the log-probabilities; and the share of the
+adapter's gain in log-probability on validation examples that quantization adds or loses."""
+
 HEADINGS = {
     "keyword": "keyword match",
     "strict": "execution",
     "malformed wrapper": "malformed call",
     "unwanted": "unwanted calls",
     "missed": "missed calls",
+    "task": "execution, items with calls",
+    "prose": "held-out prose",
+    "code": "held-out code",
+    "validation": "validation examples",
+    "kept": "gain after quantization",
 }
 """What a score, a rate, or a class of responses is called in headings and sentences; any other goes by its
 name."""

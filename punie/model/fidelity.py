@@ -125,11 +125,19 @@ def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> 
     )
 
 
-def _read(model: nn.Module, examples: Sequence[tuple[list[int], int]]) -> Iterator[tuple[mx.array, mx.array]]:
+def token_logprobs(model: nn.Module, tokens: list[int], prompt: int) -> list[float]:
+    """The log-probability of every token after the first ``prompt`` ones, of which there is at least one."""
+    ((logprobs, answer),) = _read(model, [(tokens, prompt)], len(tokens))
+    return cast(list[float], _of(logprobs, answer).tolist())
+
+
+def _read(
+    model: nn.Module, examples: Sequence[tuple[list[int], int]], positions: int = POSITIONS
+) -> Iterator[tuple[mx.array, mx.array]]:
     """For each example the log-probabilities (P, V), float32, and the response's tokens (P,)."""
     for tokens, prompt in examples:
         start = max(prompt, 1)
-        stop = min(len(tokens), start + POSITIONS)
+        stop = min(len(tokens), start + positions)
         logits = model(mx.array([tokens[: stop - 1]]))[0, start - 1 :].astype(mx.float32)  # (P, V)
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         mx.eval(logprobs)

@@ -140,7 +140,7 @@ def paired(
     up, down = int((changes > 0).sum()), int((changes < 0).sum())
     binary = all(value in (0.0, 1.0) for run in (before, after) for value in run.values())
     return Paired(
-        difference=_paired_interval(list(found.values())),
+        difference=bonett_price(list(found.values())),
         p_value=_sign_flip(changes, flips, np.random.default_rng(rng)),
         exact=len(changes) <= EXACT_FLIPS,
         mcnemar=mcnemar(up, down) if binary else None,
@@ -282,9 +282,13 @@ def _sign_flip(changes: NDArray[np.float64], flips: int, rng: np.random.Generato
     return (hits + 1) / (flips + 1)
 
 
-def _paired_interval(differences: Sequence[float]) -> Interval:
+def bonett_price(differences: Sequence[float], quantile: float = Z95) -> Interval:
+    """The mean of paired differences from -1 to 1, and its interval as :func:`paired` describes it.
+
+    ``quantile`` is the normal distribution's.
+    """
     count = len(differences) + 2
     mean, centre = math.fsum(differences) / len(differences), math.fsum(differences) / count
     square = (math.fsum(value * value for value in differences) + 2) / count
-    half = Z95 * math.sqrt((square - centre * centre) / count)
+    half = quantile * math.sqrt((square - centre * centre) / count)
     return Interval(mean, max(-1.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))

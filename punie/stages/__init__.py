@@ -9,7 +9,7 @@ from typing import Any
 from punie.config.schema import Config
 from punie.config.targets import DECIDING
 from punie.model.resolve import NotCached
-from punie.stages import base, evaluate, preflight, quantize, report, train
+from punie.stages import base, evaluate, likelihood, preflight, quantize, report, train
 from punie.stages.contract import Contents, Stage
 
 STAGES: tuple[Stage, ...] = (
@@ -18,6 +18,7 @@ STAGES: tuple[Stage, ...] = (
     train.STAGE,
     quantize.STAGE,
     evaluate.STAGE,
+    likelihood.STAGE,
     report.STAGE,
 )
 """In the order they run."""

@@ -12,7 +12,7 @@ from typing import Any
 from punie.stages import chats
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
-from punie.stages.slices import Quantize
+from punie.stages.slices import Likelihood, Quantize
 from punie.util.progress import Reporter
 
 _SPLIT = "valid.jsonl"
@@ -46,14 +46,14 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
         recipe=quantize.recipe,
         shard_mb=quantize.shard_mb,
     )
-    examples = _examples(settings, load.tokenizer(folder)) if quantize.fidelity_rows else []
-    if not examples:
+    compared = examples(settings, load.tokenizer(folder), quantize.fidelity_rows)
+    if not compared:
         return info
     measured = fidelity.measure(
         folder,
         adapter.path,
         out,
-        examples,
+        compared,
         float32=settings.runtime.float32,
         threads=settings.runtime.threads,
     )
@@ -61,13 +61,15 @@ def run(settings: Quantize, inputs: Inputs, out: Path, reporter: Reporter) -> Co
     return info | {"fidelity": dataclasses.asdict(measured)}
 
 
-def _examples(settings: Quantize, tokenizer: Any) -> list[tuple[list[int], int]]:
+def examples(settings: Quantize | Likelihood, tokenizer: Any, most: int) -> list[tuple[list[int], int]]:
     """Validation examples, evenly spread over the file: tokens and prompt length."""
     from punie.data.load import load_rows
     from punie.data.rows import Check
 
+    if not most:
+        return []
     rows = load_rows(data_folder(settings.data) / _SPLIT)
-    count, chat = min(settings.quantize.fidelity_rows, len(rows)), chats.chat(settings, tokenizer)
+    count, chat = min(most, len(rows)), chats.chat(settings, tokenizer)
     check = Check(
         chat.format,
         chat,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from punie.config.targets import TARGETS
+from punie.evals.scores import LIKELIHOODS
 from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.likelihood import FILE as LIKELIHOOD
 from punie.stages.slices import Report
 from punie.util.files import write_text
 from punie.util.progress import Reporter
@@ -26,7 +28,21 @@ def _others(settings: Report) -> list[str]:
 
 def _needs(settings: Report) -> tuple[str, ...]:
     behind = max((TARGETS[each].built for each in (settings.eval.target, *settings.eval.targets)), key=len)
-    return (*behind, "evaluate", *(f"evaluate:{target}" for target in _others(settings)))
+    others = (f"evaluate:{target}" for target in _others(settings))
+    return (*behind, "evaluate", *others, *_likelihoods(settings).values())
+
+
+def _decides(settings: Report) -> bool:
+    return bool(settings.ship.criteria) and "base" in _others(settings)
+
+
+def _likelihoods(settings: Report) -> dict[str, str]:
+    """The steps that read held-out texts, by target, where the decision needs them."""
+    metrics, own = {each.metric for each in settings.ship.criteria}, settings.eval.target
+    if not _decides(settings) or not metrics & {*LIKELIHOODS, "kept"}:
+        return {}
+    adapter = {"adapter": "likelihood:adapter"} if "kept" in metrics and own == "quantized" else {}
+    return {"base": "likelihood:base", **adapter, own: "likelihood"}
 
 
 def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -38,9 +54,10 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     from punie.results.comparison import pairs
     from punie.results.config import phase_record
     from punie.results.pages import report
-    from punie.results.records import Evaluation, Results
+    from punie.results.records import Evaluation, Likelihood, Results
     from punie.results.run import METRICS, RESULTS, SAMPLES
     from punie.results.scoring import rates
+    from punie.results.ship import decide
     from punie.results.verdict import judge
 
     def evaluation(step: str) -> tuple[Evaluation, list[Sample]]:
@@ -53,6 +70,13 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     own, samples = evaluation("evaluate")
     others = {target: evaluation(f"evaluate:{target}") for target in _others(settings)}
     phase = phase_record(settings.phase)
+    ship = None
+    if _decides(settings):
+        read = {
+            target: files.read(inputs[step].file(LIKELIHOOD), Likelihood)
+            for target, step in _likelihoods(settings).items()
+        }
+        ship = decide(settings.ship, others["base"][1], samples, read, own.target)
     results = Results.model_validate(
         {
             **dict(own),
@@ -63,6 +87,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
                 for target, (_, theirs) in others.items()
                 for pair in pairs(target, own.target, theirs, samples)
             ],
+            "ship": ship,
             "verdict": judge(own, phase),
             "artifacts": {
                 name: {"key": each.key, "files": {n: s for n, s in each.digests.items() if n not in _TIMED}}
@@ -83,7 +108,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
         settings={
             key: value
             for name, artifact in inputs.items()
-            if not name.startswith("evaluate:")  # those of other targets, which say so in eval.target
+            if ":" not in name  # those of other targets, which say so in eval.target
             for key, value in artifact.manifest["material"]["settings"].items()
         },
         tools_sha256=inputs["evaluate"].manifest["material"].get("contents", {}).get("tools"),
@@ -93,12 +118,12 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
     files.write(out / RESULTS, results)
     write_text(out / "report.md", report.markdown(facts))
     write_text(out / "report.html", report.html(facts))
-    return {"verdict": results.verdict.summary}
+    return {"verdict": results.verdict.summary, **({"ship": ship.decision} if ship else {})}
 
 
 STAGE = Stage(
     name="report",
-    version=7,
+    version=8,
     reads=Report,
     needs=_needs,
     run=run,

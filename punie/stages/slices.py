@@ -11,6 +11,7 @@ from punie.config.schema import (
     ModelConfig,
     PhaseConfig,
     QuantizeConfig,
+    ShipConfig,
     StoreConfig,
     ToolsConfig,
 )
@@ -78,6 +79,13 @@ class CheckedEval:
 
     suite: str
     system_prompt: str | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whose weights."""
+
+    target: str
 
 
 @dataclass(frozen=True)
@@ -149,9 +157,22 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    model: ModelConfig
+    data: DataPath
+    tools: ToolsConfig
+    format: str
+    lora: Masking
+    eval: Target
+    store: StoreConfig
+    runtime: Computing
+
+
+@dataclass(frozen=True)
 class Report:
     name: str
     phase: PhaseConfig | None
+    ship: ShipConfig
     model: Named
     data: Named
     eval: Targets

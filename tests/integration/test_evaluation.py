@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from punie.__main__ import main
 from punie.evals.serve import serve
 from punie.util.paths import resource
 from tests.conftest import QUICK, World, read_json
@@ -93,6 +94,16 @@ def test_targets_are_paired(world: World) -> None:
     assert results["targets"]["base"]["identity"]["weights"] != results["identity"]["weights"]
     assert len(lines(run / "samples-base.jsonl")) == len(lines(run / "samples.jsonl")) == 7
     assert "missed calls, base → quantized" in done.out
+    ship = results["ship"]
+    measured = {row["metric"]: row["units"] for row in ship["rows"] if row["change"] is not None}
+    assert {"task": 7, "prose": 20, "code": 20}.items() <= measured.items()
+    assert [row["metric"] for row in ship["rows"] if "every item" in (row["reason"] or "")] == ["unwanted"]
+    assert ship["decision"] in ("HOLD", "CANNOT TELL")
+    assert all(
+        ship["decision"] + ":" in text
+        for text in (done.out, *((run / f"report.{kind}").read_text("utf-8") for kind in ("md", "html")))
+    )
+    assert main(["ship", str(run)]) in (3, 4)
     alone = world.run("eval.target=base")
     assert next(s for s in read_json(alone / "status.json")["stages"] if s["stage"] == "evaluate")["reused"]
 

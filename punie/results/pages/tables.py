@@ -22,6 +22,8 @@ from punie.results.records import (
     Record,
     Results,
     Scores,
+    Ship,
+    ShipRow,
     Verdict,
 )
 from punie.results.scoring import averages
@@ -89,6 +91,38 @@ def rate_in_words(rate: Estimate | None) -> str:
     if rate is None or rate.mean is None:
         return "–"
     return f"{round(rate.mean * rate.n)} of {rate.n}: {rate.mean:.3f}, {_ends(rate)}"
+
+
+def ship_table(ship: Ship) -> Table:
+    """The criteria of a decision: the change from the base, its limit, and what could have been seen."""
+    rows = []
+    for row in ship.rows:
+        found = "–" if row.change is None else f"{row.change:+.3f}"
+        ends = "–" if row.interval is None else "{:+.2f} to {:+.2f}".format(*row.interval)
+        limit = f"{'above' if row.rises else 'below'} {row.limit:+.2f}"
+        met = {True: "yes", False: "no", None: "cannot tell"}[row.met]
+        seen = "–" if row.detectable is None else f"{row.detectable:.2f}"
+        rows.append([heading(row.metric), str(row.units), found, ends, limit, seen, met])
+    return ["change from the base", "n", "found", "95 % interval", "must be", "could show", "met"], rows
+
+
+def ship_sentence(ship: Ship) -> str:
+    """The decision and what decides it, without a period."""
+    if ship.decision == "SHIP":
+        return f"SHIP: all {len(ship.rows)} criteria of {ship.preset} hold"
+    state = False if ship.decision == "HOLD" else None
+    return f"{ship.decision}: " + "; ".join(_ship_reason(row) for row in ship.rows if row.met is state)
+
+
+def _ship_reason(row: ShipRow) -> str:
+    name = heading(row.metric)
+    if row.change is None or row.interval is None:
+        return f"{name}: {row.reason}"
+    low, high = row.interval
+    words = f"{name} {row.change:+.3f} (95 % interval {low:+.2f} to {high:+.2f}), must be "
+    words += f"{'above' if row.rises else 'below'} {row.limit:+.2f}"
+    words += f" ({row.reason})" if row.reason else ""
+    return words + (f", which about {row.needed:,} prompts or texts would show" if row.needed else "")
 
 
 def criteria_table(verdict: Verdict) -> Table:
@@ -161,9 +195,12 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
         lines.append(f"identity: unverified ({doubt})")
     lines += [f"note: {note}" for note in results.generation.notes]
     lines.append(results.verdict.summary)
+    lines += [ship_sentence(results.ship)] if results.ship else []
     parts = [in_text(score_table(results, baseline)), ""]
     for table in (rates_table(results), turns_table(results)):
         parts += [in_text(table), ""] if table[1] else []
+    if results.ship:
+        parts += [in_text(ship_table(results.ship)), ""]
     return "\n".join([*parts, *map(printable, lines)])
 
 

@@ -11,6 +11,7 @@ from punie.results.records.evaluation import (
     Format,
     Generation,
     Identity,
+    Likelihood,
     Lock,
     LockAt,
     LockCurve,
@@ -24,7 +25,10 @@ from punie.results.records.evaluation import (
     Sampling,
     Score,
     Scores,
+    Ship,
+    ShipRow,
     Tally,
+    Text,
     Weights,
 )
 from punie.results.records.run import (

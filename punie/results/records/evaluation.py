@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -258,6 +258,58 @@ class Pair(Record):
     """Minimum detectable difference at 80 % power; None where no prompt changed, or not even 1.0 is."""
 
 
+class Text(Record):
+    """The mean log-probability of a text's tokens, in nats."""
+
+    kind: str
+    """One of ``LIKELIHOODS``."""
+    id: str
+    tokens: int
+    logprob: float
+
+
+class Likelihood(File):
+    """The likelihood stage's likelihood.json: texts that nothing was trained on, read by one target."""
+
+    VERSION = 1
+    KIND = "the log-probabilities of held-out texts"
+
+    target: str
+    texts: list[Text]
+
+
+class ShipRow(Record):
+    """A criterion of the decision, on the change from the base to the result."""
+
+    metric: str
+    """One of ``SHIPPED_ON``."""
+    units: int
+    """Prompts or texts that are compared."""
+    change: float | None
+    """None if it could not be measured."""
+    interval: Ends | None
+    """95 %."""
+    limit: float
+    rises: bool
+    """The change must be above the limit; otherwise below."""
+    met: bool | None
+    """None if the interval holds the limit, or nothing was measured."""
+    detectable: float | None
+    """The smallest change that so many units show, at 80 % power."""
+    needed: int | None = None
+    """Units that would show a change of the margin, where these do not."""
+    reason: str | None = None
+    """Why there is nothing to measure, or why an interval beyond the limit decides nothing."""
+
+
+class Ship(Record):
+    """Whether the result may replace its base, by criteria decided before the run."""
+
+    preset: str
+    decision: Literal["SHIP", "HOLD", "CANNOT TELL"]
+    rows: list[ShipRow]
+
+
 class Results(Evaluation):
     """A run's results.json: its evaluation, the other targets, the verdict and the artifacts."""
 
@@ -266,6 +318,8 @@ class Results(Evaluation):
     targets: dict[str, Evaluation] = {}
     """The targets beside the one whose score counts."""
     paired: list[Pair] = []
+    ship: Ship | None = None
+    """None if there are no criteria, or the base was not evaluated beside the result."""
     verdict: Verdict
     artifacts: dict[str, ArtifactFiles]
     """By stage."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from punie.config.schema import ShipConfig
 from punie.results import files
 from punie.results.records import Evaluation
 from punie.results.scoring import summary
@@ -52,7 +53,9 @@ def inputs(tmp_path: Path) -> dict[str, Artifact]:
 
 
 def report(inputs: dict[str, Artifact], out: Path, targets: Sequence[str] = ()) -> dict[str, Any]:
-    settings = Report("x", None, Named("m"), Named("d"), Targets("core", "quantized", list(targets)))
+    settings = Report(
+        "x", None, ShipConfig(), Named("m"), Named("d"), Targets("core", "quantized", list(targets))
+    )
     out.mkdir()
     STAGE.run(settings, inputs, out, Reporter())
     return json.loads((out / "results.json").read_text("utf-8"))

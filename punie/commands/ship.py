@@ -1,0 +1,50 @@
+"""Decide whether a run's model may replace its base: SHIP, HOLD or CANNOT TELL, by criteria fixed before it.
+
+punie ship outputs/runs/NAME/ID
+
+The run has evaluated the base beside its result: 'eval.targets=[base,quantized]'. The criteria are those of
+its config group ship (conf/ship/default.yaml). The exit code is 0 for SHIP, 3 for HOLD, 4 for CANNOT TELL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from punie.results.run import Run
+from punie.util.errors import PunieError
+
+EXIT = {"SHIP": 0, "HOLD": 3, "CANNOT TELL": 4}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the decision that the run recorded, and its criteria.
+
+    Raises:
+        PunieError: The run has not finished, or decided nothing.
+    """
+    from punie.results.pages.tables import in_text, ship_sentence, ship_table
+    from punie.util.printable import printable
+
+    source = Run(arguments.run).require_finished()
+    found = source.results.ship
+    if found is None:
+        overrides = [each for each in source.provenance.overrides if not each.startswith("eval.targets")]
+        target = source.results.target
+        again = ["python", "-m", "punie", *overrides, f"eval.targets=[base,{target}]"]
+        raise PunieError(
+            "The run decided nothing.",
+            where=source.folder,
+            found="no base beside the result, or no criteria",
+            expected="the base among eval.targets, and a preset of ship with criteria",
+            next_step=f"{shlex.join(again)}  (what is built is reused)" if target != "base" else None,
+        )
+    print(in_text(ship_table(found)))
+    print(f"\n{printable(ship_sentence(found))}")
+    return EXIT[found.decision]
