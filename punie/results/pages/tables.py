@@ -83,7 +83,11 @@ def turns_table(results: Results) -> Table:
         for target, found in targets.items()
         for each in found.turns
     ]
-    return ["turn", "reached", "right, of those reached", "right, of all"], rows
+    return [
+        "turn",
+        "reached",
+        *(f"right, of {each}, 95 % interval" for each in ("those reached", "all")),
+    ], rows
 
 
 def rate_in_words(rate: Estimate | None) -> str:
