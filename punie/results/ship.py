@@ -85,7 +85,7 @@ def _answered(base: Sequence[Sample], result: Sequence[Sample]) -> dict[str, lis
         return str(error)
     if found.left_out:
         return f"{len(found.left_out)} prompts have no response"
-    asked = {sample.id for sample in base if sample.expect}
+    asked = {sample.id for sample in (*base, *result) if any(turn.expect for turn in sample.reached)}
     changes = {name: list(test.differences.values()) for name, test in found.paired.items()}
     task = [change for key, change in found.paired["strict"].differences.items() if key in asked]
     return {**changes, **({"task": task} if task else {})}
