@@ -5,6 +5,7 @@ outside ``results/`` nobody indexes a dictionary that came from JSON.
 """
 
 from punie.results.records.evaluation import (
+    DECISIONS,
     ByTurn,
     Estimate,
     Evaluation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import model_validator
 
@@ -302,11 +302,15 @@ class ShipRow(Record):
     """Why there is nothing to measure, or why an interval beyond the limit decides nothing."""
 
 
+Decision = Literal["SHIP", "HOLD", "CANNOT TELL"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+
 class Ship(Record):
     """Whether the result may replace its base, by criteria decided before the run."""
 
     preset: str
-    decision: Literal["SHIP", "HOLD", "CANNOT TELL"]
+    decision: Decision
     rows: list[ShipRow]
 
 

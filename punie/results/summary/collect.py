@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from punie.evals.scores import ALWAYS, wrong_decision
 from punie.results import files
 from punie.results.config import RunConfig
-from punie.results.records import Named, Record, Results, Scored, Status, Turns, Weights
+from punie.results.records import Named, Record, Results, Scored, Ship, Status, Turns, Weights
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, SAMPLES, STATUS, Run
 from punie.results.sweep import PLAN, PlannedJob, SweepPlan
 from punie.store.references import MARKS
@@ -68,6 +68,8 @@ class RunScores:
     """By prompt id, in the suite's order; None without scores."""
     overrides: Sequence[str] = ()
     """Those that composed its config; only of a run with a phase, or of a planned job."""
+    ship: Ship | None = None
+    """The decision whether to ship, if it took one."""
     results: Results | None = None
     """Only of a run with a phase, without what a phase's outcome does not need."""
 
@@ -204,6 +206,7 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         missing=missing,
         prompts=prompts if complete else None,
         overrides=overrides,
+        ship=results.ship,
         results=results.model_copy(update={**_LEFT_OUT, "identity": identity}) if config.phase else None,
     )
 

@@ -125,6 +125,7 @@ def summarize(
         tables.contrasts(comparisons),
         tables.rates(recipes),
         tables.turns(recipes),
+        tables.ships(recipes),
         tables.categories(recipes, metric),
         tables.taxonomy(recipes),
         tables.stability(recipes, metric),

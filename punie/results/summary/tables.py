@@ -10,6 +10,7 @@ from typing import Any
 
 from punie.evals.scores import RATES, ROUNDING, heading
 from punie.results.config import TEMPERATURE
+from punie.results.records import DECISIONS
 from punie.results.statistics import Interval
 from punie.results.summary import axes
 from punie.results.summary.axes import Axis
@@ -178,6 +179,21 @@ def turns(recipes: Sequence[Recipe]) -> Table:
     return _table(
         "turns", "Conversations by turn: right", rows, ["A turn is asked if all before it are right."]
     )
+
+
+def ships(recipes: Sequence[Recipe]) -> Table:
+    """The decisions whether to ship by temperature: their number over all seeds, and what was not met."""
+    rows = []
+    for recipe in recipes:
+        for temperature, runs in recipe.runs.items():
+            found = [run.ship for run in runs if run.ship]
+            decisions = Counter(each.decision for each in found)
+            unmet = Counter(heading(r.metric) for each in found for r in each.rows if r.met is not True)
+            words = ", ".join(f"{name} ({number})" for name, number in unmet.most_common()) or "–"
+            counts = {name: str(decisions[name]) for name in DECISIONS}
+            label = {"recipe": recipe.label, "temperature": f"{temperature:g}"}
+            rows += [{**label, **counts, "not met": words}] if found else []
+    return _table("ships", "Ship or not", rows, ["Each run decides by itself; decide on several seeds."])
 
 
 def _counts(recipes: Sequence[Recipe], metrics: Mapping[str, str]) -> list[dict[str, str]]:

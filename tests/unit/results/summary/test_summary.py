@@ -86,6 +86,19 @@ def test_conversations_by_turn(tmp_path: Path) -> None:
     assert [row[1].split(":")[0] for row in rows(found, "rates")] == ["1 of 2", "0 of 3"]
 
 
+def test_decisions_on_shipping(tmp_path: Path) -> None:
+    """Their number by recipe and temperature, and the criteria that were not met; none without decisions."""
+    row = {"metric": "unwanted", "units": 2, "change": 0.5, "interval": [0.2, 0.8], "limit": 0.1,
+           "rises": False, "met": False, "detectable": 0.1}  # fmt: skip
+    for seed, decision in enumerate(("HOLD", "SHIP", None)):
+        folder = make_run(tmp_path / str(seed), {"x": seed / 2}, lora__seed=seed)
+        if decision:
+            rows_ = [{**row, "met": decision == "SHIP"}]
+            amend(folder / "results.json", ship={"preset": "own", "decision": decision, "rows": rows_})
+    assert rows(summarize([tmp_path]), "ships") == (("0", "1", "1", "0", "unwanted calls (1)"),)
+    assert "ships" not in summarize([tmp_path / "2"]).tables
+
+
 def test_flips_across_temperatures_and_repeats(tmp_path: Path) -> None:
     """A prompt that changes with the temperature, or from repeat to repeat, is said to."""
     warm = {"answers": {"x": [0.0, 0.0], "y": [1.0, 0.0]}, "eval__temperature": 0.5}
