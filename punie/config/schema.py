@@ -314,7 +314,7 @@ class PhaseConfig:
     sweep: bool = option("Meant to be run with -m.", False)
 
 
-@dataclass
+@dataclass(repr=False)
 class ShipCriterion:
     """One condition on the change from the base to the result; it has a gain or a margin."""
 
@@ -322,10 +322,15 @@ class ShipCriterion:
     gain: float | None = option("The change for the better must be larger.", None, ge=0.0, omit_if=None)
     margin: float | None = option("A change for the worse must be smaller.", None, gt=0.0, omit_if=None)
 
+    def __repr__(self) -> str:
+        """As in a file."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return f"{{{', '.join(f'{name}: {value}' for name, value in given.items())}}}"
+
 
 @dataclass
 class ShipConfig:
-    """When the result of a fine-tune may replace its base; decided before the run."""
+    """When the result of a fine-tune may replace its base; to be decided before the run."""
 
     name: str = neutral("Name shown in reports.", "none")
     criteria: list[ShipCriterion] = option("All must hold; none: no decision.", [])

@@ -1,11 +1,10 @@
-"""Whether the result of a fine-tune may replace its base, by criteria that were decided before the run.
+"""Whether the result of a fine-tune may replace its base, by criteria that a run records.
 
-Each criterion bounds the change from the base to the result, paired by prompt or text. It is met if the
-95 % interval of the change lies beyond its limit, which is a test of superiority (a gain) or of
-non-inferiority (a margin) at 2.5 %. SHIP needs all of them, so that its error is at most 2.5 % without a
-correction (R. L. Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", 1982).
-HOLD needs one that is missed, by an interval widened for the number of criteria, so that its error is at most
-5 % (Bonferroni). Everything else is CANNOT TELL.
+Each criterion bounds the change from the base to the result, paired by prompt or text. It is met if the 95 %
+interval of the change lies beyond its limit: a test of superiority (a gain) or of non-inferiority (a margin)
+with a nominal error of 2.5 %. SHIP needs all of them, and so no correction (R. L. Berger, "Multiparameter
+Hypothesis Testing and Acceptance Sampling", 1982). HOLD needs one that is missed, by an interval widened for
+the number of criteria (Bonferroni). Everything else is CANNOT TELL. ``benchmarks/power.py`` has the errors.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from punie.evals.scores import LIKELIHOODS, RATES, ROUNDING
+from punie.evals.scores import LIKELIHOODS, RATES
 from punie.results.comparison import NothingToCompareError, compare
-from punie.results.power import minimum_detectable_effect, prompts_paired
+from punie.results.power import POWER
 from punie.results.records import Likelihood, Sample, Ship, ShipRow
-from punie.results.statistics import bonett_price
+from punie.results.statistics import tango
 
 if TYPE_CHECKING:
     from punie.config.schema import ShipConfig
@@ -30,7 +29,7 @@ ALPHA = 0.025
 FAMILY = 0.05
 """One-sided error of HOLD: that any criterion is called missed and is not."""
 SMALLEST_GAIN = 0.01
-"""Nats per token; a smaller gain of the adapter leaves no share to keep."""
+"""Nats per token; an adapter that may have gained less leaves no share to keep."""
 
 _Changes = Sequence[float] | str
 """Result minus base by prompt or text, or why there are none."""
@@ -42,6 +41,7 @@ def decide(
     result: Sequence[Sample],
     texts: Mapping[str, Likelihood],
     target: str,
+    doubts: Sequence[str] = (),
 ) -> Ship:
     """The decision, with its criteria.
 
@@ -50,9 +50,10 @@ def decide(
         base: The base's responses.
         result: Those of the result, to the same prompts.
         texts: By target, what each read of the held-out texts.
+        doubts: Why it is not certain which weights responded; then no score decides.
         target: What the result is; of an adapter, nothing was quantized, and ``kept`` is not asked.
     """
-    answered = _answered(base, result)
+    answered = f"identity unverified: {doubts[0]}" if doubts else _answered(base, result)
     rows = []
     asked = [each for each in ship.criteria if each.metric != "kept" or target == "quantized"]
     for criterion in asked:
@@ -86,7 +87,9 @@ def _answered(base: Sequence[Sample], result: Sequence[Sample]) -> dict[str, lis
         return str(error)
     if found.left_out:
         return f"{len(found.left_out)} prompts have no response"
-    asked = {sample.id for sample in (*base, *result) if any(turn.expect for turn in sample.reached)}
+    # What turns that nobody reached expect is not on record: every conversation counts, or the outcome would
+    # choose the prompts.
+    asked = {sample.id for sample in base if sample.expect or sample.turns > 1}
     changes = {name: list(test.differences.values()) for name, test in found.paired.items()}
     task = [change for key, change in found.paired["strict"].differences.items() if key in asked]
     return {**changes, **({"task": task} if task else {})}
@@ -108,9 +111,10 @@ def _kept(texts: Mapping[str, Likelihood]) -> _Changes:
     """
     gains = np.array(_read(texts["base"], texts["adapter"], "validation"))
     changes = np.array(_read(texts["adapter"], texts["quantized"], "validation"))
-    gain = float(gains.mean())
-    if gain < SMALLEST_GAIN:
-        return f"the adapter gains {gain:.3f} nats per token on validation examples, too little to keep"
+    gain, least, most, _ = _interval(gains.tolist(), ALPHA, bounded=False)
+    if least < SMALLEST_GAIN:
+        words = f"{gain:.3f} nats per token (95 % interval {least:.2f} to {most:.2f}), too little to keep"
+        return f"the adapter gains {words}"
     share = float(changes.mean()) / gain
     return [float(each) for each in share + (changes - share * gains) / gain]
 
@@ -119,60 +123,55 @@ def _row(metric: str, allowed: float, changes: _Changes, criteria: int) -> ShipR
     """One of so many criteria; ``allowed`` is the least change for the better."""
     rises = metric not in RATES
     limit = allowed if rises else 0.0 - allowed
-    if isinstance(changes, str) or len(changes) < 2:
-        reason = changes if isinstance(changes, str) else "there is one to compare"
-        return ShipRow(
-            metric=metric,
-            units=0,
-            change=None,
-            interval=None,
-            limit=limit,
-            rises=rises,
-            met=None,
-            detectable=None,
-            reason=reason,
-        )
-    bounded = metric not in (*LIKELIHOODS, "kept")
-    change, low, high, error = _interval(changes, ALPHA, bounded)
-    _, lowest, highest, _ = _interval(changes, min(ALPHA, FAMILY / criteria), bounded)
-    met = True if (low > limit if rises else high < limit) else None
-    if met is None and (highest < limit if rises else lowest > limit):
-        met = False
-    beyond = met is None and (high < limit if rises else low > limit)
-    smallest = minimum_detectable_effect(1, error**2)
-    # The distance to the limit has to be shown: of a margin, from no change; of a gain, from the one found.
-    distance = abs(limit) if allowed < 0 else abs(change - limit)
-    unsure = met is None and not beyond and distance > ROUNDING
-    more = prompts_paired(distance, error**2 * len(changes)) if unsure else 0
-    return ShipRow(
+    row = ShipRow(
         metric=metric,
-        units=len(changes),
-        change=change,
-        interval=(low, high),
+        units=0 if isinstance(changes, str) else len(changes),
+        change=None,
+        interval=None,
         limit=limit,
         rises=rises,
-        met=met,
-        detectable=smallest,
-        needed=more if more > len(changes) else None,
-        reason=f"beyond its limit, but with {criteria} criteria chance alone does that to one"
-        if beyond
-        else None,
+        met=None,
+        detectable=None,
     )
+    if isinstance(changes, str) or len(changes) < 2:
+        reason = changes if isinstance(changes, str) else "one alone has no interval"
+        return row.model_copy(update={"reason": reason})
+    bounded = metric not in (*LIKELIHOODS, "kept")
+    change, low, high, smallest = _interval(changes, ALPHA, bounded)
+    _, lowest, highest, _ = _interval(changes, min(ALPHA, FAMILY / criteria), bounded)
+    met = True if (low > limit if rises else high < limit) else None
+    beyond = high < limit if rises else low > limit
+    if highest < limit if rises else lowest > limit:
+        met = False
+    found: dict[str, object] = {"change": change, "interval": (low, high), "met": met}
+    if smallest <= 1 or not bounded:
+        found["detectable"] = smallest
+    if met is None and beyond:
+        found["reason"] = f"beyond its limit, but with {criteria} criteria chance alone does that to one"
+    elif met is None and bounded and (change > limit if rises else change < limit):
+        # The smallest change falls with the square root of the number of prompts.
+        needed = math.ceil(len(changes) * (smallest / abs(change - limit)) ** 2)
+        found["needed"] = needed if needed > len(changes) else None
+    return row.model_copy(update=found)
 
 
 def _interval(changes: Sequence[float], alpha: float, bounded: bool) -> tuple[float, float, float, float]:
-    """Mean, ends of the interval with this error at each end, and the standard error.
-
-    Of scores, which lie from 0 to 1, Bonett and Price's; else Student's.
-    """
+    """Mean, ends of the interval with this error at each end, and the smallest change that so many show with
+    80 % power. Of scores, which lie from 0 to 1, Tango's; else Student's."""
     from scipy.special import ndtri, stdtrit
 
     count = len(changes)
     if bounded:
         quantile = float(ndtri(1 - alpha))
-        found = bonett_price(changes, quantile)
-        return found.estimate, found.low, found.high, (found.high - found.low) / (2 * quantile)
+        found = tango(changes, quantile)
+        error = (found.high - found.low) / (2 * quantile)
+        return found.estimate, found.low, found.high, (quantile + float(ndtri(POWER))) * error
     mean = math.fsum(changes) / count
     error = float(np.std(changes, ddof=1)) / math.sqrt(count)
-    half = float(stdtrit(count - 1, 1 - alpha)) * error
-    return mean, mean - half, mean + half, error
+    quantile = float(stdtrit(count - 1, 1 - alpha))
+    return (
+        mean,
+        mean - quantile * error,
+        mean + quantile * error,
+        (quantile + float(stdtrit(count - 1, POWER))) * error,
+    )

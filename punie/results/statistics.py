@@ -140,7 +140,7 @@ def paired(
     up, down = int((changes > 0).sum()), int((changes < 0).sum())
     binary = all(value in (0.0, 1.0) for run in (before, after) for value in run.values())
     return Paired(
-        difference=bonett_price(list(found.values())),
+        difference=_bonett_price(list(found.values())),
         p_value=_sign_flip(changes, flips, np.random.default_rng(rng)),
         exact=len(changes) <= EXACT_FLIPS,
         mcnemar=mcnemar(up, down) if binary else None,
@@ -282,13 +282,44 @@ def _sign_flip(changes: NDArray[np.float64], flips: int, rng: np.random.Generato
     return (hits + 1) / (flips + 1)
 
 
-def bonett_price(differences: Sequence[float], quantile: float = Z95) -> Interval:
-    """The mean of paired differences from -1 to 1, and its interval as :func:`paired` describes it.
-
-    ``quantile`` is the normal distribution's.
-    """
+def _bonett_price(differences: Sequence[float]) -> Interval:
     count = len(differences) + 2
     mean, centre = math.fsum(differences) / len(differences), math.fsum(differences) / count
     square = (math.fsum(value * value for value in differences) + 2) / count
-    half = quantile * math.sqrt((square - centre * centre) / count)
+    half = Z95 * math.sqrt((square - centre * centre) / count)
     return Interval(mean, max(-1.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
+
+
+def tango(differences: Sequence[float], quantile: float = Z95) -> Interval:
+    """The mean of paired differences of scores, and the interval of the differences a score test accepts.
+
+    T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design" (1998): for scores of 0 and 1 a test against a margin errs about as often as its
+    level says, also where prompts change in one direction only. Means over repeats count as parts of a
+    prompt, which makes it wider than need be. ``quantile`` is the normal distribution's.
+    """
+    count = len(differences)
+    up = math.fsum(value for value in differences if value > 0)
+    down = -math.fsum(value for value in differences if value < 0)
+
+    def end(wanted: float) -> float:
+        low, high = -1.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _tango(up, down, count, middle) > wanted else (low, middle)
+        return (low + high) / 2
+
+    mean = (up - down) / count
+    return Interval(mean, min(mean, end(quantile)), max(mean, end(-quantile)))
+
+
+def _tango(up: float, down: float, count: int, difference: float) -> float:
+    """The score statistic of a true difference; it falls as that rises."""
+    if difference < 0:
+        return -_tango(down, up, count, -difference)
+    linear = (2 * count - up + down) * difference - up - down
+    constant = -down * difference * (1 - difference)
+    against = (math.sqrt(max(linear**2 - 8 * count * constant, 0.0)) - linear) / (4 * count)
+    variance = count * (2 * against + difference * (1 - difference))
+    gap = up - down - count * difference
+    return gap / math.sqrt(max(variance, 1e-12))

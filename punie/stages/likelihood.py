@@ -7,6 +7,7 @@ it has learned. Only a run that decides has this stage, once for each target.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests
 from punie.stages.slices import Likelihood
 from punie.store.keys import content_digests
+from punie.util.errors import PunieError
 from punie.util.paths import resource
 from punie.util.progress import Reporter
 
@@ -56,7 +58,15 @@ def run(settings: Likelihood, inputs: Inputs, out: Path, reporter: Reporter) -> 
     with reporter.bar(f"likelihood, {target}", len(texts), "texts") as bar:
         for kind, name, tokens, prompt in texts:
             values = fidelity.token_logprobs(loaded.model, tokens, prompt)
-            mean = round(sum(values) / len(values), 6)
+            mean = round(math.fsum(values) / len(values), 6)
+            if not math.isfinite(mean):
+                raise PunieError(
+                    "A model computes no numbers.",
+                    where=f"the {target} model, on {name} of the {kind} texts",
+                    found=f"log-probability per token {mean}",
+                    expected="a finite number",
+                    next_step="a smaller lora.learning_rate or lora.scale; ship=none measures nothing",
+                )
             found.append(Text(kind=kind, id=name, tokens=len(values), logprob=mean))
             bar(len(found))
     files.write(out / FILE, Record(version=Record.VERSION, target=target, texts=found))

@@ -76,7 +76,11 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
             target: files.read(inputs[step].file(LIKELIHOOD), Likelihood)
             for target, step in _likelihoods(settings).items()
         }
-        ship = decide(settings.ship, others["base"][1], samples, read, own.target)
+        sides = {"base": others["base"][0], own.target: own}
+        doubts = [
+            f"{name}: {each.identity.unverified}" for name, each in sides.items() if each.identity.unverified
+        ]
+        ship = decide(settings.ship, others["base"][1], samples, read, own.target, doubts)
     results = Results.model_validate(
         {
             **dict(own),

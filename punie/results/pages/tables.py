@@ -110,10 +110,18 @@ def ship_table(ship: Ship) -> Table:
     return ["change from the base", "n", "found", "95 % interval", "must be", "could show", "met"], rows
 
 
+def doubts(results: Results) -> list[str]:
+    """Why it is not certain which weights responded; of another target, with its name."""
+    others = {f"{name}: ": each.identity.unverified for name, each in results.targets.items()}
+    return [name + doubt for name, doubt in {"": results.identity.unverified, **others}.items() if doubt]
+
+
 def ship_sentence(ship: Ship) -> str:
     """The decision and what decides it, without a period."""
+    if not ship.rows:
+        return f"{ship.decision}: no criterion of {ship.preset} applies"
     if ship.decision == "SHIP":
-        return f"SHIP: all {len(ship.rows)} criteria of {ship.preset} hold"
+        return f"SHIP: every criterion of {ship.preset} is met ({len(ship.rows)})"
     state = False if ship.decision == "HOLD" else None
     return f"{ship.decision}: " + "; ".join(_ship_reason(row) for row in ship.rows if row.met is state)
 
@@ -126,7 +134,7 @@ def _ship_reason(row: ShipRow) -> str:
     words = f"{name} {row.change:+.3f} (95 % interval {low:+.2f} to {high:+.2f}), must be "
     words += f"{'above' if row.rises else 'below'} {row.limit:+.2f}"
     words += f" ({row.reason})" if row.reason else ""
-    return words + (f", which about {row.needed:,} prompts or texts would show" if row.needed else "")
+    return words + (f", which about {row.needed:,} prompts would show if it stays" if row.needed else "")
 
 
 def criteria_table(verdict: Verdict) -> Table:
@@ -188,15 +196,14 @@ def in_text(table: Table) -> str:
 
 def terminal(results: Results, baseline: Baseline | None) -> str:
     """The score table, the comparisons and the verdict, for a terminal."""
-    sampling, doubt = results.sampling, results.identity.unverified
+    sampling = results.sampling
     lines = [
         f"temperature {sampling.temperature:g}, seed {sampling.seed}, {heading('strict')} {interval(results)}"
     ]
     if results.lock is not None:
         lines.append(lock_sentence(results.lock))
     lines += [*map(paired_sentence, results.paired), *uncompared(results)]
-    if doubt:
-        lines.append(f"identity: unverified ({doubt})")
+    lines += [f"identity: unverified ({doubt})" for doubt in doubts(results)]
     lines += [f"note: {note}" for note in results.generation.notes]
     lines.append(results.verdict.summary)
     lines += [ship_sentence(results.ship)] if results.ship else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from punie.evals.scores import LIKELIHOODS, SHIPPED_ON
 from punie.results.pages.tables import in_text, ship_sentence, ship_table
 from punie.results.records import Likelihood, Sample, Ship, Text
 from punie.results.ship import decide
+from punie.results.statistics import tango
 from punie.util.errors import PunieError
 from punie.util.paths import resource
-from tests.unit.results.made import amend, make_run, records, sample
+from tests.unit.results.made import amend, conversation, make_run, records, sample
 
 CALL = [{"tool": "git_status", "arguments": {}}]
 
@@ -102,7 +104,7 @@ def test_general_ability(kind: str, shift: float, decision: str) -> None:
 
 @pytest.mark.parametrize(
     ("adapter", "quantized", "decision"),
-    [(1.0, 0.95, "SHIP"), (1.0, 0.5, "HOLD"), (0.001, 0.0, "CANNOT TELL")],
+    [(1.0, 0.95, "SHIP"), (1.0, 0.5, "HOLD"), (0.02, 0.0, "CANNOT TELL")],
 )
 def test_gain_that_quantization_keeps(adapter: float, quantized: float, decision: str) -> None:
     """The share of the adapter's gain that quantization loses; without a gain there is no share."""
@@ -116,6 +118,38 @@ def test_gain_that_quantization_keeps(adapter: float, quantized: float, decision
     assert found.decision == decision
     if adapter == 1.0:
         assert found.rows[0].change == pytest.approx(quantized / adapter - 1, abs=0.02)
+
+
+def test_unverified_responses() -> None:
+    """Where another model may have responded, no score decides."""
+    given = (responses(2, 27, 5, 55), responses(25, 27, 5, 55), {}, "quantized")
+    found = decide(ShipConfig("own", [TASK, UNWANTED]), *given, doubts=["base: a foreign endpoint"])
+    assert found.decision == "CANNOT TELL"
+    assert {row.reason for row in found.rows} == {"identity unverified: base: a foreign endpoint"}
+
+
+def test_the_outcome_does_not_choose_the_prompts() -> None:
+    """A conversation counts for the task although its turn with a call was not reached."""
+    base = [conversation(0.0, turns=2, id=f"c{i}", expect=[]) for i in range(12)]
+    result = [
+        conversation(*((1.0, 1.0) if i < 4 else (0.0,)), turns=2, id=f"c{i}", expect=[]) for i in range(12)
+    ]
+    (row,) = decided([TASK], base, result).rows
+    assert (row.units, row.change) == (12, pytest.approx(4 / 12))
+
+
+@pytest.mark.parametrize(("worse", "better"), [(0.1, 0.0), (0.15, 0.05), (0.2, 0.1), (0.3, 0.2)])
+def test_error_at_the_margin(worse: float, better: float) -> None:
+    """Summed over all outcomes, a rise of exactly the margin is called smaller in at most 3 % of suites."""
+    prompts, total = 27, 0.0
+    for up in range(prompts + 1):
+        for down in range(prompts + 1 - up if better else 1):
+            same = prompts - up - down
+            ways = math.comb(prompts, up) * math.comb(prompts - up, down)
+            changes = [1.0] * up + [-1.0] * down + [0.0] * same
+            if tango(changes).high < 0.1:
+                total += ways * worse**up * better**down * (1 - worse - better) ** same
+    assert total <= 0.03
 
 
 def test_an_adapter_has_nothing_to_keep() -> None:
@@ -138,7 +172,7 @@ def test_what_so_few_prompts_could_show() -> None:
 
 def test_beyond_the_limit_by_one_interval_alone() -> None:
     """With several criteria, an interval that is only just beyond its limit holds nothing back."""
-    base, result = responses(2, 27, 5, 55), responses(25, 27, 19, 41)
+    base, result = responses(2, 27, 5, 55), responses(25, 27, 16, 44)
     alone, many = (decided([UNWANTED] * count, base, result) for count in (1, 6))
     assert (alone.decision, many.decision) == ("HOLD", "CANNOT TELL")
     assert "chance alone" in ship_sentence(many)
@@ -151,6 +185,7 @@ def test_beyond_the_limit_by_one_interval_alone() -> None:
         ("{metric: unwanted}", "a gain or a margin"),
         ("{metric: unwanted, gain: 0, margin: 0.1}", "a gain or a margin"),
         ("{metric: unwanted, margin: -1}", "> 0"),
+        ("{metric: unwanted, margin: 0.1}, {metric: unwanted, margin: 0.2}", "two criteria"),
     ],
 )
 def test_wrong_presets(criterion: str, words: str) -> None:
