@@ -11,7 +11,7 @@ from typing import Any
 
 from punie.config.schema import Config
 from punie.model.device import device_kind
-from punie.model.resolve import NotCached
+from punie.model.resolve import NotCached, NotEstimated
 from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
 from punie.stages import COPIES, STAGES, preflight
 from punie.store.artifacts import Artifact, Store
@@ -129,7 +129,7 @@ class _Running:
         answers, row, prompt = facts["prompts"] * self.config.eval.repeats, longest["row"], longest["prompt"]
         try:
             found = memory.shortage(trained, evaluated, row=row, prompt=prompt, answers=answers)
-        except PunieError as error:  # of a model that punie knows too little of: no reason to refuse it
+        except NotEstimated as error:
             self.reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
             return
         if found is not None:
