@@ -5,6 +5,7 @@ outside ``results/`` nobody indexes a dictionary that came from JSON.
 """
 
 from punie.results.records.evaluation import (
+    ByTurn,
     Estimate,
     Evaluation,
     Format,
@@ -50,5 +51,6 @@ from punie.results.records.run import (
     StageStatus,
     Status,
     SweepOutcome,
+    Turns,
     Verdict,
 )

@@ -53,6 +53,16 @@ class Tally(Record):
     """A sample's id."""
 
 
+class ByTurn(Record):
+    """How often the turn of one number was right in the conversations of a suite."""
+
+    turn: int
+    of_reached: Estimate
+    """Among the conversations in which it was asked."""
+    of_all: Estimate
+    """Among those that have it; one that was not reached is wrong."""
+
+
 class Missing(Record):
     """Responses that are missing, by reason."""
 
@@ -182,6 +192,8 @@ class Scores(Record):
     rates: dict[str, Estimate] = {}
     """Of wrong decisions to call (``RATES``), those that the suite has items for; empty in older records."""
     taxonomy: dict[str, Tally]
+    turns: list[ByTurn] = []
+    """By turn; empty where no item is a conversation."""
     missing: Missing
 
     @model_validator(mode="after")

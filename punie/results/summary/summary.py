@@ -124,6 +124,7 @@ def summarize(
         tables.findings(each_recipe, metric),
         tables.contrasts(comparisons),
         tables.rates(recipes),
+        tables.turns(recipes),
         tables.categories(recipes, metric),
         tables.taxonomy(recipes),
         tables.stability(recipes, metric),

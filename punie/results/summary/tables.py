@@ -13,7 +13,7 @@ from punie.results.config import TEMPERATURE
 from punie.results.statistics import Interval
 from punie.results.summary import axes
 from punie.results.summary.axes import Axis
-from punie.results.summary.collect import RunScores
+from punie.results.summary.collect import RunScores, turn_names
 from punie.results.summary.conclusions import clipped, p_in_words
 from punie.results.summary.findings import (
     Cell,
@@ -161,19 +161,39 @@ def categories(recipes: Sequence[Recipe], metric: str) -> Table:
 
 def rates(recipes: Sequence[Recipe]) -> Table:
     """The rates of wrong decisions to call by temperature, over all seeds."""
+    rows = _counts(recipes, {rate: heading(rate) for rate in RATES})
+    return _table(
+        "rates", "Wrong decisions to call", rows, ["Over all seeds; the intervals are over prompts."]
+    )
+
+
+def turns(recipes: Sequence[Recipe]) -> Table:
+    """How often each turn of conversations was right by temperature, over all seeds."""
+    runs = [run for recipe in recipes for each in recipe.runs.values() for run in each]
+    found = {name for run in runs for prompt in (run.prompts or {}).values() for name in prompt.scores}
+    names: list[str] = []
+    while found & {*(following := turn_names(len(names) // 2 + 1))}:
+        names += following
+    rows = _counts(recipes, dict(zip(names, names, strict=True)))
+    return _table(
+        "turns", "Conversations by turn: right", rows, ["A turn is asked if all before it are right."]
+    )
+
+
+def _counts(recipes: Sequence[Recipe], metrics: Mapping[str, str]) -> list[dict[str, str]]:
+    """A row for each recipe and metric of 0 and 1, each metric with its heading."""
     rows = []
     for recipe in recipes:
-        for rate, heads in ((each, _temperatures(recipes, "rate")) for each in RATES):
-            found = {at: table for at, table in recipe.tables(rate).items() if table}
+        for metric, words in metrics.items():
+            heads = _temperatures(recipes, "rate")
+            found = {at: table for at, table in recipe.tables(metric).items() if table}
             cells = {
                 heads[at]: f"{_counted(table)}: {in_text(interval(table))}" for at, table in found.items()
             }
             if cells:
                 empty = dict.fromkeys(heads.values(), "–")
-                rows.append({"recipe": recipe.label, "responses": heading(rate), **empty, **cells})
-    return _table(
-        "rates", "Wrong decisions to call", rows, ["Over all seeds; the intervals are over prompts."]
-    )
+                rows.append({"recipe": recipe.label, "responses": words, **empty, **cells})
+    return rows
 
 
 def _counted(table: Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]) -> str:
