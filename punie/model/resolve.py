@@ -320,7 +320,8 @@ def _indexed(folder: Path) -> list[str]:
     """Names of the files that the model's index names, sorted."""
     files = read_config(folder, INDEX).get("weight_map")
     if not isinstance(files, dict) or not all(
-        isinstance(name, str) and _FILE.fullmatch(name) for name in files.values()
+        isinstance(name, str) and _FILE.fullmatch(name) and name.endswith(".safetensors")
+        for name in files.values() or [None]
     ):
         raise PunieError(
             "The model's shard index cannot be read.",
