@@ -46,7 +46,9 @@ def tokenizer(folder: Path) -> Any:
     try:
         transformers_logging.set_verbosity_error()  # its warnings quote a file's content at any length
         # Without an answer here, transformers would ask at the terminal whether to run the folder's code.
-        loaded = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=resolve.end_ids(folder))
+        options = {"trust_remote_code": False}
+        # It treats models of the hub apart by name, for which it would take a relative path.
+        loaded = load_tokenizer(folder.absolute(), options, eos_token_ids=resolve.end_ids(folder))
     except Exception as error:  # of transformers, tokenizers or a parser
         raise PunieError(
             "The model's tokenizer cannot be loaded.",

@@ -164,14 +164,16 @@ def stray_weights(folder: Path) -> list[Path]:
 
 
 def tokenizer_contents(folder: Path) -> dict[str, Any]:
-    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if they decide."""
+    """File name to sha256 for the files that decide how text becomes tokens, and what else does: the fields
+    of config.json by which transformers chooses the tokenizer's class; the end ids, if they decide."""
     files = {
         name: sha
         for name, sha in contents(folder).items()
         if name.startswith(_TOKENIZER) or name.endswith(_VOCABULARIES)
     }
-    ends = decisive_ends(folder)
-    return {**files, **({"eos_token_id": ends} if ends else {})}
+    config, ends = read_config(folder), decisive_ends(folder)
+    kind = {name: config[name] for name in ("model_type", "tokenizer_class") if name in config}
+    return {**files, **kind, **({"eos_token_id": ends} if ends else {})}
 
 
 def end_ids(folder: Path) -> list[int]:

@@ -246,6 +246,10 @@ def test_all_that_a_load_opens_is_in_the_key(tmp_path: Path, small: Path) -> Non
         of_config = name.endswith("config.json")
         assert (now["tokenizer"] == before["tokenizer"]) == of_config, name
         before = now
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tokenizer_class": "LlamaTokenizer"}))
+    assert resolve.tokenizer_contents(folder) != before["tokenizer"]
+    (folder / "config.json").write_text(json.dumps(config))
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config |= {"fast_tokenizer_files": ["tokenizer.4.0.0.json"], "tokenizer_file": str(tmp_path / "other")}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
