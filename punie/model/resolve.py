@@ -64,7 +64,9 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise PunieError(
-                "The model folder does not exist.",
+                "The model is a file, and no GGUF."
+                if folder.is_file()
+                else "The model folder does not exist.",
                 where=f"model.path={path}",
                 next_step="give a GGUF file, or the folder that holds config.json and the safetensors files",
             )

@@ -285,7 +285,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                     "Two weight files hold the same tensor.",
                     where=folder,
                     found=f"{excerpt(name, 200)} in {other.name} and in {path.name}",
-                    next_step="remove the file that does not belong to the model, or fetch the model again",
+                    next_step="fetch the model again; or, if one of them is left over, remove it",
                 )
             if name.endswith((".scales", ".biases")):
                 continue

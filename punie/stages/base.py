@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from punie.model import resolve
@@ -21,6 +22,14 @@ from punie.util.progress import Reporter
 def contents(settings: Base) -> Contents:
     """Digest of every file of the model that can influence a result."""
     return {"model": resolve.contents(base_folder(settings))}
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """What of the model's folder does not count, which no key tells."""
+    with contextlib.suppress(PunieError):  # another check reports it
+        if strays := resolve.stray_weights(base_folder(settings)):
+            names = ", ".join(path.name for path in strays)
+            yield f"does not belong to the model, and is not read: {names}"
 
 
 def ready(settings: Settings, reporter: Reporter) -> Path:
@@ -52,18 +61,16 @@ def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Conten
     from punie.model import load
 
     folder = base_folder(settings)
+    count = parameters(folder)  # first: it checks that every file is as long as its header states
     unread = load.unread(folder, load.load_lazily(folder)[0])
-    for part, count in unread.items():
+    for part, left_out in unread.items():
         reporter.line(
-            f"  note: {part} is not loaded by mlx-lm ({count:,} parameters), so the result has no such part",
+            f"  note: {part} is not loaded by mlx-lm ({left_out:,} parameters); the result lacks it",
             style="yellow",
         )
-    if strays := resolve.stray_weights(folder):
-        names = ", ".join(path.name for path in strays)
-        reporter.line(f"  note: does not belong to the model, and is not read: {names}", style="yellow")
     _require_finite(folder, unread)
     stored = sum(path.stat().st_size for path in resolve.weight_files(folder))
-    size = {"parameters": parameters(folder), "bytes": stored}
+    size = {"parameters": count, "bytes": stored}
     write_json(out / "base.json", {"files": resolve.contents(folder), **size})
     artifact = read(folder)
     return size | ({"artifact": artifact.key} if artifact else {})
