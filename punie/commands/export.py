@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         made = Path(scratch) / out.name
         made.mkdir()
         for name in published:
+            (made / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(artifact.file(name), made / name)
         write_text(made / "README.md", card)
         made.replace(out)  # whole or not at all

@@ -39,8 +39,10 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("lora.save_every", lambda c: c.lora.save_every > c.lora.iters,
-         "No checkpoint would be saved.", "lora.save_every={c.lora.iters}"),
+    Rule("lora.lr_schedule.arguments",
+         lambda c: (s := c.lora.lr_schedule) and len(s.arguments) < s.example.count(",") + 1,
+         "The learning-rate schedule lacks arguments.",
+         "'lora.lr_schedule.arguments={c.lora.lr_schedule.example}', for example"),
     Rule("lora.num_layers", lambda c: c.lora.num_layers == 0,
          "No layer would be trained.", "set it to 1 or more, or -1 for all"),
     Rule("lora.val_batches", lambda c: c.lora.val_batches == 0,

@@ -75,9 +75,19 @@ def is_within_null(error: BaseException) -> bool:
     """Whether an override sets a field within a value that is null: OmegaConf 2.3 asserts that it is not, and
     2.4 says so."""
     return any(
-        isinstance(each, AssertionError) or re.search(r"because '[\w.]+' is None", str(each))
+        isinstance(each, AssertionError)
+        or re.search(r"because '[\w.]+' is None|'NoneType' object has no attribute 'get'", str(each))
         for each in _causes(error)
     )
+
+
+def key_at(error: BaseException) -> str | None:
+    """The key of the override that Hydra was applying when it raised the error."""
+    for each in _causes(error):
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            if frame.f_code.co_name == "_apply_overrides_to_config":
+                return frame.f_locals.get("key")
+    return None
 
 
 def version_base() -> dict[str, str]:
@@ -93,6 +103,18 @@ def store_schema(name: str, node: type) -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=name, node=node)
+
+
+@functools.cache
+def store_names(group: str, names: tuple[str, ...]) -> None:
+    """Make presets known to Hydra that set a ``name`` and nothing else, once in a process.
+
+    Hydra cannot set a field of a value that is null; a preset makes it one that is not.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    for name in names:
+        ConfigStore.instance().store(group=group, name=name, node={"name": name})
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

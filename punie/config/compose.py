@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from punie.config import compat
 from punie.config.compat import RAISED, RUN_ID
-from punie.config.schema import Config
+from punie.config.schema import SCHEDULES, Config
 from punie.config.wording import TARGET, instantiates, translate, unreadable
 from punie.util.errors import ConfigError
 from punie.util.paths import resource
@@ -60,6 +60,7 @@ def prepare() -> str:
     The run's name, ``<utc>-<random>``, goes into the environment, so that every worker of a sweep uses it.
     """
     compat.store_schema("punie_schema", Config)
+    compat.store_names("lora/lr_schedule", tuple(SCHEDULES))
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     os.environ.setdefault(RUN_ID, f"{moment}-{secrets.token_hex(3)}")
     return str(resource("conf"))

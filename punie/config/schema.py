@@ -120,14 +120,28 @@ class ToolsConfig:
     path: str | None = neutral("JSON file of tools in OpenAI's schema; null for none.", None)
 
 
+SCHEDULES = {
+    "cosine_decay": "[1e-4,100]",
+    "exponential_decay": "[1e-4,0.999]",
+    "linear_schedule": "[1e-4,0,100]",
+    "step_decay": "[1e-4,0.1,100]",
+}
+"""Schedules of mlx.optimizers whose arguments are numbers, each with an example of all that it needs."""
+
+
 @dataclass
 class Schedule:
     """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count optimizer steps."""
 
-    name: str = option("Such as cosine_decay, exponential_decay, linear_schedule or step_decay.")
+    name: str = option("The schedule; +lora/lr_schedule=NAME selects one.", choices=tuple(SCHEDULES))
     arguments: list[float] = option("Its arguments; the first is the initial learning rate.", [])
     warmup: int = option("Optimizer steps of linear warm-up before it.", 0, ge=0)
     warmup_init: float = option("Learning rate at the start of the warm-up.", 0.0, ge=0.0)
+
+    @property
+    def example(self) -> str:
+        """Arguments that it takes."""
+        return SCHEDULES.get(self.name, "[]")
 
 
 @dataclass

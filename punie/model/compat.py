@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
-from mlx_lm.utils import maybe_set_recommended_wired_limit
+from mlx_lm.utils import _get_classes, maybe_set_recommended_wired_limit
 
 _VIEWS = {
     "Broadcast", "Squeeze", "ExpandDims", "Unflatten", "Flatten", "Transpose", "Reshape", "Slice", "Arange",
@@ -26,6 +26,15 @@ def set_server_loader(load: Callable[..., tuple[Any, Any, Any]]) -> None:
     from mlx_lm import server
 
     setattr(server, "load", load)  # noqa: B010 - a type checker would refuse the assignment
+
+
+def architecture(config: Mapping[str, Any]) -> tuple[type[Any], type[Any]]:
+    """The classes of mlx-lm that a config.json stands for: the model, and its arguments.
+
+    Raises:
+        ValueError: mlx-lm does not have it.
+    """
+    return _get_classes(dict(config))
 
 
 def repeat_rows(cache: list[Any], times: int) -> None:

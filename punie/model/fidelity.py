@@ -9,6 +9,7 @@ Shapes: P positions compared in an example, T tokens of it, V the vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,10 @@ def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> 
     """Check that the fine-tune survived.
 
     Raises:
-        PunieError: The share of the gain that is left is below ``min_gain_kept``.
+        PunieError: A model does not compute, or the share of the gain that is left is below
+            ``min_gain_kept``.
     """
+    _require_finite(fidelity)
     kept = fidelity.gain_kept
     if kept is None or kept >= min_gain_kept:
         return
@@ -123,6 +126,27 @@ def require_kept(fidelity: Fidelity, min_gain_kept: float, bits: int | None) -> 
         expected=f"at least {min_gain_kept:g}",
         next_step=f"{more}or accept the loss: quantize.min_gain_kept=0, or less",
     )
+
+
+def _require_finite(fidelity: Fidelity) -> None:
+    """Refuse a model whose log-probabilities are no numbers: no loss of quality that one could accept."""
+    remedies = {
+        "base": "try another base model, or one in bfloat16",
+        "adapter": "train with a smaller lora.learning_rate or lora.scale",
+        "quantized": "quantize=none shows whether the fused weights compute; then other bits or group size",
+    }
+    for name, remedy in remedies.items():
+        value = getattr(fidelity, f"{name}_logprob")
+        if not math.isfinite(value):
+            raise PunieError(
+                f"The {name} model computes no numbers."
+                if name != "adapter"
+                else "The base with its adapter computes no numbers.",
+                where="the quantization-quality check",
+                found=f"log-probability per token {value}",
+                expected="a finite number",
+                next_step=remedy,
+            )
 
 
 def token_logprobs(model: nn.Module, tokens: list[int], prompt: int) -> list[float]:

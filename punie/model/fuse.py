@@ -21,9 +21,10 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.lora import LoRASwitchLinear
 from mlx_lm.utils import dequantize_model, save_config
 
-from punie.model import blas
+from punie.model import blas, resolve
 from punie.model.layout import Layout, plan
 from punie.model.shards import Writer
+from punie.util.errors import PunieError
 from punie.util.files import disk_shortage
 
 PIECE = 1 << 21
@@ -33,8 +34,6 @@ _PLAIN = 12
 32-bit words. A GPU takes less."""
 _ADAPTED = 18
 """The same with a delta, which is float32, then cast, then part of a sum."""
-_COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
-_OWN = {"config.json", "model.safetensors.index.json"}
 _CUTTABLE = (
     nn.Linear, nn.Embedding, SwitchLinear, nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear,
     LoRASwitchLinear,
@@ -45,8 +44,9 @@ _WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
 
 _made = threading.local()
 
-Piece = list[tuple[str, mx.array]]
-"""Names and arrays that are computed together: those of a layer, or of some of its rows."""
+Piece = list[tuple[str, mx.array, mx.array | None]]
+"""Names and arrays that are computed together, those of a layer or of some of its rows; and whether all
+numbers are finite, of arrays that could hold others."""
 
 
 def fuse(
@@ -80,19 +80,29 @@ def fuse(
     writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
     if short := disk_shortage(out, writer.total_bytes, "the quantized model"):
         raise short
+    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
     writer.create()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     for piece in _ahead(_pieces(layout)):
-        for name, array in piece:
+        for name, array, finite in piece:
+            if finite is not None and not finite.item():
+                raise PunieError(
+                    "The fused weights are not finite.",
+                    where=name,
+                    found=f"an infinity or a NaN in {dtypes[name]}",
+                    next_step="a smaller lora.scale or lora.learning_rate, or a base in bfloat16: float16 "
+                    "ends at 65,504",
+                )
             writer.write(name, memoryview(cast(Any, array)))
     measured = mx.get_peak_memory() - before
     mx.clear_cache()
     writer.finish(layout.parameters)
     save_config(layout.config, out / "config.json")
-    for path in base.iterdir():
-        if path.suffix in _COPIED and path.name not in _OWN and not path.name.startswith("."):
-            shutil.copyfile(path, out / path.name)
+    for name in resolve.companions(base):
+        if name != "config.json":
+            (out / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(base / name, out / name)
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     return {
         "bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3),
@@ -139,9 +149,16 @@ def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
     if (target := layout.targets.get(path)) is not None:
         layer = layer.to_quantized(**target)
     return [
-        (_join(path, name), mx.contiguous(array).view(_WORDS[array.dtype.size]))
+        (_join(path, name), mx.contiguous(array).view(_WORDS[array.dtype.size]), _finite(array))
         for name, array in layer.parameters().items()
     ]
+
+
+def _finite(array: mx.array) -> mx.array | None:
+    """Whether all numbers of an array are finite, without an array of its size; None for whole numbers."""
+    if not mx.issubdtype(array.dtype, mx.floating) or not array.size:
+        return None
+    return mx.isfinite(array.max()) & mx.isfinite(array.min())  # either is NaN if any number is
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -166,9 +183,9 @@ def _ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """The same pieces, of which the next is computed while one is written; at most ``PIECE`` bytes wait."""
     waiting: list[Piece] = []
     for piece in pieces:
-        mx.async_eval([array for _, array in piece])
+        mx.async_eval([array for _, *arrays in piece for array in arrays if array is not None])
         waiting.append(piece)
-        while sum(array.nbytes for one in waiting for _, array in one) > PIECE:
+        while sum(array.nbytes for one in waiting for _, array, _ in one) > PIECE:
             yield waiting.pop(0)
     yield from waiting
 

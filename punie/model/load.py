@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
+import tempfile
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,10 +17,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import load_adapters
-from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, load_tokenizer
 from transformers.utils import logging as transformers_logging
 
-from punie.model import blas, resolve
+from punie.model import blas, resolve, shards
 from punie.model.resolve import ModelJson
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
@@ -43,7 +46,9 @@ def tokenizer(folder: Path) -> Any:
     try:
         transformers_logging.set_verbosity_error()  # its warnings quote a file's content at any length
         # Without an answer here, transformers would ask at the terminal whether to run the folder's code.
-        loaded = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=resolve.end_ids(folder))
+        options = {"trust_remote_code": False}
+        # It treats models of the hub apart by name, for which it would take a relative path.
+        loaded = load_tokenizer(folder.absolute(), options, eos_token_ids=resolve.end_ids(folder))
     except Exception as error:  # of transformers, tokenizers or a parser
         raise PunieError(
             "The model's tokenizer cannot be loaded.",
@@ -87,9 +92,14 @@ def load(
 
 
 def load_lazily(folder: Path) -> tuple[nn.Module, ModelJson]:
-    """A model of which no weight is read into memory yet, and its config."""
+    """A model of which no weight is read into memory yet, and its config.
+
+    Raises:
+        PunieError: mlx-lm cannot load it.
+    """
     try:
-        return load_model(folder, lazy=True)
+        with _own_weights(folder) as whole:
+            return load_model(whole, lazy=True)
     except Exception as error:  # of mlx-lm or MLX
         raise PunieError(
             "Mlx-lm cannot load the model.",
@@ -97,6 +107,55 @@ def load_lazily(folder: Path) -> tuple[nn.Module, ModelJson]:
             found=_in_words(error),
             next_step="check that mlx-lm has its model_type, and that its files are whole",
         ) from error
+
+
+@contextlib.contextmanager
+def _own_weights(folder: Path) -> Generator[Path]:
+    """A folder in which mlx-lm, which reads every ``model*.safetensors``, finds the model's own weights only.
+
+    MLX opens a file when it is named, and reads it later.
+    """
+    files = resolve.weight_files(folder)
+    if set(files) == set(folder.glob("model*.safetensors")):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        links = {f"model-{number}.safetensors": path for number, path in enumerate(files)}
+        links |= {path.name: path for path in folder.glob("*.json")}
+        for name, path in links.items():
+            (Path(scratch) / name).symlink_to(path.absolute())
+        yield Path(scratch)
+
+
+def unread(folder: Path, model: Any) -> dict[str, int]:
+    """Parameters of a folder that are not in the model mlx-lm loads from it, by part: a vision tower, say.
+
+    A part is not read if mlx-lm's ``sanitize`` gives the same tensors without it.
+    """
+    stored = shards.sizes(folder)
+    if not hasattr(model, "sanitize") or sum(stored.values()) == get_total_parameters(model):
+        return {}
+    arrays: dict[str, mx.array] = {}
+    for path in resolve.weight_files(folder):
+        arrays |= cast("dict[str, mx.array]", mx.load(str(path)))
+    parts: dict[str, dict[str, int]] = {}
+    for name, size in stored.items():
+        first, *rest = name.rpartition(".")[0].split(".")
+        parts.setdefault(".".join([first, *rest[:1]]), {})[name] = size
+    parts = {part: inside for part, inside in parts.items() if not part.endswith(("layers", "blocks"))}
+
+    def kept(left_out: Collection[str]) -> set[str]:
+        return set(model.sanitize({name: array for name, array in arrays.items() if name not in left_out}))
+
+    found = {}
+    for part, inside in parts.items():
+        try:
+            unchanged = kept(inside) == kept(())
+        except Exception:  # noqa: S112 - whatever mlx-lm raises where it misses a tensor: it reads the part
+            continue
+        if unchanged:
+            found[part] = sum(inside.values())
+    return found
 
 
 def _in_words(error: Exception) -> str:

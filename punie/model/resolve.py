@@ -14,8 +14,15 @@ from punie.util.jsonl import excerpt
 from punie.util.paths import resource
 from punie.util.plain import parse_json
 
-_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
+TEMPLATES = "additional_chat_templates"
+"""The sub-folder whose chat templates transformers reads, too: ``default.jinja`` there is in force."""
+INDEX = "model.safetensors.index.json"
+_TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges", TEMPLATES)
+_VOCABULARIES = (".model", ".tiktoken", "tekken.json")
+"""How the names of other files end that hold a tokenizer."""
 _PARTS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_PICKLES = ("pytorch_model*.bin", "model*.bin", "*.pth", "*.pt", "*.ckpt")
+_SHARD = re.compile(r"(?P<stem>model.*)-\d{5}-of-(?P<total>\d{5})\.safetensors")
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 """Names of mlx-lm's architectures; it imports the module that a config names."""
 _FILE = re.compile(r"[^/\\\0]{1,200}")
@@ -27,6 +34,10 @@ ModelJson = dict[str, Any]
 
 class NotCached(PunieError):
     """The model or the data set is not on this machine and has to be downloaded."""
+
+
+class NotEstimated(PunieError):
+    """Punie knows too little of a model to size it, which is no reason to refuse it."""
 
 
 class NotInstalled(PunieError):
@@ -53,7 +64,9 @@ def locate(*, embedded: str | None, path: str | None, repo: str | None, revision
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise PunieError(
-                "The model folder does not exist.",
+                "The model is a file, and no GGUF."
+                if folder.is_file()
+                else "The model folder does not exist.",
                 where=f"model.path={path}",
                 next_step="give a GGUF file, or the folder that holds config.json and the safetensors files",
             )
@@ -112,20 +125,57 @@ def read_config(folder: Path, name: str = "config.json") -> ModelJson:
 def contents(folder: Path) -> dict[str, str]:
     """File name to sha256 for every file of a model that can influence a result.
 
-    The manifest that a model has in the store holds times and influences nothing.
+    The manifest that a model has in the store holds times and influences nothing. Files of a sub-folder are
+    named with it.
     """
-    return content_digests(
-        path
-        for path in folder.iterdir()
-        if path.suffix in _PARTS and not path.name.startswith(".") and path.name != MANIFEST
-    )
+    ignored = {MANIFEST, *(path.name for path in stray_weights(folder))}
+    own = content_digests(path for path in _parts(folder) if path.name not in ignored)
+    return own | {f"{TEMPLATES}/{name}": sha for name, sha in content_digests(_templates(folder)).items()}
+
+
+def companions(folder: Path) -> list[str]:
+    """Names of a model's files beside its weights and their index, relative to its folder, sorted."""
+    own = [path.name for path in _parts(folder) if path.suffix != ".safetensors" and path.name != INDEX]
+    return sorted([*own, *(f"{TEMPLATES}/{path.name}" for path in _templates(folder))])
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix in _PARTS and not path.name.startswith(".")]
+
+
+def _templates(folder: Path) -> list[Path]:
+    """The files that transformers finds in the sub-folder for templates."""
+    return sorted((folder / TEMPLATES).glob("*.jinja"))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A model's weight files: those that the index names, else model.safetensors, else its shards.
+
+    Raises:
+        PunieError: The index cannot be read.
+    """
+    if (folder / INDEX).exists():
+        return [folder / name for name in _indexed(folder)]
+    whole = folder / "model.safetensors"
+    return [whole] if whole.exists() else sorted(folder.glob("model*.safetensors"))
+
+
+def stray_weights(folder: Path) -> list[Path]:
+    """Files that mlx-lm would read with a model's weights, and that do not belong to it."""
+    return sorted(set(folder.glob("model*.safetensors")) - set(weight_files(folder)))
 
 
 def tokenizer_contents(folder: Path) -> dict[str, Any]:
-    """File name to sha256 for the files that decide how text becomes tokens; the end ids, if they decide."""
-    files = {name: sha for name, sha in contents(folder).items() if name.startswith(_TOKENIZER)}
-    ends = decisive_ends(folder)
-    return {**files, **({"eos_token_id": ends} if ends else {})}
+    """File name to sha256 for the files that decide how text becomes tokens, and what else does: the fields
+    of config.json by which transformers chooses the tokenizer's class; the end ids, if they decide."""
+    files = {
+        name: sha
+        for name, sha in contents(folder).items()
+        if name.startswith(_TOKENIZER) or name.endswith(_VOCABULARIES)
+    }
+    config, ends = read_config(folder), decisive_ends(folder)
+    kind = {name: config[name] for name in ("model_type", "tokenizer_class") if name in config}
+    return {**files, **kind, **({"eos_token_id": ends} if ends else {})}
 
 
 def end_ids(folder: Path) -> list[int]:
@@ -166,6 +216,11 @@ def _own_end(folder: Path) -> int | None:
 def vocabulary(folder: Path) -> int | None:
     """Rows of the model's embedding by its config.json; None if that does not say."""
     return _size(read_config(folder), "vocab_size")
+
+
+def depth(config: ModelJson) -> int | None:
+    """Number of a model's layers, by its config.json; None if that does not say."""
+    return _size(config, "num_hidden_layers")
 
 
 def context(config: ModelJson) -> int | None:
@@ -253,21 +308,33 @@ def _cached(repo: str, revision: str) -> Path:
 
 def _missing_shards(folder: Path) -> list[str]:
     """Names of the model's weight files that do not exist."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return [] if any(folder.glob("model*.safetensors")) else ["model.safetensors"]
-    files = read_config(folder, index.name).get("weight_map")
+    files = weight_files(folder)
+    if not files:
+        return ["model.safetensors"]
+    if (folder / INDEX).exists():
+        return [path.name for path in files if not path.exists()]
+    sets = {(found["stem"], found["total"]) for path in files if (found := _SHARD.fullmatch(path.name))}
+    whole = [
+        f"{stem}-{n:05d}-of-{total}.safetensors" for stem, total in sets for n in range(1, int(total) + 1)
+    ]
+    return sorted(set(whole) - {path.name for path in files})
+
+
+def _indexed(folder: Path) -> list[str]:
+    """Names of the files that the model's index names, sorted."""
+    files = read_config(folder, INDEX).get("weight_map")
     if not isinstance(files, dict) or not all(
-        isinstance(name, str) and _FILE.fullmatch(name) for name in files.values()
+        isinstance(name, str) and _FILE.fullmatch(name) and name.endswith(".safetensors")
+        for name in files.values() or [None]
     ):
         raise PunieError(
             "The model's shard index cannot be read.",
-            where=index,
+            where=folder / INDEX,
             found=f"weight_map {excerpt(files)}",
             expected="the name of a file for each tensor",
             next_step="fetch or copy the model again",
         )
-    return sorted(name for name in set(files.values()) if not (folder / name).exists())
+    return sorted(set(files.values()))
 
 
 def _require_usable(folder: Path) -> None:
@@ -291,13 +358,13 @@ def _require_usable(folder: Path) -> None:
             where=folder,
             found=f"no {', '.join(missing[:3])}{more}",
             expected="model*.safetensors (punie reads no pickle formats)",
-            next_step="fetch the model again, or convert it: mlx_lm.convert --hf-path FOLDER",
+            next_step="fetch or copy the model again",
         )
-    if "model_file" in config or "auto_map" in config:
+    if "model_file" in config:  # auto_map is for transformers, which is told to run no code
         raise PunieError(
             "The model asks to run code of its own, which punie never does.",
             where=config_path,
-            found="model_file or auto_map",
+            found="model_file",
             next_step="use a model whose architecture mlx-lm has",
         )
 
@@ -305,24 +372,35 @@ def _require_usable(folder: Path) -> None:
 def _require_model(folder: Path) -> None:
     """Refuse a folder that holds something else than a model, by what it is and where the model is."""
     snapshots = sorted((folder / "snapshots").glob("*/config.json"))
-    found = sorted(folder.glob("*.gguf"))
-    if (folder / "config.json").exists() and not (found and not any(folder.glob("model*.safetensors"))):
+    ggufs = sorted(folder.glob("*.gguf"))
+    pickles = sorted(path.name for each in _PICKLES for path in folder.glob(each))
+    config, adapter = (folder / "config.json").exists(), (folder / "adapter_config.json").exists()
+    found = None
+    if config and (weight_files(folder) or not (ggufs or pickles or adapter)):
         return
     if snapshots:
         what, remedy = (
             "The folder is a model's place in the hub's cache.",
             f"model.path={snapshots[-1].parent}",
         )
-    elif (folder / "adapter_config.json").exists():
-        what, remedy = (
-            "The folder holds an adapter, not a model.",
-            "give the folder of the model it belongs to",
+    elif adapter:
+        about = read_config(folder, "adapter_config.json")
+        peft = "peft_type" in about
+        base = about.get("base_model_name_or_path" if peft else "model")
+        what = f"The folder holds {'a PEFT adapter' if peft else 'an adapter'}, not a model."
+        found = f"an adapter of {excerpt(base, 200)}" if isinstance(base, str) else None
+        remedy = "give the folder of the model it belongs to"
+    elif ggufs:
+        what, remedy = "The folder holds a GGUF file, not safetensors.", f"model.path={ggufs[0]}"
+    elif config:
+        what, found = "The folder holds pickled weights, which can run code, and no safetensors.", pickles[0]
+        remedy = (
+            "with transformers and torch, where you trust them: AutoModelForCausalLM.from_pretrained"
+            f"({str(folder)!r}).save_pretrained(NEW), and copy the tokenizer's files into NEW"
         )
-    elif found:
-        what, remedy = "The folder holds a GGUF file, not safetensors.", f"model.path={found[0]}"
     else:
         return
-    raise PunieError(what, where=f"model.path={folder}", next_step=remedy)
+    raise PunieError(what, where=f"model.path={folder}", found=found, next_step=remedy)
 
 
 def _require_own_files(folder: Path) -> None:
@@ -333,7 +411,7 @@ def _require_own_files(folder: Path) -> None:
     home = folder.resolve()
     if home.parent.name == "snapshots":
         home = home.parent.parent
-    for path in sorted(folder.iterdir()):
+    for path in sorted([*folder.iterdir(), *_templates(folder)]):
         if path.suffix not in _PARTS:
             continue
         target = path.resolve()
@@ -345,4 +423,19 @@ def _require_own_files(folder: Path) -> None:
                 where=path,
                 found=f"a link to {target}",
                 next_step="if it belongs to the model, put a copy in its place",
+            )
+    _require_own_tokenizer(folder)
+
+
+def _require_own_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer_config.json that makes transformers read a tokenizer outside the folder."""
+    path = folder / "tokenizer_config.json"
+    named = read_config(folder, path.name).get("fast_tokenizer_files") if path.is_file() else None
+    for name in named if isinstance(named, list) else []:
+        if not isinstance(name, str) or not _FILE.fullmatch(name):
+            raise PunieError(
+                "The model's tokenizer is outside its folder.",
+                where=path,
+                found=f"fast_tokenizer_files {excerpt(name, 200)}",
+                expected="names of files in the folder",
             )

@@ -6,7 +6,6 @@ in seconds and in a few dozen megabytes, as long as nothing is evaluated; its si
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters
 
-from punie.model.compat import intermediate_bytes
+from punie.model.compat import architecture, intermediate_bytes
 from punie.model.fuse import working_bytes
 from punie.model.layout import lay_out
+from punie.model.resolve import NotEstimated
+from punie.model.trainable import unfreeze
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 
@@ -111,33 +111,26 @@ def sizes(
     model is dequantized and computes in float32, as on a CPU. The others are fields of lora and quantize.
 
     Raises:
-        PunieError: mlx-lm has no such model, or the settings do not fit it.
+        NotEstimated: The config does not state the model's size, or punie does not know its kind.
+        PunieError: mlx-lm has no such model, it cannot compute, or the settings do not fit it.
     """
     try:
         model = _model(config)
         base_bytes, parameters = _bytes(model.parameters()), get_total_parameters(model)
-        depth = len(model.layers)
-        layers = depth if num_layers == -1 else min(num_layers, depth)
-
-        def adapt(model: Any) -> int:
-            """Make the model trainable as the recipe asks; returns the number of trained parameters."""
-            model.freeze()
-            if fine_tune_type == "full":
-                for layer in model.layers[depth - layers :]:
-                    layer.unfreeze()
-            else:
-                adapter = {"rank": rank, "scale": 1.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
-                linear_to_lora_layers(model, layers, adapter, use_dora=fine_tune_type == "dora")
-            return sum(cast(mx.array, array).size for _, array in tree_flatten(model.trainable_parameters()))
-
-        trainable = adapt(model)
+        _require_computable(model, config)
+        adapter: dict[str, Any] = {
+            "fine_tune_type": fine_tune_type, "num_layers": num_layers, "rank": rank, "scale": 1.0,
+            "dropout": 0.0, "keys": keys,
+        }  # fmt: skip
+        layers = unfreeze(model, **adapter)["num_layers"]
+        trainable = sum(cast(mx.array, array).size for _, array in tree_flatten(model.trainable_parameters()))
         plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
         text = {**config, **(config.get("text_config") or {})}  # of a model with several parts
         width = int(text["hidden_size"])
         dtype, computing = mx.bfloat16, model
         if float32:
             dtype, computing = mx.float32, _model(plain | {"torch_dtype": "float32"})
-            adapt(computing)
+            unfreeze(computing, **adapter)
         training = Training(
             weights=4 * parameters if float32 else base_bytes,
             trainable=trainable,
@@ -166,7 +159,7 @@ def sizes(
     except PunieError:
         raise
     except Exception as error:  # of mlx-lm or MLX: whatever an architecture, or an adapter on it, leads to
-        raise PunieError(
+        raise NotEstimated(
             "The memory that the model takes cannot be estimated.",
             where=f"mlx_lm.models.{config['model_type']}",
             found=f"{type(error).__name__}: {excerpt(str(error))}",
@@ -176,10 +169,18 @@ def sizes(
 def _model(config: Mapping[str, Any]) -> Any:
     """The base model that a config describes, quantized as it states; nothing is evaluated."""
     try:
-        arch = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
-        model = arch.Model(arch.ModelArgs.from_dict(dict(config)))
-    except (ImportError, KeyError, TypeError) as error:
+        kind, arguments = architecture(config)
+    except ValueError as error:
         raise PunieError(
+            "Mlx-lm does not have the model's architecture.",
+            where="config.json",
+            found=f"model_type {config['model_type']}",
+            next_step="use a model whose architecture mlx-lm has, or a newer mlx-lm: pip install -U mlx-lm",
+        ) from error
+    try:
+        model = kind(arguments.from_dict(dict(config)))
+    except (KeyError, TypeError) as error:
+        raise NotEstimated(
             "The model's config does not state its size.",
             where="model.dimensions",
             found=error,
@@ -199,6 +200,20 @@ def _model(config: Mapping[str, Any]) -> Any:
         settings = {key: quantization[key] for key in ("group_size", "bits", "mode") if key in quantization}
         nn.quantize(model, **settings, class_predicate=chosen)
     return model
+
+
+def _require_computable(model: Any, config: Mapping[str, Any]) -> None:
+    """Refuse a config whose dimensions contradict each other; of a lazy model only shapes are computed."""
+    try:
+        model(mx.zeros((1, 8), mx.int32))
+    except ValueError as error:  # of MLX, about shapes
+        raise PunieError(
+            "The model cannot compute with the dimensions of its config.json.",
+            where=f"config.json, model_type {config['model_type']}",
+            found=excerpt(str(error), 300),
+            next_step="correct num_attention_heads, num_key_value_heads, head_dim and hidden_size, "
+            "or fetch the model again",
+        ) from error
 
 
 def _cache_bytes(model: Any) -> tuple[int, int]:

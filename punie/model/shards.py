@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.model.resolve import read_config
+from punie.model.resolve import read_config, weight_files
 from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.jsonl import excerpt
@@ -30,7 +30,10 @@ BYTES = {
 """Size of an element, by the format's name of its type."""
 _HEADER_LIMIT = 100_000_000
 """The format's own limit on a header; bytes."""
-_FILES = "model*.safetensors"
+_NOT_FINITE = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F80_0000)}
+"""A number's word, by type, and the bits that are all set in an infinity or a NaN, and in no other number."""
+_AT_ONCE = 1 << 18
+"""Numbers checked at a time: few enough for the processor's cache."""
 _BLOCK = re.compile(r"(?:^|\.)layers\.(?P<number>\d+)\.(?P<path>.+)")
 _LARGEST = 1 << 63
 """Limit on an extent or offset: the product of a few huge numbers could take minutes to compute."""
@@ -110,6 +113,31 @@ def parameters(folder: Path) -> int:
         PunieError: A weight file is damaged, or the config states no valid bits per weight.
     """
     return sum(math.prod(shape) for _, shape in _tensors(folder))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Parameters of each of a model folder's tensors, those of quantized ones counted as weights."""
+    return {name: math.prod(shape) for name, shape in _tensors(folder)}
+
+
+def not_finite(folder: Path) -> dict[str, int]:
+    """How many numbers of each tensor of a model folder are infinite or NaN, where there are any."""
+    import numpy as np
+
+    found: dict[str, int] = {}
+    for path in weight_files(folder):
+        header = read_header(path)
+        for name, tensor in header.tensors.items():
+            if tensor["dtype"] not in _NOT_FINITE or not (count := math.prod(tensor["shape"])):
+                continue
+            word, mask = _NOT_FINITE[tensor["dtype"]]
+            start = header.start + tensor["data_offsets"][0]
+            words = np.memmap(path, word, "r", start, (count,))
+            for first in range(0, count, _AT_ONCE):
+                exponents = words[first : first + _AT_ONCE] & mask
+                if exponents.max() == mask:
+                    found[name] = found.get(name, 0) + int((exponents == mask).sum())
+    return found
 
 
 def adapter_bytes(
@@ -249,8 +277,16 @@ def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every weight, unpacked; the scales and biases of quantized ones are skipped."""
     quantization = read_config(folder).get("quantization") or {}
     default_bits = _bits(quantization, folder)
-    for path in sorted(folder.glob(_FILES)):
+    seen: dict[str, Path] = {}
+    for path in weight_files(folder):
         for name, tensor in read_header(path).tensors.items():
+            if (other := seen.setdefault(name, path)) is not path:
+                raise PunieError(
+                    "Two weight files hold the same tensor.",
+                    where=folder,
+                    found=f"{excerpt(name, 200)} in {other.name} and in {path.name}",
+                    next_step="fetch the model again; or, if one of them is left over, remove it",
+                )
             if name.endswith((".scales", ".biases")):
                 continue
             *outer, last = tensor["shape"] or [1]

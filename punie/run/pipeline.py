@@ -11,9 +11,9 @@ from typing import Any
 
 from punie.config.schema import Config
 from punie.model.device import device_kind
-from punie.model.resolve import NotCached
+from punie.model.resolve import NotCached, NotEstimated
 from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
-from punie.stages import COPIES, STAGES, preflight
+from punie.stages import COPIES, STAGES, base, preflight
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop, lease, slot
@@ -46,6 +46,8 @@ def run(
     running = _Running(plan, config, store, reporter, began, callbacks or Callbacks())
     running.require_ready()
     running.acquire()
+    for note in base.notes(config):
+        reporter.line(f"  note: {note}", style="yellow")
     running.set_damaged_aside()
     mark_needed(plan, wanted)
     with running.leases:
@@ -129,7 +131,7 @@ class _Running:
         answers, row, prompt = facts["prompts"] * self.config.eval.repeats, longest["row"], longest["prompt"]
         try:
             found = memory.shortage(trained, evaluated, row=row, prompt=prompt, answers=answers)
-        except PunieError as error:  # of a model that punie knows too little of: no reason to refuse it
+        except NotEstimated as error:
             self.reporter.line(f"  note: {error.what} ({error.found})", style="yellow")
             return
         if found is not None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from punie.model import resolve
 from punie.model.resolve import NotCached
-from punie.model.shards import parameters
+from punie.model.shards import not_finite, parameters
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import NotConverted, Settings, base_folder, described, gguf_file, read_gguf
 from punie.stages.slices import Base
 from punie.store.artifact import read
+from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.printable import in_bytes
 from punie.util.progress import Reporter
@@ -19,6 +22,14 @@ from punie.util.progress import Reporter
 def contents(settings: Base) -> Contents:
     """Digest of every file of the model that can influence a result."""
     return {"model": resolve.contents(base_folder(settings))}
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """What of the model's folder does not count, which no key tells."""
+    with contextlib.suppress(PunieError):  # another check reports it
+        if strays := resolve.stray_weights(base_folder(settings)):
+            names = ", ".join(path.name for path in strays)
+            yield f"does not belong to the model, and is not read: {names}"
 
 
 def ready(settings: Settings, reporter: Reporter) -> Path:
@@ -42,13 +53,45 @@ def acquire(settings: Settings, reporter: Reporter) -> None:
 
 
 def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
-    """Write base.json: the model's files with their digests, and its size."""
+    """Write base.json: the model's files with their digests, and its size.
+
+    Raises:
+        PunieError: mlx-lm cannot load it, or its weights hold numbers that are not finite.
+    """
+    from punie.model import load
+
     folder = base_folder(settings)
-    stored = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
-    size = {"parameters": parameters(folder), "bytes": stored}
+    count = parameters(folder)  # first: it checks that every file is as long as its header states
+    unread = load.unread(folder, load.load_lazily(folder)[0])
+    for part, left_out in unread.items():
+        reporter.line(
+            f"  note: {part} is not loaded by mlx-lm ({left_out:,} parameters); the result lacks it",
+            style="yellow",
+        )
+    _require_finite(folder, unread)
+    stored = sum(path.stat().st_size for path in resolve.weight_files(folder))
+    size = {"parameters": count, "bytes": stored}
     write_json(out / "base.json", {"files": resolve.contents(folder), **size})
     artifact = read(folder)
     return size | ({"artifact": artifact.key} if artifact else {})
+
+
+def _require_finite(folder: Path, unread: Collection[str]) -> None:
+    """Refuse weights that are infinite or NaN, where they are in a part that is loaded."""
+    bad = {
+        name: count
+        for name, count in not_finite(folder).items()
+        if not any(name.startswith(f"{part}.") for part in unread)
+    }
+    if bad:
+        raise PunieError(
+            "The base model's weights are not finite.",
+            where=folder,
+            found="; ".join(f"{name}: {count:,} numbers" for name, count in [*bad.items()][:3])
+            + (f"; and {len(bad) - 3} more tensors" if len(bad) > 3 else ""),
+            expected="no infinity and no NaN",
+            next_step="fetch the model again; if it was converted to float16, convert it to bfloat16",
+        )
 
 
 def disk(settings: Base, parameters: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from punie.config.schema import Config
 from punie.model import device
+from punie.model.resolve import NotEstimated
 from punie.stages.inputs import model_config
 from punie.util.errors import PunieError
 
@@ -29,11 +30,12 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     ``float32`` None: as this machine computes.
 
     Raises:
-        PunieError: Neither the model nor its dimensions are on this machine.
+        NotEstimated: Neither the model nor its dimensions are on this machine, or its kind is not known.
+        PunieError: The recipe does not fit the model.
     """
     model, lora, quantize = config.model, config.lora, config.quantize
     if not (dimensions := model_config(config)):
-        raise PunieError(
+        raise NotEstimated(
             "The size of the model is not known before it is downloaded.",
             where="model.dimensions",
             next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
@@ -43,7 +45,7 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
         "num_layers": lora.num_layers,
         "rank": lora.rank,
         "keys": lora.keys,
-        "bits": quantize.bits,
+        "bits": quantize.bits if "quantized" in (config.eval.target, *config.eval.targets) else None,
         "group_size": quantize.group_size,
         "recipe": quantize.recipe,
         "float32": _in_float32(config) if float32 is None else float32,
@@ -98,10 +100,12 @@ def evaluation(config: Config, answers: int, prompt: int) -> int:
 def shortage(
     trainings: Iterable[Config], evaluations: Iterable[Config], *, row: int, prompt: int, answers: int
 ) -> PunieError | None:
-    """Why a run does not fit this machine, and what would make it fit; None if it fits."""
-    limit = device.memory()
-    if limit is None:
-        return None
+    """Why a run does not fit this machine, and what would make it fit; None if it fits.
+
+    Raises:
+        PunieError: See :func:`sizes`; also on a machine that does not state its memory.
+    """
+    limit = device.memory() or math.inf
 
     def train(config: Config) -> int:
         return training(config, min(row, config.lora.max_seq_length))
@@ -138,7 +142,7 @@ def _in_float32(config: Config) -> bool:
     return config.runtime.cpu_float32 and device.device_kind() == "cpu"
 
 
-def _refusal(action: str, peak: int, limit: int, remedy: str | None) -> PunieError:
+def _refusal(action: str, peak: int, limit: float, remedy: str | None) -> PunieError:
     return PunieError(
         f"There is not enough memory to {action}.",
         where=f"the {device.device_kind()} of this machine",

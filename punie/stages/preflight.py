@@ -72,7 +72,12 @@ def contents(settings: Preflight) -> Contents:
         folder = base_folder(settings)
     except NotCached:
         return found
-    return found | {"tokenizer": resolve.tokenizer_contents(folder), "layers": _depth(settings)}
+    config = read_config(folder)
+    return found | {
+        "tokenizer": resolve.tokenizer_contents(folder),
+        "layers": resolve.depth(config),
+        "context": resolve.context(config),
+    }
 
 
 def acquire(settings: Preflight, reporter: Reporter) -> None:
@@ -141,23 +146,13 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
     """What this machine lacks for the run, each with what would help."""
     if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
         yield found
-    sizes, group = _config(config), config.quantize.group_size
+    sizes = _config(config)
     experts = bool(sizes.get("num_experts"))
     if device_kind() == "cpu" and not config.runtime.cpu_float32 and experts and "quantization" not in sizes:
         yield PunieError(
             "MLX on a CPU cannot compute experts in half precision.",
             where="runtime.cpu_float32=false",
             next_step="runtime.cpu_float32=true, or a quantized or dense model",
-        )
-    inputs = ["hidden_size", "moe_intermediate_size"] + ["intermediate_size"] * (not experts)
-    extents = {name: sizes.get(name) for name in inputs}
-    odd = [f"{name} {size}" for name, size in extents.items() if isinstance(size, int) and size % group]
-    if odd and config.quantize.bits is not None and config.eval.target == "quantized":
-        yield PunieError(
-            "The group size does not divide the model's layers.",
-            where=f"quantize.group_size={group}",
-            found=", ".join(odd),
-            next_step="quantize.group_size=32, or quantize=none",
         )
     if config.eval.server.url:
         from punie.evals.transport import api_key, checked_url
@@ -182,8 +177,7 @@ def _config(settings: Settings) -> resolve.ModelJson:
 
 def _depth(settings: Settings) -> int | None:
     """Number of the model's layers; None if it cannot be read, which another check reports."""
-    depth = _config(settings).get("num_hidden_layers")
-    return depth if isinstance(depth, int) else None
+    return resolve.depth(_config(settings))
 
 
 def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def disk(settings: Train, parameters: int) -> int:
         )
     except resolve.NotCached:
         return 0
-    return (1 + min(lora.keep_checkpoints, lora.iters // lora.save_every)) * adapter
+    return (1 + min(lora.keep_checkpoints, math.ceil(lora.iters / lora.save_every))) * adapter
 
 
 STAGE = Stage(

@@ -321,6 +321,14 @@ class Training:
         return tuple(cast("list[float]", self._summed(mx.array(list(counts))).tolist()))
 
     def _not_finite(self, it: int, loss: float) -> PunieError:
+        if it == 0:  # nothing is trained yet
+            return PunieError(
+                "The base model's loss is not finite before training.",
+                where=", ".join(self.window),
+                found=f"loss {loss}",
+                next_step="compute in float32 (runtime.cpu_float32=true), or use a base in bfloat16; check "
+                "the model by a prompt: python -m mlx_lm generate",
+            )
         last = self.checkpoints.newest()
         kept = f"the last good checkpoint is {last[2]}" if last else "there is no checkpoint before it"
         return PunieError(

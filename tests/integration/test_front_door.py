@@ -121,9 +121,17 @@ _SERVER = ("eval.target=base", "eval.lock.temperatures=[]", "eval.backend=server
     [
         (["lora.max_seq_length=24"], 1, ["train.jsonl:1", "lora.max_seq_length"]),
         (["lora.batch_size=5000"], 1, ["lora.batch_size", "at most 64"]),
-        (["lora.save_every=5000"], 2, ["lora.save_every", "lora.save_every=12"]),
         (["lora.num_layers=5"], 1, ["lora.num_layers", "at most 4"]),
-        (["lora.workers=2", "lora.keys=[nope]"], 1, ["No layer of the model is adapted"]),
+        (
+            ["lora.keys=[q_proj]"],
+            1,
+            ["No layer of the model is adapted", "self_attn.q_proj instead of q_proj"],
+        ),
+        (
+            ["lora.workers=2", "lora.optimizer=sgd", "lora.learning_rate=1e20"],
+            1,
+            ["A worker of the training failed", "not finite at iteration"],
+        ),
         (
             ["lora.select=best_eval", "lora.select_suite=core27", "eval.suite=core27"],
             1,

@@ -10,6 +10,7 @@ import pytest
 
 from punie.__main__ import main, parser
 from punie.commands import export
+from punie.model.resolve import TEMPLATES
 from punie.run import pipeline
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import PunieError
@@ -22,6 +23,8 @@ def export_run(*arguments: object) -> int:
 
 def model(out: Path) -> dict[str, Any]:
     (out / "model.safetensors").write_bytes(b"weights")
+    (out / TEMPLATES).mkdir()
+    (out / TEMPLATES / "default.jinja").write_text("template")
     return {"bits_per_weight": 5, "parameters": 7, "size_mb": 1.0}
 
 
@@ -44,9 +47,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Artifa
 
 
 def test_it_finds_the_store_from_elsewhere(world: tuple[Path, Artifact, Store]) -> None:
-    """The run's directory knows its store; the card holds whatever its names are."""
+    """The run's directory knows its store; sub-folders are copied; the card holds whatever its names are."""
     run, _, _ = world
     assert export_run(run, 'my "model"') == 0
+    assert Path(f'my "model"/{TEMPLATES}/default.jinja').read_text() == "template"
     card = Path('my "model"/README.md').read_text("utf-8")
     for words in ('load("my \\"model\\"")', "| suite a\\|b |", "| overall | 4 | 0.", f"`{'t' * 64}`"):
         assert words in card

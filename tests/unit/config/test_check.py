@@ -11,6 +11,7 @@ from punie.__main__ import main as front_door
 from punie.config import resolve
 from punie.config.compose import compose, quote_phases
 from punie.config.fields import find_field, schema_fields
+from punie.config.schema import Schedule
 from punie.sweep import preview
 from punie.util.errors import PunieError
 
@@ -32,6 +33,23 @@ def refusal(*overrides: str) -> str:
         (["+eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+lora.foo=1"], ["Unknown key lora.foo"]),
         (["phase.id=1"], ["no phase is selected", "+phase=43a"]),
+        (
+            ["lora.lr_schedule.name=cosine_decay"],
+            ["No learning-rate schedule", "+lora/lr_schedule=cosine_decay"],
+        ),
+        (["lora.lr_schedule={name: step_decay, arguments: [1.0]}"], ["+lora/lr_schedule=cosine_decay"]),
+        (
+            ["+lora/lr_schedule=cosine"],
+            ["no lora/lr_schedule called cosine", "cosine_decay, expo", "did you"],
+        ),
+        (
+            ["+lora/lr_schedule=step_decay", "lora.lr_schedule.arguments=[1.0,0.1]"],
+            ["lacks", "[1e-4,0.1,100]"],
+        ),
+        (
+            ["+lora/lr_schedule=cosine_decay", "lora.lr_schedule.name=nope"],
+            ["lr_schedule.name", "linear_sch"],
+        ),
         (["rank=4"], ["Unknown key rank", "did you mean lora.rank"]),
         (["seed=abc"], ["seed", "abc", "an integer"]),
         (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
@@ -72,6 +90,13 @@ def test_all_problems_are_reported_together() -> None:
     """Three fields out of range are three lines of one report."""
     message = refusal("lora.rank=0", "eval.temperature=-1", "quantize.group_size=48")
     assert all(key in message for key in ("lora.rank", "eval.temperature", "quantize.group_size"))
+
+
+def test_a_schedule_and_a_short_run_from_the_command_line() -> None:
+    """A learning-rate schedule is selected and then filled in; fewer iterations than save_every are a run."""
+    overrides = ["+lora/lr_schedule=cosine_decay", "lora.lr_schedule.arguments=[1e-4,100]", "lora.iters=12"]
+    lora = resolve(compose([*overrides, "lora.lr_schedule.warmup=5", "lora.save_every=200"])).lora
+    assert lora.lr_schedule == Schedule("cosine_decay", [1e-4, 100.0], 5)
 
 
 def test_numbers_written_differently_are_one_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_more_bits_are_nearer_to_the_adapter(tmp_path: Path) -> None:
     assert found[0].tokens == 27 + 64
     assert found[3].adapter_logprob == pytest.approx(found[3].quantized_logprob, abs=0.02)
     assert len({(f.base_logprob, f.adapter_logprob, f.base_agreement) for f in found}) == 1
+
+
+@pytest.mark.parametrize("name", ["base", "adapter", "quantized"])
+def test_a_model_that_computes_no_numbers_is_not_a_loss_to_accept(name: str) -> None:
+    """A NaN is refused whatever the threshold, by the model it is of, and nobody is advised to accept it."""
+    broken = dataclasses.replace(MEASURED, **{f"{name}_logprob": math.nan, "gain_kept": math.nan})
+    for threshold in (0.5, -1e9):
+        with pytest.raises(PunieError, match=rf"(?i)\b{name} .*no numbers") as caught:
+            require_kept(broken, threshold, 5)
+        assert "min_gain_kept" not in str(caught.value)
 
 
 def test_a_refusal_states_the_figures_and_the_remedy() -> None:

@@ -207,7 +207,8 @@ def test_a_run_reads_the_file_first(tmp_path: Path, whole: bytes, monkeypatch: p
     artifact is kept as long as a run speaks of the base."""
     monkeypatch.chdir(tmp_path)
     Path("m.gguf").write_bytes(whole)
-    config = resolve(compose(["model=local", "model.path=m.gguf", "model.dtype=float32", "store.dir=store"]))
+    places = ["model=local", "model.path=m.gguf", "model.dtype=float32", "store.dir=store"]
+    config = resolve(compose([*places, "lora.num_layers=-1"]))
     settings = base.STAGE.settings(config)
     with pytest.raises(NotConverted):
         base.contents(settings)

@@ -72,14 +72,14 @@ def test_a_partial_download_is_not_a_model(hub: Path, lost: str) -> None:
 
 
 def test_missing_weights_are_noticed(tmp_path: Path) -> None:
-    """Every shard that the index names must exist, and pickles do not count as weights."""
+    """Every shard that the index names must exist."""
     folder = model(tmp_path / "m")
     index = folder / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}')
     with pytest.raises(PunieError, match="model-00002-of-00002"):
         locate(path=str(folder))
     index.unlink()
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "weights.00.safetensors")
     with pytest.raises(PunieError, match=r"lacks weights[\s\S]*no pickle"):
         locate(path=str(folder))
 
@@ -163,6 +163,12 @@ def test_the_context_of_a_model() -> None:
     ("files", "words"),
     [
         (["adapter_config.json", "adapters.safetensors"], "an adapter, not a model"),
+        (["adapter_config.json", "config.json"], "an adapter, not a model"),
+        (
+            ["config.json", "pytorch_model.bin", "tokenizer.json"],
+            r"pickled[\s\S]*pytorch_model.bin[\s\S]*save_",
+        ),
+        (["config.json", "consolidated.00.pth"], r"pickled[\s\S]*consolidated.00.pth"),
         (["m-q4.gguf"], r"a GGUF file[\s\S]*next +model\.path=.*m-q4\.gguf"),
         (["config.json", "m-q4.gguf"], r"a GGUF file[\s\S]*next +model\.path=.*m-q4\.gguf"),
         (["refs/main", "snapshots/abc/config.json"], r"hub's cache[\s\S]*next +model\.path=.*abc"),
@@ -173,6 +179,27 @@ def test_a_folder_of_something_else_is_named(tmp_path: Path, files: list[str], w
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
+    with pytest.raises(PunieError, match=words):
+        locate(path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        (
+            {"fine_tune_type": "lora", "model": "/models/mine"},
+            r"an adapter, not[\s\S]*adapter of '?/models/mine",
+        ),
+        (
+            {"peft_type": "LORA", "base_model_name_or_path": "x/y"},
+            r"a PEFT adapter, not[\s\S]*adapter of '?x/y",
+        ),
+        ({"peft_type": "LORA", "base_model_name_or_path": None}, "a PEFT adapter, not"),
+    ],
+)
+def test_an_adapter_says_which_model_it_belongs_to(tmp_path: Path, about: dict, words: str) -> None:
+    """An adapter's folder, mlx-lm's or PEFT's, is refused with the model that its config names."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps(about))
     with pytest.raises(PunieError, match=words):
         locate(path=str(tmp_path))
 

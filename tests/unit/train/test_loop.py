@@ -234,6 +234,21 @@ def test_a_loss_that_is_not_finite_names_its_examples(trainer: Trainer, rate: fl
     assert "checkpoint" in str(caught.value)
 
 
+def test_a_loss_that_is_not_finite_before_training_is_the_bases(trainer: Trainer) -> None:
+    """At iteration 0 nothing is trained: neither the learning rate nor the examples are blamed."""
+    fresh = trainer.fresh
+
+    def broken(**options: Any) -> Any:
+        model, description = fresh(**options)
+        model.model.norm.weight = model.model.norm.weight * math.nan
+        return model, description
+
+    trainer.fresh = broken
+    with pytest.raises(PunieError, match="base model's loss is not finite before training") as caught:
+        trainer()
+    assert "learning_rate" not in str(caught.value)
+
+
 def test_a_loss_that_has_not_moved_is_pointed_out(trainer: Trainer) -> None:
     """With a vanishing rate the result carries a warning."""
     (warning,) = trainer(learning_rate=1e-12).warnings
