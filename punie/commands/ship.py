@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.results.run import Run
 from punie.util.errors import PunieError
 
@@ -20,7 +20,7 @@ EXIT = {"SHIP": 0, "HOLD": 3, "CANNOT TELL": 4}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from punie.commands.overrides import path_of
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", help="only this stage")
     parser.add_argument("--older-than", type=float, metavar="DAYS", help=age)
     parser.add_argument("--max-size", type=float, metavar="GB", help=size)
-    parser.add_argument("--runs", type=Path, action="append", metavar="DIR", help=runs)
+    parser.add_argument("--runs", type=path_of, action="append", metavar="DIR", help=runs)
     parser.add_argument("--referenced", action="store_true", help=referenced)
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 

@@ -73,6 +73,7 @@ class _Running:
     def require_ready(self) -> None:
         """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
         plan = self.plan
+        preflight.require_files()
         found = [
             step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
         ]

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pickle import PickleError
 from typing import Any
 
 from punie.util.errors import PunieError
+from punie.util.streams import unbroken
 
 _LOOK = 0.2
 """Seconds between checks whether the parent lives."""
@@ -73,10 +75,11 @@ def end_with(pid: int) -> None:
 def _child(sender: Connection, parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     end_with(parent)
     try:
-        result = function(*arguments)
+        with unbroken():
+            result = function(*arguments)
     except BaseException as error:  # raised again by run_alone
         result = error
     try:
         sender.send(result)
-    except (TypeError, AttributeError, ValueError):  # an exception that cannot be pickled
+    except (TypeError, AttributeError, ValueError, PickleError):  # an exception that cannot be pickled
         sender.send(RuntimeError(f"{type(result).__name__}: {result}"))

@@ -14,8 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from punie.config import resolve
-from punie.config.compose import compose, prepare, quote_phases, translate
+from punie.config.command import quote_options
+from punie.config.compose import compose, prepare
 from punie.config.fields import schema_fields
+from punie.config.wording import translate
 from punie.sweep.compose import grid
 from tests.malformed.surface import Surface
 
@@ -98,8 +100,8 @@ def loader() -> ConfigLoader:
 
 
 def _phases(given: list[str], _folder: Path) -> None:
-    quoted = quote_phases(given)
-    if quote_phases(quoted) != quoted:
+    quoted = quote_options(given)
+    if quote_options(quoted) != quoted:
         raise AssertionError("quoted twice")
     try:
         for each in OverridesParser.create(config_loader=loader()).parse_overrides(quoted):
@@ -109,7 +111,7 @@ def _phases(given: list[str], _folder: Path) -> None:
 
 
 def _grid(given: list[str], _folder: Path) -> None:
-    jobs = grid(loader(), {"seed": "0,1"}, quote_phases(given))
+    jobs = grid(loader(), {"seed": "0,1"}, quote_options(given))
     if not all(isinstance(line, str) for job in jobs for line in job):
         raise AssertionError("an override that is no text")
 

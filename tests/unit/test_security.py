@@ -20,7 +20,8 @@ from jinja2 import TemplateError
 
 from punie.__main__ import main as front_door
 from punie.config import resolve as check
-from punie.config.compose import compose, refuse_code
+from punie.config.command import refuse_code
+from punie.config.compose import compose
 from punie.formats.chat import Chat, Conversation
 from punie.formats.code_mode import FORMAT
 from punie.model import load, resolve
