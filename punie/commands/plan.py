@@ -195,7 +195,8 @@ def _text(found: Figures) -> str:
     ]
     blocks = [
         tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
-        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
+        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}"
+        + ("" if Path(found["store"]).is_dir() else " (a new one; store.dir=FOLDER names another)"),
     ]
     if source := found["data"].get("source", {}).get("repo"):
         commit = found["data"]["source"]["commit"]

@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action; verify returns 1 if something is damaged."""
-    store = Store(Path(arguments.dir))
+    store = Store(path_of(arguments.dir))
+    if not store.root.is_dir():
+        where = f"{store.root.absolute()}: there is no such folder"
+        print(f"no store in {where}; another: --dir DIR; a new one: python -m punie")
+        return 0 if arguments.action == "ls" else 1
     return {"ls": _ls, "verify": _verify, "gc": _gc}[arguments.action](store, arguments)
 
 

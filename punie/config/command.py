@@ -37,6 +37,8 @@ _MODE = "hydra.mode="
 _DIR, _NAME, _SEARCHPATH = CARRIED
 _SUBDIR = "jobs/${hydra.job.num}"
 _SWEEPER = "hydra_plugins.punie_sweeper.PunieSweeper"
+_CLASSES, _STREAMS = ("logging.", "colorlog."), ("ext://sys.stdout", "ext://sys.stderr")
+_LOG = "${hydra.runtime.output_dir}/"
 _PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.searchpath")
 _SWEEPS_ONLY = ("hydra.sweep.", "hydra.sweeper.", "hydra/sweeper", "hydra.launcher.", "hydra/launcher")
 _SET_BY_HYDRA = (
@@ -135,6 +137,10 @@ def require_taken(hydra: DictConfig, *, multirun: bool) -> None:
 
 
 def _refused(hydra: DictConfig, multirun: bool) -> Iterator[ConfigError]:
+    if hydra.callbacks:
+        yield instantiates("hydra.callbacks")
+    for name in ("job_logging", "hydra_logging"):
+        yield from _code(OmegaConf.to_container(hydra[name], resolve=False), f"hydra.{name}")
     if hydra.job.chdir:
         yield ConfigError(
             "punie does not change the working folder: relative paths of store, data and suite start there.",
@@ -168,6 +174,24 @@ def _refused(hydra: DictConfig, multirun: bool) -> Iterator[ConfigError]:
         elif multirun and key == "hydra.run.dir":
             what = "This changes nothing in a sweep."
             yield ConfigError(what, where=excerpt(line, 200), next_step="hydra.sweep.dir=FOLDER")
+
+
+def _code(node: Any, key: str) -> Iterator[ConfigError]:
+    """What of a logging config would call code by name: only the classes of ``logging`` are taken."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _code(each, key)
+    for name, value in node.items() if isinstance(node, dict) else ():
+        inside, text = f"{key}.{name}", str(value)
+        if (
+            name == "()"
+            or (name == "class" and not text.startswith(_CLASSES))
+            or (text.startswith("ext://") and text not in _STREAMS)
+            or ("${" in text and isinstance(value, str) and not text.startswith(_LOG))
+        ):
+            yield instantiates(inside)
+        else:
+            yield from _code(value, inside)
 
 
 def require_one_value(overrides: Sequence[Override]) -> None:

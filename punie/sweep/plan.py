@@ -174,8 +174,8 @@ def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:
             state=step.state,
             reason=step.reason,
             computes=step.stage.computes,
-            seconds=None if step.artifact or nearest is None else _seconds(step, nearest),
-            bytes=0 if step.artifact or not step.needed else size,
+            seconds=None if step.kept or nearest is None else _seconds(step, nearest),
+            bytes=0 if step.kept or not step.needed else size,
             material=step.material,
         )
     return list(found.values())

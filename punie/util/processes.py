@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pickle import PickleError
 from typing import Any
 
 from punie.util.errors import PunieError
@@ -81,5 +80,7 @@ def _child(sender: Connection, parent: int, function: Callable[..., Any], argume
         result = error
     try:
         sender.send(result)
-    except (TypeError, AttributeError, ValueError, PickleError):  # an exception that cannot be pickled
+    except OSError:
+        raise
+    except Exception:  # an exception that cannot be pickled
         sender.send(RuntimeError(f"{type(result).__name__}: {result}"))
