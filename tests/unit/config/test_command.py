@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from punie.__main__ import main
+from punie.commands import resume
 from punie.config import command
 from punie.config.command import CommandLine, quote_options
-from punie.config.compose import composition, phases, sweeps
+from punie.config.compose import composition, multirun, phases, sweeps
 from punie.results.sweep import SweepPlan
 from punie.sweep import preview
+from punie.sweep.plan import freeze
 from punie.util.errors import PunieError
 
 OWN_PHASE = """# @package _global_
@@ -144,7 +148,12 @@ def test_presets_of_ones_own(flags: list[str], mine: Path, monkeypatch: pytest.M
     assert {"50", "51", "43a"} <= {*phases(flags)}
     plan = preview.plan(["-m", "seed=0", *flags, "quantize=4", "eval=own"])
     assert plan.jobs[0].config.value("quantize.bits") == 4
-    assert SweepPlan.model_validate(plan.model_dump()).arguments[0].startswith(command.CARRIED)
+    freeze(plan, mine.parent / "sweep")
+    assert SweepPlan.read(mine.parent / "sweep").arguments[0].startswith(command.CARRIED)
+    again = CommandLine.read(resume.run(argparse.Namespace(folder=mine.parent / "sweep")))
+    assert again.multirun
+    with multirun([*again.arguments, "hydra.sweeper.resume=true"]) as (_, master):
+        assert OmegaConf.select(master, "eval.temperature") == 0.0
 
 
 def test_a_config_to_begin_with(mine: Path) -> None:
