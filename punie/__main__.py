@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import logging
@@ -142,7 +143,8 @@ def _hydra(arguments: list[str]) -> int:
 
             return run_job(composed)
         try:
-            with writing(Path(HydraConfig.get().runtime.output_dir)):
+            runtime = HydraConfig.get().runtime
+            with contextlib.chdir(runtime.cwd), writing(Path(runtime.output_dir)):  # whatever hydra.job.chdir
                 return task(composed)
         except KeyboardInterrupt:
             raise

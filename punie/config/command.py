@@ -82,7 +82,8 @@ class CommandLine:
         for word in found.overrides:
             if "=" not in word and not word.startswith("~"):
                 raise _no_override(word, arguments, commands)
-        overrides = [*quote_options(_expanded(found.overrides))]
+        overrides = quote_options(_expanded(found.overrides))
+        parse([line for line in overrides if "=" in line])  # an error names the one that cannot be parsed
         if found.config_dir is not None and not Path(found.config_dir).expanduser().is_dir():
             raise ConfigError(
                 "The folder of presets does not exist.",
@@ -141,12 +142,6 @@ def _refused(hydra: DictConfig, multirun: bool) -> Iterator[ConfigError]:
         yield instantiates("hydra.callbacks")
     for name in ("job_logging", "hydra_logging"):
         yield from _code(OmegaConf.to_container(hydra[name], resolve=False), f"hydra.{name}")
-    if hydra.job.chdir:
-        yield ConfigError(
-            "punie does not change the working folder: relative paths of store, data and suite start there.",
-            where="hydra.job.chdir=true",
-            next_step="leave it out; hydra.run.dir=FOLDER says where a run is written",
-        )
     if multirun and hydra.sweeper._target_ != _SWEEPER:
         yield ConfigError(
             "Another sweeper would train the same model again and hide jobs that fail.",

@@ -65,6 +65,24 @@ def test_any_error_of_a_command_is_worded(
     assert len(told) < 1000
 
 
+@pytest.mark.parametrize("chdir", ["true", "false"])
+def test_relative_paths_start_where_the_command_was_given(
+    chdir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's store, suite and data are found there, whether or not Hydra changes the folder."""
+    seen: list[Path] = []
+
+    def run(*_: object, **__: object) -> None:
+        seen.append(Path.cwd())
+        raise PunieError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("punie.run.pipeline.run", run)
+    assert main(["hydra.run.dir=run", f"hydra.job.chdir={chdir}"]) == 1
+    assert seen == [tmp_path]
+    assert json.loads((tmp_path / "run/status.json").read_text())["store"] == str(tmp_path / "outputs/store")
+
+
 @pytest.mark.parametrize(("error", "words"), RAISED[:4], ids=lambda each: type(each).__name__)
 def test_any_error_of_a_run_is_recorded(
     error: BaseException,

@@ -65,8 +65,6 @@ def refusal(*arguments: str) -> str:
         (["--config-dir=absent"], ["absent", "folder of presets"]),
         (["--config-path", "mine"], ["--config-dir=mine"]),
         (["--config-nmae=x"], ["--config-nmae", "--config-name"]),
-        (["hydra.job.chdir=true"], ["hydra.job.chdir", "working folder"]),
-        (["-m", "seed=0,1", "hydra.job.chdir=true"], ["hydra.job.chdir", "working folder"]),
         (["-m", "seed=0,1", "hydra/sweeper=basic"], ["hydra/sweeper=basic", "hydra/sweeper=punie"]),
         (["-m", "seed=0,1", "hydra.sweep.subdir=x"], ["hydra.sweep.subdir", "names the jobs' folders"]),
         (["-m", "hydra.sweep.subdir=${hydra.job.override_dirname}"], ["hydra.sweep.subdir"]),
@@ -219,9 +217,9 @@ def test_optimized_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PYTHONOPTIMIZE" in refusal("seed=1")
 
 
-def test_a_preset_cannot_change_the_folder(mine: Path) -> None:
+def test_a_preset_cannot_choose_the_sweeper(mine: Path) -> None:
     """What the command line may not set, a preset may not either, for the job that takes it."""
-    text = OWN_PHASE.format("52", "50") + "hydra:\n  job:\n    chdir: true\n"
+    text = OWN_PHASE.format("52", "50") + "hydra:\n  sweep:\n    subdir: mine\n"
     (mine / "phase" / "52.yaml").write_text(text)
-    assert "working folder" in refusal("--config-dir=mine", "+phase=52")
+    assert "names the jobs' folders" in refusal("-m", "--config-dir=mine", "+phase=52")
     assert "job 1: +phase='52'" in refusal("-m", "--config-dir=mine", "+phase=50,52")
