@@ -93,6 +93,15 @@ def phase(rng: random.Random) -> list[str]:
     return [prefix + rng.choice(("phase=", "phase", "phase==", "Phase=")) + values]
 
 
+def command_line(rng: random.Random) -> list[str]:
+    """Overrides among flags of Hydra and words, right and wrong, in any order."""
+    flags = ("-m", "-cd", "--config-dir=.", "--config-dir", "--config-name=x", "-cn=\u0663", "--cfg", "-i")
+    words = (*flags, "--config-path=.", "--help=", "--", "-", "run", "hydra.mode=MULTIRUN", "hydra.mode=''")
+    given = [*several(rng), *(rng.choice(words) for _ in range(rng.randint(1, 3)))]
+    rng.shuffle(given)
+    return given
+
+
 @functools.cache
 def loader() -> ConfigLoader:
     """Hydra's loader over conf/."""
@@ -126,4 +135,5 @@ SURFACES = (
     Surface("phases", phase, _phases, 1),
     Surface("grids of sweeps", several, _grid, 1),
     Surface("overrides", several, _config, 0),
+    Surface("command lines", command_line, _config, 0),
 )
