@@ -85,10 +85,14 @@ def chat(loaded: Any) -> Chat:
     return Chat(loaded.tokenizer, FORMAT)
 
 
-def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Request]:
-    return answering.requests(
+def dialogues(loaded: Any, repeats: int, max_tokens: int) -> list[answering.Dialogue]:
+    return answering.dialogues(
         loaded, chat(loaded), SUITE, system=system_prompt(), repeats=repeats, max_tokens=max_tokens
     )
+
+
+def requests(loaded: Any, repeats: int, max_tokens: int) -> list[generate.Request]:
+    return [dialogue.request for dialogue in dialogues(loaded, repeats, max_tokens)]
 
 
 def ours(loaded: Any, asked: list[generate.Request], sampling: generate.Sampling, batch: int = 64) -> Any:
@@ -102,9 +106,11 @@ def speed(
 ) -> Row:
     """Seconds of both, in turn."""
     loaded = load.load(folder, float32=True)
-    asked = requests(loaded, repeats, max_tokens)
-    asked = [dataclasses.replace(each, max_tokens=min(each.max_tokens, max_tokens)) for each in asked]
-    theirs = answering.served(chat(loaded), SUITE, asked, system=system_prompt())
+    started = dialogues(loaded, repeats, max_tokens)
+    for each in started:
+        each.request = dataclasses.replace(each.request, max_tokens=min(each.request.max_tokens, max_tokens))
+    asked = [each.request for each in started]
+    theirs = [answering.served(chat(loaded), each) for each in started]
     sampling = generate.Sampling(0.7)
     with contextlib.ExitStack() as running:
         server = running.enter_context(serve(folder, log=work / "server.log", float32=True))

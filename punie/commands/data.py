@@ -119,7 +119,7 @@ def _check(arguments: argparse.Namespace) -> int:
             place,
             tokens.check(settings, loaded, files),
             name=name if converted else None,
-            suites={config.eval.suite: {item.id: item.prompt for item in items}},
+            suites={config.eval.suite: {n: turn.prompt for item in items for n, turn in item.named_turns}},
             progress=lambda done, total: bar(100 * done // max(total, 1)),
         )
     print(report.render(), end="")

@@ -186,4 +186,6 @@ def _read(side: Side) -> Iterator[Sample]:
     from punie.results.files import read_samples
 
     for sample in read_samples(_samples(side)):
-        yield sample.model_copy(update={"tokens": None, "logprobs": None})
+        bulk = {"tokens": None, "logprobs": None}
+        earlier = [turn.model_copy(update=bulk) for turn in sample.earlier]
+        yield sample.model_copy(update={**bulk, "earlier": earlier})

@@ -218,8 +218,13 @@ def estimate(config: Config) -> Figures:
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
     """
+    from punie.model.resolve import hub_config
     from punie.stages import memory
+    from punie.stages.inputs import model_config
 
+    if config.model.repo and not model_config(config):
+        dimensions = hub_config(config.model.repo, config.model.revision)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dimensions=dimensions))
     sizes = memory.sizes(config, float32=False)
     longest = min(_longest_row(config), config.lora.max_seq_length)
     baseline = config.phase.baseline if config.phase else None

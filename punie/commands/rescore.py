@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         after = list(rescored(form, before, sandbox))
     changes = [words for old, new in zip(before, after, strict=True) if (words := _change(old, new))]
     allow = bool(source.config.value("eval.allow_missing"))
-    print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")
+    if any(each.answered for each in after):
+        print(_table(summary(before, allow_missing=allow), summary(after, allow_missing=allow)), end="\n\n")
     results = source.results
     lines = [
         f"weights {results.identity.weights.whole} ({results.target}); "
@@ -68,8 +69,12 @@ def _change(old: Sample, new: Sample) -> str | None:
     ]
     if not words and old.taxonomy == new.taxonomy:
         return None
-    words.append(_arrow(heading(old.taxonomy), heading(new.taxonomy)))
+    words.append(_arrow(_outcome(old), _outcome(new)))
     return f"{old.id}, repeat {old.repeat}: {', '.join(words)}"
+
+
+def _outcome(sample: Sample) -> str:
+    return heading(sample.taxonomy) if sample.answered else f"missing ({sample.missing})"
 
 
 def _table(before: Scores, after: Scores) -> str:

@@ -12,10 +12,11 @@ import argparse
 import shlex
 
 from punie.commands.overrides import path_of
+from punie.results.records import DECISIONS
 from punie.results.run import Run
 from punie.util.errors import PunieError
 
-EXIT = {"SHIP": 0, "HOLD": 3, "CANNOT TELL": 4}
+EXIT = dict(zip(DECISIONS, (0, 3, 4), strict=True))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

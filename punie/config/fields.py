@@ -7,6 +7,7 @@ import difflib
 import functools
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,10 +114,12 @@ def find_field(key: str) -> Known | None:
 def did_you_mean(name: str, *options: Mapping[str, str] | list[str]) -> str | None:
     """A question that names the closest option, from the first collection that has a close one.
 
-    A mapping gives the words for each option.
+    A mapping gives the words for each option. A name with another number means something else.
     """
+    numbers = re.findall(r"\d+", name)
     for each in options:
-        if close := difflib.get_close_matches(name, each, n=1):
+        same = [option for option in each if re.findall(r"\d+", option) == numbers]
+        if close := difflib.get_close_matches(name, same, n=1):
             return f"did you mean {each[close[0]] if isinstance(each, Mapping) else close[0]}?"
     return None
 

@@ -115,11 +115,12 @@ def _no_option(error: MissingConfigException) -> ConfigError:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
     options = sorted(map(str, error.options or []))
     extra = _EXTRAS.get(choice) if group == "hydra/launcher" else None
+    other = "any other of the hub: model=hub model.repo=OWNER/NAME" if group == "model" else None
     return ConfigError(
         f"There is no {group} called {choice}." if group else f"There is no config called {choice}.",
         where=f"{group}={choice}",
         expected=f"one of {', '.join(options)}" if options else None,
-        next_step=f"pip install 'punie[{extra}]'" if extra else did_you_mean(choice, options),
+        next_step=f"pip install 'punie[{extra}]'" if extra else did_you_mean(choice, options) or other,
     )
 
 

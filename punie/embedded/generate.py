@@ -131,8 +131,11 @@ def with_tools(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     rng, found = draws("offers", "suite"), []
     for item in items:
-        named = [each["tool"] for each in item["expect"]] or [*{item["id"].rpartition("-")[2]} & {*TOOLS}]
-        found.append({**item, "max_tokens": 256, "tools": offered(named, rng)})
+        turns, limit = item.get("turns", [item]), {"max_tokens": 256}
+        named = [each["tool"] for turn in turns for each in turn["expect"]]
+        longer = {"turns": [turn | limit for turn in turns]} if "turns" in item else limit
+        named = named or [*{item["id"].rpartition("-")[2]} & {*TOOLS}]
+        found.append({**item, **longer, "tools": offered(named, rng)})
     return found
 
 

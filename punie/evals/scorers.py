@@ -167,7 +167,8 @@ def _compare(sample: Sample, calls: Sequence[Call]) -> tuple[Failure, str]:
     called = {call.tool for call in calls}
     every, exactly = sample.match != "any", sample.match == "exactly"
     made = [[_matches(each, call, sample.known) for call in calls] for each in sample.expect]
-    found = _assigned(made) if exactly and len(calls) == len(made) else list(map(any, made))
+    own = exactly and len(calls) == len(made)
+    found = [call >= 0 for call in _assigned(made)] if own else list(map(any, made))
     missing = [each for each, there in zip(sample.expect, found, strict=True) if not there]
     if missing and (every or len(missing) == len(sample.expect)):
         # If any of several calls is enough, one whose tool was called says most about the failure.
@@ -187,15 +188,32 @@ def _compare(sample: Sample, calls: Sequence[Call]) -> tuple[Failure, str]:
     return "correct", ""
 
 
-def _assigned(made: Sequence[Sequence[bool]]) -> list[bool]:
-    """Which of the expected calls have a call of their own, if as many as possible have one.
+def returned(sample: Sample, calls: Sequence[Call]) -> list[str | None]:
+    """For each call of a response the recorded result; None for a call that is none of the expected ones.
 
-    ``made``: (expected, calls), whether the call is the expected one.
+    Calls that are made twice get the same result twice.
+    """
+    if not sample.expect or not calls:
+        return [None] * len(calls)
+    made = [
+        [_matches(each, _with_defaults(sample.known, call), sample.known) for each in sample.expect]
+        for call in calls
+    ]
+    own = (
+        at if at >= 0 else row.index(True) for at, row in zip(_assigned(made), made, strict=True) if any(row)
+    )
+    return [sample.results[next(own)] if any(row) else None for row in made]
+
+
+def _assigned(made: Sequence[Sequence[bool]]) -> list[int]:
+    """For each row a column of its own in which it is true, or -1, if as many as possible have one.
+
+    ``made``: (expected, calls), whether the call is the expected one, or the other way round.
     """
     from scipy.sparse import csr_array  # takes a while to import, and few suites need it
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    return [call >= 0 for call in maximum_bipartite_matching(csr_array(made), perm_type="column")]
+    return maximum_bipartite_matching(csr_array(made), perm_type="column").tolist()
 
 
 def _names(tools: Iterable[str]) -> str:

@@ -1,11 +1,15 @@
-"""Suites: JSON lines with the prompts of an evaluation and the calls that each one asks for."""
+"""Suites: JSON lines with the prompts of an evaluation and the calls that each one asks for.
+
+An item is one turn, or a conversation: turns whose expected calls have recorded results.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -37,14 +41,14 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt of a suite."""
+    """One item of a suite, or one turn of it; of a conversation, its first turn."""
 
     id: str
     """Unique in its suite."""
     category: str
     """Any text; scores are averaged by it."""
     prompt: str
-    """The user's turn; of a conversation, the last one."""
+    """The user's turn; of ``messages``, the last one."""
     expect: tuple[Expectation, ...]
     """The expected calls; empty if the right response calls nothing."""
     match: Match = "any"
@@ -58,6 +62,22 @@ class Sample:
     rules: Literal["punie", "bfcl"] = "punie"
     """Whose rules the strict score goes by. By BFCL's (``punie.evals.bfcl``) an expected argument is the list
     of its acceptable values."""
+    results: tuple[str, ...] = ()
+    """What each expected call returned when the conversation was recorded; empty in the last turn."""
+    reply: str = ""
+    """What the assistant then said; empty if the user's next turn follows the results."""
+    later: tuple[Sample, ...] = ()
+    """The other turns, each with the item's id, category, tools and rules."""
+
+    @property
+    def turns(self) -> tuple[Sample, ...]:
+        """All turns, in order."""
+        return self, *self.later
+
+    @property
+    def named_turns(self) -> list[tuple[str, Sample]]:
+        """All turns with their names: the item's id, and from the second on their number."""
+        return [(self.id if n == 1 else f"{self.id}, turn {n}", turn) for n, turn in enumerate(self.turns, 1)]
 
     @property
     def known(self) -> Mapping[str, Tool]:
@@ -65,6 +85,13 @@ class Sample:
         return {tool.name: tool for tool in self.tools} or TOOLS
 
 
+MAX_TURNS = 100
+"""Most turns of a conversation."""
+_TURN = ("prompt", "expect", "match", "max_tokens", "messages")
+_ITEM = ("id", "category", *_TURN, "tools", "rules", "turns")
+_FOLLOWED = ("results", "reply")
+_TURNS = '[{"prompt": …, "expect": […], "results": […]}, …, {"prompt": …, "expect": […]}]'
+_RESULTS = 'one for each expected call: [{"tool": "git_status", "content": "…"}]'
 _CHOICE = {"any_of", "optional"}
 _CHOICES = '{"any_of": [3, 4]}; with "optional": true, it may also be left out'
 _DECLARE = 'declare it: "tools" of the item, or tools=file tools.path=FILE for all items'
@@ -93,10 +120,21 @@ def load_suite(path: Path, tools: Collection[Tool] = ()) -> list[Sample]:
 
 
 def _build(item: Mapping[str, Any], tools: tuple[Tool, ...]) -> Sample:
-    values: dict[str, Any] = {**item, "expect": tuple(Expectation(**each) for each in item["expect"])}
-    values["tools"] = own_tools(item) or (() if item.get("tools") == [] else tools)
-    if "messages" in item:
-        values["messages"] = read_turns(item["messages"])
+    shared = {name: item[name] for name in ("id", "category", "rules") if name in item}
+    shared["tools"] = own_tools(item) or (() if item.get("tools") == [] else tools)
+    first, *later = (_build_turn({**turn, **shared}) for turn in item.get("turns", [item]))
+    return replace(first, later=tuple(later))
+
+
+def _build_turn(values: dict[str, Any]) -> Sample:
+    values["expect"] = tuple(Expectation(**each) for each in values["expect"])
+    results: dict[str, list[str]] = {}
+    for each in values.get("results", ()):
+        results.setdefault(each["tool"], []).append(each["content"])
+    if results:  # of several calls of a tool, in their order
+        values["results"] = tuple(results[call.tool].pop(0) for call in values["expect"])
+    if "messages" in values:
+        values["messages"] = read_turns(values["messages"])
         users = [each["content"] for each in values["messages"] if each["role"] == "user"]
         values["prompt"] = users[-1] if users else ""
     return Sample(**values)
@@ -107,29 +145,106 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
     if not is_text(item):
         yield DataError("The item is not valid text.", where=where, found="half of a surrogate pair")
         return
-    yield from _unknown(item, [each.name for each in fields(Sample)], "field", where)
-    asks = "messages" if "messages" in item else "prompt"
-    for name in ("id", "category", *([asks] if asks == "prompt" else [])):
-        value = item.get(name)
-        if not isinstance(value, str) or not value.strip():
-            yield _wrong(name, item, "some text", where)
-    if asks == "messages":
-        yield from _check_messages(item, where)
-    if item.get("match", "any") not in get_args(Match):
-        yield _wrong("match", item, f"one of {', '.join(get_args(Match))}", where)
+    yield from _unknown(item, _ITEM, "field", where)
+    yield from _check_text(("id", "category"), item, where)
     if item.get("rules", "punie") not in ("punie", "bfcl"):
         yield _wrong("rules", item, "'punie' or 'bfcl'", where)
-    limit = item.get("max_tokens", 1)
-    if type(limit) is not int or limit < 1:
-        yield _wrong("max_tokens", item, "a whole number of tokens, at least 1", where)
+    turns: list[tuple[Mapping[str, Any], str]] = [(item, where)]
+    if "turns" in item:
+        found = item["turns"]
+        right = isinstance(found, list) and 2 <= len(found) <= MAX_TURNS
+        if not right or not all(isinstance(each, dict) for each in found):
+            yield _wrong("turns", item, f"2 to {MAX_TURNS} turns: {_TURNS}", where)
+            return
+        yield from _check_turns(item, where)
+        turns = [(turn, f"{where}, turn {number}") for number, turn in enumerate(item["turns"], 1)]
+    for turn, place in turns:
+        yield from _check_asked(turn, place)
     if wrong := list(wrong_tools(item, where)):
         yield from wrong
         return
     tools = {tool.name: tool for tool in own_tools(item)} or tools
-    expected = item.get("expect")
+    for turn, place in turns:
+        yield from _check_expected(turn, place, tools, lists=item.get("rules") == "bfcl")
+
+
+def _check_turns(item: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with the form of a conversation, and with the results of its calls."""
+    turns = item["turns"]
+    for name in (name for name in _TURN if name in item):
+        what = f"The item has turns, and '{name}' beside them."
+        yield DataError(what, where=where, expected=f"'{name}' in a turn")
+    if item.get("rules") == "bfcl":
+        yield DataError("BFCL's rules are for items of one turn.", where=where, next_step='remove "rules"')
+    for number, turn in enumerate(turns, 1):
+        place = f"{where}, turn {number}"
+        known = [name for name in (*_TURN, *_FOLLOWED) if name != "messages" or number == 1]
+        yield from _unknown(turn, known, "field of a turn", place)
+        if number == len(turns):
+            for name in (name for name in _FOLLOWED if name in turn):
+                what = f"The last turn has '{name}', which no turn follows."
+                yield DataError(what, where=place, next_step="remove it, or add a turn")
+            continue
+        yield from _check_results(turn, place)
+
+
+def _check_results(turn: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with the results of a turn's calls, and with the reply to them."""
+    if not isinstance(turn.get("reply", ""), str):
+        yield _wrong("reply", turn, "what the assistant says of the results", where)
+    results, calls = turn.get("results", []), turn.get("expect")
+    if not isinstance(results, list) or not all(map(_is_result, results)):
+        yield _wrong("results", turn, _RESULTS, where)
+        return
+    named = [each.get("tool") for each in calls if isinstance(each, dict)] if isinstance(calls, list) else []
+    expected = Counter(each for each in named if isinstance(each, str))
+    given = Counter(each["tool"] for each in results)
+    for tool in (given - expected).elements():
+        what = f"A recorded result belongs to no expected call of its turn: '{jsonl.excerpt(tool)}'."
+        yield DataError(
+            what, where=where, expected=_RESULTS, next_step="expect the call, or remove the result"
+        )
+    for tool in (expected - given).elements():
+        what = f"An expected call has no recorded result, and a turn follows: '{jsonl.excerpt(tool)}'."
+        yield DataError(what, where=where, expected=_RESULTS, next_step="add what the call returned")
+    if turn.get("reply") and not expected:
+        what = "The turn has a reply and no expected call: the model's own response is the reply."
+        yield DataError(what, where=where, next_step='remove "reply"')
+
+
+def _is_result(each: object) -> bool:
+    named = isinstance(each, dict) and each.keys() == {"tool", "content"}
+    return named and all(isinstance(value, str) for value in each.values())
+
+
+def _check_text(names: Collection[str], holder: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    for name in names:
+        value = holder.get(name)
+        if not isinstance(value, str) or not value.strip():
+            yield _wrong(name, holder, "some text", where)
+
+
+def _check_asked(turn: Mapping[str, Any], where: str) -> Iterator[DataError]:
+    """What is wrong with what a turn asks."""
+    if "messages" in turn:
+        yield from _check_messages(turn, where)
+    else:
+        yield from _check_text(["prompt"], turn, where)
+    if turn.get("match", "any") not in get_args(Match):
+        yield _wrong("match", turn, f"one of {', '.join(get_args(Match))}", where)
+    limit = turn.get("max_tokens", 1)
+    if type(limit) is not int or limit < 1:
+        yield _wrong("max_tokens", turn, "a whole number of tokens, at least 1", where)
+
+
+def _check_expected(
+    turn: Mapping[str, Any], where: str, tools: Mapping[str, Tool], *, lists: bool
+) -> Iterator[DataError]:
+    """What is wrong with the calls that a turn expects."""
+    expected = turn.get("expect")
     if not isinstance(expected, list):
         yield _wrong(
-            "expect", item, 'a list such as [{"tool": "git_status", "arguments": {}}]; [] for no call', where
+            "expect", turn, 'a list such as [{"tool": "git_status", "arguments": {}}]; [] for no call', where
         )
         return
     if len(expected) > 1 and any(not each for each in expected):
@@ -142,7 +257,7 @@ def _check(item: Mapping[str, Any], where: str, *, tools: Mapping[str, Tool]) ->
         )
         return
     for each in expected:
-        yield from _check_expectation(each, where, tools, lists=item.get("rules") == "bfcl")
+        yield from _check_expectation(each, where, tools, lists=lists)
 
 
 def _check_messages(item: Mapping[str, Any], where: str) -> Iterator[DataError]:

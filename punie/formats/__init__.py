@@ -122,6 +122,30 @@ def plain_template(messages: Sequence[Message], _: Collection[Tool]) -> Template
     return list(messages), {}
 
 
+def chat_turns(completion: Completion, results: Sequence[str], calls: int) -> list[Message]:
+    """A response and the results of its calls as a client of a chat API sends them back.
+
+    Args:
+        completion: The response, all of whose calls can be read. Its thought, and what follows the calls, are
+            left out.
+        results: What each call returned.
+        calls: Number of calls in the conversation so far, for the ids.
+    """
+    content = completion.before.strip()
+    if not completion.calls:
+        return [{"role": "assistant", "content": content}]
+    ids = [f"call{number:05d}" for number, _ in enumerate(completion.calls, calls)]
+    made = [
+        {"id": name, "type": "function", "function": {"name": each.tool, "arguments": dict(each.arguments)}}
+        for name, each in zip(ids, completion.calls, strict=True)
+    ]
+    turns = [
+        {"role": "tool", "content": result, "tool_call_id": name}
+        for name, result in zip(ids, results, strict=True)
+    ]
+    return [{"role": "assistant", "content": content, "tool_calls": made}, *turns]
+
+
 @dataclass(frozen=True)
 class Format:
     """One way to write tool calls."""
@@ -136,6 +160,8 @@ class Format:
     format lock is the sum of their probabilities."""
     template_input: Callable[[Sequence[Message], Collection[Tool]], TemplateInput] = plain_template
     """From messages and tools to what the chat template is given: turns, and options such as ``tools``."""
+    turns: Callable[[Completion, Sequence[str], int], list[Message]] = chat_turns
+    """From a response and the results of its calls to the turns with which a conversation goes on."""
     code_tool: str | None = None
     """The tool whose argument ``code`` is run in the sandbox: the calls that count are those that the code
     makes. None if they are the calls in the response itself."""

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from punie.formats import Block, Call, Completion, Format
+from punie.formats import Block, Call, Completion, Format, Message
 from punie.formats.thoughts import skip_thoughts
 from punie.formats.tools import TOOLS, Tool
 
@@ -136,6 +136,16 @@ def _read_json(segment: str, position: int) -> tuple[Block | None, int]:
     return Block(name, arguments), end
 
 
+def turns(completion: Completion, results: Sequence[str], _: int) -> list[Message]:
+    """A response with its code, and one turn with what it printed: as in the training data, the user's."""
+    content = "\n".join([*filter(None, [completion.before.strip()]), *map(render, completion.calls)])
+    found: list[Message] = [{"role": "assistant", "content": content}]
+    if completion.calls:
+        printed = "\n".join(results)
+        found.append({"role": "user", "content": f"<tool_response>\n{printed}\n</tool_response>"})
+    return found
+
+
 _XML = wrap("").partition("\n\n")[0]
 _JSON = f'{OPEN}\n{{"name": "{EXECUTE_CODE}"'
 
@@ -153,6 +163,7 @@ FORMAT = Format(
         "after a line break": f"\n{_XML}",
         "after an empty thought": f"<think>\n\n</think>\n\n{_XML}",
     },
+    turns=turns,
     code_tool=EXECUTE_CODE,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -39,21 +39,43 @@ def repeat_rows(cache: list[Any], times: int) -> None:
         layer.state = tree_map(repeated, layer.state)
 
 
-def intermediate_bytes(layer: nn.Module, *, tokens: int, width: int, dtype: mx.Dtype) -> int:
+def intermediate_bytes(layers: Sequence[nn.Module], *, tokens: int, width: int, dtype: mx.Dtype) -> int:
     """Bytes of all that a layer computes from (1, tokens, width), views not counted; evaluates nothing.
 
-    Reads the graph that MLX exports, and knows MLX's primitives by name.
+    The layer is the last one that computes from its input alone: some take keys and values of an earlier one,
+    and those without attention take no mask.
+
+    Raises:
+        Exception: Whatever the last layer raised, if there is none.
     """
+    failed: Exception | None = None
+    for layer in reversed(layers):
+        for mask in ("causal", None):
+            try:
+                return _intermediate_bytes(layer, mask, tokens=tokens, width=width, dtype=dtype)
+            except Exception as error:  # whatever an architecture leads to
+                failed = failed or error
+    raise failed or ValueError("the model has no layers")
+
+
+def _intermediate_bytes(
+    layer: nn.Module, mask: str | None, *, tokens: int, width: int, dtype: mx.Dtype
+) -> int:
+    """Reads the graph that MLX exports, and knows MLX's primitives by name."""
     parameters = cast(list[tuple[str, mx.array]], tree_flatten(layer.parameters()))
     names = [name for name, _ in parameters]
     nodes: list[dict[str, Any]] = []
 
     def call(x: mx.array, *weights: mx.array) -> mx.array:
         layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
-        return layer(x, "causal", None)
+        found = layer(x, mask, None)
+        return found[0] if isinstance(found, tuple) else found
 
-    mx.export_function(nodes.append, call, mx.zeros((1, tokens, width), dtype), *[a for _, a in parameters])
-    layer.update(tree_unflatten(parameters))
+    inputs = [mx.zeros((1, tokens, width), dtype), *(array for _, array in parameters)]
+    try:
+        mx.export_function(nodes.append, call, *inputs)
+    finally:
+        layer.update(tree_unflatten(parameters))
     return sum(
         math.prod(shape) * kind.size
         for node in nodes

@@ -211,6 +211,26 @@ def download(repo: str, revision: str) -> Path:
         ) from error
 
 
+def hub_config(repo: str, revision: str) -> ModelJson:
+    """config.json of a model of the hub, from its cache, or else downloaded alone.
+
+    Raises:
+        PunieError: It is not there, and the hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return read_config(Path(hf_hub_download(repo, "config.json", revision=revision)).parent)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise PunieError(
+            "The size of the model is not known, and the hub does not give it.",
+            where=f"config.json of {repo} at {revision}",
+            found=str(error).splitlines()[0],
+            next_step="check model.repo and the connection; for a gated model log in with: hf auth login",
+        ) from error
+
+
 def _cached(repo: str, revision: str) -> Path:
     """The snapshot folder in the hub's cache (layout: models--owner--name/{refs,snapshots,blobs}).
 

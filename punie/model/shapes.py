@@ -146,7 +146,7 @@ def sizes(
             trained_layers=layers,
             number=dtype.size,
             traced=tuple(
-                (tokens, intermediate_bytes(computing.layers[-1], tokens=tokens, width=width, dtype=dtype))
+                (tokens, intermediate_bytes(computing.layers, tokens=tokens, width=width, dtype=dtype))
                 for tokens in _TRACED
             ),
         )

@@ -60,7 +60,14 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
     before, after = _by_prompt(a, missing), _by_prompt(b, missing)
     if missing and not before.keys() & after.keys():
         raise NothingToCompareError("no prompt has a response in both")
-    other = [key for key in before if key in after and before[key][0].prompt != after[key][0].prompt]
+    other = [
+        key
+        for key in before
+        if key in after
+        and any(
+            x.prompt != y.prompt for x, y in zip(before[key][0].reached, after[key][0].reached, strict=False)
+        )
+    ]
     if other:
         raise ValueError(f"{len(other)} prompts have another text: {', '.join(other[:5])}")
     names = [name for name in SCORERS if all(name in s.scores for s in (*a, *b) if s.id not in missing)]
@@ -73,10 +80,15 @@ def compare(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
     def changed(key: str) -> ChangedPrompt:
         sides, first = (before[key], after[key]), before[key][0]
         words = [", ".join(dict.fromkeys(heading(sample.taxonomy) for sample in side)) for side in sides]
-        outputs = [tuple(sample.response for sample in side) for side in sides]
+        outputs = [tuple(sample.transcript for sample in side) for side in sides]
         means = {name: (fmean(x[key]), fmean(y[key])) for name, (x, y) in values.items()}
         return ChangedPrompt(
-            key, first.category, first.prompt, means, (words[0], words[1]), (outputs[0], outputs[1])
+            key,
+            first.category,
+            first.reached[0].prompt,
+            means,
+            (words[0], words[1]),
+            (outputs[0], outputs[1]),
         )
 
     return Comparison(
@@ -135,13 +147,15 @@ def _wrong(
     before: Mapping[str, Sequence[Sample]], after: Mapping[str, Sequence[Sample]], rate: str
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """The wrong decisions to call before and after, of the prompts that count for a rate in both."""
-    both = [
-        {key: [each.wrong_decision for each in rows] for key, rows in side.items()}
+    first, second = (
+        {
+            key: [row.wrong_decisions[rate] for row in rows if rate in row.wrong_decisions]
+            for key, rows in side.items()
+        }
         for side in (before, after)
-    ]
-    keys = [key for key in both[0] if all(side.get(key, [("", 0.0)])[0][0] == rate for side in both)]
-    first, second = ({key: [value for _, value in side[key]] for key in keys} for side in both)
-    return first, second
+    )
+    keys = [key for key in first if first[key] and second.get(key)]
+    return {key: first[key] for key in keys}, {key: second[key] for key in keys}
 
 
 def _mean(values: Mapping[str, Sequence[float]]) -> float:

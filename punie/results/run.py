@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from punie.results import files
 from punie.results.config import RunConfig
@@ -100,7 +101,12 @@ def read_status(folder: Path) -> Status:
 
 def samples_digest(samples: Sequence[Sample]) -> str:
     """One digest of all responses, without the times they took."""
-    return digest("answers", [{**sample.plain(), "seconds": None} for sample in samples])
+
+    def timeless(values: dict[str, Any]) -> dict[str, Any]:
+        earlier = {"earlier": [*map(timeless, values["earlier"])]} if "earlier" in values else {}
+        return {**values, **earlier, "seconds": None}
+
+    return digest("answers", [timeless(sample.plain()) for sample in samples])
 
 
 def require_responses(run: Run) -> list[Sample]:

@@ -50,22 +50,23 @@ def decide(
         base: The base's responses.
         result: Those of the result, to the same prompts.
         texts: By target, what each read of the held-out texts.
-        target: What the result is.
+        target: What the result is; of an adapter, nothing was quantized, and ``kept`` is not asked.
     """
     answered = _answered(base, result)
     rows = []
-    for criterion in ship.criteria:
+    asked = [each for each in ship.criteria if each.metric != "kept" or target == "quantized"]
+    for criterion in asked:
         metric = criterion.metric
         if metric in LIKELIHOODS:
             changes: _Changes = _read(texts["base"], texts[target], metric)
         elif metric == "kept":
-            changes = _kept(texts, target)
+            changes = _kept(texts)
         else:
             changes = answered if isinstance(answered, str) else answered.get(metric) or _UNASKED[metric]
         allowed = criterion.gain if criterion.gain is not None else -(criterion.margin or 0.0)
-        rows.append(_row(metric, allowed, changes, len(ship.criteria)))
+        rows.append(_row(metric, allowed, changes, len(asked)))
     met = [row.met for row in rows]
-    decision = "HOLD" if False in met else "CANNOT TELL" if None in met else "SHIP"
+    decision = "HOLD" if False in met else "SHIP" if met and None not in met else "CANNOT TELL"
     return Ship(preset=ship.name, decision=decision, rows=rows)
 
 
@@ -85,7 +86,7 @@ def _answered(base: Sequence[Sample], result: Sequence[Sample]) -> dict[str, lis
         return str(error)
     if found.left_out:
         return f"{len(found.left_out)} prompts have no response"
-    asked = {sample.id for sample in base if sample.expect}
+    asked = {sample.id for sample in (*base, *result) if any(turn.expect for turn in sample.reached)}
     changes = {name: list(test.differences.values()) for name, test in found.paired.items()}
     task = [change for key, change in found.paired["strict"].differences.items() if key in asked]
     return {**changes, **({"task": task} if task else {})}
@@ -100,13 +101,11 @@ def _read(base: Likelihood, result: Likelihood, kind: str) -> list[float]:
     return [after[name] - before[name] for name in before]
 
 
-def _kept(texts: Mapping[str, Likelihood], target: str) -> _Changes:
+def _kept(texts: Mapping[str, Likelihood]) -> _Changes:
     """What quantization adds to the adapter's gain, as a share of it; by example, linearised.
 
     The ratio of two means and its error: W. G. Cochran, "Sampling Techniques", 1977, section 6.4.
     """
-    if target != "quantized":
-        return "nothing was quantized"
     gains = np.array(_read(texts["base"], texts["adapter"], "validation"))
     changes = np.array(_read(texts["adapter"], texts["quantized"], "validation"))
     gain = float(gains.mean())

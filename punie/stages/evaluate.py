@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from punie.store.keys import digest
 from punie.util.progress import Reporter
 
 if TYPE_CHECKING:
-    from punie.model.generate import Request
     from punie.results.records import Identity
 
 
@@ -57,11 +56,12 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
     tokenizer, chat = loaded.tokenizer, chats.chat(settings, loaded.tokenizer)
     system = chats.system_prompt(settings, options.system_prompt)
-    asked = answering.requests(
+    dialogues = answering.dialogues(
         loaded, chat, suite, system=system, repeats=options.repeats, max_tokens=options.max_tokens
     )
-    longer = [item.max_tokens or 0 for item in suite if (item.max_tokens or 0) > options.max_tokens]
-    if longer:
+    prompts = {dialogue.item.id: dialogue.request.prompt for dialogue in dialogues}
+    own = [max(turn.max_tokens or 0 for turn in item.turns) for item in suite]
+    if longer := [most for most in own if most > options.max_tokens]:
         limits = f"eval.max_tokens={options.max_tokens}, up to {max(longer)} tokens"
         reporter.line(
             f"  note: {len(longer)} items set a longer limit than {limits}; theirs holds", style="yellow"
@@ -69,44 +69,57 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     sampling = generate.Sampling(
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
     )
-    bound = _identity(loaded, folder, adapter, options.suite, asked)
-    clock = time.perf_counter()
-    answers: Sequence[Any]
-    notes: Sequence[str] = ()
-    with reporter.bar("evaluating", len(asked), "answers") as bar:
+    bound = _identity(loaded, folder, adapter, options.suite, prompts)
+    limit, total, seconds = resolve.context(loaded.config), sum(dialogue.left for dialogue in dialogues), 0.0
+    with contextlib.ExitStack() as open_:
+        bar = open_.enter_context(reporter.bar("evaluating", total, "answers"))
+        service: serving.Service | None = None
         if options.backend == "server":
-            probed = serving.expected(loaded, asked)
+            probed = serving.expected(loaded, [dialogue.request for dialogue in dialogues])
             loaded = None  # the server needs the memory
             blas, log = settings.runtime.blas, out / "server.log"
-            served = serving.answer(
-                answering.served(chat, suite, asked, system=system),
-                tokenizer,
-                probed,
-                sampling,
-                stop=options.stop,
-                options=options.server,
-                own=serve(folder, adapter=adapter, log=log, float32=float32, blas=blas, threads=threads),
-                done=bar,
+            service = open_.enter_context(
+                serving.opened(
+                    tokenizer,
+                    probed,
+                    sampling,
+                    stop=options.stop,
+                    options=options.server,
+                    own=serve(folder, adapter=adapter, log=log, float32=float32, blas=blas, threads=threads),
+                )
             )
-            answers, notes = served.answers, served.notes
-            bound = bound.model_copy(update={"unverified": served.unverified})
-        else:
-            answers = generate.generate(
-                loaded.model,
-                tokenizer,
-                asked,
-                sampling,
-                stop=options.stop,
-                batch_size=options.batch_size,
-                done=bar,
-                logprobs=options.logprobs,
-            )
-    seconds = time.perf_counter() - clock
-    samples = answering.samples(chat.format, suite, asked, answers)
-    tokens = sum(sample.output_tokens or 0 for sample in samples)
+
+        def ask(going: Sequence[answering.Dialogue]) -> Sequence[Any]:
+            nonlocal seconds
+            before, clock = total - sum(dialogue.left for dialogue in going), time.perf_counter()
+
+            def done(count: int) -> None:
+                bar(before + count)
+
+            answers: Sequence[Any]
+            if service is not None:
+                answers = service.ask([answering.served(chat, dialogue) for dialogue in going], done)
+            else:
+                assert loaded is not None  # noqa: S101 - only a server takes its place
+                answers = generate.generate(
+                    loaded.model,
+                    tokenizer,
+                    [dialogue.request for dialogue in going],
+                    sampling,
+                    stop=options.stop,
+                    batch_size=options.batch_size,
+                    done=done,
+                    logprobs=options.logprobs,
+                )
+            seconds += time.perf_counter() - clock
+            return answers
+
+        samples = answering.answered(chat, dialogues, ask, max_tokens=options.max_tokens, limit=limit)
+    if service is not None:
+        bound = bound.model_copy(update={"unverified": service.unverified})
+    tokens = sum(turn.output_tokens or 0 for sample in samples for turn in sample.reached)
     lock = None
     if loaded is not None and options.lock.temperatures and chat.format.spellings:
-        prompts = {sample.id: asked[index * options.repeats].prompt for index, sample in enumerate(suite)}
         with reporter.bar("format lock", len(prompts), "prompts") as bar:
             lock = locking.lock(loaded, chat.format, prompts, samples, sampling, options.lock, done=bar)
     scores = scoring.summary(samples, allow_missing=options.allow_missing)
@@ -129,7 +142,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
             tokens=tokens,
             seconds=round(seconds, 3),
             tokens_per_second=round(tokens / seconds, 1),
-            notes=list(notes),
+            notes=[] if service is None else service.notes,
         ),
         answers=run.samples_digest(samples),
         lock=lock,
@@ -140,7 +153,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
 
 
 def _identity(
-    loaded: Any, folder: Path, adapter: Path | None, suite: str, asked: Sequence[Request]
+    loaded: Any, folder: Path, adapter: Path | None, suite: str, prompts: Mapping[str, Sequence[int]]
 ) -> Identity:
     """The digests of all that decides the answers besides the sampling, recomputed from what was loaded and
     rendered, not from the config. Arrays are hashed as they lie in memory, dequantized ones as float32."""
@@ -163,7 +176,7 @@ def _identity(
         tokenizer=digest("tokenizer", words),
         chat_template=digest("chat template", tokenizer.chat_template),
         suite=Named(name=suite_path(suite).stem, sha256=suite_digest(suite)),
-        prompts=digest("prompts", {request.id.rpartition("#")[0]: request.prompt for request in asked}),
+        prompts=digest("prompts", prompts),
     )
 
 

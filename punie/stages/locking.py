@@ -30,7 +30,8 @@ def lock(
     """The exact probability that a response opens a tool call, beside the sampled rate.
 
     The run's own temperature is added to the grid, and to the curves those without truncation and with the
-    run's own. ``prompts`` are tokens up to where the response begins, by sample id.
+    run's own. ``prompts`` are tokens up to where the response begins, by sample id; of a conversation, its
+    first turn's.
 
     Returns:
         Means over prompts: ``strict`` is the canonical spelling at the very start, ``total`` the sum over
@@ -67,7 +68,7 @@ def lock(
     mean, here = curves[wanted.index(own)], grid.index(sampling.temperature)
     locks = dict(zip(prompts, found[wanted.index(own)], strict=True))
     weakest = min(locks, key=lambda name: locks[name].margin)
-    rate = sum(sample.opening is not None for sample in samples) / len(samples)
+    rate = sum(sample.reached[0].opening is not None for sample in samples) / len(samples)
     return Lock(
         temperatures=grid,
         curves=curves,

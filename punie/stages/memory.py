@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -29,8 +31,6 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
     Raises:
         PunieError: Neither the model nor its dimensions are on this machine.
     """
-    from punie.model import shapes
-
     model, lora, quantize = config.model, config.lora, config.quantize
     if not (dimensions := model_config(config)):
         raise PunieError(
@@ -38,17 +38,27 @@ def sizes(config: Config, *, float32: bool | None = None) -> Sizes:
             where="model.dimensions",
             next_step=f"hf download {model.repo} config.json, and copy it to model.dimensions",
         )
-    return shapes.sizes(
-        dimensions,
-        fine_tune_type=lora.fine_tune_type,
-        num_layers=lora.num_layers,
-        rank=lora.rank,
-        keys=lora.keys,
-        bits=quantize.bits,
-        group_size=quantize.group_size,
-        recipe=quantize.recipe,
-        float32=_in_float32(config) if float32 is None else float32,
-    )
+    options = {
+        "fine_tune_type": lora.fine_tune_type,
+        "num_layers": lora.num_layers,
+        "rank": lora.rank,
+        "keys": lora.keys,
+        "bits": quantize.bits,
+        "group_size": quantize.group_size,
+        "recipe": quantize.recipe,
+        "float32": _in_float32(config) if float32 is None else float32,
+    }
+    return _sizes(json.dumps([dimensions, options]))
+
+
+@functools.lru_cache
+def _sizes(given: str) -> Sizes:
+    """Sizes by the arguments of :func:`punie.model.shapes.sizes`, as JSON; a search for what fits asks for
+    the same ones again and again, and a large model takes a second."""
+    from punie.model import shapes
+
+    dimensions, options = json.loads(given)
+    return shapes.sizes(dimensions, **options)
 
 
 def training_peak(config: Config, found: Sizes, row: int) -> int:

@@ -274,7 +274,7 @@ def _overlaps(train: list[Any], valid: list[Any], suite: list[Any], system: str)
         for examples in (train, valid)
     )
     asked = {normalized(m["content"]) for each in train for m in each.messages if m["role"] == "user"}
-    leaked = [sample.id for sample in suite if normalized(sample.prompt) in asked]
+    leaked = [name for item in suite for name, turn in item.named_turns if normalized(turn.prompt) in asked]
     systems = (next((m["content"] for m in each.messages if m["role"] == "system"), "") for each in train)
     untrained = system not in systems
     warnings = {
@@ -289,7 +289,8 @@ def _unseen(train: list[Any], suite: list[Any], tools: Iterable[Tool]) -> Iterat
     """Tools that the suite asks for and no training example shows the model."""
     given = {tool.name for tool in tools}
     shown = {name for each in train for name in ({tool.name for tool in each.tools} or given)}
-    if unseen := sorted({call.tool for sample in suite for call in sample.expect} - shown):
+    wanted = {call.tool for item in suite for turn in item.turns for call in turn.expect}
+    if unseen := sorted(wanted - shown):
         listed = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
         yield f"the suite expects calls of tools that no training example shows: {listed}"
 
@@ -319,7 +320,10 @@ def _rendered(
 
     def longest_prompt() -> int:
         try:
-            rendered = answering.texts(chat, suite, system=system)
+            rendered = [
+                (*item.named_turns[number - 1], chat.prompt(asked))
+                for item, number, asked in answering.prompts(chat.format, suite, system=system)
+            ]
         except Exception as error:  # as for examples: the template is a program of the model's
             raise PunieError(
                 "The suite's prompts do not render.",
@@ -327,7 +331,7 @@ def _rendered(
                 found=(str(error).splitlines() or [type(error).__name__])[0],
                 next_step="eval.system_prompt='' if the template takes no system turn" if system else None,
             ) from error
-        sizes = [(each.id, count(rendered[each.id]), each.max_tokens or 1) for each in suite]
+        sizes = [(name, count(text), turn.max_tokens or 1) for name, turn, text in rendered]
         if found := answering.too_long(sizes, limit):
             raise Problems("The suite does not fit the model:", found)
         return max(size for _, size, _ in sizes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from punie.evals.endpoint import PROBE_TOKENS, Endpoint, probe
@@ -23,16 +23,61 @@ PROBES = 4
 """Prompts on which server and model are compared; on one alone, two models may well agree."""
 
 
-@dataclass(frozen=True)
-class Served:
-    """What a server gave."""
+@dataclass
+class Service:
+    """An open server, and what is known of it by now."""
 
-    answers: Sequence[Reply | str]
-    """For each request the reply, or why it is missing."""
-    unverified: str | None
-    """Why the server may not hold the model; None where its greedy answers were the model's."""
-    notes: tuple[str, ...]
-    """What it was asked otherwise than the config says."""
+    endpoint: Endpoint
+    own: Server | None
+    """None if it is the user's."""
+    probed: Sequence[generate.Answer]
+    sampling: generate.Sampling
+    stop: Sequence[str]
+    api: str
+    doubts: list[str] = field(default_factory=list)
+    """Why the server may not hold the model."""
+    answered: bool = False
+    """A response has arrived."""
+
+    def ask(self, asked: Sequence[Request], done: Callable[[int], None]) -> Sequence[Reply | str]:
+        """For each request the reply, or why it is missing. The first requests hold those that are probed.
+
+        Raises:
+            PunieError: The server refuses the requests, or not one response has arrived.
+        """
+        prompts = {each.id: each for each in asked}
+        probed, self.probed = self.probed, ()
+        differences = (probe(self.endpoint, prompts[p.id], p.tokens, p.logprobs) for p in probed)
+        self.doubts += [each for each in differences if each]
+        answers: list[Reply | str] = []
+        for request in asked if self.endpoint.served else ():
+            answers.append(self.endpoint.answer(request, self.sampling, stop=self.stop))
+            done(len(answers))
+        replies = [each for each in answers if isinstance(each, Reply)]
+        self.doubts += [doubt for each in replies for doubt in each.doubts]
+        self.answered |= bool(replies)
+        if not self.answered:
+            ended = self.own.ended() if self.own is not None else None
+            reasons = Counter([each for each in answers if isinstance(each, str)] or [self.endpoint.trouble])
+            step = f"see what the server says, and compare eval.server.api={self.api} with what it offers"
+            raise ended or PunieError(
+                "Not one response arrived.",
+                where=f"POST {self.endpoint.address}",
+                found=reasons.most_common(1)[0][0],
+                next_step=step,
+            )
+        return answers
+
+    @property
+    def unverified(self) -> str | None:
+        """Why the server may not hold the model; None where its greedy answers were the model's."""
+        rendered = "the server rendered the prompts, with its own chat template"
+        return "; ".join(dict.fromkeys([rendered] * (self.api == "chat") + self.doubts)) or None
+
+    @property
+    def notes(self) -> list[str]:
+        """What it was asked otherwise than the config says."""
+        return list(self.endpoint.notes)
 
 
 def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.Answer]:
@@ -47,8 +92,8 @@ def expected(loaded: Any, asked: Sequence[generate.Request]) -> list[generate.An
     )
 
 
-def answer(
-    asked: Sequence[Request],
+@contextlib.contextmanager
+def opened(
     tokenizer: Any,
     probed: Sequence[generate.Answer],
     sampling: generate.Sampling,
@@ -56,14 +101,13 @@ def answer(
     stop: Sequence[str],
     options: ServerConfig,
     own: contextlib.AbstractContextManager[Server],
-    done: Callable[[int], None],
-) -> Served:
-    """Ask a server for every response: the one of ``options``, else ``own``, which is then started.
+) -> Generator[Service]:
+    """The server of ``options``, else ``own``, which is then started.
 
     ``probed`` is what :func:`expected` gave for the model that the server is to hold.
 
     Raises:
-        PunieError: No server answers, it refuses the requests, or not one response arrived.
+        PunieError: No server answers.
     """
     with contextlib.ExitStack() as open_:
         server = None if options.url else open_.enter_context(own)
@@ -78,24 +122,4 @@ def answer(
                 timeout=options.timeout,
             )
         )
-        prompts = {each.id: each for each in asked}
-        differences = [probe(endpoint, prompts[each.id], each.tokens, each.logprobs) for each in probed]
-        answers: list[Reply | str] = []
-        for request in asked if endpoint.served else ():
-            answers.append(endpoint.answer(request, sampling, stop=stop))
-            done(len(answers))
-        ended = server.ended() if server is not None else None
-    if all(isinstance(each, str) for each in answers):
-        reasons = Counter(answers or [endpoint.trouble])
-        step = f"see what the server says, and compare eval.server.api={options.api} with what it offers"
-        raise ended or PunieError(
-            "Not one response arrived.",
-            where=f"POST {endpoint.address}",
-            found=reasons.most_common(1)[0][0],
-            next_step=step,
-        )
-    doubts = dict.fromkeys(doubt for each in answers if isinstance(each, Reply) for doubt in each.doubts)
-    reasons = [*dict.fromkeys(each for each in differences if each), *doubts]
-    if options.api == "chat":
-        reasons.insert(0, "the server rendered the prompts, with its own chat template")
-    return Served(answers, "; ".join(reasons) or None, tuple(endpoint.notes))
+        yield Service(endpoint, server, probed, sampling, stop, options.api)

@@ -108,6 +108,24 @@ def test_targets_are_paired(world: World) -> None:
     assert next(s for s in read_json(alone / "status.json")["stages"] if s["stage"] == "evaluate")["reused"]
 
 
+def test_conversations_go_on_while_they_are_right(world: World) -> None:
+    """turns12: the record holds every turn that was asked, scores again to the same, and is in the report."""
+    run = world.run(*BASE, "eval.suite=turns12", "eval.temperature=0")
+    rows = {row["id"]: row for row in lines(run / "samples.jsonl")}
+    assert {row["turn"] for row in rows.values()} == {1, 2}
+    for row in rows.values():
+        assert [each["taxonomy"] for each in row["earlier"]] == ["correct"] * (row["turn"] - 1)
+    (talk,) = (row for row in rows.values() if row["turn"] == 2)
+    first, second = read_json(run / "results.json")["turns"][:2]
+    assert (first["of_reached"]["n"], first["of_all"]["n"], second["of_reached"]["n"]) == (12, 12, 1)
+    done = punie("rescore", str(run), cwd=world.cwd)
+    assert "0 of 12 responses are scored differently" in done.out
+    for page in ("report.html", "report.md"):
+        text = (run / page).read_text("utf-8")
+        assert f"Turn 2 of {talk['turns']}" in text
+        assert "right, of those reached" in text
+
+
 def test_a_gate_fails_with_code_3(world: World) -> None:
     """A score below the gate ends in exit code 3, with the run complete and the figures shown."""
     done = punie(*QUICK, "eval.fail_under=0.99", cwd=world.cwd)

@@ -18,7 +18,7 @@ import pytest
 
 from punie.__main__ import main
 from tests.conftest import World, read_json
-from tests.unit.results.made import RIGHT, SAMPLING, make_run, records, write_records
+from tests.unit.results.made import RIGHT, SAMPLING, conversation, make_run, records, write_records
 
 pytestmark = pytest.mark.inspect
 
@@ -136,6 +136,23 @@ def test_the_same_run_gives_the_same_log(suffix: str, twice: Path, tmp_path: Pat
     if suffix == "eval":
         with zipfile.ZipFile(first) as packed:
             assert {entry.compress_type for entry in packed.infolist()} == {zipfile.ZIP_DEFLATED}
+
+
+def test_a_conversation_has_all_its_messages(tmp_path: Path, inspect_log: Any) -> None:
+    """The turns before the one that decided are input, with their responses, results and replies; tokens are
+    those of all turns, and two exports are the same."""
+    run = make_run(tmp_path / "run", [conversation(1.0, 0.0, tokens=[1, 2]).plain()])
+    first = export(run, tmp_path / "run.eval")
+    (sample,) = inspect_log.read_eval_log(str(first)).samples
+    told = [(message.role, message.text) for message in sample.messages]
+    assert told == [
+        ("user", "do talk"), ("assistant", "answer 1"), ("tool", "<b>R</b>"), ("assistant", "So."),
+        ("user", "do talk"), ("assistant", "answer 2"),
+    ]  # fmt: skip
+    assert [(message.role, message.text) for message in sample.input] == told[:-1]
+    assert (sample.metadata["turn"], sample.metadata["turns"]) == (2, 3)
+    assert sample.output.usage.input_tokens == 2
+    assert first.read_bytes() == export(run, tmp_path / "again.eval").read_bytes()
 
 
 def test_hostile_text_stays_text(tmp_path: Path, inspect_log: Any) -> None:

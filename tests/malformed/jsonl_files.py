@@ -12,9 +12,9 @@ from typing import Any
 from punie.data.load import load_rows
 from punie.data.rows import Check
 from punie.data.validate import check
-from punie.evals.scorers import keyword, taxonomy
+from punie.evals.scorers import keyword, returned, taxonomy
 from punie.evals.suite import load_suite
-from punie.formats import Block, Completion
+from punie.formats import Block, Call, Completion
 from punie.formats.code_mode import FORMAT
 from punie.results.files import read_samples
 from punie.results.scoring import summary
@@ -33,6 +33,10 @@ RECORD: dict[str, Any] = {
     "calls": [{"tool": "git_status", "arguments": {"path": "."}}], "execution": "ok",
     "scores": {"keyword": {"value": 1.0, "reason": "words"}, "strict": {"value": 1.0, "reason": "correct"}},
     "taxonomy": "correct",
+}  # fmt: skip
+TURNS: dict[str, Any] = {
+    **RECORD, "turn": 2, "turns": 3,
+    "earlier": [{**RECORD, "results": ["src/app.py"], "reply": "One file."}],
 }  # fmt: skip
 ROW: dict[str, Any] = {
     "messages": [
@@ -83,6 +87,14 @@ NATIVE_ITEM: dict[str, Any] = {
     "match": "exactly",
     "expect": [{"tool": "weather", "arguments": {"city": {"any_of": ["Rome", "Oslo"]},
                 "days": {"any_of": [[1]], "optional": True}}}],
+}  # fmt: skip
+TURNS_ITEM: dict[str, Any] = {
+    "id": "talk-01", "category": "git", "tools": [TOOL],
+    "turns": [
+        {"messages": TALK, "expect": [{"tool": "weather", "arguments": {"city": "Rome"}}], "match": "all",
+         "results": [{"tool": "weather", "content": "Sunny."}], "reply": "It is sunny."},
+        {"prompt": "And in Oslo?", "expect": [{"tool": "weather"}], "max_tokens": 96},
+    ],
 }  # fmt: skip
 
 
@@ -142,12 +154,14 @@ def _check(content: bytes, folder: Path) -> None:
 def _suite(content: bytes, folder: Path) -> None:
     path = folder / "suite.jsonl"
     path.write_bytes(content)
-    for sample in load_suite(path):
+    for sample in (turn for item in load_suite(path) for turn in item.turns):
         json.dumps(
             [sample.id, sample.prompt, [each.arguments for each in sample.expect]], ensure_ascii=False
         ).encode()
         for score in (keyword, taxonomy):
             score(sample, Completion("…", (Block("weather", {"city": "Rome"}),), has_block=True), None)
+        if sample.results:
+            returned(sample, [Call("weather", {"city": "Rome"})])
 
 
 def _records(content: bytes, folder: Path) -> None:
@@ -160,10 +174,10 @@ def _records(content: bytes, folder: Path) -> None:
 
 ROWS = (ROW, NATIVE_ROW, PAIR)
 SPLITS = ("data/code_mode/train.jsonl", "data/code_mode/valid.jsonl")
-SUITES = ("data/suites/core27.jsonl", "data/suites/wide270.jsonl")
+SUITES = ("data/suites/core27.jsonl", "data/suites/wide270.jsonl", "data/suites/turns12.jsonl")
 SURFACES = (
     Surface("training data", jsonl(ROWS, *SPLITS), _train, 6),
     Surface("data check", jsonl(ROWS, *SPLITS), _check, 2),
-    Surface("suites", jsonl((ITEM, NATIVE_ITEM), *SUITES), _suite, 6),
-    Surface("recorded responses", jsonl((RECORD,)), _records, 6),
+    Surface("suites", jsonl((ITEM, NATIVE_ITEM, TURNS_ITEM), *SUITES), _suite, 6),
+    Surface("recorded responses", jsonl((RECORD, TURNS)), _records, 6),
 )

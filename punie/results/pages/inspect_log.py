@@ -6,8 +6,9 @@ the same log.
 
 from __future__ import annotations
 
+import itertools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from punie.util.printable import printable
 _STOP = {"stop": "stop", "length": "max_tokens"}
 """Inspect's names of our finish reasons."""
 _ASKED = {"category", "expect", "match", "prompt_sha256", "missing"}
+_TURNS = {"turn", "turns"}
 _ANSWERED = {"finish_reason", "taxonomy", "tokens", "logprobs"}
 _JUDGED = {"taxonomy", "wrapper", "opening", "blocks", "execution", "calls"}
 
@@ -117,17 +119,20 @@ def _place(sample: Sample) -> str:
 
 
 def _sample(sample: Sample, model: str) -> inspect.EvalSample:
-    """One response, or the error in its place."""
+    """One response, or the error in its place; of a conversation, with the turns before it."""
     unique = digest("inspect sample", _place(sample))[:22]
+    ids = (f"{unique}-before-{number}" for number in itertools.count())
+    before = [message for turn in sample.earlier for message in _turn(turn, ids, model)]
+    user = chat.ChatMessageUser(id=f"{unique}-user", content=sample.prompt, source="input")
     made = inspect.EvalSample(
         id=sample.id,
         epoch=sample.repeat + 1,
         uuid=unique,
-        input=sample.prompt,
+        input=[*before, user] if before else sample.prompt,
         target=[call(each) for each in sample.expect],
-        messages=[chat.ChatMessageUser(id=f"{unique}-user", content=sample.prompt, source="input")],
+        messages=[*before, user],
         output=chat.ModelOutput(model=model),
-        metadata=sample.model_dump(mode="json", include=_ASKED),
+        metadata=sample.model_dump(mode="json", include=_ASKED | (_TURNS if sample.turns > 1 else set())),
     )
     if sample.missing is not None:
         made.output.error = sample.missing
@@ -161,9 +166,21 @@ def _sample(sample: Sample, model: str) -> inspect.EvalSample:
     return made
 
 
+def _turn(turn: Sample, ids: Iterator[str], model: str) -> list[chat.ChatMessage]:
+    """An earlier turn of a conversation, its response, the results of its calls, and the reply to them."""
+    found: list[chat.ChatMessage] = [
+        chat.ChatMessageUser(id=next(ids), content=turn.prompt, source="input"),
+        chat.ChatMessageAssistant(id=next(ids), content=turn.response, source="generate", model=model),
+        *(chat.ChatMessageTool(id=next(ids), content=each, source="input") for each in turn.results),
+    ]
+    if turn.reply:
+        found.append(chat.ChatMessageAssistant(id=next(ids), content=turn.reply, source="input"))
+    return found
+
+
 def _usage(samples: Sequence[Sample]) -> chat.ModelUsage:
     """The tokens of some responses; none of those that are missing."""
-    answered = [sample for sample in samples if sample.answered]
+    answered = [turn for sample in samples for turn in sample.reached if turn.answered]
     given, made = (
         sum(each.prompt_tokens for each in answered),
         sum(len(each.tokens or []) for each in answered),

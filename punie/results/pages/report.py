@@ -189,6 +189,7 @@ def _render(template: str, facts: Facts, *, autoescape: bool, **more: Any) -> st
             fidelity=facts.info.get("quantize", {}).get("fidelity"),
             score_table=tables.score_table(facts.results, facts.phase.baseline if facts.phase else None),
             rates_table=tables.rates_table(facts.results),
+            turns_table=tables.turns_table(facts.results),
             responses=shown,
             anchors={each.sample.id: each.anchor for each in reversed(shown)},
             examples={each.kind: each for each in reversed(shown)},

@@ -70,6 +70,26 @@ def rates_table(results: Results) -> Table:
     return ["rate, 95 % interval", *columns], rows
 
 
+def turns_table(results: Results) -> Table:
+    """How often each turn of conversations was right, for each target; no rows without conversations."""
+    targets = {**results.targets, results.target: results}
+    rows = [
+        [
+            f"{each.turn}, {target}" if len(targets) > 1 else str(each.turn),
+            f"{each.of_reached.n} of {each.of_all.n}",
+            rate_in_words(each.of_reached),
+            rate_in_words(each.of_all),
+        ]
+        for target, found in targets.items()
+        for each in found.turns
+    ]
+    return [
+        "turn",
+        "reached",
+        *(f"right, of {each}, 95 % interval" for each in ("those reached", "all")),
+    ], rows
+
+
 def rate_in_words(rate: Estimate | None) -> str:
     """``3 of 60: 0.050, 0.02 to 0.14``, the interval last; a dash if responses are missing."""
     if rate is None or rate.mean is None:
@@ -181,8 +201,8 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
     lines.append(results.verdict.summary)
     lines += [ship_sentence(results.ship)] if results.ship else []
     parts = [in_text(score_table(results, baseline)), ""]
-    if (rates := rates_table(results))[1]:
-        parts += [in_text(rates), ""]
+    for table in (rates_table(results), turns_table(results)):
+        parts += [in_text(table), ""] if table[1] else []
     if results.ship:
         parts += [in_text(ship_table(results.ship)), ""]
     return "\n".join([*parts, *map(printable, lines)])

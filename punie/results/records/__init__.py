@@ -5,6 +5,8 @@ outside ``results/`` nobody indexes a dictionary that came from JSON.
 """
 
 from punie.results.records.evaluation import (
+    DECISIONS,
+    ByTurn,
     Estimate,
     Evaluation,
     Format,
@@ -50,5 +52,6 @@ from punie.results.records.run import (
     StageStatus,
     Status,
     SweepOutcome,
+    Turns,
     Verdict,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import model_validator
 
@@ -51,6 +51,16 @@ class Tally(Record):
     count: int
     example: str
     """A sample's id."""
+
+
+class ByTurn(Record):
+    """How often the turn of one number was right in the conversations of a suite."""
+
+    turn: int
+    of_reached: Estimate
+    """Among the conversations in which it was asked."""
+    of_all: Estimate
+    """Among those that have it; one that was not reached is wrong."""
 
 
 class Missing(Record):
@@ -182,6 +192,8 @@ class Scores(Record):
     rates: dict[str, Estimate] = {}
     """Of wrong decisions to call (``RATES``), those that the suite has items for; empty in older records."""
     taxonomy: dict[str, Tally]
+    turns: list[ByTurn] = []
+    """By turn; empty where no item is a conversation."""
     missing: Missing
 
     @model_validator(mode="after")
@@ -290,11 +302,15 @@ class ShipRow(Record):
     """Why there is nothing to measure, or why an interval beyond the limit decides nothing."""
 
 
+Decision = Literal["SHIP", "HOLD", "CANNOT TELL"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+
 class Ship(Record):
     """Whether the result may replace its base, by criteria decided before the run."""
 
     preset: str
-    decision: Literal["SHIP", "HOLD", "CANNOT TELL"]
+    decision: Decision
     rows: list[ShipRow]
 
 

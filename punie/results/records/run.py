@@ -8,13 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from punie.evals.scores import ALWAYS, wrong_decision
-from punie.evals.suite import Match
+from punie.evals.suite import MAX_TURNS, Match
 from punie.formats import with_calls
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A score or a rate, from 0 to 1."""
 Ends = Annotated[tuple[float, float], Field(strict=False)]
 """Lower and upper end of a 95 % interval."""
+Turns = Annotated[int, Field(ge=1, le=MAX_TURNS)]
+"""The number of a turn, or how many there are."""
 Digest = str
 """sha256 as 64 hex digits."""
 
@@ -207,10 +209,25 @@ class Sample(Record):
     execution: str | None = None
     """How the code ended; None without code."""
     scores: dict[str, Scored] = {}
+    """Of a conversation as a whole; of an earlier turn, its own."""
     taxonomy: str = ""
+    turn: Turns = 1
+    """Of a conversation, the turn that decided: the first wrong one, else the last. The record is of it."""
+    turns: Turns = 1
+    """How many turns the item has."""
+    earlier: list[Sample] = []
+    """The records of the turns before it, each right."""
+    results: list[str] = []
+    """Of an earlier turn, what its calls returned."""
+    reply: str = ""
+    """Of an earlier turn, what the assistant then said, as recorded in the suite."""
 
     @model_validator(mode="after")
     def _is_scored(self) -> Sample:
+        if not len(self.earlier) + 1 == self.turn <= self.turns:
+            raise ValueError(f"turn {self.turn} of {self.turns} after {len(self.earlier)} others")
+        if any(each.earlier or not each.answered for each in self.earlier):
+            raise ValueError("a turn before the last without a response, or with turns of its own")
         if self.missing is None:
             needed = {"output", "finish_reason", "wrapper", "calls", "scores", "taxonomy"}
             absent = ", ".join(sorted(needed - self.model_fields_set))
@@ -225,14 +242,31 @@ class Sample(Record):
         return self.missing is None
 
     @property
+    def reached(self) -> list[Sample]:
+        """The records of all turns that were asked; the last one is this."""
+        return [*self.earlier, self]
+
+    @property
     def wrong_decision(self) -> tuple[str, float]:
-        """The rate of wrong decisions to call that the response counts for, and its value, 1.0 or 0.0."""
+        """The rate of wrong decisions to call that the turn counts for, and its value, 1.0 or 0.0."""
         return wrong_decision(bool(self.expect), self.taxonomy, self.wrapper)
+
+    @property
+    def wrong_decisions(self) -> dict[str, float]:
+        """By rate, whether any turn is a wrong decision to call; one rate for an item of one turn."""
+        return dict(each.wrong_decision for each in self.reached)  # only the last can be wrong
 
     @property
     def response(self) -> str:
         """The output, with the calls that were sent beside it."""
         return with_calls(self.output or "", self.sent)
+
+    @property
+    def transcript(self) -> str:
+        """The response; of a conversation all of it, with the user's turns between."""
+        if not self.earlier:
+            return self.response
+        return "\n".join(f"> {each.prompt}\n{each.response}" for each in self.reached)
 
     @property
     def sent(self) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from punie.evals.scores import ALWAYS, wrong_decision
 from punie.results import files
 from punie.results.config import RunConfig
-from punie.results.records import Named, Record, Results, Scored, Status, Weights
+from punie.results.records import Named, Record, Results, Scored, Ship, Status, Turns, Weights
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, SAMPLES, STATUS, Run
 from punie.results.sweep import PLAN, PlannedJob, SweepPlan
 from punie.store.references import MARKS
@@ -39,7 +39,8 @@ class PromptScores:
 
     category: str
     scores: Mapping[str, tuple[float, ...]]
-    """By metric, a value for each repeat; of ``lock`` a single one. A metric without values is left out."""
+    """By metric, a value for each repeat; of ``lock`` a single one. A metric without values is left out.
+    Conversations have two more for each turn, by the names of ``turn_names``."""
     taxonomy: tuple[str, ...]
 
 
@@ -67,6 +68,8 @@ class RunScores:
     """By prompt id, in the suite's order; None without scores."""
     overrides: Sequence[str] = ()
     """Those that composed its config; only of a run with a phase, or of a planned job."""
+    ship: Ship | None = None
+    """The decision whether to ship, if it took one."""
     results: Results | None = None
     """Only of a run with a phase, without what a phase's outcome does not need."""
 
@@ -94,6 +97,9 @@ class _Line(Record):
     wrapper: bool = False
     scores: dict[str, Scored] = Field(default_factory=dict)
     taxonomy: str = ""
+    turn: Turns = 1
+    turns: Turns = 1
+    earlier: list[_Line] = Field(default_factory=list)
 
 
 def collect(places: Sequence[Path]) -> tuple[list[RunScores], int]:
@@ -200,6 +206,7 @@ def _finished(run: Run, config: RunConfig, overrides: Sequence[str]) -> RunScore
         missing=missing,
         prompts=prompts if complete else None,
         overrides=overrides,
+        ship=results.ship,
         results=results.model_copy(update={**_LEFT_OUT, "identity": identity}) if config.phase else None,
     )
 
@@ -235,12 +242,24 @@ def _scores(lines: Sequence[_Line], lock: float | None) -> PromptScores:
         for name in lines[0].scores
     }
     values["wrapper"] = tuple(float(line.wrapper) for line in lines)
-    decisions = [wrong_decision(bool(line.expect), line.taxonomy, line.wrapper) for line in lines]
-    values[decisions[0][0]] = tuple(value for _, value in decisions)
+    for line in lines:
+        asked = (wrong_decision(bool(t.expect), t.taxonomy, t.wrapper) for t in (*line.earlier, line))
+        for rate, wrong in dict(asked).items():
+            values[rate] = (*values.get(rate, ()), wrong)
+    for line in lines:
+        for turn in range(1, line.turns + 1 if line.turns > 1 else 1):
+            right = turn < line.turn or (turn == line.turn and line.scores["strict"].value == 1.0)
+            for name in turn_names(turn)[: 2 if turn <= line.turn else 1]:
+                values[name] = (*values.get(name, ()), float(right))
     if lock is not None:
         values["lock"] = (lock,)
     taxonomy = tuple(sys.intern(line.taxonomy) for line in lines)
     return PromptScores(sys.intern(lines[0].category), values, taxonomy)
+
+
+def turn_names(turn: int) -> tuple[str, str]:
+    """The names under which it is kept whether a turn is right: of all conversations, of those reached."""
+    return f"turn {turn}, of all", f"turn {turn}, of those reached"
 
 
 def _merged(runs: Sequence[RunScores]) -> tuple[list[RunScores], int]:

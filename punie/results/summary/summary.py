@@ -124,6 +124,8 @@ def summarize(
         tables.findings(each_recipe, metric),
         tables.contrasts(comparisons),
         tables.rates(recipes),
+        tables.turns(recipes),
+        tables.ships(recipes),
         tables.categories(recipes, metric),
         tables.taxonomy(recipes),
         tables.stability(recipes, metric),

@@ -10,10 +10,11 @@ from typing import Any
 
 from punie.evals.scores import RATES, ROUNDING, heading
 from punie.results.config import TEMPERATURE
+from punie.results.records import DECISIONS
 from punie.results.statistics import Interval
 from punie.results.summary import axes
 from punie.results.summary.axes import Axis
-from punie.results.summary.collect import RunScores
+from punie.results.summary.collect import RunScores, turn_names
 from punie.results.summary.conclusions import clipped, p_in_words
 from punie.results.summary.findings import (
     Cell,
@@ -161,19 +162,54 @@ def categories(recipes: Sequence[Recipe], metric: str) -> Table:
 
 def rates(recipes: Sequence[Recipe]) -> Table:
     """The rates of wrong decisions to call by temperature, over all seeds."""
+    rows = _counts(recipes, {rate: heading(rate) for rate in RATES})
+    return _table(
+        "rates", "Wrong decisions to call", rows, ["Over all seeds; the intervals are over prompts."]
+    )
+
+
+def turns(recipes: Sequence[Recipe]) -> Table:
+    """How often each turn of conversations was right by temperature, over all seeds."""
+    runs = [run for recipe in recipes for each in recipe.runs.values() for run in each]
+    found = {name for run in runs for prompt in (run.prompts or {}).values() for name in prompt.scores}
+    names: list[str] = []
+    while found & {*(following := turn_names(len(names) // 2 + 1))}:
+        names += following
+    rows = _counts(recipes, dict(zip(names, names, strict=True)))
+    return _table(
+        "turns", "Conversations by turn: right", rows, ["A turn is asked if all before it are right."]
+    )
+
+
+def ships(recipes: Sequence[Recipe]) -> Table:
+    """The decisions whether to ship by temperature: their number over all seeds, and what was not met."""
     rows = []
     for recipe in recipes:
-        for rate, heads in ((each, _temperatures(recipes, "rate")) for each in RATES):
-            found = {at: table for at, table in recipe.tables(rate).items() if table}
+        for temperature, runs in recipe.runs.items():
+            found = [run.ship for run in runs if run.ship]
+            decisions = Counter(each.decision for each in found)
+            unmet = Counter(heading(r.metric) for each in found for r in each.rows if r.met is not True)
+            words = ", ".join(f"{name} ({number})" for name, number in unmet.most_common()) or "–"
+            counts = {name: str(decisions[name]) for name in DECISIONS}
+            label = {"recipe": recipe.label, "temperature": f"{temperature:g}"}
+            rows += [{**label, **counts, "not met": words}] if found else []
+    return _table("ships", "Ship or not", rows, ["Each run decides by itself; decide on several seeds."])
+
+
+def _counts(recipes: Sequence[Recipe], metrics: Mapping[str, str]) -> list[dict[str, str]]:
+    """A row for each recipe and metric of 0 and 1, each metric with its heading."""
+    rows = []
+    for recipe in recipes:
+        for metric, words in metrics.items():
+            heads = _temperatures(recipes, "rate")
+            found = {at: table for at, table in recipe.tables(metric).items() if table}
             cells = {
                 heads[at]: f"{_counted(table)}: {in_text(interval(table))}" for at, table in found.items()
             }
             if cells:
                 empty = dict.fromkeys(heads.values(), "–")
-                rows.append({"recipe": recipe.label, "responses": heading(rate), **empty, **cells})
-    return _table(
-        "rates", "Wrong decisions to call", rows, ["Over all seeds; the intervals are over prompts."]
-    )
+                rows.append({"recipe": recipe.label, "responses": words, **empty, **cells})
+    return rows
 
 
 def _counted(table: Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]) -> str:

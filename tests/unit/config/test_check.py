@@ -27,6 +27,8 @@ def refusal(*overrides: str) -> str:
     ("overrides", "words"),
     [
         (["model=tinyy"], ["model", "tinyy", "tiny_dense", "did you mean tiny"]),
+        (["model=qwen3_3b"], ["no model called qwen3_3b", "qwen3_4b", "model=hub"]),
+        (["model=qwen3_5_4"], ["did you mean qwen3_5_4b"]),
         (["eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+eval.temprature=0"], ["eval.temprature", "did you mean eval.temperature"]),
         (["+lora.foo=1"], ["Unknown key lora.foo"]),

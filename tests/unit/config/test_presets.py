@@ -18,6 +18,7 @@ GROUPS = {
 }
 PHASES = sorted(p.stem for p in (CONF / "phase").glob("*.yaml"))
 NEEDS_PATH = {
+    ("model", "hub"): "model.repo=x/y",
     ("model", "local"): "model.path=x",
     ("data", "jsonl"): "data.path=x",
     ("data", "hub"): "data.repo=x/y",

@@ -457,8 +457,12 @@ def test_nothing_to_check(tmp_path):
 def test_shipped_data_is_clean():
     """The shipped data set has no error, no warning, and nothing of the shipped suites in it."""
     suites = {
-        name: {item.id: item.prompt for item in load_suite(resource(f"data/suites/{name}.jsonl"))}
-        for name in ("core27", "wide270", "abstain60")
+        name: {
+            key: turn.prompt
+            for item in load_suite(resource(f"data/suites/{name}.jsonl"))
+            for key, turn in item.named_turns
+        }
+        for name in ("core27", "wide270", "abstain60", "turns12")
     }
     report = check(resource("data/code_mode"), SHAPE, suites=suites)
     assert report.findings == []

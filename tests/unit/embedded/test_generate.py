@@ -251,7 +251,10 @@ def test_a_result_belongs_to_the_call_before_it():
                 assert message["tool_call_id"] == before["tool_calls"][0]["id"]
 
 
-@pytest.mark.parametrize(("plain", "own"), [("core27", "native27"), ("abstain60", "abstain60_native")])
+@pytest.mark.parametrize(
+    ("plain", "own"),
+    [("core27", "native27"), ("abstain60", "abstain60_native"), ("turns12", "turns12_native")],
+)
 def test_a_native_suite_is_another_with_tools(plain, own):
     """It has the prompts and calls of the other; each item offers 3 to 6 tools."""
     core, native = (
@@ -262,7 +265,7 @@ def test_a_native_suite_is_another_with_tools(plain, own):
     for sample in load_suite(resource(f"data/suites/{own}.jsonl")):
         names = [tool.name for tool in sample.tools]
         assert 3 <= len(names) <= 6
-        assert {each.tool for each in sample.expect} < set(names)
+        assert {each.tool for turn in sample.turns for each in turn.expect} < set(names)
 
 
 def test_a_native_selection_suite_has_tools_of_its_own():

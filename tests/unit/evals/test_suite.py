@@ -235,6 +235,116 @@ def test_no_call_and_optional_arguments(tmp_path):
     assert (both.match, both.expect[1]) == ("in_order", Expectation("git_log", optional))
 
 
+FIRST = {"prompt": "Status?", "expect": [{"tool": "git_status"}]}
+RESULT = {"tool": "git_status", "content": "clean"}
+FOLLOWED = {**FIRST, "results": [RESULT], "reply": "Clean."}
+LAST = {"prompt": "Thanks!", "expect": [], "max_tokens": 9}
+TALK = {"id": "talk", "category": "c"}
+PATH = {"type": "object", "properties": {"path": {"type": "string"}}}
+OWN = [{"name": "git_status"}, {"name": "read_file", "parameters": PATH}]
+
+
+def test_turns(tmp_path):
+    """A conversation is its first turn, with the others behind it; a result stands with its call, of several
+    calls of a tool in their order."""
+    reads = [{"tool": "read_file", "arguments": {"path": each}} for each in "ab"]
+    results = [{"tool": "read_file", "content": "A"}, RESULT, {"tool": "read_file", "content": "B"}]
+    first = {
+        "messages": [USER, {"role": "assistant", "content": "Yes."}, USER],
+        "expect": [{"tool": "git_status"}, *reads],
+        "match": "all",
+        "results": results,
+        "reply": "Read.",
+    }
+    (talk,) = load_suite(write(tmp_path, {**TALK, "turns": [first, FOLLOWED, LAST], "tools": OWN}))
+    assert [(turn.prompt, turn.results, turn.reply) for turn in talk.turns] == [
+        ("Wide?", ("clean", "A", "B"), "Read."), ("Status?", ("clean",), "Clean."), ("Thanks!", (), ""),
+    ]  # fmt: skip
+    assert (len(talk.messages), talk.match, talk.later[1].max_tokens) == (3, "all", 9)
+    assert all((turn.id, turn.category, turn.tools) == ("talk", "c", talk.tools) for turn in talk.turns)
+    assert [name for name, _ in talk.named_turns] == ["talk", "talk, turn 2", "talk, turn 3"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "place", "what"),
+    [
+        (
+            [{**FOLLOWED, "results": [RESULT, {"tool": "git_log", "content": ""}]}, LAST],
+            ", turn 1",
+            "A recorded result belongs to no expected call of its turn: 'git_log'.",
+        ),
+        (
+            [{**FOLLOWED, "results": [RESULT, RESULT]}, LAST],
+            ", turn 1",
+            "A recorded result belongs to no expected call of its turn: 'git_status'.",
+        ),
+        (
+            [FIRST, LAST],
+            ", turn 1",
+            "An expected call has no recorded result, and a turn follows: 'git_status'.",
+        ),
+        ([FOLLOWED, FOLLOWED], ", turn 2", "The last turn has 'results', which no turn follows."),
+        (
+            [{**LAST, "reply": "x"}, LAST],
+            ", turn 1",
+            "The turn has a reply and no expected call: the model's own response is the reply.",
+        ),
+        (
+            [{**FOLLOWED, "results": [{"tool": "git_status"}]}, LAST],
+            ", turn 1",
+            "The field 'results' is wrong.",
+        ),
+        ([{**FOLLOWED, "reply": 3}, LAST], ", turn 1", "The field 'reply' is wrong."),
+        ([FOLLOWED, {"expect": []}], ", turn 2", "The field 'prompt' is missing."),
+        ([FOLLOWED, {**LAST, "match": "x"}], ", turn 2", "The field 'match' is wrong."),
+        ([FOLLOWED, {"prompt": "x"}], ", turn 2", "The field 'expect' is missing."),
+        ([FOLLOWED, {**LAST, "expect": [{"tool": "x"}]}], ", turn 2", "Unknown tool: 'x'."),
+        ([FOLLOWED, {"messages": [USER], "expect": []}], ", turn 2", "Unknown field of a turn: 'messages'."),
+        ([FIRST], "", "The field 'turns' is wrong."),
+        ([FOLLOWED, None], "", "The field 'turns' is wrong."),
+        ([LAST] * 101, "", "The field 'turns' is wrong."),
+    ],
+)
+def test_wrong_turns(tmp_path, turns, place, what):
+    """A fault of a conversation is named with its line and its turn."""
+    path = write(tmp_path, {**TALK, "turns": turns})
+    found = {(problem.what, problem.where) for problem in problems_of(path)}
+    assert (what, f"{path}:1{place}") in found
+    assert len(found) == 1 + what.startswith("The last turn has")  # results, and a reply
+
+
+@pytest.mark.parametrize(
+    ("beside", "what"),
+    [
+        ({"prompt": "x"}, "The item has turns, and 'prompt' beside them."),
+        ({"expect": []}, "The item has turns, and 'expect' beside them."),
+        ({"rules": "bfcl"}, "BFCL's rules are for items of one turn."),
+    ],
+)
+def test_turns_stand_alone(tmp_path, beside, what):
+    """What a turn says is not said beside the turns."""
+    (problem,) = problems_of(write(tmp_path, {**TALK, "turns": [LAST, LAST], **beside}))
+    assert problem.what == what
+
+
+def test_the_suites_of_conversations():
+    """turns12 has 12 conversations of 2 to 4 turns, one of which asks for two calls; in four a turn calls
+    nothing. The native ones are the same with 3 to 6 tools."""
+    plain, native = (
+        load_suite(resource(f"data/suites/{name}.jsonl")) for name in ("turns12", "turns12_native")
+    )
+    assert len(plain) == len(native) == 12
+    assert {len(item.turns) for item in plain} == {2, 3, 4}
+    expected = [[len(turn.expect) for turn in item.turns] for item in plain]
+    assert sum(2 in each for each in expected) == 2
+    assert sum(0 in each for each in expected) == 4
+    for one, other in zip(plain, native, strict=True):
+        assert [(t.prompt, t.expect, t.results, t.reply) for t in one.turns] == [
+            (t.prompt, t.expect, t.results, t.reply) for t in other.turns
+        ]
+        assert 3 <= len(other.tools) <= 6
+
+
 def test_empty_and_missing(tmp_path):
     """An empty suite and a missing one are refused in words."""
     with pytest.raises(DataError, match="The suite is empty"):

@@ -21,7 +21,7 @@ from punie.model import load
 from punie.model.generate import Sampling
 from punie.results import records, scoring
 from punie.stages import locking
-from punie.stages.answering import texts
+from punie.stages.answering import prompts
 from punie.util.paths import resource
 
 CALL = Call("git_log", {"path": "src", "count": 5})
@@ -151,7 +151,7 @@ def test_the_prompt_is_the_formats(chat: Chat) -> None:
     """The template is given what the format makes of messages and tools, in training and in evaluation."""
     prompt = chat.prompt(Conversation([USER], SAMPLE.tools))
     assert system_prompt(SAMPLE.tools) in prompt
-    assert texts(chat, [SAMPLE], system="") == {"x": prompt}
+    assert [chat.prompt(asked) for _, _, asked in prompts(chat.format, [SAMPLE], system="")] == [prompt]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_intermediate_results_are_counted_and_views_are_not() -> None:
         def __call__(self, x: mx.array, mask: str, cache: None) -> mx.array:
             return x @ self.weight.T + self.bias
 
-    assert compat.intermediate_bytes(Layer(), tokens=4, width=8, dtype=mx.float32) == 2 * 4 * 8 * 4
+    assert compat.intermediate_bytes([Layer()], tokens=4, width=8, dtype=mx.float32) == 2 * 4 * 8 * 4
 
 
 def test_gradient_checkpointing_ends_with_its_block(fresh: Any) -> None:

@@ -53,6 +53,15 @@ def test_a_cached_hub_model_is_found_by_branch_and_by_commit(hub: Path) -> None:
     assert resolve.contents(hub)["model.safetensors"] == "2" * 64
 
 
+def test_the_config_of_a_model_that_is_not_there(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimate needs config.json alone, and takes it from the cache; without it and a hub it says so."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (hub / "model.safetensors").unlink()
+    assert resolve.hub_config(REPO, "main") == {"model_type": "qwen3"}
+    with pytest.raises(PunieError, match="hub does not give it"):
+        resolve.hub_config("owner/other", "main")
+
+
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors", "all"])
 def test_a_partial_download_is_not_a_model(hub: Path, lost: str) -> None:
     """A snapshot without its config or its weights has yet to be downloaded."""

@@ -16,6 +16,7 @@ from punie.model.fuse import fuse
 from punie.model.shapes import Sizes, sizes
 from punie.model.shards import read_header
 from punie.util.errors import PunieError
+from punie.util.paths import resource
 from tests.unit.model.models import BASE_KEY, COMMON, KINDS, make_adapter, make_base
 
 RECIPE: dict[str, Any] = {
@@ -23,6 +24,10 @@ RECIPE: dict[str, Any] = {
     "recipe": None, "float32": False,
 }  # fmt: skip
 
+PRESETS = sorted(
+    path.stem for path in resource("conf/model").glob("*.yaml") if "\ndimensions:" in path.read_text("utf-8")
+)
+"""Models whose size is known before they are here."""
 NEXT: dict[str, Any] = {
     "model_type": "qwen3_next", "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 64,
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 64,
@@ -120,3 +125,12 @@ def test_a_full_fine_tune_trains_whole_layers(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "tied")
     told = shards.adapter_bytes(base, fine_tune_type="full", num_layers=1, rank=4, keys=None)
     assert told == 4 * found.trainable
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_state_their_size(name: str) -> None:
+    """The dimensions of a preset give the size that it states for the download, within a tenth."""
+    model = resolve(compose([f"model={name}"])).model
+    assert model.size_gb is None or size_of(model.dimensions).base_bytes / 1e9 == pytest.approx(
+        model.size_gb, rel=0.1, abs=0.05
+    )

@@ -62,6 +62,24 @@ def sample(key: str, strict: float = 1.0, output: str | None = "", **fields: Any
     )  # fmt: skip
 
 
+def conversation(*values: float, turns: int = 3, **fields: Any) -> Sample:
+    """A conversation whose turns score as given."""
+    earlier = [
+        {
+            **sample("talk", value, f"answer {turn}", expect=expect).plain(),
+            "results": ["<b>R</b>"],
+            "reply": "So.",
+        }
+        for turn, (value, expect) in enumerate(zip(values[:-1], EXPECTED, strict=False), 1)
+    ]
+    number = len(values)
+    about = {"turn": number, "turns": turns, "earlier": earlier, "expect": EXPECTED[number - 1]}
+    return sample("talk", values[-1], f"answer {number}", **{**about, **fields})
+
+
+EXPECTED: list[list[Any]] = [[{"tool": "git_status", "arguments": {}}], [], []]
+
+
 def scores(overall: float | None, n: int = 27, **categories: float) -> Scores:
     """Scores of both scorers."""
     found = Score(

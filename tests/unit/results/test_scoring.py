@@ -24,6 +24,7 @@ from punie.formats.code_mode import FORMAT, parse, wrap
 from punie.results import scoring
 from punie.results.comparison import compare, pairs
 from punie.results.records import Estimate, Sample
+from punie.results.run import samples_digest
 from punie.results.statistics import wilson
 from punie.stages import evaluate
 from tests.unit.results.made import sample as made
@@ -58,6 +59,103 @@ def test_a_sample_can_be_scored_again(sandbox: Sandbox) -> None:
     assert list(scoring.rescored(FORMAT, [sample], sandbox)) == [sample]
     (changed,) = scoring.rescored(FORMAT, [sample.model_copy(update={"output": "git_status it is"})], sandbox)
     assert (changed.scores["strict"].value, changed.taxonomy) == (0.0, "no call")
+
+
+TURNS = [
+    ITEM,
+    Item("git-01", "git", "Thanks!", ()),
+    Item("git-01", "git", "Its log?", (Expectation("git_log"),)),
+]
+
+
+def talk(*outputs: str, sandbox: Sandbox, turns: int = 3) -> Sample:
+    """The record of a conversation with these responses; all but the last are right."""
+    parts = [
+        {
+            **scoring.asked(FORMAT, item, 0, "0" * 64, 5),
+            **{"missing": None, "output": output, "finish_reason": "stop", "seconds": 0.5},
+            **scoring.scored(FORMAT, item, output, truncated=False, sandbox=sandbox),
+        }
+        for item, output in zip(TURNS, outputs, strict=False)
+    ]
+    return scoring.joined(parts, turns)
+
+
+def test_a_conversation_is_scored_again_turn_by_turn(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same scorers give the same record. A turn that is wrong today decides, and what came after it is
+    gone; one that is right today leaves the response missing, since the next turn was never asked."""
+    log = wrap("print(git_log())")
+    whole, half = talk(RIGHT, "Bye.", log, sandbox=sandbox), talk(RIGHT, log, sandbox=sandbox)
+    assert [json.loads(json.dumps(each.plain())) for each in (whole, half)] == [whole.plain(), half.plain()]
+    assert list(scoring.rescored(FORMAT, [whole, half], sandbox)) == [whole, half]
+    assert (whole.scores["strict"].value, half.scores["strict"].value) == (1.0, 0.0)
+
+    def otherwise(item: Item, *_: object) -> Score:
+        return Score(float(bool(item.expect) == (item.prompt != ITEM.prompt)), "by its opposite")
+
+    scorer = Scorer(f"{__name__}:judged", binary=True)
+    monkeypatch.setattr(sys.modules[__name__], "judged", otherwise, raising=False)
+    monkeypatch.setitem(SCORERS, "strict", scorer)
+    (early,) = scoring.rescored(FORMAT, [whole], sandbox)
+    assert (early.turn, early.earlier, early.output, early.scores["strict"].value) == (1, [], RIGHT, 0.0)
+    monkeypatch.setitem(SCORERS, "strict", THIRD)
+    (open_,) = scoring.rescored(FORMAT, [half], sandbox)
+    assert open_.missing == "turn 2 is right by today's scorers, and turn 3 was never asked"
+    assert (open_.scores, open_.output, len(open_.earlier)) == ({}, None, 1)
+    gone = scoring.joined(
+        [half.earlier[0].plain(), {**half.earlier[0].plain(), "missing": "x", "output": None}], 3
+    )
+    assert next(scoring.rescored(FORMAT, [gone], sandbox)).missing == "x"
+
+
+def test_turns_are_counted(sandbox: Sandbox) -> None:
+    """By turn: among the conversations that reached it, and among all that have it. A conversation counts for
+    each rate that its turns are about, and one response without an answer leaves no means."""
+    log = wrap("print(git_log())")
+    rows = [talk(RIGHT, "Bye.", log, sandbox=sandbox), talk(RIGHT, log, sandbox=sandbox)]
+    rows += [talk("No.", sandbox=sandbox), talk(RIGHT, "Bye.", sandbox=sandbox, turns=2)]
+    rows = [row.model_copy(update={"id": f"{at}"}) for at, row in enumerate(rows)]
+    found = scoring.summary([*rows, answered(RIGHT, sandbox)])
+    shown = [(each.of_reached, each.of_all) for each in found.turns]
+    assert [(each.mean, each.n) for both in shown for each in both] == [
+        (0.75, 4), (0.75, 4), (pytest.approx(2 / 3), 3), (0.5, 4), (1.0, 1), (pytest.approx(1 / 3), 3),
+    ]  # fmt: skip
+    assert found.turns[0].of_all.interval == wilson(0.75, 4)
+    assert {name: (each.mean, each.n) for name, each in found.rates.items()} == {
+        "unwanted": (pytest.approx(1 / 3), 3), "missed": (0.2, 5),
+    }  # fmt: skip
+    assert scoring.summary([answered(RIGHT, sandbox)]).turns == []
+    assert scoring.summary([*rows, missing("HTTP 500")]).turns[0].of_reached == Estimate(mean=None, n=4)
+
+
+def test_conversations_are_compared_as_wholes(sandbox: Sandbox) -> None:
+    """Two runs whose conversations ended at different turns are of the same prompts; times leave no trace in
+    the digest, not even those of earlier turns."""
+    log = wrap("print(git_log())")
+    one, two = talk(RIGHT, log, sandbox=sandbox), talk("No.", sandbox=sandbox)
+    found = compare([one], [two])
+    assert {name: dict(each.differences) for name, each in found.paired.items()} == {
+        "keyword": {"git-01": pytest.approx(-1 / 3)}, "strict": {"git-01": 0.0}, "missed": {"git-01": 1.0},
+    }  # fmt: skip
+    assert found.changed[0].outputs[0] == (f"> what changed?\n{RIGHT}\n> Thanks!\n{log}",)
+    slow = [each.model_copy(update={"seconds": 9.0}) for each in one.earlier]
+    assert samples_digest([one]) == samples_digest([one.model_copy(update={"earlier": slow})])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"turn": 3}, {"turns": 1}, {"turn": 0}, {"turns": 101}, {"earlier": []}, {"turns": True}],
+)
+def test_a_record_whose_turns_do_not_fit_is_refused(change: dict[str, Any], sandbox: Sandbox) -> None:
+    """The number of the turn is that of the records before it, and no more than the item has."""
+    half = talk(RIGHT, "git_log()", sandbox=sandbox).plain()
+    Sample.model_validate(half)
+    with pytest.raises(ValueError, match="turn"):
+        Sample.model_validate({**half, **change})
+    with pytest.raises(ValueError, match="a turn before the last without a response"):
+        Sample.model_validate({**half, "earlier": [half]})
 
 
 def test_a_missing_answer_has_no_score(sandbox: Sandbox) -> None:

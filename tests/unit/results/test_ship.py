@@ -118,6 +118,14 @@ def test_gain_that_quantization_keeps(adapter: float, quantized: float, decision
         assert found.rows[0].change == pytest.approx(quantized / adapter - 1, abs=0.02)
 
 
+def test_an_adapter_has_nothing_to_keep() -> None:
+    """Where the result is an adapter, quantization is not among the criteria."""
+    criteria = [TASK, ShipCriterion("kept", margin=0.2)]
+    found = decided(criteria, responses(2, 27), responses(25, 27), {}, "adapter")
+    assert (found.decision, [row.metric for row in found.rows]) == ("SHIP", ["task"])
+    assert decided(criteria[1:], responses(2, 27), responses(25, 27), {}, "adapter").decision == "CANNOT TELL"
+
+
 def test_what_so_few_prompts_could_show() -> None:
     """Where a margin is too narrow for the suite, the number of prompts that would do is named."""
     found = decided([UNWANTED], responses(1, 2, 2, 8), responses(1, 2, 2, 8)).rows[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -25,31 +25,48 @@ def stage() -> Iterator[Stage]:
         server.shutdown()
 
 
-def served(stage: Stage, **options: Any) -> serving.Served:
+ASKED = [Request(f"s{n}#0", "prompt", 6, 20, chat={"messages": []}) for n in range(27)]
+
+
+def opened(stage: Stage, **options: Any) -> contextlib.AbstractContextManager[serving.Service]:
     from punie.model.generate import Answer, Sampling
 
-    asked = [Request(f"s{n}#0", "prompt", 6, 20, chat={"messages": []}) for n in range(27)]
-    probed = [Answer(each.id, "<call>", list(IDS), [-0.5] * len(IDS), "stop", 0.1) for each in asked[:4]]
-    return serving.answer(
-        asked,
+    probed = [Answer(each.id, "<call>", list(IDS), [-0.5] * len(IDS), "stop", 0.1) for each in ASKED[:4]]
+    return serving.opened(
         Letters(),
         probed,
         Sampling(0.0),
         stop=(),
         options=ServerConfig(url=stage.url, retries=0, **options),
         own=contextlib.nullcontext(),  # ty: ignore[invalid-argument-type] - never entered
-        done=lambda _: None,
     )
+
+
+def served(stage: Stage, **options: Any) -> tuple[serving.Service, Sequence[Reply | str]]:
+    with opened(stage, **options) as service:
+        return service, service.ask(ASKED, lambda _: None)
 
 
 def test_a_server_is_verified_by_completions_alone(stage: Stage) -> None:
     """The same token ids verify a server that got the prompt, and not one that has rendered it."""
-    found = served(stage)
-    assert (found.unverified, found.notes) == (None, ())
-    assert len(found.answers) == 27
-    assert (
-        served(stage, api="chat").unverified == "the server rendered the prompts, with its own chat template"
-    )
+    found, answers = served(stage)
+    assert (found.unverified, found.notes) == (None, [])
+    assert len(answers) == 27
+    rendered = "the server rendered the prompts, with its own chat template"
+    assert served(stage, api="chat")[0].unverified == rendered
+
+
+def test_a_server_is_asked_in_rounds(stage: Stage) -> None:
+    """Its identity is probed once, before the first round; in a later one no response is no error."""
+    again, counted = [Request(f"s{n}#0.2", "prompt", 6, 20) for n in range(2)], list[int]()
+    with opened(stage) as service:
+        service.ask(ASKED, lambda _: None)
+        assert len(stage.bodies) == serving.PROBES + len(ASKED)
+        stage.script = [raw(500, b"broken")]
+        assert service.ask(again, counted.append) == ["status 500: broken"] * 2
+    assert counted == [1, 2]
+    assert len(stage.bodies) == serving.PROBES + len(ASKED) + len(again)
+    assert service.unverified is None
 
 
 def test_what_the_server_lacks_is_said(stage: Stage) -> None:
@@ -62,11 +79,11 @@ def test_what_the_server_lacks_is_said(stage: Stage) -> None:
             raw(200, b'{"choices": [{"text": "<call>", "finish_reason": "stop"}]}')(handler)
 
     stage.script = [act]
-    found = served(stage)
+    found, answers = served(stage)
     assert found.unverified == "the server gives no token ids; the texts of a greedy response agree"
     (note,) = found.notes
     assert "without logprobs, which it refuses (status 400: no logprobs)" in note
-    assert all(isinstance(each, Reply) for each in found.answers)
+    assert all(isinstance(each, Reply) for each in answers)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from punie.formats.spelling import HERMES
 from punie.results.pages import plots, report, tables
 from punie.results.records import Baseline, Estimate, Evaluation, Format, Metric, Sample
 from tests.facts import HOSTILE, SHOWN, TRAINED, Page, call, facts, records
+from tests.unit.results.made import conversation
 
 RIGHT = call('print(read_file("src/app.py").content)')
 ANSWERS = [("text_tools", RIGHT), ("text_tools", "No."), ("lsp", None), ("git", HOSTILE)]
@@ -104,6 +105,24 @@ def test_rates_of_wrong_decisions_stand_beside_the_scores(samples: list[Sample])
     old = results.model_copy(update={"rates": {}, "targets": {}})
     assert "calls" not in tables.terminal(old, None)
     assert "missed calls" not in report.html(dataclasses.replace(made, results=old))
+
+
+def test_a_conversation_is_shown_whole(samples: list[Sample]) -> None:
+    """All of its turns with responses, results and replies, as text; and a table by turn everywhere."""
+    talk = conversation(1.0, 0.0)
+    made = facts([samples[0], talk])
+    page, text = Page(report.html(made)), report.markdown(made)
+    shown = page.texts["details"][1]
+    for words in ("Turn 1 of 3", "answer 1", "<b>R</b>", "So.", "Turn 2 of 3", "answer 2"):
+        assert words in shown
+        assert words in text
+    assert shown.index("answer 1") < shown.index("<b>R</b>") < shown.index("So.") < shown.index("answer 2")
+    assert page.open == []
+    for both in (tables.terminal(made.results, None), text, "\n".join(page.texts["table"])):
+        assert "0 of 1: 0.000, 0.00 to 0.79" in both
+        assert "right, of those reached" in both
+    assert "Turn " not in Page(report.html(facts(samples))).texts["details"][1]
+    assert "reached" not in tables.terminal(facts(samples[:1]).results, None)
 
 
 def test_what_a_server_was_asked_otherwise_is_noted_everywhere(samples: list[Sample]) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from punie.results import files
 from punie.results.crossed import mean_interval
 from punie.results.statistics import holm, paired, seed_spread, wilson
 from punie.results.summary import documents
 from punie.results.summary.findings import pairs_of
 from punie.results.summary.summary import Summary, summarize
 from punie.util.errors import PunieError
+from tests.unit.results.made import amend, conversation
 
 from .conftest import make_run, make_runs
 
@@ -64,6 +66,37 @@ def test_rates_of_wrong_decisions(sweep: Path) -> None:
     assert rows(summarize([sweep]), "rates") == (("unwanted calls", cell, cell),)
     contrast, *_ = summarize([sweep], metric="unwanted").comparisons
     assert contrast.means == (0.375, 0.375)
+
+
+def test_conversations_by_turn(tmp_path: Path) -> None:
+    """Each turn has a row over all conversations, and one over those that reached it; a rate counts a
+    conversation once for each repeat."""
+    values = ((1.0, 1.0, 1.0), (1.0, 0.0), (0.0,))
+    folder = make_run(tmp_path / "a", {"x": 1.0})
+    talks = [conversation(*each, repeat=repeat) for repeat, each in enumerate(values)]
+    files.write_samples(folder / "samples.jsonl", talks)
+    amend(folder / "results.json", generation__samples=3)
+    found = summarize([tmp_path])
+    cells = {row[0]: row[1].split(":")[0] for row in rows(found, "turns")}
+    assert cells == {
+        "turn 1, of all": "2 of 3", "turn 1, of those reached": "2 of 3",
+        "turn 2, of all": "1 of 3", "turn 2, of those reached": "1 of 2",
+        "turn 3, of all": "1 of 3", "turn 3, of those reached": "1 of 1",
+    }  # fmt: skip
+    assert [row[1].split(":")[0] for row in rows(found, "rates")] == ["1 of 2", "0 of 3"]
+
+
+def test_decisions_on_shipping(tmp_path: Path) -> None:
+    """Their number by recipe and temperature, and the criteria that were not met; none without decisions."""
+    row = {"metric": "unwanted", "units": 2, "change": 0.5, "interval": [0.2, 0.8], "limit": 0.1,
+           "rises": False, "met": False, "detectable": 0.1}  # fmt: skip
+    for seed, decision in enumerate(("HOLD", "SHIP", None)):
+        folder = make_run(tmp_path / str(seed), {"x": seed / 2}, lora__seed=seed)
+        if decision:
+            rows_ = [{**row, "met": decision == "SHIP"}]
+            amend(folder / "results.json", ship={"preset": "own", "decision": decision, "rows": rows_})
+    assert rows(summarize([tmp_path]), "ships") == (("0", "1", "1", "0", "unwanted calls (1)"),)
+    assert "ships" not in summarize([tmp_path / "2"]).tables
 
 
 def test_flips_across_temperatures_and_repeats(tmp_path: Path) -> None:
