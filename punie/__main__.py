@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import logging
 import os
 import shlex
 import sys
+import traceback
+from pathlib import Path
 from types import ModuleType
 
 from punie import __version__
 from punie.util.errors import PunieError
 from punie.util.interrupts import heeded
 from punie.util.printable import printable, without_passwords
+from punie.util.streams import unbroken
 
 COMMANDS = {
     "plan": "what a run would do: cached stages, stages to run and why, disk space",
@@ -46,6 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run punie with a command line, without the program's name; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.raiseExceptions = False  # no traceback when a log cannot be written to a full disk
+    with unbroken():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         with heeded():
             return _dispatch(arguments)
@@ -54,22 +63,18 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(
             f"interrupted; the same command continues from the finished stages\n  {again}", INTERRUPTED
         )
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # such as `punie ... | head`
-        return 0
-    except (PunieError, OSError) as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers crate is no Exception
         if os.environ.get("PUNIE_DEBUG") == "1":
-            import traceback
-
             traceback.print_exc()
-        message = str(error) if isinstance(error, PunieError) else _os_error(error)
-        return _fail(message, getattr(error, "exit_code", 1))
+        return _fail(_worded(error), getattr(error, "exit_code", 1))
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         name, *rest = arguments
-        result: int | list[str] = _module(name).run(parser(name).parse_args(rest))
+        result: int | list[str] = _module(name).run(_arguments(parser(name), rest))
         return result if isinstance(result, int) else _hydra(result)
     if arguments == ["--version"]:
         print(f"punie {__version__}")
@@ -96,6 +101,14 @@ def parser(name: str) -> argparse.ArgumentParser:
     return found
 
 
+def _arguments(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """The arguments of a subcommand; its options may stand between its overrides."""
+    try:
+        return parser.parse_intermixed_args(words)
+    except TypeError:  # it has actions of its own, for which Python cannot do that
+        return parser.parse_args(words)
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"punie.commands.{name.replace('-', '_')}")
 
@@ -106,22 +119,22 @@ def _hydra(arguments: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
-    from punie.config import compat, resolve
+    from punie.config import compat
     from punie.config import compose as composing
+    from punie.config.command import CommandLine
     from punie.main import task
+    from punie.run.directory import require_free, writing
 
-    composing.refuse_code(arguments)
-    overrides = [each for each in arguments if not each.startswith("-")]
-    flags = {*arguments} - {*overrides}
-    composing.parse(composing.quote_phases([each for each in overrides if "=" in each]))
-    if not flags:
-        resolve(composing.compose(overrides))  # before Hydra creates the run's folder
-    elif flags <= {"-m", "--multirun"}:
-        with composing.multirun(overrides):
-            pass  # whatever Hydra raises later is not about the config
+    line = CommandLine.read(arguments, COMMANDS)
+    if not line.shows:  # checked before Hydra creates a folder; what it raises later is not about the config
+        if composing.sweeps(line):
+            with composing.multirun(line.arguments):
+                pass
+        elif (folder := composing.composition(line.arguments).folder) is not None:
+            require_free(Path(folder))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are worded below
-    sys.argv = [sys.argv[0], *composing.quote_phases(arguments)]
-    failures: list[Exception] = []
+    sys.argv = [sys.argv[0], *line.arguments]
+    failures: list[BaseException] = []
 
     @functools.wraps(task)
     def job(composed: DictConfig) -> float | None:
@@ -130,14 +143,18 @@ def _hydra(arguments: list[str]) -> int:
 
             return run_job(composed)
         try:
-            return task(composed)
-        except Exception as error:
+            runtime = HydraConfig.get().runtime
+            with contextlib.chdir(runtime.cwd), writing(Path(runtime.output_dir)):  # whatever hydra.job.chdir
+                return task(composed)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             failures.append(error)  # raised below: Hydra would print a message of its own
             return None
 
     entry = hydra.main(
         config_path=composing.prepare(),
-        config_name=composing.CONFIG_NAME,
+        config_name=line.config_name,
         **compat.version_base(),
     )
     try:
@@ -145,7 +162,7 @@ def _hydra(arguments: list[str]) -> int:
     except compat.RAISED as error:  # of Hydra, as the run's own are in failures
         if isinstance(error.__cause__, OSError):  # the log file cannot be opened
             raise error.__cause__ from None
-        if isinstance(error, compat.FAULTS) or {"--cfg", "-c", "--info", "-i"} & flags:
+        if isinstance(error, compat.FAULTS) or line.shows:
             raise composing.translate(error) from error
         raise
     if failures:
@@ -157,6 +174,34 @@ def _fail(message: str, code: int) -> int:
     lines = [printable(line) for line in without_passwords(message).split("\n")]  # it may quote any input
     print("punie: " + "\n".join(lines), file=sys.stderr)
     return code
+
+
+def _worded(error: BaseException) -> str:
+    """What is told of an error, without a traceback."""
+    if isinstance(error, PunieError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _os_error(error)
+    from punie.util.jsonl import excerpt
+
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "punie").startswith("punie"):
+        return str(
+            PunieError(
+                f"This Python lacks the package {error.name}.",
+                where=sys.executable,
+                next_step="take the Python that punie is installed in, such as .venv/bin/python, "
+                "or install it: pip install punie",
+            )
+        )
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return str(
+        PunieError(
+            "An unexpected error.",
+            where=f"{frame.filename}:{frame.lineno}",
+            found=f"{type(error).__name__}: {excerpt(str(error), 300)}",
+            next_step="PUNIE_DEBUG=1 before the same command shows the traceback",
+        )
+    )
 
 
 def _os_error(error: OSError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from punie.config import resolve
+from punie.config.command import carried
 from punie.util.errors import GateError, PunieError
 from punie.util.progress import Reporter
 
@@ -51,9 +53,10 @@ def task(
     from punie.train.callbacks import Callbacks
 
     config = resolve(composed)
-    job = HydraConfig.get()
+    job = cast("DictConfig", HydraConfig.get())
     shown, reporter = reporter is None, reporter or Reporter()
     plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
+    flags = carried(job)
     directory = RunDirectory(Path(job.runtime.output_dir))
     provenance = capture.capture(
         argv=["python", "-m", "punie", *sys.argv[1:]],
@@ -66,9 +69,10 @@ def task(
         directory.begin(OmegaConf.to_yaml(composed, resolve=True), provenance, store=config.store.dir)
         told.each(lambda each: each.run_started(name=config.name, folder=directory.path, config=plain))
         if config.phase and config.phase.sweep and job.mode is RunMode.RUN:
+            phase = f"+phase={config.phase.id}"
             reporter.line(
                 f"note: phase {config.phase.id} is a sweep, and this runs its default job only; "
-                f"the sweep: python -m punie -m +phase={config.phase.id}",
+                f"the sweep: {shlex.join(['python', '-m', 'punie', '-m', *flags, phase])}",
                 style="yellow",
             )
         store = Store(Path(config.store.dir))
@@ -81,7 +85,7 @@ def task(
     except KeyboardInterrupt:
         status, error = "interrupted", "interrupted; the same command goes on from what is finished"
         raise
-    except Exception as problem:
+    except BaseException as problem:  # a panic of the tokenizers crate is no Exception
         error = str(problem) if isinstance(problem, PunieError) else f"{type(problem).__name__}: {problem}"
         raise
     finally:
@@ -114,7 +118,7 @@ def task(
             told.each(lambda each: each.run_ended(status=status, folder=directory.path))
     results = Run(directory.path).results
     if shown:
-        _show(config, results, directory.path, list(job.overrides.task))
+        _show(config, results, directory.path, [*flags, *job.overrides.task])
     _require_gate(config.eval, results)
     return results.find(config.phase.score if config.phase else "keyword")
 

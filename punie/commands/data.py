@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.commands.overrides import add_overrides, given
 from punie.formats import AUTO
 
 if TYPE_CHECKING:
@@ -39,17 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         words = "calls as code, or as tool_calls beside the schemas of a few tools (default: %(default)s)"
         action.add_argument("--style", choices=("code_mode", "native"), default="code_mode", help=words)
     for action in (build, suite, check):
-        action.add_argument("overrides", nargs="*", help="config overrides, as for python -m punie")
+        add_overrides(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action; check returns 1 if there are errors."""
     if arguments.action == "check":
-        return _check(arguments.path, arguments.overrides)
-    from punie.config import resolve
-    from punie.config.compose import compose
+        return _check(arguments)
+    from punie.config.compose import composition
 
-    config = resolve(compose(arguments.overrides))
+    config = composition(given(arguments)).config
     folder, suite = ("native_tools", "native52") if arguments.style == "native" else ("code_mode", "select52")
     if arguments.action == "build":
         return _build(Path(arguments.out or f"data/{folder}"), config, arguments.style)
@@ -81,9 +81,8 @@ def _suite(out: Path, seed: int, per_tool: int, style: str) -> int:
     return 0
 
 
-def _check(path: str | None, overrides: list[str]) -> int:
-    from punie.config import resolve
-    from punie.config.compose import compose
+def _check(arguments: argparse.Namespace) -> int:
+    from punie.config.compose import composition
     from punie.data.convert import notes
     from punie.data.validate import check
     from punie.evals.suite import load_suite
@@ -93,9 +92,10 @@ def _check(path: str | None, overrides: list[str]) -> int:
     from punie.stages.inputs import conversion, resource_or_path, suite_path
     from punie.util.progress import Reporter
 
+    path, overrides = arguments.path, given(arguments)
     if path and "=" in path and not Path(path).exists():  # an override
-        path, overrides = None, [path, *overrides]
-    config = resolve(compose(overrides))
+        path, overrides = None, given(arguments, [path, *arguments.overrides])
+    config = composition(overrides).config
     if path:
         config.data.path, config.data.repo = path, None
     blas.activate(config.runtime.blas)
@@ -129,6 +129,6 @@ def _check(path: str | None, overrides: list[str]) -> int:
         print(f"\n{len(report.errors)} errors; next: fix these examples and run again", file=sys.stderr)
         return 1
     named = ["data=jsonl", f"data.path={path}"] if path else []
-    given = [*named, *overrides]
-    print(f"\nnext: {shlex.join(['python', '-m', 'punie', *given])}")
+    again = [*named, *overrides]
+    print(f"\nnext: {shlex.join(['python', '-m', 'punie', *again])}")
     return 0

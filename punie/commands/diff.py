@@ -5,6 +5,7 @@ punie diff outputs/sweeps/NAME/ID outputs/sweeps/NAME/ID    two sweeps, job by j
 punie diff outputs/sweeps/NAME/ID outputs/runs/NAME/ID      the sweep's job with the run's values
 punie diff 33b 43a                                          two phases
 punie diff outputs/runs/NAME/ID "model=tiny lora.seed=1"    a run and overrides, as for python -m punie
+punie diff --config-dir mine 50 43a                         a phase of one's own, in mine/phase
 
 The exit code is 0 if nothing that decides the result differs, 1 if something does, 2 for a wrong A or B.
 """
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.commands.overrides import add_flags, given, path_of
 from punie.util.errors import DataError, PunieError
 
 if TYPE_CHECKING:
@@ -34,15 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "a run's or a sweep's directory, a phase, or overrides in quotes"
     for name in ("a", "b"):
         parser.add_argument(name, metavar=name.upper(), help=words)
+    add_flags(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
     parser.add_argument("--outputs", action="store_true", help="show both responses to each changed prompt")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: each run's own)")
+    parser.add_argument("--store", type=path_of, metavar="DIR", help="the store (default: each run's own)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     try:
-        shown = _compared((arguments.a, arguments.b), arguments.store, arguments.outputs)
+        flags = given(arguments, [])
+        shown = _compared((arguments.a, arguments.b), flags, arguments.store, arguments.outputs)
     except PunieError as error:
         error.exit_code = _TROUBLE  # 1 says that the two differ
         raise
@@ -53,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if shown.difference.same else 1
 
 
-def _compared(names: tuple[str, str], store: Path | None, outputs: bool) -> Shown:
+def _compared(names: tuple[str, str], flags: list[str], store: Path | None, outputs: bool) -> Shown:
     """Two sweeps; or two runs or configs, for a sweep its job that has the values of the other side."""
     from punie.commands.difference import Shown
     from punie.results.difference import compare, compare_sweeps
 
     sweeps = [*map(_is_sweep, names)]
-    a, b = (_sides(name, store) for name in names)
+    a, b = (_sides(name, flags, store) for name in names)
     if all(sweeps):
         if outputs:
             raise PunieError(
@@ -76,49 +80,49 @@ def _compared(names: tuple[str, str], store: Path | None, outputs: bool) -> Show
     return Shown((one.name, other.name), compare((one, other)), _scores([(one, other)]))
 
 
-def _sides(name: str, root: Path | None) -> list[Side]:
+def _sides(name: str, flags: list[str], root: Path | None) -> list[Side]:
     """A run or a config; or the jobs of a sweep, also those that never ran."""
     from punie.results.difference import Side
     from punie.results.sweep import SweepPlan
 
     folder = Path(name)
     if not _is_sweep(name):
-        return [Side.of_run(folder, root) if name and folder.is_dir() else _config(name, root)]
+        return [Side.of_run(folder, root) if name and folder.is_dir() else _config(name, flags, root)]
     plan = SweepPlan.read(folder)
     if not plan.jobs:
         raise DataError("The sweep's plan has no jobs.", where=folder)
     return [Side.of_job(plan, job, folder, root) for job in plan.jobs]
 
 
-def _config(text: str, root: Path | None) -> Side:
+def _config(text: str, flags: list[str], root: Path | None) -> Side:
     """What a run with these overrides would be, here and now."""
     from omegaconf import OmegaConf
 
-    from punie.config import resolve
-    from punie.config.compose import compose
+    from punie.config.command import CommandLine
+    from punie.config.compose import composition, phases
     from punie.config.targets import DECIDING
     from punie.results.config import RunConfig
     from punie.results.difference import Side
     from punie.run import pipeline
     from punie.run.capture import capture
     from punie.store.artifacts import Store
-    from punie.util.paths import resource
 
     try:
-        overrides = shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
         raise PunieError("The overrides cannot be split.", where=text, found=str(error)) from None
-    phases = sorted(path.stem for path in (resource("conf") / "phase").glob("*.yaml"))
-    if text in phases:
-        overrides = [f"+phase={text}"]
-    elif not all("=" in override or override.startswith("~") for override in overrides):
+    known = phases(flags)
+    if text in known:
+        words = [f"+phase={text}"]
+    elif any(word[0] not in "~-" and "=" not in word for word in CommandLine.words(words)):
         raise PunieError(
             "This is neither a run's directory, nor a phase, nor overrides.",
             where=text,
-            expected=f"a folder, one of {', '.join(phases)}, or for instance 'model=tiny lora.seed=1'",
+            expected=f"a folder, one of {', '.join(known)}, or for instance 'model=tiny lora.seed=1'",
+            next_step='--config-dir DIR, or "hydra.searchpath=[DIR] +phase=NAME", for a phase of your own',
         )
-    composed = compose(overrides)
-    config = resolve(composed)
+    overrides = [*flags, *words]
+    composed, config, *_ = composition(overrides)
     plan = pipeline.plan(config, Store(root or Path(config.store.dir)))
     steps = {step.stage.name: step for step in plan.steps if step.stage.name in DECIDING}
     return Side(

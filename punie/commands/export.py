@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.commands.overrides import path_of
 from punie.commands.reproduce import plan_again
 from punie.results.run import Run
 from punie.store.keys import differences
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="the store (default: the run's own)")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("out", type=path_of, metavar="DIR", help="the folder to make")
+    parser.add_argument("--store", type=path_of, metavar="DIR", help="the store (default: the run's own)")
     words = "build the model again if it is gone; this may train again"
     parser.add_argument("--rebuild", action="store_true", help=words)
 

@@ -11,6 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.results.run import Run, unfinished
 from punie.util.errors import PunieError
 
@@ -19,8 +20,8 @@ _SUFFIXES = (".eval", ".json")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the log to write: a new .eval or .json file")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("out", type=path_of, metavar="OUT", help="the log to write: a new .eval or .json")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def complete(commands: Collection[str], by_hydra: Callable[[], int]) -> int:
 
     The line is what a shell puts into ``COMP_LINE``, the program's name first. Hydra completes the overrides.
     """
-    from punie.config.compose import quote_phases
+    from punie.config.command import quote_options
 
     sys.argv[0] = "punie"  # the program to complete; with python -m it would be python itself
     if (line := os.environ.get("COMP_LINE")) is None:
@@ -67,7 +67,7 @@ def complete(commands: Collection[str], by_hydra: Callable[[], int]) -> int:
         if words[0] not in _COMPOSING:
             return 0
         words = [word for word in words if "=" in word or word == "-m"]
-    os.environ["COMP_LINE"] = " ".join([program, *quote_phases(words), current])
+    os.environ["COMP_LINE"] = " ".join([program, *quote_options(words), current])
     try:
         return by_hydra()
     except (PunieError, ValueError):

@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.commands.overrides import add_overrides, given, path_of
 from punie.util.errors import PunieError
 from punie.util.printable import in_bytes
 
 if TYPE_CHECKING:
+    from punie.config.compose import Composition
     from punie.config.schema import Config
     from punie.results.config import RunConfig
     from punie.results.summary.expected import Expected
@@ -34,11 +36,10 @@ _STATES = {"hit": "cached", "miss": "to run", "skip": "not needed"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("overrides", nargs="*", help="GROUP=OPTION, key=value or +phase=NAME")
-    parser.add_argument("-m", "--multirun", action="store_true", help="plan the sweep over these overrides")
+    add_overrides(parser, multirun="plan the sweep over these overrides")
     parser.add_argument("--estimate", action="store_true", help="also sizes and memory; needs no weights")
     parser.add_argument(
-        "--like", type=Path, metavar="DIR", help="runs whose variances the power is for (default: tiny's)"
+        "--like", type=path_of, metavar="DIR", help="runs whose variances the power is for (default: tiny's)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     thresholds = gc.get_threshold()
     gc.set_threshold(50_000)  # composing creates many objects and drops few: 743 ms of CPU time, not 880
     try:
-        found = _sweep(arguments) if arguments.multirun else _run(arguments)
+        found = _planned(arguments)
     finally:
         gc.set_threshold(*thresholds)
     found["problems"] = list(dict.fromkeys(map(str, found["problems"])))  # several stages can have the same
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         power = found["power"] and dataclasses.asdict(found["power"])
         print(json.dumps(found | {"power": power}, indent=1))
         return 1 if found["problems"] else 0
-    if arguments.multirun:
+    if "jobs" in found:
         from punie.sweep.preview import text
 
         print(text(found))
@@ -68,25 +69,33 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{in_words(power)}")
     for problem in found["problems"]:
         print(f"\nproblem: {problem}")
-    flags = ["-m"] if arguments.multirun else []
-    print(f"next: {shlex.join(['python', '-m', 'punie', *flags, *arguments.overrides])}")
+    flags = ["-m"] if "jobs" in found else []
+    print(f"next: {shlex.join(['python', '-m', 'punie', *flags, *given(arguments)])}")
     return 1 if found["problems"] else 0
 
 
-def _run(arguments: argparse.Namespace) -> Figures:
+def _planned(arguments: argparse.Namespace) -> Figures:
+    """The plan of a run or a sweep, as plain values."""
+    from punie.config.command import CommandLine
+    from punie.config.compose import composition, sweeps
+
+    line = CommandLine.read([*(["-m"] if arguments.multirun else []), *given(arguments)])
+    if not sweeps(line) and not (found := composition(line.arguments)).multirun:
+        return _run(found, arguments)
+    return _sweep(line.arguments, arguments.like)
+
+
+def _run(composition: Composition, arguments: argparse.Namespace) -> Figures:
     """The plan of one run, as plain values."""
     from omegaconf import OmegaConf
 
-    from punie.config import resolve
-    from punie.config.compose import compose
     from punie.model.resolve import NotCached
     from punie.run import pipeline
     from punie.stages import preflight
     from punie.store.artifacts import Store
     from punie.util.errors import each_problem
 
-    composed = compose(arguments.overrides)
-    config = resolve(composed)
+    composed, config = composition.composed, composition.config
     plan = pipeline.plan(config, Store(Path(config.store.dir)))
     errors = [step.problem for step in plan.steps if not isinstance(step.problem, NotCached)]
     problems = [problem for error in errors if error is not None for problem in each_problem(error)]
@@ -156,14 +165,14 @@ def _power(configs: Sequence[RunConfig], like: Path | None) -> Expected | None:
     return expected.expected(configs, prompts, phase, variances, score) if prompts > 1 else None
 
 
-def _sweep(arguments: argparse.Namespace) -> Figures:
+def _sweep(line: Sequence[str], like: Path | None) -> Figures:
     """The plan of a sweep, as plain values."""
     from punie.stages import preflight
     from punie.sweep import preview
 
-    plan = preview.plan(arguments.overrides)
+    plan = preview.plan(line)
     found = preview.figures(plan)
-    found["power"] = _power([job.config for job in plan.jobs], arguments.like) if plan.jobs else None
+    found["power"] = _power([job.config for job in plan.jobs], like) if plan.jobs else None
     seen: set[str] = set()
     for job in plan.jobs:
         keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}
@@ -186,7 +195,8 @@ def _text(found: Figures) -> str:
     ]
     blocks = [
         tabulate(rows, ["stage", "key", "", "why"], tablefmt="simple", maxcolwidths=[None, None, None, 60]),
-        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}",
+        f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run, in {found['store']}"
+        + ("" if Path(found["store"]).is_dir() else " (a new one; store.dir=FOLDER names another)"),
     ]
     if source := found["data"].get("source", {}).get("repo"):
         commit = found["data"]["source"]["commit"]

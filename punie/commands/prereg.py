@@ -13,6 +13,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from punie.commands.overrides import add_overrides, given, path_of
 from punie.util.errors import PunieError
 
 FOLDER = Path("docs/research")
@@ -21,11 +22,9 @@ FOLDER = Path("docs/research")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    words = "as for python -m punie: +phase=NAME, GROUP=OPTION, key=value"
-    parser.add_argument("overrides", nargs="*", help=words)
-    parser.add_argument("-m", "--multirun", action="store_true", help="the sweep over these overrides")
+    add_overrides(parser, multirun="the sweep over these overrides")
     words = "folder of the document (default: %(default)s)"
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR", help=words)
+    parser.add_argument("--out", type=path_of, default=FOLDER, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,24 +37,24 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.sweep import preview
     from punie.util.files import write_text
 
-    plan = preview.plan(arguments.overrides)  # of one job, unless there are several values or axes
+    plan = preview.plan(given(arguments))  # of one job, unless there are several values or axes
     configs = [job.typed() for job in plan.jobs]
-    given, phase = shlex.join(arguments.overrides) or "no overrides", phase_record(configs[0].phase)
+    words, phase = shlex.join(given(arguments)) or "no overrides", phase_record(configs[0].phase)
     if phase is None or any(each.phase != configs[0].phase for each in configs):
         raise PunieError(
             "A document is about one phase." if phase else "There is no phase to register.",
-            found=given,
+            found=words,
             expected="one phase, whose criteria are decided before the run",
             next_step="punie prereg +phase=43a",
         )
     decisive = [deciding_fields(each) for each in configs]
-    path = document_path(arguments.out, configs[0].name, decisive)
-    record = path.with_suffix(".json")
-    if path.exists() or record.exists():
+    document = document_path(arguments.out, configs[0].name, decisive)
+    record = document.with_suffix(".json")
+    if document.exists() or record.exists():
         raise PunieError(
             "This config is registered already; a registration is never overwritten.",
-            where=path,
-            next_step=f"run it, then: punie record RUN {shlex.quote(str(path))}",
+            where=document,
+            next_step=f"run it, then: punie record RUN {shlex.quote(str(document))}",
         )
     decided = [{**own, **deciding_inputs(each)} for own, each in zip(decisive, configs, strict=True)]
     swept = ["-m"] if configs[1:] or arguments.multirun else []
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         version=Registration.VERSION,
         registered=now(),
         git=git(),
-        command=shlex.join(["python", "-m", "punie", *swept, *arguments.overrides]),
+        command=shlex.join(["python", "-m", "punie", *swept, *given(arguments)]),
         phase=phase,
         fields=decided[0],
         jobs=[
@@ -71,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
             for job, each in zip(plan.jobs, differing(decided), strict=True)
         ],
     )
-    text = compose(registration, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = compose(registration, document)
+    document.parent.mkdir(parents=True, exist_ok=True)
     files.write(record, registration)
-    write_text(path, text)
-    print(f"{path}\nnext: commit it and {record.name}, then {registration.command}")
-    print(f"then: punie record RUN {shlex.quote(str(path))}")
+    write_text(document, text)
+    print(f"{document}\nnext: commit it and {record.name}, then {registration.command}")
+    print(f"then: punie record RUN {shlex.quote(str(document))}")
     return 0

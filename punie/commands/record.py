@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.commands.overrides import path_of
 from punie.commands.prereg import FOLDER
 from punie.results.run import CONFIG, RESULTS, Run, unfinished
 from punie.util.errors import PunieError
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory, or a sweep's")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory, or a sweep's")
     words = "default: that of the run's phase and config"
-    parser.add_argument("document", type=Path, nargs="?", metavar="DOCUMENT", help=words)
+    parser.add_argument("document", type=path_of, nargs="?", metavar="DOCUMENT", help=words)
     words = "folder of the documents (default: %(default)s)"
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR", help=words)
+    parser.add_argument("--out", type=path_of, default=FOLDER, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:

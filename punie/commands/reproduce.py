@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from punie.commands.overrides import path_of
 from punie.results import files
 from punie.results.records import Results
 from punie.results.run import CONFIG, PROVENANCE, RESULTS, Run, unfinished
@@ -44,9 +45,9 @@ _TIMED = {"trained.json"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
     words = "an empty folder to keep as the new store, or one to continue"
-    parser.add_argument("--store", type=Path, metavar="DIR", help=words)
+    parser.add_argument("--store", type=path_of, metavar="DIR", help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:

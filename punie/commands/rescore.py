@@ -10,9 +10,9 @@ The run directory is not changed. The exit code is 0 if every score and every re
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.commands.overrides import path_of
 from punie.evals.scores import heading
 from punie.results.run import Run, require_responses
 from punie.util.errors import PunieError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a new file for the records scored again")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("--out", type=path_of, metavar="FILE", help="a new file for the records scored again")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+
+from punie.commands.overrides import path_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("folder", type=Path, help="the sweep's folder, as the sweep printed it")
+    parser.add_argument("folder", type=path_of, help="the sweep's folder, as the sweep printed it")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:

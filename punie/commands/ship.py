@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.results.records import DECISIONS
 from punie.results.run import Run
 from punie.util.errors import PunieError
@@ -21,7 +21,7 @@ EXIT = dict(zip(DECISIONS, (0, 3, 4), strict=True))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
 
 
 def run(arguments: argparse.Namespace) -> int:

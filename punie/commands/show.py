@@ -9,18 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from punie.commands.overrides import path_of
 from punie.results.run import SURROUNDINGS, Run
 from punie.util.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument("run", type=path_of, metavar="RUN", help="a finished run's directory")
     parser.add_argument("--tensors", action="store_true", help="also the digest of every tensor")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 

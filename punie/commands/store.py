@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from punie.commands.overrides import path_of
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop
@@ -41,14 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", help="only this stage")
     parser.add_argument("--older-than", type=float, metavar="DAYS", help=age)
     parser.add_argument("--max-size", type=float, metavar="GB", help=size)
-    parser.add_argument("--runs", type=Path, action="append", metavar="DIR", help=runs)
+    parser.add_argument("--runs", type=path_of, action="append", metavar="DIR", help=runs)
     parser.add_argument("--referenced", action="store_true", help=referenced)
     parser.add_argument("--delete", action="store_true", help="gc: really delete")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action; verify returns 1 if something is damaged."""
-    store = Store(Path(arguments.dir))
+    store = Store(path_of(arguments.dir))
+    if not store.root.is_dir():
+        where = f"{store.root.absolute()}: there is no such folder"
+        print(f"no store in {where}; another: --dir DIR; a new one: python -m punie")
+        return 0 if arguments.action == "ls" else 1
     return {"ls": _ls, "verify": _verify, "gc": _gc}[arguments.action](store, arguments)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.util.errors import PunieError
 
 
@@ -19,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("action", choices=("import",))
     parser.add_argument("kind", choices=("bfcl",))
-    parser.add_argument("source", metavar="WHEEL_OR_FOLDER", type=Path, help="bfcl-eval's wheel, or its data")
-    parser.add_argument("--out", type=Path, help="folder to write (default: the user's cache)")
+    parser.add_argument(
+        "source", metavar="WHEEL_OR_FOLDER", type=path_of, help="bfcl-eval's wheel, or its data"
+    )
+    parser.add_argument("--out", type=path_of, help="folder to write (default: the user's cache)")
     words = "write dots in names as underscores, for a model that cannot write dots; needs --out"
     parser.add_argument("--underscores", action="store_true", help=words)
 

@@ -16,6 +16,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.evals.scores import METRICS
 from punie.util.errors import PunieError
 
@@ -28,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metric = "default: the score that the runs' phase is about, or strict"
     where = "only such runs; may be repeated"
     places = "a run, a sweep, or a folder of them"
-    parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help=places)
+    parser.add_argument("places", nargs="+", type=path_of, metavar="DIR", help=places)
     parser.add_argument("--format", choices=_FORMATS, default="simple", help="default: %(default)s")
     parser.add_argument("--by", metavar="AXIS[,AXIS]", help=by)
     parser.add_argument("--metric", choices=METRICS, help=metric)
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help=where)
     parser.add_argument("--allow-mixed", action="store_true", help="put runs on different suites together")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead")
+    parser.add_argument("--out", type=path_of, metavar="FILE", help="write there instead")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from punie.commands.overrides import path_of
 from punie.embedded.specs import SPECS
 from punie.util.errors import PunieError
 from punie.util.progress import Reporter
@@ -21,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("action", choices=("build",))
     parser.add_argument("name", metavar="NAME", choices=SPECS, help=" or ".join(SPECS))
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/models/NAME)")
+    parser.add_argument(
+        "--out", type=path_of, metavar="DIR", help="folder to make (default: data/models/NAME)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and corpus (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps instead of the recipe's")
 

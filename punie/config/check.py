@@ -9,7 +9,8 @@ import dataclasses
 import operator
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -20,7 +21,6 @@ from punie.config.schema import Config, LoraConfig
 from punie.config.wording import TARGET, from_omegaconf, instantiates, unknown_key
 from punie.util.errors import ConfigError, Problems
 from punie.util.jsonl import excerpt
-from punie.util.paths import resource
 from punie.util.printable import without_passwords
 
 LONGEST = 200
@@ -74,8 +74,10 @@ RULES = (
 )  # fmt: skip
 
 
-def resolve(composed: DictConfig) -> Config:
+def resolve(composed: DictConfig, phases: Collection[str] | None = None) -> Config:
     """What Hydra composed, without its own ``hydra`` node, as checked, typed objects.
+
+    ``phases`` are those that an outcome may lead to; None if that is not checked, as for a run of the past.
 
     Raises:
         Problems: Unknown keys, missing or unresolvable values, wrong types, values out of range or not
@@ -88,7 +90,8 @@ def resolve(composed: DictConfig) -> Config:
         except OmegaConfBaseException as error:
             problems = [from_omegaconf(error)]
         else:
-            problems = [*_values(config, ""), *_broken(config)]
+            config.store.dir = str(Path(config.store.dir).expanduser())
+            problems = [*_values(config, ""), *_broken(config, phases)]
             if not problems:
                 return config
     raise Problems("The config cannot be used:", problems, exit_code=ConfigError.exit_code)
@@ -137,7 +140,7 @@ def _values(node: Any, prefix: str) -> Iterator[ConfigError]:
             )
 
 
-def _broken(config: Config) -> Iterator[ConfigError]:
+def _broken(config: Config, phases: Collection[str] | None) -> Iterator[ConfigError]:
     """Every relation that does not hold."""
     for rule in RULES:
         if rule.broken(config):
@@ -150,14 +153,13 @@ def _broken(config: Config) -> Iterator[ConfigError]:
     for key in config.model.recipe.keys() - fields.keys():
         what, near = f"Unknown key model.recipe.{excerpt(key, 200)}.", did_you_mean(str(key), list(fields))
         yield ConfigError(what, expected="a field of lora", next_step=near)
-    phases = sorted(path.stem for path in (resource("conf") / "phase").glob("*.yaml")) if config.phase else []
-    for outcome in config.phase.outcomes if config.phase else []:
-        if outcome.next is not None and outcome.next.split()[:1] not in [[name] for name in phases]:
+    for outcome in config.phase.outcomes if config.phase and phases is not None else []:
+        if outcome.next is not None and outcome.next.split()[:1] not in [[name] for name in phases or ()]:
             yield ConfigError(
                 "An outcome leads to a phase that does not exist.",
                 where="phase.outcomes",
                 found=f"next: {outcome.next!r}",
-                expected=f"one of {', '.join(phases)}, followed by overrides",
+                expected=f"one of {', '.join(phases or ())}, followed by overrides",
             )
 
 

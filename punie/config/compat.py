@@ -12,6 +12,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException
@@ -95,6 +96,20 @@ def version_base() -> dict[str, str]:
     import hydra
 
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
+
+
+def add_presets(folder: str) -> None:
+    """Put a folder of presets before punie's own, as Hydra's ``--config-dir`` does; Hydra is initialized."""
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    instance = GlobalHydra.instance()
+    assert instance.hydra is not None  # noqa: S101 - it is initialized
+    kind, path = type(instance.hydra), instance.config_loader().get_search_path()
+    anchor = SearchPathQuery(provider="schema")
+    path.prepend(provider="command-line", path=f"file://{Path(folder).absolute()}", anchor=anchor)
+    instance.clear()
+    kind.create_main_hydra2(task_name="punie", config_search_path=path)
 
 
 @functools.cache

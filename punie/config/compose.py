@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import compat
+from punie.config.check import resolve
+from punie.config.command import CommandLine, parse, require_one_value, require_taken
 from punie.config.compat import RAISED, RUN_ID
 from punie.config.schema import SCHEDULES, Config
-from punie.config.wording import TARGET, instantiates, translate, unreadable
-from punie.util.errors import ConfigError
+from punie.config.wording import translate
 from punie.util.paths import resource
 
 T = TypeVar("T")
-CONFIG_NAME = "config"
-_PHASE = re.compile(r"(?P<head>\+{0,2}phase=)(?P<values>[\w.-]+(,[\w.-]+)*)")
-_RERUN = "--experimental-rerun"
 _MODE = "hydra.mode=MULTIRUN"
-_NAMES_CODE = re.compile(rf"(?<!\w){TARGET}['\"\s]*[=:]")
-
-
-def refuse_code(arguments: Sequence[str]) -> None:
-    """Refuse a command line that makes Hydra instantiate an object by name, or read a pickle.
-
-    ``check.resolve`` refuses this in the config proper, but Hydra creates its callbacks before that.
-
-    Raises:
-        ConfigError: An argument has a key that names what to instantiate, or is Hydra's ``_RERUN``.
-    """
-    for argument in arguments:
-        if _NAMES_CODE.search(argument):
-            raise instantiates(argument)
-        option = argument.partition("=")[0]
-        if len(option) > len("--") and _RERUN.startswith(option):  # argparse takes it abbreviated, too
-            raise ConfigError(
-                "A run is not read from a pickle, which can run code.",
-                where=argument,
-                next_step="punie reproduce RUN repeats a run, punie resume SWEEP continues a sweep",
-            )
 
 
 def prepare() -> str:
@@ -66,41 +41,120 @@ def prepare() -> str:
     return str(resource("conf"))
 
 
-def quote_phases(arguments: Sequence[str]) -> list[str]:
-    """Arguments with the values of ``phase`` quoted: Hydra reads 45 as a number and refuses it."""
-    return [
-        match["head"] + ",".join(f"'{value}'" for value in match["values"].split(","))
-        if (match := _PHASE.fullmatch(argument))
-        else argument
-        for argument in arguments
-    ]
-
-
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of a run with these overrides, without running it.
+def compose(arguments: Sequence[str]) -> DictConfig:
+    """The config of a run with these overrides and flags, without running it, and without Hydra's part.
 
     Raises:
         PunieError: It does not compose.
     """
-    with _initialized():
-        return worded(lambda: hydra.compose(CONFIG_NAME, overrides=quote_phases(overrides)))
+    with _initialized(line := CommandLine.read(arguments)):
+        return _without_hydra(_single(line))
+
+
+class Composition(NamedTuple):
+    """The config of one run."""
+
+    composed: DictConfig
+    config: Config
+    folder: str | None
+    """Where it would be written; None if only a running job can tell."""
+    multirun: bool
+    """A preset makes it a sweep."""
+
+
+def composition(arguments: Sequence[str]) -> Composition:
+    """The config of a run, composed and checked, with Hydra's part.
+
+    Raises:
+        PunieError: It does not compose, or cannot be used.
+    """
+    with _initialized(line := CommandLine.read(arguments)):
+        found = _single(line)
+        multirun = found.hydra.mode is RunMode.MULTIRUN
+        require_taken(found.hydra, multirun=multirun)
+        try:
+            folder = None if multirun else str(found.hydra.run.dir)
+        except OmegaConfBaseException:
+            folder = None
+        known = phases_of(GlobalHydra.instance().config_loader(), line.config_name, line.overrides)
+        composed = _without_hydra(found)
+        return Composition(composed, resolve(composed, known), folder, multirun)
+
+
+def phases_of(loader: ConfigLoader, config_name: str, overrides: Sequence[str]) -> list[str]:
+    """The phases on the search path of a command line."""
+    searched = [each for each in overrides if each.startswith("hydra.searchpath=")]
+    return worded(lambda: loader.get_group_options("phase", None, config_name, searched))
+
+
+def phases(arguments: Sequence[str]) -> list[str]:
+    """The phases that a command line may name.
+
+    Raises:
+        PunieError: Its search path cannot be read.
+    """
+    with _initialized(line := CommandLine.read(arguments)):
+        return phases_of(GlobalHydra.instance().config_loader(), line.config_name, line.overrides)
+
+
+def sweeps(line: CommandLine) -> bool:
+    """Whether a command line is a sweep: by ``-m``, or with several values by a preset's ``hydra.mode``.
+
+    Raises:
+        PunieError: It does not compose.
+    """
+    if line.multirun or not any(each.is_sweep_override() for each in _parsed(line)):
+        return line.multirun
+    with _initialized(line):
+        return _master(line).hydra.mode is RunMode.MULTIRUN
 
 
 @contextlib.contextmanager
-def multirun(overrides: Sequence[str]) -> Generator[tuple[ConfigLoader, DictConfig]]:
-    """Hydra's loader and the config of a sweep with these overrides, Hydra's own part included.
+def multirun(arguments: Sequence[str]) -> Generator[tuple[ConfigLoader, DictConfig]]:
+    """Hydra's loader and the config of a sweep with these overrides and flags, Hydra's own part included.
 
     Raises:
         PunieError: It does not compose.
     """
-    lines = [*quote_phases(overrides), _MODE]
-    with _initialized():
-        loader = GlobalHydra.instance().config_loader()
-        yield loader, worded(lambda: loader.load_configuration(CONFIG_NAME, lines, RunMode.MULTIRUN))
+    line = CommandLine.read(arguments)
+    with _initialized(line):
+        master = _master(line, _MODE)
+        require_taken(master.hydra, multirun=True)
+        yield GlobalHydra.instance().config_loader(), master
 
 
-def _initialized() -> contextlib.AbstractContextManager[None]:
-    return hydra.initialize_config_dir(prepare(), job_name="punie", **compat.version_base())
+def _single(line: CommandLine) -> DictConfig:
+    require_one_value(_parsed(line))
+    words = [*line.overrides]
+    return worded(lambda: hydra.compose(line.config_name, overrides=words, return_hydra_config=True))
+
+
+def _master(line: CommandLine, *more: str) -> DictConfig:
+    loader = GlobalHydra.instance().config_loader()
+    words = [*line.overrides, *more]
+    return worded(
+        lambda: loader.load_configuration(
+            line.config_name, words, RunMode.MULTIRUN, validate_sweep_overrides=False
+        )
+    )
+
+
+def _parsed(line: CommandLine) -> list[Override]:
+    return parse([each for each in line.overrides if "=" in each])
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
+
+
+@contextlib.contextmanager
+def _initialized(line: CommandLine) -> Generator[None]:
+    with hydra.initialize_config_dir(prepare(), job_name="punie", **compat.version_base()):
+        if line.config_dir is not None:
+            compat.add_presets(line.config_dir)
+        yield
 
 
 def worded(call: Callable[[], T]) -> T:
@@ -113,21 +167,3 @@ def worded(call: Callable[[], T]) -> T:
         return call()
     except RAISED as error:
         raise translate(error) from error
-
-
-def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Overrides as Hydra parses them; ``glob`` needs Hydra's loader.
-
-    Raises:
-        ConfigError: One of them cannot be parsed; it is named.
-    """
-    parser = OverridesParser.create(config_loader=loader)
-    parsed: list[Override] = []
-    for override in overrides:
-        try:
-            parsed += parser.parse_overrides([override])
-        except HydraException as error:
-            raise translate(error) from error
-        except RAISED as error:
-            raise unreadable(override, error) from error
-    return parsed

@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from punie.config.schema import PhaseConfig
 from punie.util.paths import resource
 
+CARRIED = ("--config-dir=", "--config-name=", "hydra.searchpath=")
+"""How the arguments begin that say where presets are: every command that repeats a run needs them."""
+
 
 @dataclass(frozen=True)
 class Preset:

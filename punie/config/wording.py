@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 
 import yaml
@@ -102,11 +103,14 @@ def instantiates(key: str) -> ConfigError:
 
 def unreadable(override: str, error: Exception) -> ConfigError:
     """The error for an override that Hydra cannot parse."""
+    remedy = "quote values with commas, spaces or brackets: 'name=\"a, b\"'"
+    if re.search(r"[=,\[( ]~", override):
+        remedy = "a value with ~ needs quotes: 'data.path=\"~/folder\"'; or write $HOME in its place"
     return ConfigError(
         "An override cannot be parsed.",
         where=excerpt(override, 200),
         found=_first_line(error),
-        next_step="quote values with commas, spaces or brackets: 'name=\"a, b\"'",
+        next_step=remedy,
     )
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from punie.config.presets import CARRIED
 from punie.evals.scores import ALWAYS, heading
 from punie.results import files, outcome
 from punie.results.config import SOURCES, RunConfig
@@ -124,7 +125,11 @@ def run_part(run: Run, document: Document, fields: Fields) -> Part:
         results=results,
         provenance=provenance,
         verdict=verdict,
-        decision=decide(phase, verdict.outcome, provenance.overrides),
+        decision=decide(
+            phase,
+            verdict.outcome,
+            [*(each for each in provenance.command if each.startswith(CARRIED)), *provenance.overrides],
+        ),
         changes=(["field", "registered", "in this run"], rows),
         baseline=phase.baseline,
         baseline_sentence=tables.baseline_sentence(results, phase),

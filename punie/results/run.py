@@ -16,6 +16,8 @@ from punie.util.errors import DataError, PunieError
 
 CONFIG, STATUS, RESULTS, PROVENANCE = "config.yaml", "status.json", "results.json", "provenance.json"
 SAMPLES, METRICS = "samples.jsonl", "train.jsonl"
+_LISTED = 5
+"""Runs that an error names."""
 SURROUNDINGS = {"git", "packages", "python", "machine", "environment", "blas"}
 """The fields of a provenance that say with what and where a run ran."""
 
@@ -67,6 +69,8 @@ class Run:
         Raises:
             PunieError: It has not, or the folder is not a run's.
         """
+        if not (self.folder / RESULTS).exists() and (found := _below(self.folder)):
+            raise _several(self.folder, found)
         if not (self.folder / RESULTS).exists():
             reason = (self.status.error or "it has no results.json").splitlines()[0]
             raise unfinished(self.folder, f"its status is {self.status.status}: {reason}")
@@ -119,6 +123,23 @@ def require_responses(run: Run) -> list[Sample]:
             next_step="run it again",
         )
     return run.samples
+
+
+def _below(folder: Path) -> list[Path]:
+    """The runs in a folder, at most three levels down, the latest first."""
+    patterns = ("*", "*/*", "*/*/*")
+    found = {path.parent for each in patterns for path in folder.glob(f"{each}/{RESULTS}")}
+    return sorted(found, key=lambda run: (run / RESULTS).stat().st_mtime, reverse=True)
+
+
+def _several(folder: Path, found: Sequence[Path]) -> DataError:
+    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return DataError(
+        "This folder holds runs; take one of them.",
+        where=folder,
+        found=", ".join(map(str, found[:_LISTED])) + more,
+        next_step=f"the latest is {found[0]}; all of them: punie summarize {folder}",
+    )
 
 
 def unfinished(folder: Path, found: str) -> DataError:

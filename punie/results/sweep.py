@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, model_validator
 
+from punie.config.presets import CARRIED
 from punie.results import files
 from punie.results.config import RunConfig
 from punie.results.records import File, Record, Status, SweepOutcome
@@ -99,7 +100,7 @@ class SweepPlan(File):
     KIND = "the plan of a sweep"
 
     arguments: list[str]
-    """The command line, without ``-m``."""
+    """The command line, without ``-m``; flags that say where presets are come first."""
     jobs: list[PlannedJob]
     parts: dict[str, Part]
     """Every distinct stage, by key."""
@@ -121,7 +122,7 @@ class SweepPlan(File):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> SweepPlan:
-        if any(argument.startswith("-") for argument in self.arguments):
+        if any(each.startswith("-") and not each.startswith(CARRIED) for each in self.arguments):
             raise ValueError("an argument is an option, not an override")
         if any(part.key != key for key, part in self.parts.items()):
             raise ValueError("a stage is listed under another key than its own")

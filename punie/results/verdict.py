@@ -10,7 +10,7 @@ import operator
 import shlex
 from collections.abc import Mapping, Sequence
 
-from punie.config.presets import Preset, presets
+from punie.config.presets import CARRIED, Preset, presets
 from punie.evals.scores import ROUNDING, SCORERS
 from punie.results.records import Checked, Criterion, Estimate, Evaluation, Outcome, Phase, Scores, Verdict
 from punie.results.statistics import Z95
@@ -62,7 +62,11 @@ def decide(phase: Phase, verdict: str | None, overrides: Sequence[str] = ()) -> 
     following, *own = outcome.next.split()
     runs = known[following].command if following in known else f"python -m punie +phase={following}"
     names = [override.partition("=")[0].lstrip("+~").split(".")[0] for override in overrides]
-    own += [override for override, name in zip(overrides, names, strict=True) if name in _CARRIED]
+    own += [
+        each
+        for each, name in zip(overrides, names, strict=True)
+        if name in _CARRIED or each.startswith(CARRIED)
+    ]
     return f"{' '.join([runs, *map(shlex.quote, own)])}  ({' → '.join([*path, following])})"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from punie.config.schema import Config
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, NotEstimated
-from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, resolve_key
+from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, reject, resolve_key
 from punie.stages import COPIES, STAGES, base, preflight
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
@@ -75,6 +75,7 @@ class _Running:
     def require_ready(self) -> None:
         """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
         plan = self.plan
+        preflight.require_files()
         found = [
             step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
         ]
@@ -104,10 +105,11 @@ class _Running:
     def set_damaged_aside(self) -> None:
         """Read every byte of what this run will use; what is damaged is moved away and built again."""
         used = set(COPIES)
+        reject(self.plan)
         for step in reversed(self.plan.steps):
             if step.artifact is not None and (step.name in used or step.stage.name in used):
                 damage = step.artifact.damage(digests=True)
-                step.rejected = f"damaged: {damage}" if damage else step.stage.unfinished(step.artifact)
+                step.rejected = f"damaged: {damage}" if damage else step.rejected
                 if step.rejected is not None:
                     self.store.set_aside(step.artifact.path)
                     step.artifact = None

@@ -44,7 +44,7 @@ class Step:
     miss: Miss | None = None
     """Why it has nothing."""
     rejected: str | None = None
-    """Why the artifact that the store had was set aside."""
+    """Why the artifact that the store has, or had, is built again."""
     problem: PunieError | None = None
     """Why the key cannot be known."""
     seconds: float = 0.0
@@ -56,9 +56,14 @@ class Step:
     """This run uses its artifact; False where everything that is made from it is there already."""
 
     @property
+    def kept(self) -> Artifact | None:
+        """The artifact, unless it is going to be built again."""
+        return None if self.rejected else self.artifact
+
+    @property
     def state(self) -> str:
         """``hit``, ``blocked``, ``miss``, or ``skip`` where nothing needs it."""
-        if self.artifact:
+        if self.kept:
             return "hit"
         if self.problem:
             return "blocked"
@@ -110,14 +115,25 @@ def plan(config: Config, store: Store) -> Plan:
         step = steps[name] = Step(name, stage, seen, stage.settings(seen))
         resolve_key(step, steps, store)
     result = Plan(list(steps.values()))
+    reject(result)
     mark_needed(result, SHOWN)
     result.parameters = model_parameters(config)
     result.bytes = {
         step.name: step.stage.disk(step.settings, result.parameters)
         for step in result.steps
-        if step.needed and step.artifact is None and result.parameters is not None
+        if step.needed and step.kept is None and result.parameters is not None
     }
     return result
+
+
+def reject(plan: Plan) -> None:
+    """Find what is there and is built again, such as answers of a server that was not verified."""
+    for step in plan.steps:
+        again = [name for name in step.stage.needs(step.settings) if plan.by_name[name].rejected]
+        if step.artifact is not None:
+            step.rejected = step.stage.unfinished(step.artifact)
+            if step.rejected is None and again:
+                step.rejected = f"{again[0]} runs again"
 
 
 def mark_needed(plan: Plan, wanted: Collection[str]) -> None:
@@ -125,7 +141,7 @@ def mark_needed(plan: Plan, wanted: Collection[str]) -> None:
     needed = set(wanted)
     for step in reversed(plan.steps):
         step.needed = step.name in needed or step.stage.name in needed
-        if step.needed and step.artifact is None:
+        if step.needed and step.kept is None:
             needed |= set(step.stage.needs(step.settings))
 
 

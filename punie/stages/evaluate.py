@@ -182,10 +182,10 @@ def _identity(
 
 def unfinished(artifact: Artifact) -> str | None:
     """Why the answers are to be asked for again: some are missing, or the server may be another by now."""
-    settings = artifact.manifest["material"]["settings"]
-    if artifact.info["missing"] and not settings["eval.allow_missing"]:
-        return f"{artifact.info['missing']} answers are missing"
-    return "the server's model could not be verified" if artifact.info["unverified"] else None
+    settings, missing = artifact.manifest["material"]["settings"], artifact.info.get("missing")
+    if missing and not settings.get("eval.allow_missing"):
+        return f"{missing} answers are missing"
+    return "the server's model could not be verified" if artifact.info.get("unverified") else None
 
 
 STAGE = Stage(

@@ -7,6 +7,7 @@ is checked before every run.
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from punie.util.errors import DataError, Problems, PunieError, each_problem
 from punie.util.files import disk_shortage, write_json
 from punie.util.progress import Reporter
 
+_FILES = 4096
+"""Open files that mlx_lm asks for when it is imported; it fails if it may not have them."""
 MEANING = {
     "over-long": "the response is cut off at lora.max_seq_length (data.too_long decides)",
     "dropped": "left out, being over lora.max_seq_length (data.too_long=drop)",
@@ -165,6 +168,25 @@ def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterat
                 yield error
     if found := weights_shortage(config, parameters):
         yield found
+
+
+def require_files() -> None:
+    """Refuse a limit on open files under which mlx_lm cannot be imported.
+
+    Raises:
+        PunieError: The limit is lower, and cannot be raised.
+    """
+    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) != resource.RLIM_INFINITY and files < _FILES:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, _FILES))  # as mlx_lm does when it is imported
+        except (ValueError, OSError):
+            raise PunieError(
+                "A process may open too few files for mlx-lm.",
+                where="ulimit -Hn",
+                found=files,
+                expected=f"{_FILES} or more",
+                next_step="a shell with a higher limit; only root can raise it",
+            ) from None
 
 
 def _config(settings: Settings) -> resolve.ModelJson:

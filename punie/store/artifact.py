@@ -16,7 +16,10 @@ from typing import Any
 from punie.store.keys import SHORT, artifact_key, digest, file_digest
 from punie.util.errors import StoreError
 from punie.util.files import flush, write_json
+from punie.util.jsonl import excerpt
 
+_LONG = 60
+"""Characters of a value that a reason shows."""
 MANIFEST = "manifest.json"
 _SCHEMA = 2
 _UNSEALED = 1
@@ -196,4 +199,4 @@ def _field(name: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64:
         return value[:SHORT]
-    return "unset" if value is None else str(value)
+    return "unset" if value is None else excerpt(str(value), _LONG)

@@ -17,10 +17,11 @@ from punie.results.run import STATUS
 from punie.results.sweep import PlannedJob, SweepFacts, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
+from punie.run.directory import is_locked
 from punie.store.artifacts import Store
 from punie.store.leases import drop, lease
 from punie.sweep import summary
-from punie.sweep.job import GATE, STOP, SweepInterrupted, end, headline, is_running
+from punie.sweep.job import GATE, STOP, SweepInterrupted, end, headline
 from punie.sweep.plan import shown
 from punie.sweep.watch import watching
 from punie.util.errors import PunieError
@@ -161,7 +162,7 @@ class Campaign:
 
     def _wait_for(self, jobs: Sequence[PlannedJob]) -> None:
         """Let jobs end that are still running, here or on another host."""
-        while any(is_running(self.folder / job.folder) for job in jobs):
+        while any(is_locked(self.folder / job.folder) for job in jobs):
             check()
             time.sleep(_EVERY)
 

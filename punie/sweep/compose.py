@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
-from punie.config.compose import CONFIG_NAME, parse, worded
+from punie.config.command import CONFIG_NAME, parse, quote_options, require_taken
+from punie.config.compose import phases_of, worded
 from punie.results.config import RunConfig
 from punie.results.sweep import LONG, brief, varied
 from punie.util.errors import ConfigError, Problems, PunieError, each_problem
@@ -75,25 +76,30 @@ def _lines(override: Override) -> list[str]:
     """An override with each of its values; at most one more than there may be jobs."""
     key, values = override.get_key_element(), override.value()
     if not override.is_sweep_override():
-        return [f"{key}={override.get_value_element_as_str()}"]
+        return quote_options([f"{key}={override.get_value_element_as_str()}"])
     if not override.is_discrete_sweep():
         raise ValueError(f"{override.input_line} has no list of values")
     if isinstance(values, RangeSweep) and [*itertools.islice(values.range(), MAX_JOBS, MAX_JOBS + 1)]:
         values.shuffle = False  # to shuffle more than there may be jobs would list them all
-    return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)]
+    found = itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)
+    return quote_options([f"{key}={value}" for value in found])
 
 
 def compose_all(
-    loader: ConfigLoader, jobs: Sequence[Sequence[str]], hydra_overrides: Sequence[str] = ()
+    loader: ConfigLoader,
+    jobs: Sequence[Sequence[str]],
+    hydra_overrides: Sequence[str] = (),
+    config_name: str = CONFIG_NAME,
 ) -> list[Composed]:
     """Compose and check every job."""
-    compose = _composer(loader, hydra_overrides)
+    compose = _composer(loader, hydra_overrides, config_name)
     found: list[Composed] = []
+    phases = phases_of(loader, config_name, hydra_overrides)
     mistakes: dict[str, tuple[PunieError, list[int]]] = {}
     for number, overrides in enumerate(jobs):
         try:
             composed, plain = worded(functools.partial(compose, overrides))
-            found.append(Composed(overrides, resolve(composed), RunConfig(plain)))
+            found.append(Composed(overrides, resolve(composed, phases), RunConfig(plain)))
         except PunieError as error:
             for problem in each_problem(error):
                 mistakes.setdefault(str(problem), (problem, []))[1].append(number)
@@ -107,7 +113,7 @@ def compose_all(
 
 
 def _composer(
-    loader: ConfigLoader, hydra_overrides: Sequence[str]
+    loader: ConfigLoader, hydra_overrides: Sequence[str], config_name: str
 ) -> Callable[[Sequence[str]], tuple[DictConfig, Any]]:
     """Composes many jobs from their overrides, each resolved, as a config and as plain values.
 
@@ -122,7 +128,8 @@ def _composer(
 
     @functools.cache
     def whole(overrides: tuple[str, ...]) -> DictConfig:
-        composed = loader.load_configuration(CONFIG_NAME, [*hydra_overrides, *overrides], RunMode.RUN)
+        composed = loader.load_configuration(config_name, [*hydra_overrides, *overrides], RunMode.RUN)
+        require_taken(composed.hydra, multirun=True)
         with open_dict(composed):
             del composed["hydra"]
         return composed

@@ -22,6 +22,7 @@ from punie.results import files
 from punie.results.config import RunConfig
 from punie.results.run import STATUS, read_status
 from punie.run.capture import now
+from punie.run.directory import LOCK
 from punie.store.keys import SHORT
 from punie.util.errors import ConfigError, PunieError
 from punie.util.files import write_text
@@ -30,7 +31,6 @@ from punie.util.progress import Reporter
 
 TRACEBACK = "traceback.txt"
 PROGRESS = "progress.log"
-LOCK = ".lock"
 STOP = "stopped"
 """In the sweep's folder: no further job starts."""
 GATE = 3
@@ -58,17 +58,6 @@ def run_job(composed: DictConfig) -> float | None:
             return _run(composed, folder)
     except Timeout:
         return None  # a launcher that gave up on it too early has left it running
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a process runs the job, on any host that shares the folder, by the job's lock."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _run(composed: DictConfig, folder: Path) -> float | None:

@@ -15,6 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 
 from punie import __version__
 from punie.config import Config
+from punie.config.command import CommandLine
 from punie.config.compat import RUN_ID
 from punie.model.resolve import NotCached
 from punie.results import files
@@ -36,9 +37,14 @@ def make(
     *,
     params: Mapping[str, str],
     hydra_overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> SweepPlan:
-    """Plan a sweep; changes nothing and imports neither mlx nor transformers."""
-    composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides)
+    """Plan a sweep; changes nothing and imports neither mlx nor transformers.
+
+    ``flags`` are the command line's that say where presets are, which ``loader`` knows already.
+    """
+    name = CommandLine.read(flags).config_name
+    composed = compose_all(loader, grid(loader, params, arguments), hydra_overrides, name)
     stores: dict[str, Store] = {}
     jobs: dict[str, PlannedJob] = {}
     parts: dict[str, Part] = {}
@@ -63,7 +69,7 @@ def make(
     missing = {job.number: {key for key in job.stages if parts[key].expensive} for job in jobs.values()}
     return SweepPlan(
         version=SweepPlan.VERSION,
-        arguments=[*hydra_overrides, *arguments],
+        arguments=[*flags, *hydra_overrides, *arguments],
         jobs=list(jobs.values()),
         parts=parts,
         waves=waves(missing),
@@ -168,8 +174,8 @@ def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:
             state=step.state,
             reason=step.reason,
             computes=step.stage.computes,
-            seconds=None if step.artifact or nearest is None else _seconds(step, nearest),
-            bytes=0 if step.artifact or not step.needed else size,
+            seconds=None if step.kept or nearest is None else _seconds(step, nearest),
+            bytes=0 if step.kept or not step.needed else size,
             material=step.material,
         )
     return list(found.values())

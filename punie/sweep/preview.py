@@ -8,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from punie.config.command import CommandLine
 from punie.config.compose import multirun
 from punie.results.sweep import SweepPlan
 from punie.stages import STAGES
@@ -30,7 +31,13 @@ def plan(overrides: Sequence[str]) -> SweepPlan:
     with multirun(overrides) as (loader, master):
         own = [str(line) for line in master.hydra.overrides.hydra if not str(line).startswith("hydra.mode=")]
         params = {str(key): str(value) for key, value in (master.hydra.sweeper.params or {}).items()}
-        return make(loader, list(master.hydra.overrides.task), params=params, hydra_overrides=own)
+        return make(
+            loader,
+            list(master.hydra.overrides.task),
+            params=params,
+            hydra_overrides=own,
+            flags=CommandLine.read(overrides).carried,
+        )
 
 
 def figures(plan: SweepPlan) -> Figures:

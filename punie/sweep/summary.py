@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from punie.config.presets import CARRIED
 from punie.results import files
 from punie.results.outcome import Job, concluded, in_words
 from punie.results.records import Results
@@ -32,8 +33,12 @@ def collect(plan: SweepPlan, folder: Path, *, interrupted: bool = False) -> Swee
     runs = [Run(folder / job.folder) for job in plan.jobs]
     results = [run.results if run.status.status == "finished" else None for run in runs]
     jobs = [_facts(plan, *each) for each in zip(plan.jobs, runs, results, strict=True)]
+    flags = [each for each in plan.arguments if each.startswith(CARRIED)]
     outcome = concluded(
-        [Job(job.config, job.overrides, each) for job, each in zip(plan.jobs, results, strict=True)]
+        [
+            Job(job.config, [*flags, *job.overrides], each)
+            for job, each in zip(plan.jobs, results, strict=True)
+        ]
     )
     measured = [[job.axes, job.result] for job in jobs]
     finished = all(job.status == "finished" for job in jobs)

@@ -11,10 +11,11 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from punie.config.command import carried
 from punie.results.sweep import SweepPlan
+from punie.run.directory import LOCK
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
-from punie.sweep.job import LOCK
 from punie.sweep.plan import changes, freeze, make
 from punie.util.errors import PunieError
 
@@ -37,7 +38,8 @@ def sweep(
     sweep is the one that ``hydra.sweep.dir`` holds.
     """
     overrides = [str(line) for line in config.hydra.overrides.hydra if not str(line).startswith(_OWN)]
-    plan = make(loader, arguments, params=params, hydra_overrides=overrides)
+    flags = [each for each in carried(config.hydra) if each.startswith("--")]
+    plan = make(loader, arguments, params=params, hydra_overrides=overrides, flags=flags)
     first = loader.load_sweep_config(config, list(plan.jobs[0].overrides))
     folder = Path(str(first.hydra.sweep.dir)).absolute()
     with open_dict(config):  # the launcher's too: an axis such as model= must not divide the folder

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from punie.util.errors import PunieError
+from punie.util.streams import unbroken
 
 _LOOK = 0.2
 """Seconds between checks whether the parent lives."""
@@ -73,10 +74,13 @@ def end_with(pid: int) -> None:
 def _child(sender: Connection, parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     end_with(parent)
     try:
-        result = function(*arguments)
+        with unbroken():
+            result = function(*arguments)
     except BaseException as error:  # raised again by run_alone
         result = error
     try:
         sender.send(result)
-    except (TypeError, AttributeError, ValueError):  # an exception that cannot be pickled
+    except OSError:
+        raise
+    except Exception:  # an exception that cannot be pickled
         sender.send(RuntimeError(f"{type(result).__name__}: {result}"))

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from punie.sweep.job import is_running
+from punie.run.directory import is_locked
 from tests.conftest import read_json
 from tests.integration.test_sweeps import AXES, Place, place
 from tests.processes import punie, start
@@ -104,7 +104,7 @@ def test_a_cancelled_job_is_one_lost_job(two_nodes: slurm.Cluster, tmp_path: Pat
             until(lambda: record.exists() and read_json(record).get("at") == "evaluate")
             hydra = OmegaConf.load(record.parent / ".hydra/hydra.yaml").hydra
             two_nodes.command("scancel", str(hydra.job.id))
-            until(lambda: not is_running(record.parent))
+            until(lambda: not is_locked(record.parent))
         done = process.wait()
     finally:
         process.end()

@@ -16,7 +16,7 @@ from tests.processes import punie
 
 RUN_FILES = {
     "config.yaml", "provenance.json", "status.json", "train.jsonl", "samples.jsonl", "results.json",
-    "report.md", "report.html", ".hydra", "punie.log",
+    "report.md", "report.html", ".hydra", "punie.log", ".lock",
 }  # fmt: skip
 
 

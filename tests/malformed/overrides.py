@@ -14,8 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from punie.config import resolve
-from punie.config.compose import compose, prepare, quote_phases, translate
+from punie.config.command import quote_options
+from punie.config.compose import compose, prepare
 from punie.config.fields import schema_fields
+from punie.config.wording import translate
 from punie.sweep.compose import grid
 from tests.malformed.surface import Surface
 
@@ -91,6 +93,15 @@ def phase(rng: random.Random) -> list[str]:
     return [prefix + rng.choice(("phase=", "phase", "phase==", "Phase=")) + values]
 
 
+def command_line(rng: random.Random) -> list[str]:
+    """Overrides among flags of Hydra and words, right and wrong, in any order."""
+    flags = ("-m", "-cd", "--config-dir=.", "--config-dir", "--config-name=x", "-cn=\u0663", "--cfg", "-i")
+    words = (*flags, "--config-path=.", "--help=", "--", "-", "run", "hydra.mode=MULTIRUN", "hydra.mode=''")
+    given = [*several(rng), *(rng.choice(words) for _ in range(rng.randint(1, 3)))]
+    rng.shuffle(given)
+    return given
+
+
 @functools.cache
 def loader() -> ConfigLoader:
     """Hydra's loader over conf/."""
@@ -98,8 +109,8 @@ def loader() -> ConfigLoader:
 
 
 def _phases(given: list[str], _folder: Path) -> None:
-    quoted = quote_phases(given)
-    if quote_phases(quoted) != quoted:
+    quoted = quote_options(given)
+    if quote_options(quoted) != quoted:
         raise AssertionError("quoted twice")
     try:
         for each in OverridesParser.create(config_loader=loader()).parse_overrides(quoted):
@@ -109,7 +120,7 @@ def _phases(given: list[str], _folder: Path) -> None:
 
 
 def _grid(given: list[str], _folder: Path) -> None:
-    jobs = grid(loader(), {"seed": "0,1"}, quote_phases(given))
+    jobs = grid(loader(), {"seed": "0,1"}, quote_options(given))
     if not all(isinstance(line, str) for job in jobs for line in job):
         raise AssertionError("an override that is no text")
 
@@ -124,4 +135,5 @@ SURFACES = (
     Surface("phases", phase, _phases, 1),
     Surface("grids of sweeps", several, _grid, 1),
     Surface("overrides", several, _config, 0),
+    Surface("command lines", command_line, _config, 0),
 )

@@ -14,7 +14,14 @@ from tests.malformed.corpus import FOUND
 from tests.malformed.surface import case, play
 from tests.malformed.surfaces import SURFACES
 
-SLOW = {"overrides": 25, "grids of sweeps": 60, "config files": 60, "sweep plans": 60, "run folders": 25}
+SLOW = {
+    "overrides": 25,
+    "command lines": 10,
+    "grids of sweeps": 60,
+    "config files": 60,
+    "sweep plans": 60,
+    "run folders": 25,
+}
 """Cases of the surfaces where one takes tens of milliseconds; the others get ``CASES``."""
 CASES = 100
 

@@ -14,7 +14,8 @@ import pytest
 from punie.__main__ import COMMANDS
 from punie.commands.help import text
 from punie.config import Config, resolve
-from punie.config.compose import compose, quote_phases
+from punie.config.command import quote_options
+from punie.config.compose import compose
 from punie.sweep.compose import grid
 from punie.util.paths import PACKAGE
 from tests.pages import blocks
@@ -96,7 +97,7 @@ def test_what_a_page_only_mentions_is_there(page: Path) -> None:
             case ["python", "-m", "punie", *overrides] | ["punie", "plan" | "prereg", *overrides]:
                 given = [each for each in overrides if "=" in each and not each.startswith("hydra")]
                 fields = [each for each in given if each not in own]
-                assert composed(tuple(grid(None, {}, quote_phases(fields))[-1]))
+                assert composed(tuple(grid(None, {}, quote_options(fields))[-1]))
             case ["punie", name, *_] if not name.startswith("-"):
                 assert name in COMMANDS
             case ["python", "-m", name, *_] | ["python", name, *_] if name.startswith(
@@ -126,7 +127,7 @@ def test_a_subcommand_is_one(command: str) -> None:
 def test_what_is_run_composes(command: str) -> None:
     """Every job of what is registered, planned or run is a valid config."""
     overrides = [word for word in shlex.split(command) if "=" in word]
-    jobs = grid(None, {}, quote_phases(overrides))
+    jobs = grid(None, {}, quote_options(overrides))
     assert all(composed(tuple(job)).model.name == "tiny" for job in jobs)
 
 

@@ -20,7 +20,8 @@ from jinja2 import TemplateError
 
 from punie.__main__ import main as front_door
 from punie.config import resolve as check
-from punie.config.compose import compose, refuse_code
+from punie.config.command import refuse_code
+from punie.config.compose import compose
 from punie.formats.chat import Chat, Conversation
 from punie.formats.code_mode import FORMAT
 from punie.model import load, resolve
@@ -215,11 +216,36 @@ def test_a_run_is_not_read_from_a_pickle(
     given = f"{option}={pickled}"
     assert front_door([given]) == 2
     assert "is not read from a pickle" in capsys.readouterr().err
-    for argument in (given, f"--config-dir={tmp_path}"):
+    for argument in (given, f"--config-path={tmp_path}"):
         (tmp_path / "plan.json").write_text(json.dumps({**sweep_plan(), "arguments": [argument]}))
         assert front_door(["resume", str(tmp_path)]) == 1
         assert "an option, not an override" in capsys.readouterr().err
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "callbacks: {mine: {_target_: os.getcwd}}",
+        "job_logging: {formatters: {mine: {(): os.getcwd}}}",
+        "job_logging: {handlers: {mine: {class: subprocess.Popen}}}",
+        "hydra_logging: {handlers: {mine: {class: logging.StreamHandler, stream: ext://os.environ}}}",
+    ],
+)
+@pytest.mark.parametrize("multirun", [[], ["-m"]], ids=["run", "sweep"])
+def test_presets_of_a_folder_cannot_name_code(
+    text: str,
+    multirun: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A folder of presets, which a plan from elsewhere may carry, is refused before Hydra reads it."""
+    (tmp_path / "phase").mkdir()
+    (tmp_path / "phase" / "bad.yaml").write_text(f"# @package _global_\nhydra:\n  {text}\n")
+    monkeypatch.chdir(tmp_path)
+    assert front_door([*multirun, "--config-dir=.", "+phase=bad"]) == 2
+    assert "cannot name code to run" in capsys.readouterr().err
 
 
 def test_a_path_may_have_the_word_in_it() -> None:

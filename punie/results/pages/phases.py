@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.config import resolve
-from punie.config.compose import compose, quote_phases
+from punie.config.compose import compose
 from punie.config.presets import Preset, presets
 from punie.results.pages.render import environment
 from punie.results.verdict import place
@@ -71,7 +71,7 @@ def _facts(preset: Preset, known: dict[str, Preset]) -> dict[str, Any]:
 
 
 def _values(phase: str) -> dict[str, Any]:
-    config = resolve(compose(quote_phases([f"+phase={phase}"])))
+    config = resolve(compose([f"+phase={phase}"]))
     return {key: attrgetter(key)(config) for key in _VALUES}
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from punie.config.compose import compose, quote_phases
+from punie.config.command import quote_options
+from punie.config.compose import compose
 from punie.evals.sandbox import Sandbox
 from punie.evals.suite import Expectation
 from punie.evals.suite import Sample as Item
@@ -124,7 +125,7 @@ def records(outputs: Sequence[str | None] = (RIGHT, "git_status()", "I see.", RI
 @functools.cache
 def config(*overrides: str) -> str:
     """A resolved config.yaml."""
-    return OmegaConf.to_yaml(compose(quote_phases(overrides)), resolve=True)
+    return OmegaConf.to_yaml(compose(quote_options(overrides)), resolve=True)
 
 
 def write_records(run: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from punie.config import resolve
-from punie.config.compose import compose, quote_phases
+from punie.config.command import quote_options
+from punie.config.compose import compose
 from punie.config.presets import presets
 from punie.results.config import phase_record
 from punie.results.records import Estimate, Missing, Score, Scores
@@ -131,7 +132,7 @@ def test_what_it_ran_on_is_carried_on() -> None:
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_read_is_the_preset_composed(name: str) -> None:
     """What is read from the file alone is what Hydra composes, so the tree is that of the runs."""
-    config = resolve(compose(quote_phases([f"+phase={name}"])))
+    config = resolve(compose(quote_options([f"+phase={name}"])))
     assert presets()[name].phase == config.phase
     assert presets()[name].groups.keys() == {"model", "data", "lora", "quantize", "eval"}
     assert bool(presets()[name].axes) is presets()[name].phase.sweep

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from punie.results import files
 from punie.results.records import Status
 from punie.results.run import STATUS, read_status
+from punie.run.directory import is_locked
 from punie.sweep import job
 from punie.sweep.plan import freeze
 from punie.util.errors import ConfigError, GateError, PunieError
@@ -99,14 +100,14 @@ def test_a_job_runs_once(run: Any, tmp_path: Path) -> None:
     ran, folder = [], tmp_path / FOLDER
 
     def task(*_: object) -> float:
-        ran.append(job.is_running(folder))
+        ran.append(is_locked(folder))
         run(task)
         files.write(folder / STATUS, FINISHED)
         return 0.5
 
-    assert not job.is_running(folder)
+    assert not is_locked(folder)
     assert [run(task)[0], run(task)[0]] == [0.5, None]
-    assert (ran, job.is_running(folder)) == ([True], False)
+    assert (ran, is_locked(folder)) == ([True], False)
 
 
 def test_fail_fast_stops_the_jobs_after(run: Any, tmp_path: Path) -> None:
