@@ -12,6 +12,7 @@ import argparse
 import shlex
 
 from punie.commands.overrides import path_of
+from punie.config.command import CommandLine
 from punie.results.records import DECISIONS
 from punie.results.run import Run
 from punie.util.errors import PunieError
@@ -36,16 +37,23 @@ def run(arguments: argparse.Namespace) -> int:
     source = Run(arguments.run).require_finished()
     found = source.results.ship
     if found is None:
-        overrides = [each for each in source.provenance.overrides if not each.startswith("eval.targets")]
-        target = source.results.target
-        again = ["python", "-m", "punie", *overrides, f"eval.targets=[base,{target}]"]
         raise PunieError(
             "The run decided nothing.",
             where=source.folder,
             found="no base beside the result, or no criteria",
-            expected="the base among eval.targets, and a preset of ship with criteria",
-            next_step=f"{shlex.join(again)}  (what is built is reused)" if target != "base" else None,
+            expected="the base among eval.targets beside another target, and a preset of ship with criteria",
+            next_step=f"{shlex.join(['python', '-m', 'punie', *_again(source)])}  (what is built is reused)",
         )
     print(in_text(ship_table(found)))
     print(f"\n{printable(ship_sentence(found))}")
     return EXIT[found.decision]
+
+
+def _again(source: Run) -> list[str]:
+    """The arguments of a run that decides: those of this one, with what it lacked."""
+    command, target = source.provenance.command, source.results.target
+    target = target if target != "base" else "quantized"
+    dropped = ("eval.targets=", "eval.target=", "ship=")
+    kept = [each for each in source.provenance.overrides if not each.startswith(dropped)]
+    flags = CommandLine.read(command[3:]).carried if command[:3] == ["python", "-m", "punie"] else []
+    return [*flags, *kept, f"eval.target={target}", f"eval.targets=[base,{target}]", "ship=default"]

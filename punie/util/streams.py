@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Unbroken(io.FileIO):
-    """A descriptor; what is written after its reader has gone is lost, and a warning says so once."""
+    """A descriptor; what is written after its reader has gone is lost, and the log says so once."""
 
     _lost = False
 
@@ -27,7 +27,7 @@ class Unbroken(io.FileIO):
                 raise
             if not self._lost:
                 self._lost = True  # first: the warning may go to this very stream
-                log.warning("nobody reads what is printed any more (%s); the work goes on", error.strerror)
+                log.info("nobody reads what is printed any more (%s); the work goes on", error.strerror)
             return memoryview(data).nbytes
 
 
