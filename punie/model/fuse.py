@@ -21,7 +21,7 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.lora import LoRASwitchLinear
 from mlx_lm.utils import dequantize_model, save_config
 
-from punie.model import blas, resolve
+from punie.model import blas, folders
 from punie.model.layout import Layout, plan
 from punie.model.shards import Writer
 from punie.util.errors import PunieError
@@ -99,7 +99,7 @@ def fuse(
     mx.clear_cache()
     writer.finish(layout.parameters)
     save_config(layout.config, out / "config.json")
-    for name in resolve.companions(base):
+    for name in folders.companions(base):
         if name != "config.json":
             (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(base / name, out / name)

@@ -23,8 +23,8 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
+from punie.model.folders import ModelJson
 from punie.model.load import load_lazily
-from punie.model.resolve import ModelJson
 from punie.model.shards import Tensor, parameters, read_header
 from punie.util.errors import PunieError
 

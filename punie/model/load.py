@@ -20,8 +20,8 @@ from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, load_tokenizer
 from transformers.utils import logging as transformers_logging
 
-from punie.model import blas, resolve, shards
-from punie.model.resolve import ModelJson
+from punie.model import blas, folders, shards
+from punie.model.folders import ModelJson
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 
@@ -48,7 +48,7 @@ def tokenizer(folder: Path) -> Any:
         # Without an answer here, transformers would ask at the terminal whether to run the folder's code.
         options = {"trust_remote_code": False}
         # It treats models of the hub apart by name, for which it would take a relative path.
-        loaded = load_tokenizer(folder.absolute(), options, eos_token_ids=resolve.end_ids(folder))
+        loaded = load_tokenizer(folder.absolute(), options, eos_token_ids=folders.end_ids(folder))
     except Exception as error:  # of transformers, tokenizers or a parser
         raise PunieError(
             "The model's tokenizer cannot be loaded.",
@@ -115,7 +115,7 @@ def _own_weights(folder: Path) -> Generator[Path]:
 
     MLX opens a file when it is named, and reads it later.
     """
-    files = resolve.weight_files(folder)
+    files = folders.weight_files(folder)
     if set(files) == set(folder.glob("model*.safetensors")):
         yield folder
         return
@@ -136,7 +136,7 @@ def unread(folder: Path, model: Any) -> dict[str, int]:
     if not hasattr(model, "sanitize") or sum(stored.values()) == get_total_parameters(model):
         return {}
     arrays: dict[str, mx.array] = {}
-    for path in resolve.weight_files(folder):
+    for path in folders.weight_files(folder):
         arrays |= cast("dict[str, mx.array]", mx.load(str(path)))
     parts: dict[str, dict[str, int]] = {}
     for name, size in stored.items():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from punie.model.resolve import read_config, weight_files
+from punie.model.folders import read_config, weight_files
 from punie.util.errors import PunieError
 from punie.util.files import write_json
 from punie.util.jsonl import excerpt

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from punie.formats import Block, Call, Completion, Format, Message
 from punie.formats.chat import Chat, Conversation
-from punie.model.resolve import context
+from punie.model.folders import context
 from punie.store.keys import digest
 from punie.util.errors import DataError, Problems
 from punie.util.jsonl import MAX_LINE, SHOWN

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from punie.model import resolve
+from punie.model import folders, resolve
 from punie.model.resolve import NotCached
 from punie.model.shards import not_finite, parameters
 from punie.stages.contract import Contents, Inputs, Stage
@@ -21,13 +21,13 @@ from punie.util.progress import Reporter
 
 def contents(settings: Base) -> Contents:
     """Digest of every file of the model that can influence a result."""
-    return {"model": resolve.contents(base_folder(settings))}
+    return {"model": folders.contents(base_folder(settings))}
 
 
 def notes(settings: Settings) -> Iterator[str]:
     """What of the model's folder does not count, which no key tells."""
     with contextlib.suppress(PunieError):  # another check reports it
-        if strays := resolve.stray_weights(base_folder(settings)):
+        if strays := folders.stray_weights(base_folder(settings)):
             names = ", ".join(path.name for path in strays)
             yield f"does not belong to the model, and is not read: {names}"
 
@@ -69,9 +69,9 @@ def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Conten
             style="yellow",
         )
     _require_finite(folder, unread)
-    stored = sum(path.stat().st_size for path in resolve.weight_files(folder))
+    stored = sum(path.stat().st_size for path in folders.weight_files(folder))
     size = {"parameters": count, "bytes": stored}
-    write_json(out / "base.json", {"files": resolve.contents(folder), **size})
+    write_json(out / "base.json", {"files": folders.contents(folder), **size})
     artifact = read(folder)
     return size | ({"artifact": artifact.key} if artifact else {})
 

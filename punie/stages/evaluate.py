@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
-from punie.model import resolve
+from punie.model import folders
 from punie.model.resolve import NotCached
 from punie.stages import answering, chats
 from punie.stages.contract import Contents, Inputs, Stage
@@ -36,7 +36,7 @@ def contents(settings: Evaluate) -> Contents:
     }
     more, ends = sorted(SCORERS.keys() - {*ALWAYS}), list[int]()
     with contextlib.suppress(NotCached):
-        ends = resolve.decisive_ends(base_folder(settings))
+        ends = folders.decisive_ends(base_folder(settings))
     return found | ({"scores": more} if more else {}) | ({"eos_token_id": ends} if ends else {})
 
 
@@ -70,7 +70,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
         options.temperature, options.top_p, options.top_k, options.min_p, options.seed
     )
     bound = _identity(loaded, folder, adapter, options.suite, prompts)
-    limit, total, seconds = resolve.context(loaded.config), sum(dialogue.left for dialogue in dialogues), 0.0
+    limit, total, seconds = folders.context(loaded.config), sum(dialogue.left for dialogue in dialogues), 0.0
     with contextlib.ExitStack() as open_:
         bar = open_.enter_context(reporter.bar("evaluating", total, "answers"))
         service: serving.Service | None = None
@@ -160,8 +160,8 @@ def _identity(
     from punie.model.load import digests
     from punie.results.records import Identity, Named, Weights
 
-    files = resolve.contents(folder)
-    also = resolve.contents(adapter) if adapter is not None else {}
+    files = folders.contents(folder)
+    also = folders.contents(adapter) if adapter is not None else {}
     weights = {name: sha for name, sha in (files | also).items() if name.endswith(".safetensors")}
     tensors, tokenizer = digests(loaded.model), loaded.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)

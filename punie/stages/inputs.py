@@ -10,9 +10,10 @@ from punie.config.schema import ModelConfig, StoreConfig
 from punie.data import convert
 from punie.data.convert import SPLITS, VALID
 from punie.evals import bfcl_suites
-from punie.model import resolve, shards
+from punie.model import folders, resolve, shards
+from punie.model.folders import ModelJson
 from punie.model.gguf import file, stored
-from punie.model.resolve import ModelJson, NotCached, NotInstalled
+from punie.model.resolve import NotCached, NotInstalled
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import content_digests
 from punie.util.errors import DataError, PunieError
@@ -191,7 +192,7 @@ def model_config(settings: Settings) -> ModelJson:
         PunieError: See :func:`base_folder`.
     """
     try:
-        return resolve.read_config(base_folder(settings))
+        return folders.read_config(base_folder(settings))
     except NotConverted:
         return described(settings).config
     except (NotCached, NotInstalled):  # the dimensions in its preset

@@ -14,9 +14,10 @@ from typing import Any
 
 from punie.config.schema import Config
 from punie.formats.tools import TOOLS, Tool
-from punie.model import resolve
+from punie.model import folders
 from punie.model.device import device_kind
-from punie.model.resolve import NotCached, read_config
+from punie.model.folders import read_config
+from punie.model.resolve import NotCached
 from punie.stages import answering, chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
 from punie.stages.inputs import (
@@ -77,9 +78,9 @@ def contents(settings: Preflight) -> Contents:
         return found
     config = read_config(folder)
     return found | {
-        "tokenizer": resolve.tokenizer_contents(folder),
-        "layers": resolve.depth(config),
-        "context": resolve.context(config),
+        "tokenizer": folders.tokenizer_contents(folder),
+        "layers": folders.depth(config),
+        "context": folders.context(config),
     }
 
 
@@ -189,7 +190,7 @@ def require_files() -> None:
             ) from None
 
 
-def _config(settings: Settings) -> resolve.ModelJson:
+def _config(settings: Settings) -> folders.ModelJson:
     """The model's config.json; empty if it cannot be read yet."""
     try:
         return read_config(base_folder(settings))
@@ -199,7 +200,7 @@ def _config(settings: Settings) -> resolve.ModelJson:
 
 def _depth(settings: Settings) -> int | None:
     """Number of the model's layers; None if it cannot be read, which another check reports."""
-    return resolve.depth(_config(settings))
+    return folders.depth(_config(settings))
 
 
 def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:
@@ -310,7 +311,7 @@ def _rendered(
     def count(text: str) -> int:
         return len(loaded.encode(text, add_special_tokens=False))
 
-    limit = resolve.context(read_config(folder))
+    limit = folders.context(read_config(folder))
 
     def longest_prompt() -> int:
         try:
@@ -340,7 +341,7 @@ def _rendered(
                 next_step=f"lora.max_seq_length={limit}; data.too_long says what becomes of longer examples",
             )
 
-    digests = resolve.tokenizer_contents(folder)
+    digests = folders.tokenizer_contents(folder)
     splits = {name: attempt(tokens.tokenized, settings, name, loaded, digests) for name in SPLITS}
     infos = {name: each.info for name, each in splits.items() if each is not None}
     longest = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from punie.model.device import version
-from punie.model.resolve import vocabulary
+from punie.model.folders import vocabulary
 from punie.stages import chats
 from punie.stages.contract import Contents
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder

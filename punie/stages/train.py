@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from punie.model import resolve
+from punie.model import folders, resolve
 from punie.model.shards import adapter_bytes
 from punie.stages import chats, tokens
 from punie.stages.contract import Contents, Inputs, Stage
@@ -36,7 +36,7 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
 
     lora, folder = settings.lora, base_folder(settings)
     tokenizer = load.tokenizer(folder)
-    digests = resolve.tokenizer_contents(folder)
+    digests = folders.tokenizer_contents(folder)
     train, valid = (
         str(tokens.tokenized(settings, split, tokenizer, digests).file(tokens.FILE)) for split in SPLITS
     )

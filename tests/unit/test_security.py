@@ -24,7 +24,7 @@ from punie.config.command import refuse_code
 from punie.config.compose import compose
 from punie.formats.chat import Chat, Conversation
 from punie.formats.code_mode import FORMAT
-from punie.model import load, resolve
+from punie.model import folders, load, resolve
 from punie.results import config
 from punie.results.pages import report as reports
 from punie.results.records import Phase, Sample
@@ -62,7 +62,7 @@ def locate(folder: Path) -> Path:
 
 def open_every_way(folder: Path) -> None:
     """What a run does with a base model: find it, hash it, tokenize with it, compute with it."""
-    resolve.contents(locate(folder))
+    folders.contents(locate(folder))
     load.tokenizer(folder)
     load.load(folder)
 
@@ -80,8 +80,8 @@ def test_python_files_and_pickles_beside_a_model_are_never_opened(hostile: Path,
     """A model folder full of code and pickles loads as if they were not there."""
     open_every_way(hostile)
     assert not marker.exists()
-    parts = set(resolve.contents(hostile))
-    assert parts == set(resolve.contents(resource("data/models/tiny")))
+    parts = set(folders.contents(hostile))
+    assert parts == set(folders.contents(resource("data/models/tiny")))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_links_within_a_model_and_to_its_weights_are_followed(hostile: Path, tmp
     (tmp_path / "link").symlink_to(hostile)
     assert locate(tmp_path / "link") == tmp_path / "link"
     own = resource("data/models/tiny")
-    assert resolve.contents(tmp_path / "link") == resolve.contents(own)
+    assert folders.contents(tmp_path / "link") == folders.contents(own)
 
 
 def test_a_pipe_in_a_model_folder_is_refused(hostile: Path) -> None:

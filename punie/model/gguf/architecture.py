@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from punie.model.folders import ModelJson
 from punie.model.gguf.file import File, Metadata, Refused
 from punie.model.gguf.weights import Weight, require_readable, values
-from punie.model.resolve import ModelJson
 from punie.util.jsonl import excerpt
 
 _BLOCK = re.compile(r"blk\.(?P<number>\d{1,5})\.(?P<part>\w+\.(?:weight|bias))", re.ASCII)

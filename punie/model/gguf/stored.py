@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from punie.model.folders import ModelJson
 from punie.model.gguf import VERSION
-from punie.model.resolve import ModelJson
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, artifact_key, content_digests
 

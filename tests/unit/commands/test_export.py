@@ -10,7 +10,7 @@ import pytest
 
 from punie.__main__ import main, parser
 from punie.commands import export
-from punie.model.resolve import TEMPLATES
+from punie.model.folders import TEMPLATES
 from punie.run import pipeline
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import PunieError

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from punie.config import resolve as check
 from punie.config.compose import compose
-from punie.model import load, resolve, shards
+from punie.model import folders, load, resolve, shards
 from punie.model.fuse import fuse
 from punie.model.resolve import NotEstimated
 from punie.model.shapes import sizes
@@ -52,7 +52,7 @@ def made(
         else:
             mx.save_safetensors(str(folder / name), arrays, {"format": "mlx"})
     if index is not None:
-        (folder / resolve.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+        (folder / folders.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return folder
 
 
@@ -120,7 +120,7 @@ def test_only_the_models_own_weights_are_read(
     found = dict(cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters())))
     assert {name for name in weights if not mx.array_equal(found[name], weights[name]).item()} == set()
     assert shards.parameters(folder) == shards.parameters(small)
-    assert not set(left) & resolve.contents(folder).keys()
+    assert not set(left) & folders.contents(folder).keys()
     assert base_stage(folder, tmp_path / "out") == ""
     said = list(base.notes(check(compose(["model=local", f"model.path='{folder}'"]))))
     assert said == [f"does not belong to the model, and is not read: {name}" for name in left]
@@ -243,19 +243,19 @@ def test_all_that_a_load_opens_is_in_the_key(tmp_path: Path, small: Path) -> Non
     tokenizer's, too."""
     shutil.copytree(small, folder := tmp_path / "m" / "base")
     (folder / "additional_chat_templates").mkdir()
-    before = {"base": resolve.contents(folder), "tokenizer": resolve.tokenizer_contents(folder)}
+    before = {"base": folders.contents(folder), "tokenizer": folders.tokenizer_contents(folder)}
     for name, content in PARTS.items():
         if name.startswith("tokenizer."):
             content = (folder / "tokenizer.json").read_text()
         (folder / name).write_text(content)
-        now = {"base": resolve.contents(folder), "tokenizer": resolve.tokenizer_contents(folder)}
+        now = {"base": folders.contents(folder), "tokenizer": folders.tokenizer_contents(folder)}
         assert now["base"].keys() - before["base"].keys() == {name}
         of_config = name.endswith("config.json")
         assert (now["tokenizer"] == before["tokenizer"]) == of_config, name
         before = now
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tokenizer_class": "LlamaTokenizer"}))
-    assert resolve.tokenizer_contents(folder) != before["tokenizer"]
+    assert folders.tokenizer_contents(folder) != before["tokenizer"]
     (folder / "config.json").write_text(json.dumps(config))
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config |= {"fast_tokenizer_files": ["tokenizer.4.0.0.json"], "tokenizer_file": str(tmp_path / "other")}
@@ -279,8 +279,8 @@ def test_what_training_rendered_with_is_copied(tmp_path: Path, small: Path) -> N
     (folder / "additional_chat_templates" / "default.jinja").write_text("{{ messages[0].content }}!")
     (out := tmp_path / "out").mkdir()
     fuse(folder, make_adapter(tmp_path / "a", folder), out, base_key=BASE_KEY, bits=4, group_size=64)
-    assert resolve.companions(out) == resolve.companions(folder)
-    assert resolve.tokenizer_contents(out) == resolve.tokenizer_contents(folder)
+    assert folders.companions(out) == folders.companions(folder)
+    assert folders.tokenizer_contents(out) == folders.tokenizer_contents(folder)
 
 
 @pytest.mark.parametrize("how", ["file", "folder", "fast_tokenizer_files"])
@@ -291,10 +291,10 @@ def test_nothing_outside_the_folder_counts(how: str, tmp_path: Path, small: Path
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "default.jinja").write_text("secret")
     if how == "folder":
-        (folder / resolve.TEMPLATES).symlink_to(elsewhere)
+        (folder / folders.TEMPLATES).symlink_to(elsewhere)
     elif how == "file":
-        (folder / resolve.TEMPLATES).mkdir()
-        (folder / resolve.TEMPLATES / "default.jinja").symlink_to(elsewhere / "default.jinja")
+        (folder / folders.TEMPLATES).mkdir()
+        (folder / folders.TEMPLATES / "default.jinja").symlink_to(elsewhere / "default.jinja")
     else:
         config = json.loads((folder / "tokenizer_config.json").read_text())
         config["fast_tokenizer_files"] = ["../elsewhere/tokenizer.4.0.0.json"]

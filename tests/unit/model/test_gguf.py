@@ -20,10 +20,10 @@ from safetensors.numpy import load_file  # noqa: E402
 from punie.config import resolve  # noqa: E402
 from punie.config.compose import compose  # noqa: E402
 from punie.model import load  # noqa: E402
+from punie.model.folders import contents as model_contents  # noqa: E402
 from punie.model.gguf import stored, weights  # noqa: E402
 from punie.model.gguf.convert import convert  # noqa: E402
 from punie.model.gguf.file import Refused, Tensor, read  # noqa: E402
-from punie.model.resolve import contents as model_contents  # noqa: E402
 from punie.stages import base, inputs, memory  # noqa: E402
 from punie.stages.inputs import NotConverted  # noqa: E402
 from punie.store.artifacts import Store  # noqa: E402

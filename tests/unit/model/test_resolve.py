@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
-from punie.model import resolve
+from punie.model import folders, resolve
 from punie.util.errors import PunieError
 
 REPO = "owner/name"
@@ -50,7 +50,7 @@ def test_a_cached_hub_model_is_found_by_branch_and_by_commit(hub: Path) -> None:
     """A revision is looked up in refs, or is the commit itself; its weights are known by their blob."""
     assert locate(repo=REPO) == hub
     assert locate(repo=REPO, revision="c" * 40) == hub
-    assert resolve.contents(hub)["model.safetensors"] == "2" * 64
+    assert folders.contents(hub)["model.safetensors"] == "2" * 64
 
 
 def test_the_config_of_a_model_that_is_not_there(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,9 @@ def test_the_content_is_the_identity(tmp_path: Path) -> None:
     one, two = model(tmp_path / "one"), model(tmp_path / "two")
     (two / "README.md").write_text("not part of it")
     (two / "manifest.json").write_text('{"created": "now"}')
-    assert resolve.contents(one) == resolve.contents(two)
+    assert folders.contents(one) == folders.contents(two)
     (two / "chat_template.jinja").write_text("x")
-    assert resolve.contents(one) != resolve.contents(two)
+    assert folders.contents(one) != folders.contents(two)
 
 
 def test_a_download_that_cannot_be_made_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,15 +148,15 @@ def test_end_ids_that_decide(tmp_path: Path, ends: Any, generation: Any, token: 
         "tokenizer.json": {"added_tokens": added, "model": {"vocab": {"word": 5}}},
     }.items():
         (folder / name).write_text(json.dumps(value))
-    assert resolve.decisive_ends(folder) == decisive
-    assert resolve.tokenizer_contents(folder).get("eos_token_id", []) == decisive
+    assert folders.decisive_ends(folder) == decisive
+    assert folders.tokenizer_contents(folder).get("eos_token_id", []) == decisive
 
 
 def test_the_context_of_a_model() -> None:
     """The context is the model's own, its text model's, or GPT-2's name for it; or unknown."""
-    assert resolve.context({"max_position_embeddings": 8, "text_config": {"max_position_embeddings": 4}}) == 8
-    assert resolve.context({"text_config": {"max_position_embeddings": 4}}) == 4
-    assert (resolve.context({"n_positions": 16}), resolve.context({"text_config": []})) == (16, None)
+    assert folders.context({"max_position_embeddings": 8, "text_config": {"max_position_embeddings": 4}}) == 8
+    assert folders.context({"text_config": {"max_position_embeddings": 4}}) == 4
+    assert (folders.context({"n_positions": 16}), folders.context({"text_config": []})) == (16, None)
 
 
 @pytest.mark.parametrize(
