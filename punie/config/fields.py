@@ -32,7 +32,7 @@ class Known:
     hint: Any
     """Its type."""
     about: Mapping[str, Any]
-    """What ``schema.option`` recorded: doc, limits, choices, neutral, omit_if."""
+    """What ``option`` recorded: doc, limits, choices, neutral, omit_if."""
     default: Any = None
     """``MISSING`` where the config must supply the value."""
 
