@@ -31,7 +31,7 @@ _CHUNK = 100
 _MUCH = 8 * 2**20
 """Bytes of examples from which several processes share the work: each needs seconds to start."""
 _MOST_WORKERS = 4
-"""Each holds the tokenizer and its library, about 300 MB."""
+"""Each holds the tokenizer and its library."""
 
 
 @dataclass

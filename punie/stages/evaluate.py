@@ -15,7 +15,7 @@ from punie.model import folders
 from punie.model.resolve import NotCached
 from punie.stages import answering, chats
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.inputs import base_folder, suite_digest, suite_path
+from punie.stages.inputs import base_folder, suite_digest, suite_path, target_folders
 from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
 from punie.store.keys import digest
@@ -50,8 +50,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.stages import locking, serving
 
     options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
-    folder = base_folder(settings) if options.target in ("base", "adapter") else inputs["quantize"].path
-    adapter = inputs["train"].path if options.target == "adapter" else None
+    folder, adapter = target_folders(settings, options.target, inputs)
     suite = load_suite(suite_path(options.suite), chats.tools(settings))
     loaded = load.load(folder, adapter=adapter, float32=float32, threads=threads)
     tokenizer, chat = loaded.tokenizer, chats.chat(settings, loaded.tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -217,6 +218,14 @@ def base_folder(settings: Settings) -> Path:
             next_step="the run reads it once, into the store",
         )
     return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)
+
+
+def target_folders(
+    settings: Settings, target: str, inputs: Mapping[str, Artifact]
+) -> tuple[Path, Path | None]:
+    """The model's folder that a target is loaded from, and that of the adapter on it, if there is one."""
+    folder = inputs["quantize"].path if target == "quantized" else base_folder(settings)
+    return folder, inputs["train"].path if target == "adapter" else None
 
 
 def gguf_file(model: ModelConfig) -> Path | None:

@@ -16,7 +16,7 @@ from punie.config.targets import TARGETS
 from punie.evals.scores import LIKELIHOODS
 from punie.stages import chats
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.inputs import SPLITS, base_folder, data_digests
+from punie.stages.inputs import SPLITS, data_digests, target_folders
 from punie.stages.slices import Likelihood
 from punie.store.keys import content_digests
 from punie.util.errors import PunieError
@@ -46,10 +46,10 @@ def run(settings: Likelihood, inputs: Inputs, out: Path, reporter: Reporter) -> 
     from punie.results.records import Text
 
     target = settings.eval.target
-    folder = base_folder(settings) if target in ("base", "adapter") else inputs["quantize"].path
+    folder, adapter = target_folders(settings, target, inputs)
     loaded = load.load(
         folder,
-        adapter=inputs["train"].path if target == "adapter" else None,
+        adapter=adapter,
         float32=settings.runtime.float32,
         threads=settings.runtime.threads,
     )
@@ -80,8 +80,7 @@ def _texts(settings: Likelihood, tokenizer: Any) -> Iterator[tuple[str, str, lis
     for kind, path in TEXTS.items():
         for line in resource(path).read_text("utf-8").splitlines():
             item = json.loads(line)
-            tokens = list(tokenizer.encode(item["text"]))[: settings.lora.max_seq_length]
-            yield kind, item["id"], tokens, 1
+            yield kind, item["id"], list(tokenizer.encode(item["text"])), 1
     for number, (tokens, prompt) in enumerate(examples(settings, tokenizer, ROWS), 1):
         yield LIKELIHOODS[2], f"example {number}", tokens, prompt
 
