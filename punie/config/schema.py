@@ -33,6 +33,9 @@ class ModelConfig:
         "bfloat16",
         choices=("bfloat16", "float32"),
     )
+    adapter: str | None = neutral(
+        "Folder of an adapter to start from, in mlx-lm's or PEFT's format; it is fused into the model.", None
+    )
     template_args: dict[str, Any] = option(
         "Options of the chat template, such as {enable_thinking: false}.", {}, omit_if={}
     )

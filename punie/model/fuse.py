@@ -22,11 +22,13 @@ from mlx_lm.tuner.lora import LoRASwitchLinear
 from mlx_lm.utils import dequantize_model, save_config
 
 from punie.model import blas, folders
-from punie.model.layout import Layout, plan
+from punie.model.adapters import Adapter
+from punie.model.layout import Layout, plan, plan_merge
 from punie.model.shards import Writer
 from punie.util.errors import PunieError
 from punie.util.files import disk_shortage
 
+_SHARD_MB = 5000
 PIECE = 1 << 21
 """Weights computed at a time, where a layer can be cut without changing a bit of it."""
 _PLAIN = 12
@@ -58,7 +60,7 @@ def fuse(
     bits: int | None,
     group_size: int,
     recipe: str | None = None,
-    shard_mb: int = 5000,
+    shard_mb: int = _SHARD_MB,
 ) -> dict[str, Any]:
     """Add the adapter to the base's weights, quantize the sum, and write it piece by piece.
 
@@ -74,11 +76,31 @@ def fuse(
         PunieError: The adapter, the base, the settings or the disk do not fit; found before anything is
             written.
     """
-    blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
     layout = plan(base, adapter, base_key=base_key, bits=bits, group_size=group_size, recipe=recipe)
+    written = _write(layout, base, out, shard_mb)
+    return {"bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3), **written}
+
+
+def merge(base: Path, adapter: Adapter, out: Path) -> dict[str, Any]:
+    """Add an adapter to a model's weights; layers that it does not change are copied.
+
+    Returns:
+        As :func:`fuse`, without ``bits_per_weight``; ``kind`` of the adapter, and the ``layers`` it changes.
+
+    Raises:
+        PunieError: The adapter, the base or the disk do not fit; found before anything is written.
+    """
+    layout = plan_merge(base, adapter)
+    changed = sum(hasattr(module, "fuse") for module in layout.sources.values())
+    return {"kind": adapter.kind, "layers": changed, **_write(layout, base, out, _SHARD_MB)}
+
+
+def _write(layout: Layout, base: Path, out: Path, shard_mb: int) -> dict[str, Any]:
+    """Compute and write what was planned, and copy what of the base is not weights."""
+    blas.set_threads(0)  # the deltas are thin, and must not depend on what ran before in this process
     needed = max(map(working_bytes, layout.sources.values()), default=0)
     writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
-    if short := disk_shortage(out, writer.total_bytes, "the quantized model"):
+    if short := disk_shortage(out, writer.total_bytes, "the fused model"):
         raise short
     dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
     writer.create()
@@ -105,7 +127,6 @@ def fuse(
             shutil.copyfile(base / name, out / name)
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     return {
-        "bits_per_weight": None if bits is None else round(layout.bits_per_weight, 3),
         "parameters": layout.parameters,
         "size_mb": _mb(size),
         "budget": {
@@ -141,6 +162,8 @@ def _computed(path: str, module: nn.Module, layout: Layout) -> Piece:
     """A layer as it will be written: fused, cast, quantized, viewed as words of the elements' size."""
     if hasattr(module, "fuse"):
         layer = module.fuse(dequantize=True)
+    elif layout.keeps:
+        layer = copy.copy(module)
     else:
         holder = nn.Module()
         holder.layer = copy.copy(module)

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,19 +20,30 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
+from mlx_lm.tuner.dora import DoRALinear
+from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
+from punie.model import adapters
+from punie.model.adapters import Adapter
 from punie.model.folders import ModelJson
 from punie.model.load import load_lazily
 from punie.model.shards import Tensor, parameters, read_header
 from punie.util.errors import PunieError
 
+Types = Mapping[str, mx.Dtype]
 Cast = Callable[[str, mx.array], mx.array]
 """Gives a named tensor the type that it is written in."""
 
 _GROUPS = (32, 64, 128)
 """Group sizes that MLX has."""
+_QUANTIZATION = ("quantization", "quantization_config")
+_PEFT = (
+    ((nn.Linear, nn.QuantizedLinear), LoRALinear),
+    ((nn.Embedding, nn.QuantizedEmbedding), LoRAEmbedding),
+)
+"""Kinds of layers that a PEFT adapter may change, and what takes their place."""
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 _DTYPES = {
     mx.bool_: "BOOL", mx.uint8: "U8", mx.int8: "I8", mx.uint16: "U16", mx.int16: "I16", mx.uint32: "U32",
@@ -56,6 +67,8 @@ class Layout:
     targets: dict[str, dict[str, Any]]
     """Bits, group size and mode of the layers that will be quantized."""
     cast: Cast
+    keeps: bool = False
+    """Whether layers without an adapter are written as they are."""
 
 
 def plan(
@@ -76,30 +89,106 @@ def plan(
             expected=f"base_key {base_key}",
             next_step="fuse it into the model it was trained on, or train again on this one",
         )
+    model, config = load_lazily(base)
+    model = _adapted(model, base, adapter, about)
+    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+
+
+def plan_merge(base: Path, adapter: Adapter) -> Layout:
+    """Plan the base model with an adapter fused into it, all other layers as they are.
+
+    Raises:
+        PunieError: The adapter does not fit the base.
+    """
+    parameters(base)
+    model, config = load_lazily(base)
+    types = _types(model)
+    if adapter.kind == "PEFT":
+        attach_peft(model, adapter, base)
+    else:
+        model = _adapted(model, base, adapter.folder, adapter.config)
+    return lay_out(model, config, bits=None, group_size=0, recipe=None, keep=types)
+
+
+def _adapted(model: nn.Module, base: Path, adapter: Path, about: Mapping[str, Any]) -> nn.Module:
+    """The model with an adapter in mlx-lm's format, of which every tensor has its place."""
     given = read_header(adapter / "adapters.safetensors").tensors
     try:
-        model, config = load_lazily(base)
         model = load_adapters(model, str(adapter))
         names = [name for name, _ in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
         if missing := [n for n in names if n.rpartition(".")[2] in _ADAPTER_LEAVES and n not in given]:
             raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         lines = str(error).splitlines()
-        rank, layers = about.get("lora_parameters", {}).get("rank"), about.get("num_layers")
+        recipe = about.get("lora_parameters")
+        rank = recipe.get("rank") if isinstance(recipe, dict) else None
         raise PunieError(
             "The adapter's weights do not fit its config and the model.",
             where=adapter,
             found="; ".join(line.strip() for line in lines[1:4] or lines),
-            expected=f"rank {rank} in the last {layers} layers of {base}",
+            expected=f"rank {rank} in the last {about.get('num_layers')} layers of {base}",
             next_step="train again; the files in the adapter's folder belong to different runs",
         ) from error
-    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+    return model
+
+
+def attach_peft(model: nn.Module, adapter: Adapter, base: Path) -> None:
+    """Put the layers of a PEFT adapter on a lazy model.
+
+    Raises:
+        PunieError: The model has no such layer, or one of another size.
+    """
+    arrays = cast("dict[str, mx.array]", mx.load(str(adapter.file)))
+    there, made, unknown = dict(model.named_modules()), [], []
+    for name, about in adapter.layers.items():
+        path = next((each for each in (name, f"language_model.{name}") if each in there), None)
+        kind = path and next((made for known, made in _PEFT if isinstance(there[path], known)), None)
+        if path is None or kind is None or ("m" in about.parts) > (kind is LoRALinear):
+            unknown.append(name)
+            continue
+        if "m" in about.parts:
+            kind = DoRALinear
+        layer = cast(Any, kind).from_base(there[path], r=about.rank, scale=about.scale)
+        for part, tensor in about.parts.items():
+            array = arrays[tensor].flatten() if part == "m" else arrays[tensor].T
+            if array.shape != layer[part].shape:
+                raise PunieError(
+                    "The adapter belongs to a model of other sizes.",
+                    where=adapter.folder,
+                    found=f"{tensor} {tuple(arrays[tensor].shape)}",
+                    expected=f"{tuple(layer[part].T.shape)}, as {path} of {base} needs",
+                    next_step=f"give the model that it was trained on: {adapter.base or 'its card names it'}",
+                )
+            layer[part] = array
+        made.append((path, layer))
+    if unknown:
+        raise PunieError(
+            "The adapter changes layers that punie cannot adapt, or that the model does not have.",
+            where=adapter.folder,
+            found=unknown[0] + _more(unknown),
+            expected=f"linear layers and embeddings of {base}",
+            next_step=adapters.BY_PEFT,
+        )
+    model.update_modules(tree_unflatten(made))
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def lay_out(
-    model: nn.Module, config: ModelJson, *, bits: int | None, group_size: int, recipe: str | None
+    model: nn.Module,
+    config: ModelJson,
+    *,
+    bits: int | None,
+    group_size: int,
+    recipe: str | None,
+    keep: Types | None = None,
 ) -> Layout:
     """Plan the fused model of a lazy model, whether its weights are on a disk or do not exist.
+
+    ``keep`` are the types of the base's tensors: layers without an adapter stay as they are. Without it all
+    are in floating point before they are quantized.
 
     Raises:
         PunieError: The group size does not divide the layers' inputs.
@@ -107,9 +196,12 @@ def lay_out(
     sources = dict(model.named_modules())
     fused = [(path, m.fuse(dequantize=True)) for path, m in sources.items() if hasattr(m, "fuse")]
     model.update_modules(tree_unflatten(fused))
-    model = dequantize_model(model)
-    config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
-    cast_to = _cast_of(model, config)
+    if keep is not None:
+        config, cast_to = _without(config, [path for path, _ in fused]), _cast_as(keep)
+    else:
+        model = dequantize_model(model)
+        config = {k: v for k, v in config.items() if k not in _QUANTIZATION}
+        cast_to = _cast_of(model, config)
     model.update(tree_map_with_path(cast_to, model.parameters()))
     if bits is not None:
         chosen: Any = mixed_quant_predicate_builder(recipe, model, group_size) if recipe else None
@@ -127,10 +219,38 @@ def lay_out(
         targets={
             path: {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
             for path, module in model.named_modules()
-            if hasattr(module, "bits")
+            if hasattr(module, "bits") and keep is None
         },
         cast=cast_to,
+        keeps=keep is not None,
     )
+
+
+def _without(config: ModelJson, paths: Sequence[str]) -> ModelJson:
+    """A config that gives some layers no bits of their own any more; mlx-lm goes by their tensors then."""
+    return config | {
+        name: {key: value for key, value in config[name].items() if key not in paths}
+        for name in _QUANTIZATION
+        if isinstance(config.get(name), dict)
+    }
+
+
+def _types(model: nn.Module) -> Types:
+    """Types of the floating-point tensors of a lazy model; for a quantized weight, that of its scales."""
+    flat = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+    found = {name: array.dtype for name, array in flat if mx.issubdtype(array.dtype, mx.floating)}
+    scales = {name: dtype for name, dtype in found.items() if name.endswith(".scales")}
+    return found | {name.removesuffix("scales") + "weight": dtype for name, dtype in scales.items()}
+
+
+def _cast_as(types: Types) -> Cast:
+    """The cast to the types that a model had before its adapter, whose sums can be float32."""
+
+    def cast_to(name: str, array: mx.array) -> mx.array:
+        floating = mx.issubdtype(array.dtype, mx.floating)
+        return array.astype(types.get(name, mx.bfloat16)) if floating else array
+
+    return cast_to
 
 
 def _cast_of(model: nn.Module, config: ModelJson) -> Cast:

@@ -6,16 +6,23 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from punie.model import folders, resolve
+from punie.model import adapters, folders, resolve
 from punie.model.resolve import NotCached
 from punie.model.shards import not_finite, parameters
 from punie.stages.contract import Contents, Inputs, Stage
-from punie.stages.inputs import NotConverted, Settings, base_folder, described, gguf_file, read_gguf
+from punie.stages.inputs import (
+    NotConverted,
+    Settings,
+    adapter_folder,
+    base_folder,
+    plain_folder,
+    prepare,
+    prepared_bytes,
+)
 from punie.stages.slices import Base
 from punie.store.artifact import read
 from punie.util.errors import PunieError
 from punie.util.files import write_json
-from punie.util.printable import in_bytes
 from punie.util.progress import Reporter
 
 
@@ -25,15 +32,19 @@ def contents(settings: Base) -> Contents:
 
 
 def notes(settings: Settings) -> Iterator[str]:
-    """What of the model's folder does not count, which no key tells."""
+    """What no key tells of the model: files that do not count, and what its adapter is."""
     with contextlib.suppress(PunieError):  # another check reports it
+        if (adapter := adapter_folder(settings)) is not None:
+            about = adapters.read(adapter)
+            trained = f", trained on {about.base}" if about.base else ""
+            yield f"the model has the {about.kind} adapter {adapter} fused into it{trained}"
         if strays := folders.stray_weights(base_folder(settings)):
             names = ", ".join(path.name for path in strays)
             yield f"does not belong to the model, and is not read: {names}"
 
 
 def ready(settings: Settings, reporter: Reporter) -> Path:
-    """The model's folder; one that is a GGUF file is read first."""
+    """The model's folder; one that has to be prepared is prepared first."""
     try:
         return base_folder(settings)
     except NotConverted:
@@ -42,14 +53,15 @@ def ready(settings: Settings, reporter: Reporter) -> Path:
 
 
 def acquire(settings: Settings, reporter: Reporter) -> None:
-    """Download the model into the hub's cache, or read its GGUF file into the store."""
-    if path := gguf_file(settings.model):
-        size, dtype = path.stat().st_size, settings.model.dtype
-        reporter.line(f"  reading {path.name} ({in_bytes(size)}) as {dtype} ...")
-        read_gguf(settings)
-        return
-    reporter.line(f"  downloading {settings.model.repo} ({settings.model.size_gb or '?'} GB) ...")
-    resolve.download(settings.model.repo or "", settings.model.revision)
+    """Download the model into the hub's cache; make of it in the store what a run needs."""
+    model = settings.model
+    try:
+        plain_folder(settings)
+    except NotCached as missing:
+        if not isinstance(missing, NotConverted):
+            reporter.line(f"  downloading {model.repo} ({model.size_gb or '?'} GB) ...")
+            resolve.download(model.repo or "", model.revision)
+    prepare(settings, reporter)
 
 
 def run(settings: Base, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -95,14 +107,13 @@ def _require_finite(folder: Path, unread: Collection[str]) -> None:
 
 
 def disk(settings: Base, parameters: int) -> int:
-    """Bytes of the download, or of what is read from a GGUF; none where the model is on this machine."""
-    model = settings.model
+    """Bytes of the download, or of what ``prepare`` writes; none where the model is on this machine."""
     try:
         base_folder(settings)
     except NotConverted:
-        return described(settings).parameters * (4 if model.dtype == "float32" else 2)
+        return prepared_bytes(settings)
     except NotCached:
-        return int((model.size_gb or 0) * 1e9)
+        return int((settings.model.size_gb or 0) * 1e9)
     return 0
 
 

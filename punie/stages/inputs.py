@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,14 +13,18 @@ from punie.config.schema import ModelConfig, StoreConfig
 from punie.data import convert
 from punie.data.convert import SPLITS, VALID
 from punie.evals import bfcl_suites
-from punie.model import folders, resolve, shards
+from punie.model import adapters, folders, resolve, shards
+from punie.model.adapters import Adapter
 from punie.model.folders import ModelJson
 from punie.model.gguf import file, stored
 from punie.model.resolve import NotCached, NotInstalled
+from punie.store import artifact
 from punie.store.artifacts import Artifact, Store
-from punie.store.keys import content_digests
+from punie.store.keys import SHORT, content_digests
 from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
+from punie.util.printable import in_bytes
+from punie.util.progress import Reporter
 
 _HUB_BITS = 4.5
 """Bits a parameter of the presets' hub models, which are 4-bit in groups of 64."""
@@ -170,7 +176,7 @@ def suite_digest(suite: str) -> str:
 
 
 class NotConverted(NotCached):
-    """The model is a GGUF file that has yet to be read."""
+    """The model is a GGUF file that has yet to be read, or has an adapter that has yet to be fused."""
 
 
 def model_parameters(settings: Settings) -> int | None:
@@ -201,11 +207,30 @@ def model_config(settings: Settings) -> ModelJson:
 
 
 def base_folder(settings: Settings) -> Path:
-    """The base model's folder on this machine.
+    """The base model's folder on this machine, with ``model.adapter`` fused into it.
+
+    Raises:
+        PunieError: See ``resolve.locate`` and ``adapters.read``.
+        NotConverted: :func:`prepare` makes it.
+    """
+    folder = plain_folder(settings)
+    if (adapter := adapter_folder(settings)) is None:
+        return folder
+    if fused := adapters.find(folder, adapter, Store(Path(settings.store.dir))):
+        return fused
+    raise NotConverted(
+        "The adapter has not been fused into the model yet.",
+        where=f"model.adapter={adapter}",
+        next_step="the run fuses it once, into the store",
+    )
+
+
+def plain_folder(settings: Settings) -> Path:
+    """The base model's folder without ``model.adapter``.
 
     Raises:
         PunieError: See ``resolve.locate``.
-        NotConverted: It is a GGUF file, which :func:`read_gguf` reads.
+        NotConverted: It is a GGUF file.
     """
     model = settings.model
     if path := gguf_file(model):
@@ -218,6 +243,11 @@ def base_folder(settings: Settings) -> Path:
             next_step="the run reads it once, into the store",
         )
     return resolve.locate(embedded=model.embedded, path=model.path, repo=model.repo, revision=model.revision)
+
+
+def adapter_folder(settings: Settings) -> Path | None:
+    """The folder that ``model.adapter`` names; None if it names none."""
+    return Path(settings.model.adapter).expanduser() if settings.model.adapter else None
 
 
 def target_folders(
@@ -241,21 +271,67 @@ def gguf_file(model: ModelConfig) -> Path | None:
 
 
 def described(settings: Settings) -> stored.Described:
-    """What the GGUF file that the model is says of it."""
-    return stored.describe(_given(settings), dtype=settings.model.dtype)
+    """What is known of a model that has yet to be prepared."""
+    if path := gguf_file(settings.model):
+        return stored.describe(path, dtype=settings.model.dtype)
+    folder = plain_folder(settings)
+    return stored.Described(folders.read_config(folder), shards.parameters(folder))
 
 
-def read_gguf(settings: Settings) -> Path:
-    """Read the GGUF file that the model is into the store; returns the folder.
+def prepared_bytes(settings: Settings) -> int:
+    """Bytes that :func:`prepare` writes, roughly."""
+    model, adapter = settings.model, adapter_folder(settings)
+    try:
+        folder = plain_folder(settings)
+    except NotConverted:
+        copies = 1 if adapter is None else 2
+        return copies * described(settings).parameters * (4 if model.dtype == "float32" else 2)
+    if adapter is None:
+        return 0
+    return _stored_bytes(folder) + 2 * adapters.read(adapter).weights
+
+
+def _stored_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folders.weight_files(folder))
+
+
+def prepare(settings: Settings, reporter: Reporter) -> None:
+    """Make the base model's folder in the store: read its GGUF file, and fuse the adapter into it.
 
     Raises:
-        PunieError: It is damaged, or of a kind that punie does not read.
+        PunieError: The file is damaged, or of a kind that punie does not read; or the adapter does not fit.
     """
-    store = Store(Path(settings.store.dir))
-    return stored.build(_given(settings), dtype=settings.model.dtype, store=store)
+    model, store = settings.model, Store(Path(settings.store.dir))
+    try:
+        folder = plain_folder(settings)
+    except NotConverted:
+        path = gguf_file(model)
+        assert path is not None  # noqa: S101 - the model is not converted
+        reporter.line(f"  reading {path.name} ({in_bytes(path.stat().st_size)}) as {model.dtype} ...")
+        folder = stored.build(path, dtype=model.dtype, store=store)
+    if adapter := adapter_folder(settings):
+        about = adapters.read(adapter)
+        _require_its_base(about, folder, store)
+        reporter.line(f"  fusing the {about.kind} adapter {adapter} into the model ...")
+        adapters.build(folder, adapter, store)
 
 
-def _given(settings: Settings) -> Path:
-    path = gguf_file(settings.model)
-    assert path is not None  # noqa: S101 - the model is not converted
-    return path
+def _require_its_base(adapter: Adapter, folder: Path, store: Store) -> None:
+    """Refuse an adapter of punie's that was trained on other weights, where a store still knows them."""
+    key = adapter.config.get("base_key")
+    if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{64}", key):
+        return
+    for root in (store.root, adapter.folder.absolute().parent.parent):
+        if (base := artifact.read(root / "base" / key)) is None:
+            continue
+        trained = json.loads(base.file("base.json").read_text("utf-8"))["files"]
+        here = folders.contents(folder)
+        if {n: d for n, d in trained.items() if n.endswith(".safetensors")} != {
+            n: d for n, d in here.items() if n.endswith(".safetensors")
+        }:
+            raise PunieError(
+                "The adapter was trained on another base model.",
+                where=f"model.adapter={adapter.folder}",
+                found=f"base_key {key[:SHORT]}, whose weights differ from those of {folder}",
+                next_step="give the model that the run which trained it had",
+            )

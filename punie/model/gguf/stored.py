@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from punie.model import stored
 from punie.model.folders import ModelJson
 from punie.model.gguf import VERSION
-from punie.store.artifacts import Artifact, Store
-from punie.store.keys import SCHEMA, artifact_key, content_digests
+from punie.store.artifacts import Store
+from punie.store.keys import SCHEMA, content_digests
 
 STAGE = "gguf"
 
@@ -48,8 +49,7 @@ def _described(path: Path, dtype: str, _size: int, _time: int) -> Described:
 
 def find(path: Path, *, dtype: str, store: Store) -> Path | None:
     """The folder of the converted model; None if the store has none, or a damaged one."""
-    artifact = store.find(STAGE, artifact_key(_material(path, dtype)))
-    return artifact.path if artifact is not None and _is_whole(artifact) else None
+    return stored.find(STAGE, _material(path, dtype), store)
 
 
 def build(path: Path, *, dtype: str, store: Store) -> Path:
@@ -59,21 +59,12 @@ def build(path: Path, *, dtype: str, store: Store) -> Path:
         PunieError: See ``convert.convert``; or the store cannot be written.
     """
 
-    def convert(out: Path) -> dict[str, Any]:
+    def make(out: Path) -> dict[str, Any]:
         from punie.model.gguf.convert import convert
 
         return convert(path, out, dtype=dtype)
 
-    material = _material(path, dtype)
-    if (found := store.find(STAGE, artifact_key(material))) is not None and not _is_whole(found):
-        store.set_aside(found.path)
-    artifact, _ = store.get_or_build(STAGE, material, convert)
-    return artifact.path
-
-
-def _is_whole(artifact: Artifact) -> bool:
-    """Whether its files are as published, by digests that are remembered for large files."""
-    return content_digests(map(artifact.path.joinpath, artifact.digests)) == artifact.digests
+    return stored.build(STAGE, _material(path, dtype), store, make)
 
 
 def _material(path: Path, dtype: str) -> dict[str, Any]:
