@@ -27,16 +27,18 @@ PEER = Path(__file__).with_name("peer.py")
 OURS = """
 import json, sys, tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from punie.model import blas
 blas.activate()
+from punie.data.rows import Check
+from punie.formats.chat import Chat
+from punie.formats.code_mode import FORMAT
 from punie.model import load
-from punie.train import adapter, loop, methods
+from punie.train import adapter, forward, loop, methods
 from punie.stages.tokens import tokenize
 folder, data, iters, batch = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 loaded = load.load(folder, float32=True, threads=1)  # a second one only waits where the machine is shared
-lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
-rows = tokenize(data / "train.jsonl", loaded.tokenizer, lora)
+chat = Chat(loaded.tokenizer, FORMAT)
+rows = tokenize(data / "train.jsonl", Check(FORMAT, chat, limit=2048)).examples
 description = adapter.attach(loaded.model, fine_tune_type="lora", num_layers=-1, rank=8, scale=20.0,
                              dropout=0.0, keys=None, seed=0)
 recipe = loop.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, accumulation="per_token",
@@ -44,7 +46,8 @@ recipe = loop.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, a
                       steps_per_report=10, steps_per_eval=10**6, val_batches=1, save_every=10**6,
                       keep_checkpoints=1, select="last", grad_checkpoint=False, seed=0)
 out = Path(tempfile.mkdtemp(dir=sys.argv[5]))  # a finished training would not be repeated
-t = loop.Training(model=loaded.model, method=methods.build("sft", loaded, {}), examples=rows,
+t = loop.Training(model=loaded.model, examples=rows,
+                  method=methods.build("sft", forward.fit(loaded.model, frozen=True), {}),
                   valid=rows[:batch], recipe=recipe, out=out, description=description, identity=str(out),
                   report=lambda _: None).run()
 print(t.supervised_tokens * t.tokens_per_second / t.tokens)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from punie.model.device import device_kind, version
 from punie.stages.contract import Contents
+from punie.store.artifact import verified
 from punie.store.artifacts import Artifact, Store
-from punie.store.keys import SCHEMA, digest
+from punie.store.keys import SCHEMA, artifact_key, digest
 from punie.train import callbacks
 from punie.util.errors import PunieError, StoreError
 from punie.util.files import write_json
@@ -131,46 +132,45 @@ def _states(
     def below(tokens: Sequence[int]) -> mx.array:
         return parts.below(how.cut, tokens)
 
-    names = {states.name_of(row): len(row.tokens) - 1 for row in (*train, *valid)}
+    lora, rows = job.lora, (*train, *valid)
+    lengths = {states.name_of(row): len(row.tokens) - 1 for row in rows}
     found = states.States(below, held=frozenset(map(states.name_of, valid)))
-    size = states.bytes_of(below, names.values())
-    comes_back = job.lora["iters"] * job.lora["batch_size"] >= len(train)
-    if job.lora["cache_frozen"] != "on" and not comes_back:
-        return found
-    if size > job.lora["cache_gb"] * 1e9:
-        text = f"the frozen layers' output ({in_bytes(size)}) is over lora.cache_gb, and is not kept"
-        report({"kind": "note", "iter": 0, "text": text})
-        return found
     material = {
         "schema": SCHEMA,
         "stage": "frozen",
         "version": states.VERSION,
         "settings": {"layers": how.cut, "float32": job.float32},
         "upstream": {"base": job.base_key},
-        "contents": {"examples": digest("examples", sorted(names))},
+        "contents": {"examples": digest("examples", sorted(lengths))},
         "libraries": {name: version(name) for name in ("mlx", "mlx-lm")},
         "device": [device_kind(), blas.in_use()],
     }
+    store, size = Store(Path(job.store)), states.bytes_of(below, lengths.values())
+    if store.find("frozen", artifact_key(material)) is None:
+        comes_back = lora["iters"] * lora["batch_size"] >= len(train)
+        if lora["cache_frozen"] != "on" and not comes_back:
+            return found
+        if size > lora["cache_gb"] * 1e9:
+            text = f"the frozen layers' output ({in_bytes(size)}) is over lora.cache_gb, and is not kept"
+            report({"kind": "note", "iter": 0, "text": text})
+            return found
 
     def done(count: int) -> None:
-        report({"kind": "frozen", "iter": 0, "done": count, "of": len(names)})
+        report({"kind": "frozen", "iter": 0, "done": count, "of": len(lengths)})
 
     def kept() -> Artifact:
         def write(out: Path) -> Contents:
-            return states.write(below, (*train, *valid), out, done)
+            return states.write(below, rows, out, done)
 
         return store.get_or_build("frozen", material, write)[0]
 
-    store = Store(Path(job.store))
     try:
         artifact = kept()
-        try:
-            artifact.verify_once()
-        except StoreError:
+        if artifact.path not in verified and artifact.damage(digests=True):
             store.set_aside(artifact.path)
             artifact = kept()
-    except OSError as error:
-        text = f"the frozen layers' output cannot be kept ({error}); it is computed when it is needed"
+    except (OSError, StoreError) as error:
+        text = f"the frozen layers' output cannot be kept; it is computed when it is needed: {error}"
         report({"kind": "note", "iter": 0, "text": text})
         return found
     found.read(artifact.path)
