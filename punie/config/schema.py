@@ -138,6 +138,13 @@ class LoraConfig:
         "Assistant turns that get loss, with mask_prompt.", "last_turn", choices=("last_turn", "all_turns")
     )
     grad_checkpoint: bool = option("Recompute activations in the backward pass to save memory.", False)
+    cache_frozen: str = neutral(
+        "Output of the layers below the first trained one: auto keeps it where a training comes back to its "
+        "examples, on always (the seeds of a sweep share it); off computes every layer with every batch.",
+        "auto",
+        choices=("auto", "on", "off"),
+    )
+    cache_gb: float = neutral("Most disk for the frozen layers' output, in GB.", 20.0, ge=0.0)
     steps_per_report: int = neutral("Micro-batches between loss reports.", 10, ge=1)
     steps_per_eval: int = neutral("Micro-batches between validations.", 50, ge=1)
     val_batches: int = option("Validation micro-batches, always the same; -1 for the whole set.", 10, ge=-1)

@@ -23,6 +23,8 @@ def contents(settings: Train) -> Contents:
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
         found |= chats.judged(settings, settings.lora.select_suite)
+    if settings.lora.cache_frozen == "off":  # it rounds otherwise
+        found["frozen_layers"] = "computed with every batch"
     return found
 
 
@@ -57,12 +59,19 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
         float32=settings.runtime.float32,
         blas=settings.runtime.blas,
         threads=settings.runtime.threads,
+        store=settings.store.dir,
     )
     with reporter.bar("training", lora.iters, "iterations") as bar:
         latest: dict[str, str] = {}
 
         def report(record: Record) -> None:
             kind = record.get("kind")
+            if kind == "frozen":
+                latest[kind] = f"frozen layers: {record['done']} of {record['of']} examples"
+            elif kind == "note":
+                reporter.line(f"  note: {record['text']}", style="yellow")
+            else:
+                latest.pop("frozen", None)
             if kind in ("train", "valid"):
                 speed = f"  {record['tokens_per_second']:.0f} tokens/s" if kind == "train" else ""
                 latest[kind] = f"{kind} loss {record['loss']:.3f}{speed}"
@@ -94,7 +103,7 @@ def disk(settings: Train, parameters: int) -> int:
 
 STAGE = Stage(
     name="train",
-    version=2,
+    version=3,
     reads=Train,
     needs=lambda _: ("base",),
     contents=contents,

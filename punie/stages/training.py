@@ -12,19 +12,29 @@ import random
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.model.device import device_kind, version
 from punie.stages.contract import Contents
+from punie.store.artifact import verified
+from punie.store.artifacts import Artifact, Store
+from punie.store.keys import SCHEMA, artifact_key, digest
 from punie.train import callbacks
-from punie.util.errors import PunieError
+from punie.util.errors import PunieError, StoreError
 from punie.util.files import write_json
+from punie.util.printable import in_bytes
 from punie.util.processes import end_with
 
 if TYPE_CHECKING:
     import mlx.core as mx
+    import mlx.nn as nn
+
+    from punie.train.batches import Row
+    from punie.train.forward import Forward
+    from punie.train.states import States
 
 JOB, RESULT, OUTPUT = "job.json", "result.json", "workers.log"
 Report = Callable[[callbacks.Record], None]
@@ -57,6 +67,8 @@ class Job:
     float32: bool
     blas: bool
     threads: int | None
+    store: str
+    """Folder of the store, which keeps the frozen layers' output."""
 
 
 def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> Contents:
@@ -68,7 +80,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     from punie.model import load
     from punie.stages import chats
     from punie.stages.answering import strict_score
-    from punie.train import adapter, loop, methods
+    from punie.train import adapter, forward, loop, methods
 
     lora, out = job.lora, Path(job.out)
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
@@ -80,14 +92,23 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         chat = chats.build(loaded.tokenizer, job.format, job.options)
         return strict_score(loaded, chat, suite, system=job.system)
 
-    method = methods.build(lora["method"], loaded, lora)
+    how = forward.fit(loaded.model, frozen=lora["cache_frozen"] != "off")
+    method = methods.build(lora["method"], how, lora)
+    train, valid = (
+        method.load(Path(path), name)
+        for path, name in ((job.train, "train.jsonl"), (job.valid, "valid.jsonl"))
+    )
+    if how.note is not None:
+        report({"kind": "note", "iter": 0, "text": how.note})
+    if how.cut:
+        how.states = _states(job, loaded.model, how, train, valid, report)
     writes = group is None or group.rank() == 0
     with FileLock(job.lock) if writes else contextlib.nullcontext():
         trained = loop.Training(
             model=loaded.model,
             method=method,
-            examples=method.load(Path(job.train), "train.jsonl"),
-            valid=method.load(Path(job.valid), "valid.jsonl"),
+            examples=train,
+            valid=valid,
             recipe=loop.Recipe(**{field.name: lora[field.name] for field in dataclasses.fields(loop.Recipe)}),
             out=out,
             description={**description, "base_key": job.base_key},
@@ -97,6 +118,63 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
             group=group,
         ).run()
     return dataclasses.asdict(trained)
+
+
+def _states(
+    job: Job, model: nn.Module, how: Forward, train: Sequence[Row], valid: Sequence[Row], report: Report
+) -> States:
+    """What the frozen layers give for the examples; kept in the store where that pays."""
+    from punie.model import blas
+    from punie.train import forward, states
+
+    parts = forward.Parts(model, how.arity)
+
+    def below(tokens: Sequence[int]) -> mx.array:
+        return parts.below(how.cut, tokens)
+
+    lora, rows = job.lora, (*train, *valid)
+    lengths = {states.name_of(row): len(row.tokens) - 1 for row in rows}
+    found = states.States(below, held=frozenset(map(states.name_of, valid)))
+    material = {
+        "schema": SCHEMA,
+        "stage": "frozen",
+        "version": states.VERSION,
+        "settings": {"layers": how.cut, "float32": job.float32},
+        "upstream": {"base": job.base_key},
+        "contents": {"examples": digest("examples", sorted(lengths))},
+        "libraries": {name: version(name) for name in ("mlx", "mlx-lm")},
+        "device": [device_kind(), blas.in_use()],
+    }
+    store, size = Store(Path(job.store)), states.bytes_of(below, lengths.values())
+    if store.find("frozen", artifact_key(material)) is None:
+        comes_back = lora["iters"] * lora["batch_size"] >= len(train)
+        if lora["cache_frozen"] != "on" and not comes_back:
+            return found
+        if size > lora["cache_gb"] * 1e9:
+            text = f"the frozen layers' output ({in_bytes(size)}) is over lora.cache_gb, and is not kept"
+            report({"kind": "note", "iter": 0, "text": text})
+            return found
+
+    def done(count: int) -> None:
+        report({"kind": "frozen", "iter": 0, "done": count, "of": len(lengths)})
+
+    def kept() -> Artifact:
+        def write(out: Path) -> Contents:
+            return states.write(below, rows, out, done)
+
+        return store.get_or_build("frozen", material, write)[0]
+
+    try:
+        artifact = kept()
+        if artifact.path not in verified and artifact.damage(digests=True):
+            store.set_aside(artifact.path)
+            artifact = kept()
+    except (OSError, StoreError) as error:
+        text = f"the frozen layers' output cannot be kept; it is computed when it is needed: {error}"
+        report({"kind": "note", "iter": 0, "text": text})
+        return found
+    found.read(artifact.path)
+    return found
 
 
 def launch(job: Job, report: Report) -> Contents:

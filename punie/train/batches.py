@@ -3,7 +3,7 @@
 The order depends on the examples' lengths, the batch size and the seed alone. Each purpose samples from its
 own stream, so that one cannot shift another.
 
-Shape letters: B = sequences in a batch, T = tokens of the longest of them, rounded up.
+Shape letters: B = sequences in a batch, T = tokens of the longest of them, rounded up, N = tokens with loss.
 """
 
 from __future__ import annotations
@@ -46,31 +46,41 @@ class Batch:
 
     ids: mx.array
     """Token ids, int32, (B, T), padded on the right with 0."""
-    mask: mx.array
-    """Float32, (B, T - 1): 1 where the *next* token has loss; padding never has."""
+    where: mx.array
+    """Positions in the flattened (B, T - 1) whose *next* token has loss, int32, (N,); padding never has."""
+    targets: mx.array
+    """Those next tokens, int32, (N,)."""
     tokens: int
     """Real tokens, prompts included."""
     supervised: int
     """Tokens with loss."""
     positions: int
     """B * T: what is computed, padding included."""
+    states: mx.array | None
+    """What the frozen layers give for the first T - 1 tokens, (B, T - 1, D), where that is known."""
 
 
-def pad(examples: Sequence[Row]) -> Batch:
-    """The examples as one batch; T is the length of the longest, rounded up."""
-    width = math.ceil(max(len(example.tokens) for example in examples) / PAD_TO) * PAD_TO
-    ids = np.zeros((len(examples), width), np.int32)
-    mask = np.zeros((len(examples), width - 1), np.float32)
+def width(examples: Sequence[Row]) -> int:
+    """T: the length of the longest example, rounded up."""
+    return math.ceil(max(len(example.tokens) for example in examples) / PAD_TO) * PAD_TO
+
+
+def pad(examples: Sequence[Row], states: mx.array | None = None) -> Batch:
+    """The examples as one batch."""
+    ids = np.zeros((len(examples), width(examples)), np.int32)
+    where: list[int] = []
     for index, example in enumerate(examples):
         ids[index, : len(example.tokens)] = example.tokens
-        for start, end in example.spans:
-            mask[index, start - 1 : end - 1] = 1.0
+        first = index * (ids.shape[1] - 1)
+        where += (first + position - 1 for span in example.spans for position in range(*span))
     return Batch(
         ids=mx.array(ids),
-        mask=mx.array(mask),
+        where=mx.array(where, mx.int32),
+        targets=mx.array(ids[:, 1:].ravel()[where], mx.int32),
         tokens=sum(len(example.tokens) for example in examples),
         supervised=sum(example.supervised for example in examples),
         positions=ids.size,
+        states=states,
     )
 
 

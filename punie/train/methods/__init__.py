@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import mlx.core as mx
     import mlx.nn as nn
 
-    from punie.model.load import Loaded
     from punie.train.batches import Batch, Row
+    from punie.train.forward import Forward
 
 METHODS = {"sft": "punie.train.methods.sft:Sft"}
 """By name, the ``module:attribute`` of a ``Build``. Text only, so that the config's schema imports no mlx."""
@@ -65,11 +65,11 @@ class Method(Protocol[Example, Inputs]):
         ...
 
 
-Build = Callable[["Loaded", Mapping[str, Any]], Method[Any, Any]]
-"""Makes a method of the loaded model with its adapter, and of the fields of ``lora``."""
+Build = Callable[["Forward", Mapping[str, Any]], Method[Any, Any]]
+"""Makes a method of the way in which the model is computed, and of the fields of ``lora``."""
 
 
-def build(name: str, loaded: Loaded, lora: Mapping[str, Any]) -> Method[Any, Any]:
+def build(name: str, forward: Forward, lora: Mapping[str, Any]) -> Method[Any, Any]:
     """The method of a name in ``METHODS``."""
     entry: Build = resolve_name(METHODS[name])
-    return entry(loaded, lora)
+    return entry(forward, lora)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 
-from punie.model.load import Loaded
-from punie.train.batches import Batch, Row, load_rows, pad
+from punie.train.batches import Batch, Row, load_rows
+from punie.train.forward import Forward
 from punie.train.methods import Loss, Method
 
 
 class Sft(Method[Row, Batch]):
-    """The default method. It needs neither the model nor options to be built."""
+    """The default method. It has no options."""
 
-    def __init__(self, loaded: Loaded, lora: Mapping[str, Any]) -> None: ...
+    def __init__(self, forward: Forward, lora: Mapping[str, Any]) -> None:
+        self.forward = forward
 
     def load(self, path: Path, split: str) -> list[Row]:
         """The tokenized examples as they are."""
@@ -25,10 +25,8 @@ class Sft(Method[Row, Batch]):
 
     def batch(self, examples: Sequence[Row], it: int) -> Batch:
         """The examples, padded on the right."""
-        return pad(examples)
+        return self.forward.batch(examples)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over the tokens with loss."""
-        logits = model(batch.ids[:, :-1]).astype(mx.float32)  # (B, T - 1, vocabulary)
-        total = (nn.losses.cross_entropy(logits, batch.ids[:, 1:]) * batch.mask).sum()
-        return Loss(total, batch.supervised, {})
+        return Loss(self.forward.losses(model, batch).sum(), batch.supervised, {})

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from punie.store.keys import file_digest
 from punie.train import adapter
 from punie.train.batches import Row
+from punie.train.forward import Forward
 from punie.train.loop import Recipe, Trained, Training
 from punie.train.methods import Method
 from punie.train.methods.sft import Sft
 from tests.unit.conftest import RECIPE
 
-SFT = Sft(cast(Any, None), {})
+SFT = Sft(Forward(), {})
 
 
 class Killed(BaseException):

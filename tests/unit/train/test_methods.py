@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
 from punie.train.batches import Batch, Row, load_rows, pad, save_rows
+from punie.train.forward import Forward
 from punie.train.methods import METHODS, Loss, Method, build
 from punie.train.methods.sft import Sft
 from tests.unit.train.conftest import Trainer
@@ -23,9 +24,9 @@ class Doubled(Sft):
     logged = ("accuracy",)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        chosen = mx.argmax(model(batch.ids[:, :-1]), axis=-1) == batch.ids[:, 1:]
+        chosen = mx.argmax(model(batch.ids[:, :-1]), axis=-1).flatten()[batch.where] == batch.targets
         total, weight, _ = super().loss(model, batch)
-        return Loss(2 * total, weight, {"accuracy": (chosen * batch.mask).sum()})
+        return Loss(2 * total, weight, {"accuracy": chosen.sum()})
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,17 @@ class Preference(Method[Pair, Pairs]):
 
 
 def _log_probability(model: nn.Module, batch: Batch) -> mx.array:
-    losses = nn.losses.cross_entropy(model(batch.ids[:, :-1]).astype(mx.float32), batch.ids[:, 1:])
-    return -(losses * batch.mask).sum(axis=1) / batch.mask.sum(axis=1)
+    """Mean over the tokens with loss, by sequence, (B,)."""
+    losses = Forward().losses(model, batch)
+    own = (batch.where // (batch.ids.shape[1] - 1))[None] == mx.arange(len(batch.ids))[:, None]  # (B, N)
+    return -(own * losses).sum(axis=1) / own.sum(axis=1)
 
 
 def test_a_method_is_one_line(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is added here trains by its own loss, and its figures are in the records after the loop's."""
     monkeypatch.setitem(METHODS, "doubled", f"{__name__}:Doubled")
     plain, first = trainer("sft"), trainer.kind("valid")[0]["loss"]
-    doubled = trainer("doubled", method=build("doubled", cast(Any, None), {}))
+    doubled = trainer("doubled", method=build("doubled", Forward(), {}))
     assert trainer.kind("valid")[0]["loss"] == pytest.approx(2 * first, rel=1e-5)
     assert doubled.supervised_tokens == plain.supervised_tokens
     assert [list(trainer.kind(kind)[-1])[-1] for kind in ("train", "valid")] == ["accuracy", "accuracy"]

@@ -1,0 +1,92 @@
+"""The frozen layers' output in the store: built where it pays, shared, rebuilt, and never needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from punie.config import resolve as check
+from punie.config.compose import compose
+from punie.model import blas
+from punie.stages import training
+from punie.store.artifact import verified
+from punie.store.artifacts import Store
+from punie.store.keys import file_digest
+from punie.train import adapter, states
+from punie.train.batches import save_rows
+from punie.util.paths import resource
+
+Train = Callable[..., tuple[str, list[str]]]
+ROWS = 6
+
+
+@pytest.fixture
+def train(splits: dict[str, list[Any]], tmp_path: Path) -> Train:
+    """Trains tiny's last two layers; returns the adapter's digest and the notes."""
+    blas.activate()
+    for split, rows in splits.items():
+        save_rows(tmp_path / f"{split}.safetensors", rows[:ROWS])
+
+    def run(name: str, *overrides: str) -> tuple[str, list[str]]:
+        given = [
+            "model=tiny",
+            "lora.num_layers=2",
+            "lora.iters=2",
+            "lora.batch_size=2",
+            "lora.val_batches=1",
+            *overrides,
+        ]
+        config = check(compose(given))
+        out, notes = tmp_path / name, []
+        out.mkdir()
+        job = training.Job(
+            out=str(out), base=str(resource("data/models/tiny")), base_key="b" * 64,
+            train=str(tmp_path / "train.safetensors"), valid=str(tmp_path / "valid.safetensors"),
+            lock=str(tmp_path / "lock"), parent=0, lora=dataclasses.asdict(config.lora), format="code_mode",
+            tools=[], options={}, system="", select_suite=None, float32=True, blas=True, threads=1,
+            store=str(tmp_path / "store"),
+        )  # fmt: skip
+        training.work(job, lambda each: notes.append(each.get("text", each.get("kind"))))
+        return file_digest(out / adapter.WEIGHTS), [
+            note for note in notes if note not in ("train", "valid", None)
+        ]
+
+    return run
+
+
+def test_it_is_kept_where_it_pays_and_never_decides(
+    train: Train, splits: dict[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept or computed, damaged or without room: the adapter has the same bytes; what happened is said."""
+    store = Store(tmp_path / "store")
+    rows = len({states.name_of(row) for split in splits.values() for row in split[:ROWS]})
+    expected, notes = train("auto")
+    assert (notes, [*store.artifacts("frozen")]) == ([], [])
+    digest, notes = train("small", "lora.cache_frozen=on", "lora.cache_gb=0.0001")
+    assert digest == expected
+    assert "is over lora.cache_gb" in notes[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(states, "write", full)
+        digest, notes = train("full", "lora.cache_frozen=on")
+        assert digest == expected
+        assert "cannot be kept" in notes[0]
+        assert "No space left" in notes[0]
+    assert train("on", "lora.cache_frozen=on") == (expected, ["frozen"] * rows)
+    (kept,) = store.artifacts("frozen")
+    assert train("auto again") == (expected, [])
+    with (kept.path / "model.safetensors").open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"xxxxx")
+    verified.clear()
+    assert train("damaged", "lora.cache_frozen=on") == (expected, ["frozen"] * rows)
+    other, notes = train("seed", "lora.seed=1", "lora.cache_frozen=on")
+    assert (other != expected, notes, len([*store.artifacts("frozen")])) == (True, [], 1)
+
+
+def full(*_: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
