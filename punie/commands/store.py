@@ -84,7 +84,11 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
     age = DAY * (default if arguments.older_than is None else arguments.older_than)
     found, usual = list(store.artifacts()), Path("outputs").absolute()
     places = arguments.runs or [*dict.fromkeys([store.root.parent, *([usual] if usual.is_dir() else [])])]
-    kept = set() if arguments.referenced else _in_use(places, found)
+
+    def in_use() -> set[str]:
+        return set() if arguments.referenced else _in_use(places, store)
+
+    kept = in_use()
     old = _chosen(found, kept, arguments.stage, age, arguments.max_size)
     if old:
         print(_table(old) + "\n")
@@ -96,14 +100,14 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
         what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
-    dropped = [artifact for artifact in old if drop(store, artifact)]
+    dropped = drop(store, old, in_use)
     print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
     if len(dropped) < len(old):
-        print(f"kept {len(old) - len(dropped)} that a run is using")
+        print(f"kept {len(old) - len(dropped)} that a run is using by now")
     return 0
 
 
-def _in_use(places: list[Path], artifacts: list[Artifact]) -> set[str]:
+def _in_use(places: list[Path], store: Store) -> set[str]:
     """Keys of which the runs in these places speak, and of what those were made from."""
     keys: set[str] = set()
     for place in places:
@@ -117,7 +121,7 @@ def _in_use(places: list[Path], artifacts: list[Artifact]) -> set[str]:
                 expected="the folder of runs and sweeps, readable",
                 next_step="punie store gc --runs DIR",
             ) from error
-    return reachable(artifacts, keys)
+    return reachable(store.artifacts(), keys)
 
 
 def _chosen(

@@ -14,7 +14,7 @@ from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import folders
 from punie.model.resolve import NotCached
 from punie.stages import answering, chats
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path, target_folders
 from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
@@ -187,11 +187,18 @@ def unfinished(artifact: Artifact) -> str | None:
     return "the server's model could not be verified" if artifact.info.get("unverified") else None
 
 
+_SOURCES = (
+    "evals",
+    *("model/format_lock.py", "model/generate.py"),
+    *("results/records", "results/scoring.py", "results/statistics.py"),
+    *("stages/answering.py", "stages/evaluate.py", "stages/locking.py", "stages/serving.py"),
+)
 STAGE = Stage(
     name="evaluate",
     version=2,
     reads=Evaluate,
     needs=lambda settings: TARGETS[settings.eval.target].loads,
+    sources=lambda _: (*READING, *LOADING, *_SOURCES),
     contents=contents,
     run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),

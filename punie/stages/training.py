@@ -21,6 +21,7 @@ from punie.stages.contract import Contents
 from punie.train import callbacks
 from punie.util.errors import PunieError
 from punie.util.files import write_json
+from punie.util.locks import empty_file, locked
 from punie.util.processes import end_with
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ class Job:
 
 def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> Contents:
     """Train in this process; returns ``loop.Trained`` as plain values."""
-    from filelock import FileLock
-
     from punie.evals.suite import load_suite
     from punie.formats.tools import read_tools
     from punie.model import load
@@ -82,7 +81,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
 
     method = methods.build(lora["method"], loaded, lora)
     writes = group is None or group.rank() == 0
-    with FileLock(job.lock) if writes else contextlib.nullcontext():
+    with locked(Path(job.lock), make=empty_file) if writes else contextlib.nullcontext():
         trained = loop.Training(
             model=loaded.model,
             method=method,

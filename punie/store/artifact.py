@@ -182,6 +182,8 @@ class Miss:
             return "nothing built yet"
         if not self.changes:
             return "what was built is damaged"
+        if sources := [change for change in self.changes if change[0].partition("/")[0] == "sources"]:
+            return f"punie's own sources differ: {', '.join(_files(*sources))}"
         own = [change for change in self.changes if not change[0].startswith("upstream/")]
         if not own:  # an earlier stage changed
             names = [name.removeprefix("upstream/") for name, *_ in self.changes]
@@ -189,6 +191,15 @@ class Miss:
         shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in own[:3]]
         more = len(own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _files(*changes: tuple[str, Any, Any]) -> list[str]:
+    """The files of edited sources; where one of two keys has none, the change is the whole group."""
+    return [
+        file
+        for name, old, new in changes
+        for file in ([name.removeprefix("sources/")] if "/" in name else [*(old or {}), *(new or {})])
+    ]
 
 
 def _field(name: str) -> str:

@@ -12,6 +12,7 @@ from punie.model.folders import ModelJson
 from punie.model.gguf import VERSION
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, artifact_key, content_digests
+from punie.store.sources import sourced
 
 STAGE = "gguf"
 
@@ -77,10 +78,11 @@ def _is_whole(artifact: Artifact) -> bool:
 
 
 def _material(path: Path, dtype: str) -> dict[str, Any]:
-    return {
+    material = {
         "schema": SCHEMA,
         "stage": STAGE,
         "version": VERSION,
         "settings": {"model.dtype": dtype},
         "contents": {"file": content_digests([path])[path.name]},
     }
+    return sourced(material, "model/gguf")
