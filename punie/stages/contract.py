@@ -50,6 +50,8 @@ class Stage(Generic[S]):
     """Digests of the inputs that are not artifacts: data, suite, base model."""
     acquire: Callable[[S, Reporter], None] | None = None
     """Fetches inputs that ``contents`` found to be missing."""
+    decisive: Callable[[S], S] = lambda settings: settings
+    """Its slice with the default of each field that changes nothing beside the others."""
     libraries: tuple[str, ...] = ()
     """Packages whose version is part of the key."""
     computes: bool = False
@@ -81,14 +83,14 @@ class Stage(Generic[S]):
         )
 
     def settings(self, config: Config) -> S:
-        """Its slice of a config."""
+        """Its slice of a config, as the stage runs with it and as its key holds it."""
         values: Contents = {}
         for field in dataclasses.fields(self.reads):
             value, part = getattr(config, field.name), _part(self.reads, field.name)
             if part is not None:
                 value = part(**{each.name: getattr(value, each.name) for each in dataclasses.fields(part)})
             values[field.name] = value
-        return self.reads(**values)
+        return self.decisive(self.reads(**values))
 
     def identity(self, config: Config) -> Contents:
         """The declared fields that decide the result, by dotted name, as plain JSON values."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.config.schema import EvalConfig
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import folders
@@ -187,6 +188,13 @@ def unfinished(artifact: Artifact) -> str | None:
     return "the server's model could not be verified" if artifact.info.get("unverified") else None
 
 
+def _decisive(settings: Evaluate) -> Evaluate:
+    """At temperature 0 nothing is sampled: the seed is the default. The format lock has a seed of its own."""
+    if settings.eval.temperature > 0:
+        return settings
+    return replace(settings, eval=replace(settings.eval, seed=EvalConfig.seed))
+
+
 _SOURCES = (
     "evals",
     *("model/format_lock.py", "model/generate.py"),
@@ -200,6 +208,7 @@ STAGE = Stage(
     needs=lambda settings: TARGETS[settings.eval.target].loads,
     sources=lambda _: (*READING, *LOADING, *_SOURCES),
     contents=contents,
+    decisive=_decisive,
     run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,
