@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from punie.stages import chats
 from punie.stages.contract import READING, Contents
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder
 from punie.stages.slices import Preflight, Train
-from punie.store.artifacts import Store
+from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, artifact_key
 from punie.store.leases import lease
 from punie.store.sources import sourced
@@ -34,13 +34,17 @@ _SHOWN = 20
 _SOURCES = (*READING, "stages/tokens.py", "train/batches.py")
 
 
-@contextlib.contextmanager
 def tokenized(
-    settings: Preflight | Train, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]
-) -> Generator[Path]:
-    """The tokenized examples of a split such as ``train.jsonl``; ``batches.load_rows`` reads the file.
+    settings: Preflight | Train,
+    split: str,
+    tokenizer: Any,
+    tokenizer_digests: dict[str, str],
+    *,
+    leases: contextlib.ExitStack | None = None,
+) -> Artifact:
+    """The tokenized examples of a split such as ``train.jsonl``; ``batches.load_rows`` reads them.
 
-    No ``punie store gc`` deletes it while the block runs.
+    Nothing deletes them before ``leases`` ends.
 
     Raises:
         Problems: Examples that cannot be trained on, the first twenty of them.
@@ -85,8 +89,10 @@ def tokenized(
         return found | {"findings": dict(tokenized.findings), "unused": dict(tokenized.unused)}
 
     store = Store(Path(settings.store.dir))
-    with lease(store, "tokens", artifact_key(material)):
-        yield store.get_or_build("tokens", material, build)[0].file(FILE)
+    if leases is not None:
+        leases.enter_context(lease(store, "tokens", artifact_key(material)))
+    artifact, _ = store.get_or_build("tokens", material, build)
+    return artifact
 
 
 def check(settings: Preflight | Train, tokenizer: Any, files: Iterable[Path]) -> Check:

@@ -40,7 +40,8 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
     digests = folders.tokenizer_contents(folder)
     with contextlib.ExitStack() as held:
         train, valid = (
-            str(held.enter_context(tokens.tokenized(settings, split, tokenizer, digests))) for split in SPLITS
+            str(tokens.tokenized(settings, split, tokenizer, digests, leases=held).file(tokens.FILE))
+            for split in SPLITS
         )
         job = training.Job(
             out=str(out),
