@@ -93,8 +93,7 @@ def _two_users(world: World, stage: str, random: Random, figures: Counter[str]) 
     place = world.place("users", BEHIND[stage])
     for path in (place.cwd, *place.cwd.rglob("*")):
         os.chown(path, _USERS[0], _GROUP)
-        if path.is_dir():
-            path.chmod(0o2775)
+        path.chmod(0o2775 if path.is_dir() else 0o664)
     first, second = (functools.partial(_become, user) for user in random.sample(_USERS, 2))
     attempt = place.start(first=first)
     if attempt.wait_until(lambda: place.building(stage)) is None:
@@ -109,6 +108,9 @@ def _two_users(world: World, stage: str, random: Random, figures: Counter[str]) 
         (damaged.path / "manifest.json").write_text("{")
     yield from _ended([place.start(first=second)])
     yield from violations(place, world, finished=STAGES)
+    for path in place.store.root.rglob("*"):
+        if path.is_file() and path.stat().st_uid in _USERS and not path.stat().st_mode & 0o020:
+            yield f"wrong: the group cannot write {path}"
     yield from _ended([place.start(*_GC, "--referenced", first=first), place.start(first=second)])
     yield from violations(place, world)
     yield from _ended([place.start(first=first)])

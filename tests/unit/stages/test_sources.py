@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from grimp import ImportGraph, build_graph
 
-from punie.config import resolve
+from punie.config import Config, resolve
 from punie.config.compose import compose
 from punie.run import plan as planning
 from punie.stages import STAGES
@@ -105,10 +106,9 @@ def test_code_does(old: str, new: str) -> None:
     assert changed(TEXT, old, new)
 
 
-def test_the_recorded_sources_are_these() -> None:
+def test_the_recorded_sources_are_these(config: Config) -> None:
     """Whoever edits what decides a result says whether it still gives the same."""
     edited = sources.edited(*sources.ROOMS)
-    config = resolve(compose([]))
     stages = [
         stage.name
         for stage in STAGES
@@ -122,16 +122,21 @@ def test_the_recorded_sources_are_these() -> None:
 
 
 @pytest.fixture(scope="module")
+def config() -> Config:
+    return resolve(compose([]))
+
+
+@pytest.fixture(scope="module")
 def imports() -> ImportGraph:
     """Which module of punie imports which, in functions too."""
     return build_graph("punie", exclude_type_checking_imports=True, cache_dir=None)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_a_stage_declares_what_it_uses(imports: ImportGraph, stage: Stage) -> None:
+def test_a_stage_declares_what_it_uses(imports: ImportGraph, config: Config, stage: Stage) -> None:
     """Every module that a stage imports, directly or not, is declared, or is known to decide nothing."""
-    settings = [stage.settings(resolve(compose([f"lora.select={each}"]))) for each in ("last", "best_eval")]
-    declared = {place for each in settings for place in stage.sources(each)}
+    selecting = replace(config, lora=replace(config.lora, select="best_eval"))
+    declared = {place for each in (config, selecting) for place in stage.sources(stage.settings(each))}
     places = declared | UNDECIDING.keys() | set(INDIRECT.get(stage.name, "").split())
     used = {_file(each) for each in imports.find_upstream_modules(f"punie.stages.{stage.name}")}
     assert {name for name in used if not any(sources._is_in(name, place) for place in places)} == set()
@@ -155,11 +160,11 @@ def _file(module: str) -> str:
     ],
 )
 def test_an_edited_source_has_its_own_keys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, others: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config, name: str, others: set[str]
 ) -> None:
     """The stages that an edited file decides have other keys, with all that is made from them; the plan says
     which file it is, in both directions; and the clean checkout has its keys again."""
-    config, store = resolve(compose([])), Store(tmp_path)
+    store = Store(tmp_path)
     clean = {step.name: step for step in planning.plan(config, store).steps}
     for step in clean.values():
         assert step.material is not None
