@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,10 +86,10 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
     found, usual = list(store.artifacts()), Path("outputs").absolute()
     places = arguments.runs or [*dict.fromkeys([store.root.parent, *([usual] if usual.is_dir() else [])])]
 
-    def in_use() -> set[str]:
-        return set() if arguments.referenced else _in_use(places, store)
+    def in_use(artifacts: Iterable[Artifact]) -> set[str]:
+        return set() if arguments.referenced else _in_use(places, artifacts)
 
-    kept = in_use()
+    kept = in_use(found)
     old = _chosen(found, kept, arguments.stage, age, arguments.max_size)
     if old:
         print(_table(old) + "\n")
@@ -100,14 +101,14 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
         what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
-    dropped = drop(store, old, in_use)
+    dropped = drop(store, old, lambda: in_use(store.artifacts()))
     print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
     if len(dropped) < len(old):
         print(f"kept {len(old) - len(dropped)} that a run is using by now")
     return 0
 
 
-def _in_use(places: list[Path], store: Store) -> set[str]:
+def _in_use(places: list[Path], artifacts: Iterable[Artifact]) -> set[str]:
     """Keys of which the runs in these places speak, and of what those were made from."""
     keys: set[str] = set()
     for place in places:
@@ -121,7 +122,7 @@ def _in_use(places: list[Path], store: Store) -> set[str]:
                 expected="the folder of runs and sweeps, readable",
                 next_step="punie store gc --runs DIR",
             ) from error
-    return reachable(store.artifacts(), keys)
+    return reachable(artifacts, keys)
 
 
 def _chosen(
