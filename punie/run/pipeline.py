@@ -85,7 +85,7 @@ class _Running:
             step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
         ]
         found += preflight.machine(self.config, plan.bytes, plan.parameters)
-        found += self._unpublishable()
+        found += [] if found else self._unpublishable()
         first = plan.steps[0]
         if found and first.material is not None and first.artifact is None:
             try:

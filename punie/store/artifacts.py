@@ -38,7 +38,9 @@ _THERE = (errno.ENOTEMPTY, errno.EEXIST)
 _HOST = f".{socket.gethostname()}"
 _SPACE = "free some space: punie store gc, or another store.dir"
 _FOLDER = "choose a folder that can be written: store.dir=FOLDER"
+_FLOCK = "choose a folder on a filesystem with flock: store.dir=FOLDER"
 _REMEDIES = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _FOLDER, errno.EACCES: _FOLDER}
+_REMEDIES |= dict.fromkeys((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), _FLOCK)
 
 
 class Store:
@@ -107,8 +109,9 @@ class Store:
             held.enter_context(self._lock(stage, key))
             suffix = _RESUMABLE if resumable else _unique()
             folder = self.place(stage) / ".building" / f"{stage}-{key}-{suffix}"
-            if resumable:
-                self._bring(folder)
+            interrupted = self.root / ".building" / folder.name
+            if interrupted.exists() and not folder.exists():
+                _move(interrupted, folder)  # its stage was given a folder on another filesystem since
             held.enter_context(locked(folder, make=empty_folder))
             try:
                 if found := self._whole(stage, key):  # of the process that had the lock
@@ -130,7 +133,14 @@ class Store:
                     info=info,
                 )
                 target = self.root / stage / key
-                folder.rename(target)
+                try:
+                    folder.rename(target)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    near = target.parent / ".building" / folder.name  # the stage was moved while it was built
+                    _move(folder, near)
+                    near.rename(target)
                 files.flush(target.parent)
             except BaseException as error:
                 if not resumable:
@@ -155,7 +165,6 @@ class Store:
             StoreError: Something does.
         """
         folder = self.root / stage
-        name = f"{stage}-{'0' * 64}-{_unique()}"
         with self.writing():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -168,12 +177,12 @@ class Store:
                 ) from None
 
             def probe(place: Path) -> Path:
-                made = place / ".building" / name
-                made.mkdir(parents=True)
-                try:
-                    made = made.rename(folder / ".probe")
-                finally:
-                    with contextlib.suppress(FileNotFoundError):  # another process has probed meanwhile
+                with locked(place / ".building", make=empty_folder):
+                    made = place / ".building" / ".probe"
+                    made.mkdir(exist_ok=True)
+                    try:
+                        made = made.rename(folder / ".probe")
+                    finally:
                         made.rmdir()
                 return place
 
@@ -273,18 +282,6 @@ class Store:
         with self._lock(name["stage"], name["key"], wait=False), locked(path, wait=False):
             yield
 
-    def _bring(self, folder: Path) -> None:
-        """Copy an interrupted build here whose stage has been given a folder on another filesystem since."""
-        source = self.root / ".building" / folder.name
-        if folder.exists() or not source.exists():
-            return
-        copy = folder.with_name(folder.name.removesuffix(_RESUMABLE) + _unique())
-        shutil.copytree(source, copy)
-        for path in (copy, *copy.rglob("*")):
-            files.flush(path)
-        copy.rename(folder)
-        shutil.rmtree(source)
-
     def _sweep_dead(self, stage: str, key: str, mine: Path) -> None:
         """Delete what killed processes left: of this key, whose lock is held here, and of any other.
 
@@ -323,6 +320,16 @@ class Store:
             if error.errno != errno.EXDEV:
                 raise
             return attempt(self.root / stage)
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move a build to another filesystem; it is whole in one of the two at any moment."""
+    copy = folder.with_name(folder.name.removesuffix(_RESUMABLE) + _unique())
+    shutil.copytree(source, copy)
+    for path in (copy, *copy.rglob("*")):
+        files.flush(path)
+    copy.rename(folder)
+    shutil.rmtree(source)
 
 
 def _is_left(path: Path, name: re.Match[str], older_than_seconds: float) -> bool:

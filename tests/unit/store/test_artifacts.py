@@ -343,6 +343,21 @@ def test_an_interrupted_build_goes_on_where_its_stage_is_now(
     assert store.leftovers() == []
 
 
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_stage_may_move_while_it_is_built(store: Store, other: Path, resumable: bool) -> None:
+    """The night's training is published where its stage is in the morning, by copy and rename."""
+
+    def build(out: Path) -> Mapping[str, Any]:
+        (store.root / "train").rmdir()
+        (store.root / "train").symlink_to(other)
+        return write(out)
+
+    artifact, _ = store.get_or_build("train", MATERIAL, build, resumable=resumable)
+    assert artifact.damage(digests=True) is None
+    assert (other / artifact.key / MANIFEST).is_file()
+    assert store.leftovers() == []
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link", "loop"])
 def test_what_would_stop_a_publication_stops_the_build(store: Store, kind: str) -> None:
     """A stage that can have no folder is met before the hours of its build, with the next step."""
