@@ -34,7 +34,6 @@ _NEAREST_LIMIT = 200
 _TEMPORARY = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
 _PLACES = (".building", ".damaged", ".removed")
 _RESUMABLE = "resumable"
-_THERE = (errno.ENOTEMPTY, errno.EEXIST)
 _HOST = f".{socket.gethostname()}"
 _SPACE = "free some space: punie store gc, or another store.dir"
 _FOLDER = "choose a folder that can be written: store.dir=FOLDER"
@@ -134,35 +133,26 @@ class Store:
                 )
                 target = self.root / stage / key
                 try:
-                    folder.rename(target)
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
+                    _publish(folder, target)
+                except OSError:
+                    if (found := self._whole(stage, key)) is None:
                         raise
-                    near = target.parent / ".building" / folder.name  # the stage was moved while it was built
-                    _move(folder, near)
-                    near.rename(target)
+                    shutil.rmtree(folder)
+                    return found, True  # of a process that had the same lock: somebody deleted its file
                 files.flush(target.parent)
-            except BaseException as error:
+            except BaseException:
                 if not resumable:
                     shutil.rmtree(folder, ignore_errors=True)
-                if (
-                    isinstance(error, OSError)
-                    and error.errno in _THERE
-                    and (found := self._whole(stage, key))
-                ):
-                    return found, True  # of a process that had the same lock, because somebody deleted it
                 raise
         verified.add(target)
         return Artifact(target, manifest), False
 
     def place(self, stage: str) -> Path:
-        """The folder in which a rename makes an artifact of the stage: the store, or where that is on another
-        filesystem (``train`` is a link to another disk, or a mount), the stage's own folder.
-
-        Found by a rename of an empty folder, which meets whatever would stop the publication of an artifact.
+        """The folder in which a stage is built: the store, or where ``train`` is a link to another disk or a
+        mount, the stage's own folder.
 
         Raises:
-            StoreError: Something does.
+            StoreError: Nothing could be published there.
         """
         folder = self.root / stage
         with self.writing():
@@ -175,18 +165,11 @@ class Store:
                     found="a file, or a link to a folder that is not there",
                     next_step="make that folder, or delete the link",
                 ) from None
-
-            def probe(place: Path) -> Path:
-                with locked(place / ".building", make=empty_folder):
-                    made = place / ".building" / ".probe"
-                    made.mkdir(exist_ok=True)
-                    try:
-                        made = made.rename(folder / ".probe")
-                    finally:
-                        made.rmdir()
-                return place
-
-            return self._renamed(stage, probe)
+            probe = folder / ".probe"
+            probe.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process probes, too
+                probe.rmdir()
+        return self.root if folder.stat().st_dev == self.root.stat().st_dev else folder
 
     def set_aside(self, path: Path) -> Path | None:
         """Move the folder of a damaged artifact out of the way, so that it is rebuilt.
@@ -302,24 +285,29 @@ class Store:
         path = self.root / stage / key
         if not path.exists():
             return None
-
-        def move(place: Path) -> Path:
-            target = place / f".{why}" / f"{stage}-{key}-{_unique()}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            return path.rename(target)
-
-        moved = self._renamed(stage, move)
         verified.discard(path)
-        return moved
-
-    def _renamed(self, stage: str, attempt: Callable[[Path], Path]) -> Path:
-        """What an attempt gives to rename within the store; on two filesystems, within the stage's folder."""
+        target = self.root / f".{why}" / f"{stage}-{key}-{_unique()}"
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return attempt(self.root)
+            return path.rename(target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            return attempt(self.root / stage)
+        near = path.parent / target.relative_to(self.root)  # the stage has a filesystem of its own
+        near.parent.mkdir(parents=True, exist_ok=True)
+        return path.rename(near)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Give a complete folder its name, by a rename, or by a copy to another filesystem and a rename there."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        near = target.parent / ".building" / folder.name
+        _move(folder, near)
+        near.rename(target)
 
 
 def _move(source: Path, folder: Path) -> None:
