@@ -20,6 +20,8 @@ from punie.util.jsonl import excerpt
 
 _LONG = 60
 """Characters of a value that a reason shows."""
+_FILES = 3
+"""Files that it names."""
 MANIFEST = "manifest.json"
 _SCHEMA = 2
 _UNSEALED = 1
@@ -183,7 +185,9 @@ class Miss:
         if not self.changes:
             return "what was built is damaged"
         if sources := [change for change in self.changes if change[0].partition("/")[0] == "sources"]:
-            return f"punie's own sources differ: {', '.join(_files(*sources))}"
+            names = _files(*sources)
+            more = f" and {len(names) - _FILES} more" if len(names) > _FILES else ""
+            return f"punie's own sources differ: {', '.join(names[:_FILES])}{more}"
         own = [change for change in self.changes if not change[0].startswith("upstream/")]
         if not own:  # an earlier stage changed
             names = [name.removeprefix("upstream/") for name, *_ in self.changes]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.store.keys import memory
+from punie.util.errors import StoreError
 from punie.util.files import write_json
 
 ROOMS = ("data", "evals", "formats", "model", "results", "stages", "train")
@@ -80,7 +81,10 @@ def normal_digest(source: bytes) -> str:
 
 def record() -> list[str]:
     """Record the present sources; returns the files whose digest was another one."""
-    changed = [*edited(*ROOMS)]
+    try:
+        changed = [*edited(*ROOMS)]
+    except StoreError:  # a merge left a conflict in the record
+        changed = [*present()]
     write_json(RECORD, present())
     _recorded.cache_clear()
     return changed
@@ -97,7 +101,15 @@ def _files() -> Iterator[Path]:
 
 @functools.cache
 def _recorded() -> dict[str, str]:
-    return json.loads(RECORD.read_text("utf-8"))
+    try:
+        return json.loads(RECORD.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            "The record of punie's own sources cannot be read.",
+            where=RECORD,
+            found=error,
+            next_step="python -m punie.store.sources, where they give the same results as ever",
+        ) from error
 
 
 def _normal(node: Any) -> Any:

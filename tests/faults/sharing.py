@@ -75,6 +75,7 @@ def spread(world: World, count: int) -> Iterator[Case]:
 
 def _collect(world: World, missing: str | None, random: Random, figures: Counter[str]) -> Iterator[str]:
     place = world.place("collect", BEHIND[missing] if missing else _EVERYTHING)
+    place.store.root.mkdir(parents=True, exist_ok=True)
     attempts = [place.start()]
     for number in range(3):
         time.sleep(random.uniform(0, 0.7))

@@ -16,6 +16,7 @@ from punie.stages import STAGES
 from punie.stages.contract import Stage
 from punie.store import sources
 from punie.store.artifacts import Store
+from punie.util.errors import StoreError
 
 PACKAGE = Path(sources.__file__).parents[1]
 UNDECIDING = {
@@ -187,6 +188,19 @@ def test_a_deleted_and_a_new_source_count(monkeypatch: pytest.MonkeyPatch) -> No
     del present["evals/scorers.py"]
     monkeypatch.setattr(sources, "present", lambda: present)
     assert sources.edited("evals", "formats") == {"evals/new.py": "1" * 16, "evals/scorers.py": None}
+
+
+def test_a_record_with_a_conflict_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a merge with a conflict everything names the command, which works."""
+    monkeypatch.setattr(sources, "RECORD", tmp_path / "sources.json")
+    sources.RECORD.write_text("{\n<<<<<<< HEAD\n")
+    sources._recorded.cache_clear()
+    with pytest.raises(StoreError, match=r"python -m punie\.store\.sources"):
+        sources.edited("evals")
+    assert sources.record() == [*sources.present()]
+    assert sources.record() == []
+    monkeypatch.undo()
+    sources._recorded.cache_clear()
 
 
 def test_the_record_is_written_for_a_merge() -> None:
