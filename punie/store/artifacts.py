@@ -132,6 +132,7 @@ class Store:
                     info=info,
                 )
                 target = self.root / stage / key
+                target.parent.mkdir(exist_ok=True)
                 try:
                     _publish(folder, target)
                 except OSError:

@@ -91,7 +91,7 @@ def _collect(world: World, missing: str | None, random: Random, figures: Counter
 
 
 def _two_users(world: World, stage: str, random: Random, figures: Counter[str]) -> Iterator[str]:
-    place = world.place("users", BEHIND[stage])
+    place = world.place("users", copied=BEHIND[stage])
     for path in (place.cwd, *place.cwd.rglob("*")):
         os.chown(path, _USERS[0], _GROUP)
         path.chmod(0o2775 if path.is_dir() else 0o664)
@@ -107,6 +107,7 @@ def _two_users(world: World, stage: str, random: Random, figures: Counter[str]) 
     if damaged is not None:
         figures["damaged"] += 1
         (damaged.path / "manifest.json").write_text("{")
+        place.run("store", "verify", first=second)
     yield from _ended([place.start(first=second)])
     yield from violations(place, world, finished=STAGES)
     for path in place.store.root.rglob("*"):
