@@ -35,9 +35,9 @@ KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
     "crowd": (surroundings.crowds, 56),
     "readonly": (filesystems.read_only, 7),
     "collect": (sharing.collecting, 42),
-    "users": (sharing.users, 12),
-    "checkouts": (sharing.checkouts, 12),
-    "spread": (sharing.spread, 36),
+    "users": (sharing.users, 6),
+    "checkouts": (sharing.checkouts, 8),
+    "spread": (sharing.spread, 18),
 }
 """Each with its number of cases in the long form."""
 

@@ -69,7 +69,7 @@ def spread(world: World, count: int) -> Iterator[Case]:
     """Kills in a stage that has a filesystem of its own, by a mount or a link, or gets one after the kill."""
     for number in range(count):
         stage = STAGES[number % len(STAGES)]
-        how = ("mount", "link", "link after")[number // len(STAGES) % 3]
+        how = ("mount", "link", "link after")[(number + number // len(STAGES)) % 3]
         yield Case(f"{stage} by a {how}", functools.partial(_spread, world, stage, how))
 
 
