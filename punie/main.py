@@ -77,8 +77,15 @@ def task(
             )
         store = Store(Path(config.store.dir))
         plan = pipeline.plan(config, store)
-        directory.note(uses=sorted(step.key for step in plan.steps if step.key))  # punie store gc keeps them
-        pipeline.run(plan, config, store, reporter, began=lambda at: directory.note(at=at), callbacks=told)
+        pipeline.run(
+            plan,
+            config,
+            store,
+            reporter,
+            uses=lambda keys: directory.note(uses=keys),  # punie store gc keeps them
+            began=lambda at: directory.note(at=at),
+            callbacks=told,
+        )
         source = data_source(config.data)
         directory.collect(plan.artifacts())
         status = "finished"

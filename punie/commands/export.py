@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; a model that is gone is first built again, if that is asked for."""
-    from punie.results.pages.report import model_card
     from punie.store.artifacts import Store
-    from punie.util.files import write_text
+    from punie.store.leases import lease
 
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -51,6 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
             next_step="run it with eval.target=quantized",
         )
     store = Store(arguments.store or source.store)
+    with lease(store, "quantize", recorded.key):
+        return _export(arguments, source, store, recorded)
+
+
+def _export(arguments: argparse.Namespace, source: Run, store: Store, recorded: ArtifactFiles) -> int:
+    from punie.results.pages.report import model_card
+    from punie.util.files import write_text
+
+    out: Path = arguments.out
     artifact = store.find("quantize", recorded.key)
     if artifact is None and not arguments.rebuild:
         raise _missing(arguments, store, source.results.artifacts)

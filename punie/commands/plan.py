@@ -111,7 +111,7 @@ def _run(composition: Composition, arguments: argparse.Namespace) -> Figures:
         "data": _data(config),
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
-        "problems": [*problems, *preflight.machine(config, plan.needed_bytes, plan.parameters)],
+        "problems": [*problems, *preflight.machine(config, plan.bytes, plan.parameters)],
         "power": None,
     }
     if config.phase or arguments.like:
@@ -178,7 +178,7 @@ def _sweep(line: Sequence[str], like: Path | None) -> Figures:
         keys = {part.key for part in plan.parts_of(job) if part.stage in ("base", "quantize")}
         if not keys <= seen:  # memory and disk space depend on the model and its quantization
             seen |= keys
-            needed, parameters = found["needed_bytes"], plan.parameters[job.number]
+            needed, parameters = {"": found["needed_bytes"]}, plan.parameters[job.number]
             found["problems"] += preflight.machine(job.typed(), needed, parameters)
     return found
 

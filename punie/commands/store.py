@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,7 +85,11 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
     age = DAY * (default if arguments.older_than is None else arguments.older_than)
     found, usual = list(store.artifacts()), Path("outputs").absolute()
     places = arguments.runs or [*dict.fromkeys([store.root.parent, *([usual] if usual.is_dir() else [])])]
-    kept = set() if arguments.referenced else _in_use(places, found)
+
+    def in_use(artifacts: Iterable[Artifact]) -> set[str]:
+        return set() if arguments.referenced else _in_use(places, artifacts)
+
+    kept = in_use(found)
     old = _chosen(found, kept, arguments.stage, age, arguments.max_size)
     if old:
         print(_table(old) + "\n")
@@ -96,14 +101,14 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
         what = _amount(old, leftovers)
         print(f"would delete {what}" + ("; next: punie store gc ... --delete" if old or leftovers else ""))
         return 0
-    dropped = [artifact for artifact in old if drop(store, artifact)]
+    dropped = drop(store, old, lambda: in_use(store.artifacts()))
     print(f"deleted {_amount(dropped, store.sweep(age, arguments.stage))}")
     if len(dropped) < len(old):
-        print(f"kept {len(old) - len(dropped)} that a run is using")
+        print(f"kept {len(old) - len(dropped)} that a run is using by now")
     return 0
 
 
-def _in_use(places: list[Path], artifacts: list[Artifact]) -> set[str]:
+def _in_use(places: list[Path], artifacts: Iterable[Artifact]) -> set[str]:
     """Keys of which the runs in these places speak, and of what those were made from."""
     keys: set[str] = set()
     for place in places:

@@ -52,7 +52,7 @@ class CommandLine:
     """What a command line asks of Hydra."""
 
     overrides: Sequence[str] = ()
-    """As Hydra is given them: options quoted, ``~`` expanded, without ``hydra.mode``."""
+    """As Hydra is given them: options quoted, ``~`` expanded, without ``hydra.mode=MULTIRUN``."""
     config_dir: str | None = None
     """A folder with presets of the user's own."""
     config_name: str = CONFIG_NAME
@@ -90,13 +90,14 @@ class CommandLine:
                 where=f"{_DIR}{found.config_dir}",
                 expected="a folder, such as mine with mine/eval/own.yaml",
             )
-        multirun = found.multirun
+        multirun, chosen = found.multirun, list[str]()
         for line in [line for line in overrides if line.startswith(_MODE)]:
             if (mode := line.removeprefix(_MODE)) in ("RUN", "MULTIRUN"):  # Hydra refuses another
                 multirun = mode == "MULTIRUN"
                 overrides.remove(line)
+                chosen = [] if multirun else [line]  # which wins over a preset's
         return cls(
-            overrides,
+            [*overrides, *chosen],
             found.config_dir and str(Path(found.config_dir).expanduser()),
             found.config_name.removesuffix(".yaml"),
             multirun,

@@ -235,7 +235,11 @@ class EvalConfig:
     system_prompt: str | None = option(
         "System prompt; null for the one that code_mode trains with, and none in other formats.", None
     )
-    seed: int = option("Sampling seed, combined with sample id, repeat and token position.", 0, ge=0)
+    seed: int = option(
+        "Sampling seed, combined with sample id, repeat and token position; unused at temperature 0.",
+        0,
+        ge=0,
+    )
     batch_size: int = option(
         "Responses generated together; may change last bits of log-probabilities, never a sample.", 64, ge=1
     )

@@ -17,6 +17,7 @@ from punie.data import hub
 from punie.data.load import ROW_KEYS
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, content_digests, user_cache
+from punie.store.sources import sourced
 from punie.util import jsonl
 from punie.util.errors import DataError, PunieError, StoreError
 from punie.util.plain import parse_json
@@ -110,6 +111,7 @@ def _convert(
 ) -> Artifact:
     asked = {"train": train, "valid": valid, "config": config}
     material = {"schema": SCHEMA, "stage": "rows", "version": VERSION, "source": source, **asked}
+    material = sourced(material, "data/convert.py", "data/hub.py")
 
     def build(out: Path) -> dict[str, Any]:
         hub.library()

@@ -70,6 +70,7 @@ def build(spec: Spec, out: Path, *, seed: int = 0, bar: Bar = lambda done, note=
         folder.mkdir()
         flat = dict(tree_flatten(model.parameters()))
         weights = {name: flat[name].astype(mx.bfloat16) for name in sorted(flat)}
+        (folder / "model.safetensors").touch()  # mlx would let nobody else write it
         mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
         write_json(folder / "config.json", spec.config() | ids)
         write_json(folder / "generation_config.json", ids | {"do_sample": False})

@@ -12,6 +12,7 @@ from typing import Any
 
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, user_cache
+from punie.store.sources import sourced
 from punie.util import jsonl
 from punie.util.errors import DataError, Problems, PunieError, StoreError
 from punie.util.files import write_lines
@@ -100,6 +101,7 @@ def convert(source: Path) -> Artifact:
     found = _read(source)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
     material = {"schema": SCHEMA, "stage": _STAGE, "version": VERSION, "files": digests}
+    material = sourced(material, "evals/bfcl_suites.py")
 
     def build(out: Path) -> dict[str, Any]:
         write(out, _suites(found, source))

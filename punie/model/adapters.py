@@ -17,6 +17,7 @@ from punie.model.folders import ModelJson, contents, read_config
 from punie.model.shards import read_header
 from punie.store.artifacts import Store
 from punie.store.keys import SCHEMA, content_digests
+from punie.store.sources import sourced
 from punie.util.errors import PunieError
 from punie.util.jsonl import excerpt
 from punie.util.processes import run_alone
@@ -236,7 +237,7 @@ def _fuse(base: Path, adapter: Path, out: Path) -> dict[str, Any]:
 
 def _material(base: Path, adapter: Path) -> stored.Material:
     about = read(adapter)
-    return {
+    material = {
         "schema": SCHEMA,
         "stage": STAGE,
         "version": _VERSION,
@@ -244,3 +245,4 @@ def _material(base: Path, adapter: Path) -> stored.Material:
         "libraries": {"mlx": version("mlx")},
         "device": device_kind(),
     }
+    return sourced(material, "model/adapters.py", "model/fuse.py", "model/layout.py")

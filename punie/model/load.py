@@ -163,11 +163,12 @@ def _in_words(error: Exception) -> str:
 
 
 def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
-    """Write arrays as a safetensors file.
+    """Write arrays as a safetensors file, with the permissions of the umask.
 
     Raises:
         OSError: They cannot be written; mlx itself raises a RuntimeError.
     """
+    path.touch()  # mlx would let nobody else write a new file
     try:
         mx.save_safetensors(str(path), arrays)
     except RuntimeError as error:

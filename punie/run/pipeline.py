@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from punie.model.device import device_kind
 from punie.model.resolve import NotCached, NotEstimated
 from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, reject, resolve_key
 from punie.stages import COPIES, STAGES, base, preflight
+from punie.stages.inputs import base_folder, conversion
+from punie.store.artifact import read
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SHORT
 from punie.store.leases import drop, lease, slot
 from punie.train.callbacks import METRICS, Callbacks
 from punie.util import interrupts
-from punie.util.errors import Problems, PunieError, each_problem
+from punie.util.errors import Problems, PunieError, StoreError, each_problem
 from punie.util.progress import Reporter
 
 __all__ = ["Plan", "Step", "plan", "run"]
@@ -32,25 +34,28 @@ def run(
     reporter: Reporter,
     *,
     wanted: Collection[str] = SHOWN,
+    uses: Callable[[list[str]], None] = lambda _: None,
     began: Callable[[str], None] = lambda _: None,
     callbacks: Callbacks | None = None,
 ) -> None:
     """Run what is missing; in the end the wanted stages, and all they were built from, have their artifact.
 
-    What happens is recorded in the plan's steps. ``began`` is told when a stage begins to be built, the
-    callbacks of each stage that has ended, and of the records of a training.
+    What happens is recorded in the plan's steps. ``uses`` is told the keys of all that the run uses, on which
+    it has leases then; ``began`` when a stage begins to be built; the callbacks of each stage that has ended,
+    and of the records of a training.
 
     Raises:
         PunieError: Something is wrong; what was finished stays in the store and in the plan.
     """
     running = _Running(plan, config, store, reporter, began, callbacks or Callbacks())
-    running.require_ready()
-    running.acquire()
-    for note in base.notes(config):
-        reporter.line(f"  note: {note}", style="yellow")
-    running.set_damaged_aside()
-    mark_needed(plan, wanted)
     with running.leases:
+        running.require_ready()
+        running.acquire()
+        uses(running.hold())
+        for note in base.notes(config):
+            reporter.line(f"  note: {note}", style="yellow")
+        running.set_damaged_aside()
+        mark_needed(plan, wanted)
         for step in plan.steps:
             if step.needed or step.artifact is not None:
                 running.complete(step)
@@ -79,7 +84,8 @@ class _Running:
         found = [
             step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
         ]
-        found += preflight.machine(self.config, plan.needed_bytes, plan.parameters)
+        found += preflight.machine(self.config, plan.bytes, plan.parameters)
+        found += [] if found else self._unpublishable()
         first = plan.steps[0]
         if found and first.material is not None and first.artifact is None:
             try:
@@ -92,6 +98,15 @@ class _Running:
         if problems:
             raise Problems("The run cannot start:", problems)
 
+    def _unpublishable(self) -> Iterator[PunieError]:
+        """What would stop the publication of a stage that is to run, hours later."""
+        try:
+            for step in self.plan.steps:
+                if step.needed and step.kept is None:
+                    self.store.place(step.stage.name)
+        except StoreError as error:
+            yield error
+
     def acquire(self) -> None:
         """Fetch what is not on this machine, so that the preflight checks it too; find the keys again."""
         fetched = False
@@ -101,6 +116,24 @@ class _Running:
                 fetched = True
         for step in self.plan.steps if fetched else ():
             resolve_key(step, self.plan.by_name, self.store)
+
+    def hold(self) -> list[str]:
+        """Take a lease on all that is used, and look again: another run may have dropped some since the plan.
+
+        Returns:
+            The keys, those of a converted model and of converted data among them.
+        """
+        used = [(self.store, step.stage.name, step.key) for step in self.plan.steps if step.key]
+        with contextlib.suppress(PunieError):
+            inputs = (read(base_folder(self.config)), conversion(self.config.data))
+            used += [(Store(each.path.parents[1]), each.stage, each.key) for each in inputs if each]
+        for store, stage, key in used:
+            self.leases.enter_context(lease(store, stage, key))
+        for step in self.plan.steps:
+            if step.artifact is not None and step.material is not None:
+                step.artifact = self.store.find(step.stage.name, step.artifact.key)
+                step.miss = None if step.artifact else self.store.explain(step.stage.name, step.material)
+        return sorted({key for *_, key in used})
 
     def set_damaged_aside(self) -> None:
         """Read every byte of what this run will use; what is damaged is moved away and built again."""
@@ -148,11 +181,6 @@ class _Running:
         if step.problem is not None:
             raise step.problem
         assert step.material is not None  # noqa: S101 - it has no problem and its upstream is complete
-        if step.stage.leased and step.key is not None:
-            self.leases.enter_context(lease(self.store, name, step.key))
-            step.artifact = self.store.find(name, step.key)  # another run may have dropped it since the plan
-            if step.artifact is None and not step.needed:
-                return
         if step.artifact is not None:
             step.reused = True
         else:
@@ -199,7 +227,7 @@ class _Running:
         """Delete artifacts that are kept only as long as a run needs them; another run builds them again."""
         for step in self.plan.steps:
             found = step.artifact
-            if found is not None and step.stage.transient(step.settings) and drop(self.store, found):
+            if found is not None and step.stage.transient(step.settings) and drop(self.store, [found]):
                 self.reporter.line(f"  {step.stage.name} dropped, {found.size / 1e6:.1f} MB (quantize.keep)")
 
 

@@ -1,8 +1,9 @@
 """What a run would do: its stages in order, each with its key, and whether it is cached and why not.
 
 A stage's key is the hash of its *material*: the stage and its version, the config it reads, the keys of
-the stages it needs, the digests of its inputs, and for stages that compute the device and the versions
-of mlx and mlx-lm. Keys chain on keys, so a whole plan is known before anything runs.
+the stages it needs, the digests of its inputs, punie's own sources where they were edited, and for stages
+that compute the device and the versions of mlx and mlx-lm. Keys chain on keys, so a whole plan is known
+before anything runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from punie.stages.contract import Contents, Stage
 from punie.stages.inputs import model_parameters
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SCHEMA, artifact_key
+from punie.store.sources import sourced
 from punie.util.errors import PunieError
 
 SHOWN = ("preflight", *COPIES)
@@ -191,6 +193,7 @@ def resolve_key(step: Step, steps: Mapping[str, Step], store: Store) -> None:
         step.material["libraries"] = {name: version(name) for name in stage.libraries}
     if stage.computes:
         step.material["device"] = device_kind()
+    step.material = sourced(step.material, *stage.sources(step.settings))
     step.key = artifact_key(step.material)
     step.artifact = store.find(stage.name, step.key)
     step.miss = None if step.artifact else store.explain(stage.name, step.material)

@@ -9,7 +9,7 @@ from pathlib import Path
 from punie.model import adapters, folders, resolve
 from punie.model.resolve import NotCached
 from punie.model.shards import not_finite, parameters
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, Contents, Inputs, Stage
 from punie.stages.inputs import (
     NotConverted,
     Settings,
@@ -122,6 +122,7 @@ STAGE = Stage(
     version=1,
     reads=Base,
     needs=lambda _: (),
+    sources=lambda _: (*LOADING, "model/resolve.py", "stages/base.py", "stages/inputs.py"),
     contents=contents,
     acquire=acquire,
     run=run,

@@ -23,6 +23,10 @@ S = TypeVar("S", bound="DataclassInstance")
 """A slice of the config: a dataclass whose fields are groups of it, parts of groups, or single fields."""
 Inputs = Mapping[str, Artifact]
 """The artifacts of the stages that a stage needs, by name."""
+READING = ("data/load.py", "data/rows.py", "formats", "stages/chats.py", "stages/inputs.py")
+"""Sources that decide what a model reads."""
+LOADING = ("model/blas.py", "model/compat.py", "model/folders.py", "model/load.py", "model/shards.py")
+"""Sources that decide how a model computes."""
 Contents = dict[str, Any]
 """Plain JSON values by name: digests of a stage's inputs, or what its manifest records as info."""
 
@@ -40,10 +44,14 @@ class Stage(Generic[S]):
     """The stages whose artifacts it is given."""
     run: Callable[[S, Inputs, Path, Reporter], Mapping[str, Any]]
     """Writes its files into the folder; returns what the manifest records as info."""
+    sources: Callable[[S], tuple[str, ...]]
+    """The folders and files of the package that decide its result; edited ones are part of the key."""
     contents: Callable[[S], Contents] = lambda _: {}
     """Digests of the inputs that are not artifacts: data, suite, base model."""
     acquire: Callable[[S, Reporter], None] | None = None
     """Fetches inputs that ``contents`` found to be missing."""
+    decisive: Callable[[S], S] = lambda settings: settings
+    """Its slice with the default of each field that changes nothing beside the others."""
     libraries: tuple[str, ...] = ()
     """Packages whose version is part of the key."""
     computes: bool = False
@@ -61,10 +69,8 @@ class Stage(Generic[S]):
     """Bytes that its artifact will take, roughly, for a base model of so many parameters."""
     memory: Literal["training", "evaluation"] | None = None
     """Which estimate of memory it has to fit."""
-    leased: bool = False
-    """A run holds a lease on its artifact, because another run may delete it."""
     transient: Callable[[S], bool] = lambda _: False
-    """Whether its artifact goes once a run has what is made from it; needs ``leased``."""
+    """Whether its artifact goes once a run has what is made from it."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -77,14 +83,14 @@ class Stage(Generic[S]):
         )
 
     def settings(self, config: Config) -> S:
-        """Its slice of a config."""
+        """Its slice of a config, as the stage runs with it and as its key holds it."""
         values: Contents = {}
         for field in dataclasses.fields(self.reads):
             value, part = getattr(config, field.name), _part(self.reads, field.name)
             if part is not None:
                 value = part(**{each.name: getattr(value, each.name) for each in dataclasses.fields(part)})
             values[field.name] = value
-        return self.reads(**values)
+        return self.decisive(self.reads(**values))
 
     def identity(self, config: Config) -> Contents:
         """The declared fields that decide the result, by dotted name, as plain JSON values."""

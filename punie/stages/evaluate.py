@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punie.config.schema import EvalConfig
 from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import folders
 from punie.model.resolve import NotCached
 from punie.stages import answering, chats
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path, target_folders
 from punie.stages.slices import Evaluate
 from punie.store.artifacts import Artifact
@@ -187,12 +188,27 @@ def unfinished(artifact: Artifact) -> str | None:
     return "the server's model could not be verified" if artifact.info.get("unverified") else None
 
 
+def _decisive(settings: Evaluate) -> Evaluate:
+    """At temperature 0 nothing is sampled: the seed is the default. The format lock has a seed of its own."""
+    if settings.eval.temperature > 0:
+        return settings
+    return replace(settings, eval=replace(settings.eval, seed=EvalConfig.seed))
+
+
+_SOURCES = (
+    "evals",
+    *("model/format_lock.py", "model/generate.py"),
+    *("results/records", "results/scoring.py", "results/statistics.py"),
+    *("stages/answering.py", "stages/evaluate.py", "stages/locking.py", "stages/serving.py"),
+)
 STAGE = Stage(
     name="evaluate",
     version=2,
     reads=Evaluate,
     needs=lambda settings: TARGETS[settings.eval.target].loads,
+    sources=lambda _: (*READING, *LOADING, *_SOURCES),
     contents=contents,
+    decisive=_decisive,
     run=evaluate,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers", "pydantic-monty"),
     computes=True,

@@ -15,7 +15,7 @@ from typing import Any
 from punie.config.targets import TARGETS
 from punie.evals.scores import LIKELIHOODS
 from punie.stages import chats
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, data_digests, target_folders
 from punie.stages.slices import Likelihood
 from punie.store.keys import content_digests
@@ -85,11 +85,13 @@ def _texts(settings: Likelihood, tokenizer: Any) -> Iterator[tuple[str, str, lis
         yield LIKELIHOODS[2], f"example {number}", tokens, prompt
 
 
+_SOURCES = ("model/fidelity.py", "results/records", "stages/likelihood.py", "stages/quantize.py")
 STAGE = Stage(
     name="likelihood",
     version=1,
     reads=Likelihood,
     needs=lambda settings: TARGETS[settings.eval.target].loads,
+    sources=lambda _: (*READING, *LOADING, *_SOURCES),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers"),

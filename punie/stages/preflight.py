@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from punie.model.device import device_kind
 from punie.model.folders import read_config
 from punie.model.resolve import NotCached
 from punie.stages import answering, chats, tokens
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import READING, Contents, Inputs, Stage
 from punie.stages.inputs import (
     SPLITS,
     Settings,
@@ -146,10 +147,18 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     return found
 
 
-def machine(config: Config, needed_bytes: int, parameters: int | None) -> Iterator[PunieError]:
-    """What this machine lacks for the run, each with what would help."""
-    if found := disk_shortage(Path(config.store.dir), needed_bytes, "the stages to run"):
-        yield found
+def machine(config: Config, needed: Mapping[str, int], parameters: int | None) -> Iterator[PunieError]:
+    """What this machine lacks for the run, each with what would help.
+
+    ``needed`` are bytes of disk by stage; a stage may have its folder on a disk of its own.
+    """
+    store, disks = Path(config.store.dir), Counter[Path]()
+    for name, size in needed.items():
+        folder = store / name.partition(":")[0]
+        disks[folder if folder.is_dir() and folder.stat().st_dev != store.stat().st_dev else store] += size
+    for place, size in disks.items():
+        if found := disk_shortage(place, size, "the stages to run"):
+            yield found
     sizes = _config(config)
     experts = bool(sizes.get("num_experts"))
     if device_kind() == "cpu" and not config.runtime.cpu_float32 and experts and "quantization" not in sizes:
@@ -393,6 +402,14 @@ STAGE = Stage(
     version=2,
     reads=Preflight,
     needs=lambda _: (),
+    sources=lambda _: (
+        "data",
+        "evals",
+        *READING,
+        "model/folders.py",
+        "stages/preflight.py",
+        "stages/tokens.py",
+    ),
     contents=contents,
     acquire=acquire,
     run=run,

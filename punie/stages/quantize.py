@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from punie.stages import chats
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, data_digests, data_folder
 from punie.stages.slices import Likelihood, Quantize
 from punie.util.progress import Reporter
@@ -89,16 +89,17 @@ def disk(settings: Quantize, parameters: int) -> int:
     return int(parameters * (16 if bits is None else bits + 32 / options.group_size) / 8)
 
 
+_SOURCES = ("model/fidelity.py", "model/fuse.py", "model/layout.py", "stages/quantize.py")
 STAGE = Stage(
     name="quantize",
     version=2,
     reads=Quantize,
     needs=lambda _: ("base", "train"),
+    sources=lambda _: (*READING, *LOADING, *_SOURCES),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm"),
     computes=True,
     disk=disk,
-    leased=True,
     transient=lambda settings: settings.quantize.keep == "until_evaluated",
 )

@@ -130,6 +130,7 @@ STAGE = Stage(
     version=8,
     reads=Report,
     needs=_needs,
+    sources=lambda _: ("evals/scores.py", "results", "stages/report.py"),
     run=run,
     shows=("results.json", "report.md", "report.html", "train.jsonl"),  # the last if something was trained
     labels=True,

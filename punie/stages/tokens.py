@@ -6,6 +6,7 @@ over the same data and tokenizer, and by the workers of a training.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from punie.model.device import version
 from punie.model.folders import vocabulary
 from punie.stages import chats
-from punie.stages.contract import Contents
+from punie.stages.contract import READING, Contents
 from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder
 from punie.stages.slices import Preflight, Train
 from punie.store.artifacts import Artifact, Store
-from punie.store.keys import SCHEMA
+from punie.store.keys import SCHEMA, artifact_key
+from punie.store.leases import lease
+from punie.store.sources import sourced
 from punie.util.errors import DataError, Problems
 
 if TYPE_CHECKING:
@@ -28,12 +31,20 @@ if TYPE_CHECKING:
 VERSION = 2
 FILE = "rows.safetensors"
 _SHOWN = 20
+_SOURCES = (*READING, "stages/tokens.py", "train/batches.py")
 
 
 def tokenized(
-    settings: Preflight | Train, split: str, tokenizer: Any, tokenizer_digests: dict[str, str]
+    settings: Preflight | Train,
+    split: str,
+    tokenizer: Any,
+    tokenizer_digests: dict[str, str],
+    *,
+    leases: contextlib.ExitStack | None = None,
 ) -> Artifact:
     """The tokenized examples of a split such as ``train.jsonl``; ``batches.load_rows`` reads them.
+
+    Nothing deletes them before ``leases`` ends.
 
     Raises:
         Problems: Examples that cannot be trained on, the first twenty of them.
@@ -59,6 +70,8 @@ def tokenized(
         "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
     }
 
+    material = sourced(material, *_SOURCES)
+
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
 
@@ -75,7 +88,10 @@ def tokenized(
         }
         return found | {"findings": dict(tokenized.findings), "unused": dict(tokenized.unused)}
 
-    artifact, _ = Store(Path(settings.store.dir)).get_or_build("tokens", material, build)
+    store = Store(Path(settings.store.dir))
+    if leases is not None:
+        leases.enter_context(lease(store, "tokens", artifact_key(material)))
+    artifact, _ = store.get_or_build("tokens", material, build)
     return artifact
 
 

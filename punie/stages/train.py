@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from punie.model import folders, resolve
 from punie.model.shards import adapter_bytes
 from punie.stages import chats, tokens
-from punie.stages.contract import Contents, Inputs, Stage
+from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
 from punie.stages.slices import Train
 from punie.train.callbacks import Record
@@ -39,29 +40,31 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
     lora, folder = settings.lora, base_folder(settings)
     tokenizer = load.tokenizer(folder)
     digests = folders.tokenizer_contents(folder)
-    train, valid = (
-        str(tokens.tokenized(settings, split, tokenizer, digests).file(tokens.FILE)) for split in SPLITS
-    )
-    job = training.Job(
-        out=str(out),
-        base=str(folder),
-        base_key=inputs["base"].key,
-        train=train,
-        valid=valid,
-        lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
-        parent=os.getpid(),
-        lora=dataclasses.asdict(lora),
-        format=chats.name(settings),
-        tools=[tool.declaration for tool in chats.tools(settings)],
-        options=chats.options(settings),
-        system=chats.system_prompt(settings, None),
-        select_suite=str(suite_path(lora.select_suite)) if lora.select == "best_eval" else None,
-        float32=settings.runtime.float32,
-        blas=settings.runtime.blas,
-        threads=settings.runtime.threads,
-        store=settings.store.dir,
-    )
-    with reporter.bar("training", lora.iters, "iterations") as bar:
+    with contextlib.ExitStack() as held:
+        train, valid = (
+            str(tokens.tokenized(settings, split, tokenizer, digests, leases=held).file(tokens.FILE))
+            for split in SPLITS
+        )
+        job = training.Job(
+            out=str(out),
+            base=str(folder),
+            base_key=inputs["base"].key,
+            train=train,
+            valid=valid,
+            lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
+            parent=os.getpid(),
+            lora=dataclasses.asdict(lora),
+            format=chats.name(settings),
+            tools=[tool.declaration for tool in chats.tools(settings)],
+            options=chats.options(settings),
+            system=chats.system_prompt(settings, None),
+            select_suite=str(suite_path(lora.select_suite)) if lora.select == "best_eval" else None,
+            float32=settings.runtime.float32,
+            blas=settings.runtime.blas,
+            threads=settings.runtime.threads,
+            store=settings.store.dir,
+        )
+        bar = held.enter_context(reporter.bar("training", lora.iters, "iterations"))
         latest: dict[str, str] = {}
 
         def report(record: Record) -> None:
@@ -101,11 +104,26 @@ def disk(settings: Train, parameters: int) -> int:
     return (1 + min(lora.keep_checkpoints, math.ceil(lora.iters / lora.save_every))) * adapter
 
 
+_SOURCES = (
+    *READING,
+    *LOADING,
+    "model/trainable.py",
+    "stages/tokens.py",
+    "stages/train.py",
+    "stages/training.py",
+    "train",
+)
+_SELECTING = (
+    *("evals", "model/generate.py", "stages/answering.py"),
+    *("results/records", "results/scoring.py", "results/statistics.py"),
+)
+"""Further ones where a suite selects the checkpoint."""
 STAGE = Stage(
     name="train",
     version=3,
     reads=Train,
     needs=lambda _: ("base",),
+    sources=lambda settings: _SOURCES + (_SELECTING if settings.lora.select == "best_eval" else ()),
     contents=contents,
     run=run,
     libraries=("mlx", "mlx-lm", "transformers", "tokenizers"),

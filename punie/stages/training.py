@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from punie.model.device import device_kind, version
-from punie.stages.contract import Contents
+from punie.stages.contract import LOADING, Contents
 from punie.store.artifact import verified
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, artifact_key, digest
+from punie.store.leases import lease
+from punie.store.sources import sourced
 from punie.train import callbacks
 from punie.util.errors import PunieError, StoreError
 from punie.util.files import write_json
+from punie.util.locks import empty_file, locked
 from punie.util.printable import in_bytes
 from punie.util.processes import end_with
 
@@ -73,8 +76,6 @@ class Job:
 
 def work(job: Job, report: Report, group: mx.distributed.Group | None = None) -> Contents:
     """Train in this process; returns ``loop.Trained`` as plain values."""
-    from filelock import FileLock
-
     from punie.evals.suite import load_suite
     from punie.formats.tools import read_tools
     from punie.model import load
@@ -100,10 +101,12 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     )
     if how.note is not None:
         report({"kind": "note", "iter": 0, "text": how.note})
-    if how.cut:
-        how.states = _states(job, loaded.model, how, train, valid, report)
     writes = group is None or group.rank() == 0
-    with FileLock(job.lock) if writes else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        if writes:
+            held.enter_context(locked(Path(job.lock), make=empty_file))
+        if how.cut:
+            how.states = _states(job, loaded.model, how, train, valid, report, held)
         trained = loop.Training(
             model=loaded.model,
             method=method,
@@ -121,9 +124,18 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
 
 
 def _states(
-    job: Job, model: nn.Module, how: Forward, train: Sequence[Row], valid: Sequence[Row], report: Report
+    job: Job,
+    model: nn.Module,
+    how: Forward,
+    train: Sequence[Row],
+    valid: Sequence[Row],
+    report: Report,
+    leases: contextlib.ExitStack,
 ) -> States:
-    """What the frozen layers give for the examples; kept in the store where that pays."""
+    """What the frozen layers give for the examples; kept in the store where that pays.
+
+    Nothing deletes it before ``leases`` ends.
+    """
     from punie.model import blas
     from punie.train import forward, states
 
@@ -145,7 +157,9 @@ def _states(
         "libraries": {name: version(name) for name in ("mlx", "mlx-lm")},
         "device": [device_kind(), blas.in_use()],
     }
+    material = sourced(material, *LOADING, "train/forward.py", "train/states.py")
     store, size = Store(Path(job.store)), states.bytes_of(below, lengths.values())
+    leases.enter_context(lease(store, "frozen", artifact_key(material)))
     if store.find("frozen", artifact_key(material)) is None:
         comes_back = lora["iters"] * lora["batch_size"] >= len(train)
         if lora["cache_frozen"] != "on" and not comes_back:

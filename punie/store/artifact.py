@@ -20,6 +20,8 @@ from punie.util.jsonl import excerpt
 
 _LONG = 60
 """Characters of a value that a reason shows."""
+_FILES = 3
+"""Files that it names."""
 MANIFEST = "manifest.json"
 _SCHEMA = 2
 _UNSEALED = 1
@@ -182,6 +184,10 @@ class Miss:
             return "nothing built yet"
         if not self.changes:
             return "what was built is damaged"
+        if sources := [change for change in self.changes if change[0].partition("/")[0] == "sources"]:
+            names = _files(*sources)
+            more = f" and {len(names) - _FILES} more" if len(names) > _FILES else ""
+            return f"punie's own sources differ: {', '.join(names[:_FILES])}{more}"
         own = [change for change in self.changes if not change[0].startswith("upstream/")]
         if not own:  # an earlier stage changed
             names = [name.removeprefix("upstream/") for name, *_ in self.changes]
@@ -189,6 +195,15 @@ class Miss:
         shown = [f"{_field(name)} {_value(old)} → {_value(new)}" for name, old, new in own[:3]]
         more = len(own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _files(*changes: tuple[str, Any, Any]) -> list[str]:
+    """The files of edited sources; where one of two keys has none, the change is the whole group."""
+    return [
+        file
+        for name, old, new in changes
+        for file in ([name.removeprefix("sources/")] if "/" in name else [*(old or {}), *(new or {})])
+    ]
 
 
 def _field(name: str) -> str:

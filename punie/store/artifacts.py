@@ -2,7 +2,8 @@
 
 An artifact is complete and verified, or it is not there. It is written into a temporary folder on the same
 filesystem, its files are flushed to disk, its manifest is written last, and the folder is renamed. A build
-holds the lock of its key, an OS file lock that is released when its process ends.
+holds the lock of its key, so that the other processes wait for it, and the lock of its folder, so that it is
+alone there even where somebody deleted the lock files.
 """
 
 from __future__ import annotations
@@ -18,26 +19,27 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from punie.store.artifact import MANIFEST, Artifact, Miss, read, verified, write_manifest
 from punie.store.keys import artifact_key, differences
 from punie.util import files
 from punie.util.errors import StoreError
-
-if TYPE_CHECKING:
-    from filelock import FileLock
+from punie.util.locks import empty_file, empty_folder, locked
 
 __all__ = ["MANIFEST", "Artifact", "Miss", "Store"]
 
 _NEAREST_LIMIT = 200
 """Artifacts that are compared to explain a miss."""
 _TEMPORARY = re.compile(r"(?P<stage>.+)-(?P<key>[0-9a-f]{64})-(?P<suffix>.+)")
+_PLACES = (".building", ".damaged", ".removed")
 _RESUMABLE = "resumable"
 _HOST = f".{socket.gethostname()}"
 _SPACE = "free some space: punie store gc, or another store.dir"
 _FOLDER = "choose a folder that can be written: store.dir=FOLDER"
+_FLOCK = "choose a folder on a filesystem with flock: store.dir=FOLDER"
 _REMEDIES = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _FOLDER, errno.EACCES: _FOLDER}
+_REMEDIES |= dict.fromkeys((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), _FLOCK)
 
 
 class Store:
@@ -101,15 +103,22 @@ class Store:
         key = artifact_key(material)
         if found := self._whole(stage, key):
             return found, True
-        with self.writing(), self._lock(stage, key):
-            if found := self._whole(stage, key):
-                return found, True
-            self._sweep_dead(stage, key)
-            self._set_aside(stage, key, "damaged")
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.writing())
+            held.enter_context(self._lock(stage, key))
             suffix = _RESUMABLE if resumable else _unique()
-            folder = self.root / ".building" / f"{stage}-{key}-{suffix}"
-            folder.mkdir(parents=True, exist_ok=resumable)
+            folder = self.place(stage) / ".building" / f"{stage}-{key}-{suffix}"
+            interrupted = self.root / ".building" / folder.name
+            if interrupted.exists() and not folder.exists():
+                _move(interrupted, folder)  # its stage was given a folder on another filesystem since
+            held.enter_context(locked(folder, make=empty_folder))
             try:
+                if found := self._whole(stage, key):  # of the process that had the lock
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+                    return found, True
+                self._sweep_dead(stage, key, folder)
+                self._set_aside(stage, key, "damaged")
                 started, clock = datetime.now(UTC), time.monotonic()
                 info = build(folder) or {}
                 files.sweep(folder)
@@ -123,8 +132,14 @@ class Store:
                     info=info,
                 )
                 target = self.root / stage / key
-                target.parent.mkdir(parents=True, exist_ok=True)
-                folder.rename(target)
+                target.parent.mkdir(exist_ok=True)
+                try:
+                    _publish(folder, target)
+                except OSError:
+                    if (found := self._whole(stage, key)) is None:
+                        raise
+                    shutil.rmtree(folder)
+                    return found, True  # of a process that had the same lock: somebody deleted its file
                 files.flush(target.parent)
             except BaseException:
                 if not resumable:
@@ -132,6 +147,30 @@ class Store:
                 raise
         verified.add(target)
         return Artifact(target, manifest), False
+
+    def place(self, stage: str) -> Path:
+        """The folder in which a stage is built: the store, or where ``train`` is a link to another disk or a
+        mount, the stage's own folder.
+
+        Raises:
+            StoreError: Nothing could be published there.
+        """
+        folder = self.root / stage
+        with self.writing():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise StoreError(
+                    "The stage has no folder in the store.",
+                    where=folder,
+                    found="a file, or a link to a folder that is not there",
+                    next_step="make that folder, or delete the link",
+                ) from None
+            probe = folder / ".probe"
+            probe.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process probes, too
+                probe.rmdir()
+        return self.root if folder.stat().st_dev == self.root.stat().st_dev else folder
 
     def set_aside(self, path: Path) -> Path | None:
         """Move the folder of a damaged artifact out of the way, so that it is rebuilt.
@@ -159,17 +198,16 @@ class Store:
         return [
             path
             for path, name in self._temporary()
-            if stage in (None, name["stage"])
-            and (name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds)
+            if stage in (None, name["stage"]) and _is_left(path, name, older_than_seconds)
         ]
 
     def sweep(self, older_than_seconds: float = 0, stage: str | None = None) -> list[Path]:
         """Delete the :meth:`leftovers` whose lock is free; returns the deleted ones."""
-        swept, leftovers = [], self.leftovers(older_than_seconds, stage)
+        swept = []
         for path, name in self._temporary():
-            if path in leftovers:
-                with contextlib.suppress(TimeoutError), self._lock(name["stage"], name["key"], wait=False):
-                    if path.exists():  # else its build was resumed and published in the meantime
+            if stage in (None, name["stage"]):
+                with contextlib.suppress(BlockingIOError, FileNotFoundError), self._unused(path, name):
+                    if _is_left(path, name, older_than_seconds):
                         shutil.rmtree(path)
                         swept.append(path)
         return swept
@@ -196,8 +234,9 @@ class Store:
 
     def _temporary(self) -> Iterator[tuple[Path, re.Match[str]]]:
         """Folders of builds and deletions, each with the stage, key and suffix in its name."""
-        for place in (".building", ".damaged", ".removed"):
-            for path in self._children(self.root / place):
+        stages = [path for path in self._children(self.root) if path.name[0] != "."]
+        for place in (each / name for each in (self.root, *stages) for name in _PLACES):
+            for path in self._children(place):
                 if name := _TEMPORARY.fullmatch(path.name):
                     yield path, name
 
@@ -213,35 +252,78 @@ class Store:
             return [path for path in folder.iterdir() if path.is_dir()]
         return []
 
-    def _lock(self, stage: str, key: str, *, wait: bool = True) -> FileLock:
-        from filelock import FileLock
+    def _lock(self, stage: str, key: str, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        return locked(self.locks / f"{stage}-{key}.lock", make=empty_file, wait=wait)
 
-        return FileLock(self.locks / f"{stage}-{key}.lock", timeout=-1 if wait else 0)
+    @contextlib.contextmanager
+    def _unused(self, path: Path, name: re.Match[str]) -> Generator[None]:
+        """Hold both locks of a temporary folder.
 
-    def _sweep_dead(self, stage: str, key: str) -> None:
+        Raises:
+            BlockingIOError: Its build goes on.
+            FileNotFoundError: Its build was resumed and published meanwhile.
+        """
+        with self._lock(name["stage"], name["key"], wait=False), locked(path, wait=False):
+            yield
+
+    def _sweep_dead(self, stage: str, key: str, mine: Path) -> None:
         """Delete what killed processes left: of this key, whose lock is held here, and of any other.
 
         Folders of other keys only if this host made them: locks may not reach another host, where the build
         may be running. A folder that cannot be deleted stays for the next build.
         """
         for path, name in self._temporary():
-            if name["suffix"] == _RESUMABLE or path.parent.name == ".damaged":
+            if path == mine or name["suffix"] == _RESUMABLE or path.parent.name == ".damaged":
                 continue
             if (name["stage"], name["key"]) == (stage, key):
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError), locked(path, wait=False):
+                    shutil.rmtree(path)
             elif name["suffix"].endswith(_HOST):
-                with contextlib.suppress(OSError), self._lock(name["stage"], name["key"], wait=False):
+                with contextlib.suppress(OSError), self._unused(path, name):
                     shutil.rmtree(path)
 
     def _set_aside(self, stage: str, key: str, why: str) -> Path | None:
         path = self.root / stage / key
         if not path.exists():
             return None
+        verified.discard(path)
         target = self.root / f".{why}" / f"{stage}-{key}-{_unique()}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-        verified.discard(path)
-        return target
+        try:
+            return path.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        near = path.parent / target.relative_to(self.root)  # the stage has a filesystem of its own
+        near.parent.mkdir(parents=True, exist_ok=True)
+        return path.rename(near)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Give a complete folder its name, by a rename, or by a copy to another filesystem and a rename there."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        near = target.parent / ".building" / folder.name
+        _move(folder, near)
+        near.rename(target)
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move a build to another filesystem; it is whole in one of the two at any moment."""
+    copy = folder.with_name(folder.name.removesuffix(_RESUMABLE) + _unique())
+    shutil.copytree(source, copy)
+    for path in (copy, *copy.rglob("*")):
+        files.flush(path)
+    copy.rename(folder)
+    shutil.rmtree(source)
+
+
+def _is_left(path: Path, name: re.Match[str], older_than_seconds: float) -> bool:
+    """Whether a temporary folder is a leftover; a resumable one has to be that old."""
+    return name["suffix"] != _RESUMABLE or time.time() - _last_written(path) >= older_than_seconds
 
 
 def _unique() -> str:

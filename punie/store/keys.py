@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,20 @@ def content_digests(files: Iterable[Path]) -> dict[str, str]:
     Raises:
         OSError: A file cannot be read.
     """
+    with memory() as known:
+        return {path.name: _digest(path, known) for path in sorted(files)}
+
+
+@contextlib.contextmanager
+def memory() -> Generator[dict[str, str]]:
+    """Digests that took long to find, by what they are of; those that the block adds are remembered."""
     known = _remembered()
     before = len(known)
-    found = {path.name: _digest(path, known) for path in sorted(files)}
+    yield known
     if len(known) > before:
         with contextlib.suppress(OSError):  # losing them costs time only
             _memory().parent.mkdir(parents=True, exist_ok=True)
             write_json(_memory(), known)
-    return found
 
 
 def _digest(path: Path, known: dict[str, str]) -> str:
@@ -120,7 +126,7 @@ def user_cache() -> Path:
 
 
 def _memory() -> Path:
-    """Where digests of large files are kept, in the user's cache folder."""
+    """Where digests of large files and of sources are kept, in the user's cache folder."""
     return user_cache() / "digests.json"
 
 

@@ -235,7 +235,7 @@ def _lease(job: PlannedJob, users: list[PlannedJob], folder: Path, leases: conte
     def drop_at_last() -> None:
         artifact = store.find("quantize", key)
         if artifact is not None and all(user.status(folder).status == "finished" for user in users):
-            drop(store, artifact)
+            drop(store, [artifact])
 
     leases.callback(drop_at_last)  # called after the lease has been given back
     leases.enter_context(lease(store, "quantize", key))

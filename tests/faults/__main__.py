@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.faults import calls, damage, filesystems, forks, stops, surroundings, world
+from tests.faults import calls, damage, filesystems, forks, sharing, stops, surroundings, world
 from tests.faults.report import Case, Tally, go
 
 KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
@@ -34,6 +34,10 @@ KINDS: dict[str, tuple[Callable[[world.World, int], Iterable[Case]], int]] = {
     "clock": (surroundings.clocks, 12),
     "crowd": (surroundings.crowds, 56),
     "readonly": (filesystems.read_only, 7),
+    "collect": (sharing.collecting, 42),
+    "users": (sharing.users, 6),
+    "checkouts": (sharing.checkouts, 8),
+    "spread": (sharing.spread, 18),
 }
 """Each with its number of cases in the long form."""
 

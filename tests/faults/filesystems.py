@@ -27,7 +27,7 @@ def full(world: World, count: int) -> Iterator[Case]:
     probe = world.folder / "probe"
     probe.mkdir(exist_ok=True)
     try:
-        with _mounted(probe):
+        with mounted(probe):
             pass
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"  disk: skipped: no filesystem can be mounted here ({error})")
@@ -48,7 +48,7 @@ def _fill(world: World, stage: str, random: Random, figures: Counter[str]) -> It
     place = world.place("disk")
     source = world.place("disk-source", BEHIND[stage])
     (place.cwd / "outputs").mkdir()
-    with _mounted(place.cwd / "outputs"):
+    with mounted(place.cwd / "outputs"):
         if (source.cwd / "outputs").exists():
             subprocess.run(["cp", "-r", f"{source.cwd}/outputs/.", f"{place.cwd}/outputs"], check=True)
         attempt = place.start()
@@ -104,7 +104,7 @@ def _read_only(world: World, missing: str | None, random: Random, figures: Count
 
 
 @contextlib.contextmanager
-def _mounted(folder: Path, *, unwritable: bool = False) -> Generator[None]:
+def mounted(folder: Path, *, unwritable: bool = False) -> Generator[None]:
     """A small filesystem at a folder, or, if unwritable, the folder itself mounted read-only.
 
     Raises:
@@ -133,7 +133,7 @@ def _unwritable(folder: Path) -> Generator[None]:
         CalledProcessError: The mount is refused.
     """
     if os.getuid() == 0:
-        with _mounted(folder, unwritable=True):
+        with mounted(folder, unwritable=True):
             yield
         return
     modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*")) if path.is_dir()}

@@ -6,8 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from punie.util.locks import locked
 from tests.conftest import read_json
 from tests.faults.world import Place, World
 
@@ -84,17 +83,17 @@ def _locks(place: Place) -> Iterator[str]:
     """Every lock is free, since no process is left."""
     for path in [*place.store.root.glob(".locks/*.lock"), *place.cwd.glob("outputs/sweeps/**/.lock")]:
         try:
-            with FileLock(path, timeout=0):
+            with locked(path, wait=False):
                 pass
-        except Timeout:
+        except BlockingIOError:
             yield f"locked: {path}"
 
 
 def _left_over(place: Place) -> Iterator[str]:
     """No temporary folder or file is left in the store or in a finished run."""
     store = place.store.root
-    for part in (".building", ".removed"):
-        yield from (f"left over: {path}" for path in (store / part).glob("*"))
+    for part in (".building/*", ".removed/*", "*/.building/*", "*/.removed/*", "*/.probe"):
+        yield from (f"left over: {path}" for path in store.glob(part))
     finished = [place.cwd / "outputs" / "store", *place.sweeps(), *place.runs("finished")]
     for path in (path for folder in finished for path in folder.rglob(".*.*")):
         if path.is_file() and path.parent.name not in (".locks", ".hydra"):

@@ -80,7 +80,7 @@ class Place:
 
     def building(self, stage: str) -> bool:
         """Whether a stage is being built, or was when its process was killed."""
-        return any(self.store.root.glob(f".building/{stage}-*"))
+        return any(next(self.store.root.glob(f"{at}.building/{stage}-*"), None) for at in ("", f"{stage}/"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ SLOW = {
     "config files": 60,
     "sweep plans": 60,
     "run folders": 25,
+    "server connections": 60,
 }
 """Cases of the surfaces where one takes tens of milliseconds; the others get ``CASES``."""
 CASES = 100

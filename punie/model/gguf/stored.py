@@ -13,6 +13,7 @@ from punie.model.folders import ModelJson
 from punie.model.gguf import VERSION
 from punie.store.artifacts import Store
 from punie.store.keys import SCHEMA, content_digests
+from punie.store.sources import sourced
 
 STAGE = "gguf"
 
@@ -68,10 +69,11 @@ def build(path: Path, *, dtype: str, store: Store) -> Path:
 
 
 def _material(path: Path, dtype: str) -> dict[str, Any]:
-    return {
+    material = {
         "schema": SCHEMA,
         "stage": STAGE,
         "version": VERSION,
         "settings": {"model.dtype": dtype},
         "contents": {"file": content_digests([path])[path.name]},
     }
+    return sourced(material, "model/gguf")

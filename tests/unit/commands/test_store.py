@@ -56,7 +56,7 @@ def test_gc_keeps_what_is_in_use(store: Store, capsys: pytest.CaptureFixture[str
     with lease(store, "quantize", kept.key):
         assert punie_store(store, "gc", "--older-than", "0", "--delete") == 0
     out = capsys.readouterr().out
-    assert "deleted 1 artifacts (0.0 MB) and 0 leftover folders\nkept 1 that a run is using" in out
+    assert "deleted 1 artifacts (0.0 MB) and 0 leftover folders\nkept 1 that a run is using by now" in out
     assert [artifact.path for artifact in store.artifacts()] == [kept.path]
 
 
@@ -106,6 +106,28 @@ def test_gc_keeps_what_runs_speak_of(store: Store, capsys: pytest.CaptureFixture
     assert not last.path.exists()
     assert punie_store(store, "gc", "--older-than", "0", "--referenced", "--delete") == 0
     assert list(store.artifacts()) == []
+
+
+@pytest.mark.parametrize("name", ["status.json", "results.json", "plan.json"])
+@pytest.mark.parametrize("limit", [("--older-than", "0"), ("--max-size", "0")])
+def test_gc_looks_again_before_it_deletes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, str], name: str
+) -> None:
+    """What a run or a sweep records while gc prints its table stays, with all it was made from: an artifact
+    of before the table, and one that was built meanwhile."""
+    (trained, _), (gone, last) = chain(store, 0), chain(store, 1)
+    table, meanwhile = command._table, store.root.parent / "runs/x"
+
+    def slow(artifacts: list[Artifact]) -> str:
+        made = built(store, "quantize", upstream={"train": trained.key})
+        meanwhile.mkdir(parents=True)
+        write_json(meanwhile / name, {"uses": [made.key]})
+        return table(artifacts)
+
+    monkeypatch.setattr(command, "_table", slow)
+    assert punie_store(store, "gc", *limit, "--delete") == 0
+    assert {each.stage for each in store.artifacts()} == {"train", "quantize"}
+    assert [each.path.exists() for each in (trained, gone, last)] == [True, False, False]
 
 
 def test_gc_by_size(store: Store) -> None:

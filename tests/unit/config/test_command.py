@@ -223,3 +223,25 @@ def test_a_preset_cannot_choose_the_sweeper(mine: Path) -> None:
     (mine / "phase" / "52.yaml").write_text(text)
     assert "names the jobs' folders" in refusal("-m", "--config-dir=mine", "+phase=52")
     assert "job 1: +phase='52'" in refusal("-m", "--config-dir=mine", "+phase=50,52")
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments", "jobs"),
+    [
+        ("MULTIRUN", ["+phase=52"], ["seed=3", "seed=4"]),
+        ("MULTIRUN", ["+phase=52", "lora.rank=4,8"], ["seed=3"] * 2 + ["seed=4"] * 2),
+        ("MULTIRUN", ["+phase=52", "hydra.mode=RUN"], None),
+        ("RUN", ["+phase=52"], None),
+        ("RUN", ["-m", "+phase=52"], ["seed=3", "seed=4"]),
+    ],
+)
+def test_a_preset_may_be_a_sweep(mode: str, arguments: list[str], jobs: list[str] | None, mine: Path) -> None:
+    """A phase that sets hydra.mode=MULTIRUN is a sweep without -m; the command line's own mode wins."""
+    params = f'hydra:\n  mode: {mode}\n  sweeper:\n    params: {{seed: "3,4"}}\n'
+    (mine / "phase" / "52.yaml").write_text(OWN_PHASE.format("52", "50") + params)
+    line = ["--config-dir=mine", *arguments]
+    swept = sweeps(CommandLine.read(line)) or composition(line).multirun
+    assert swept is (jobs is not None)
+    if jobs is not None:
+        found = preview.plan([each for each in line if each != "-m"])
+        assert [each for job in found.jobs for each in job.overrides if each.startswith("seed=")] == jobs

@@ -68,3 +68,17 @@ def test_a_later_field_at_its_default_is_in_no_key_of_a_list(config: Config) -> 
     assert [sorted(outcome.keys() & {"verdict", "next"}) for outcome in outcomes] == [
         ["verdict"], ["next", "verdict"], ["next", "verdict"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("temperature", "counts"), [(0.0, False), (0.01, True), (1.0, True)])
+def test_a_seed_that_samples_nothing_is_in_no_key(temperature: float, counts: bool) -> None:
+    """At temperature 0 every eval.seed has the key of the default, the one of earlier versions, and the stage
+    runs with that seed; the seed of a training counts as ever."""
+    configs = [
+        resolve(compose([f"eval.temperature={temperature}", f"eval.seed={seed}", "lora.seed=0"]))
+        for seed in (0, 1, 7)
+    ]
+    found = [stage("evaluate").identity(config)["eval.seed"] for config in configs]
+    assert found == ([0, 1, 7] if counts else [0, 0, 0])
+    assert [stage("evaluate").settings(config).eval.seed for config in configs] == found
+    assert stage("train").identity(resolve(compose(["lora.seed=7"])))["lora.seed"] == 7

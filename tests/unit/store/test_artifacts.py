@@ -6,9 +6,11 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from punie.store import artifact as one
 from punie.store.artifact import MANIFEST, verified
 from punie.store.artifacts import Store
 from punie.store.keys import artifact_key
+from punie.store.leases import drop, lease, slot
 from punie.util.errors import StoreError
 
 MATERIAL: dict[str, Any] = {"stage": "train", "settings": {"lora.rank": 8}, "upstream": {"base": "b" * 64}}
@@ -125,14 +128,14 @@ def test_a_failed_build_leaves_nothing(store: Store, code: str | None, remedy: s
     assert store.leftovers() == []
 
 
-def _slow_build(root: Path, log: Path, seconds: float) -> None:
+def _slow_build(root: Path, log: Path, seconds: float, *, resumable: bool = False) -> None:
     def build(out: Path) -> None:
         with log.open("a") as stream:
             stream.write("built\n")
         time.sleep(seconds)
         write(out)
 
-    Store(root).get_or_build("train", MATERIAL, build)
+    Store(root).get_or_build("train", MATERIAL, build, resumable=resumable)
 
 
 def test_many_processes_build_a_key_once(tmp_path: Path) -> None:
@@ -213,8 +216,15 @@ def test_an_artifact_may_vanish_while_listed(store: Store, monkeypatch: pytest.M
 def test_a_build_killed_at_its_last_step_is_resumed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumable build that ended between its manifest and its rename is published whole: what the first
     attempt left, its manifest and a file it was writing, is no part of the artifact."""
+    rename = Path.rename
+
+    def killed_at_last(path: Path, target: Path) -> Path:
+        if (path / MANIFEST).exists():
+            raise KeyboardInterrupt
+        return rename(path, target)
+
     with monkeypatch.context() as killed:
-        killed.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(Path, "rename", killed_at_last)
         with pytest.raises(KeyboardInterrupt):
             store.get_or_build("train", MATERIAL, stop_late, resumable=True)
     (folder,) = store.leftovers()
@@ -247,6 +257,180 @@ def test_a_build_sweeps_what_others_left(store: Store, resumable: Path) -> None:
     assert half is not None
     stayed = [path.exists() for path in (half, dead, alive, elsewhere, foreign, resumable)]
     assert stayed == [False, False, True, True, True, True]
+
+
+def _delete(locks: Path) -> None:
+    shutil.rmtree(locks)
+
+
+def _delete_files(locks: Path) -> None:
+    for path in locks.iterdir():
+        path.unlink()
+
+
+def _move(locks: Path) -> None:
+    locks.rename(locks.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("lose", [_delete, _delete_files, _move])
+@pytest.mark.parametrize("resumable", [True, False])
+def test_deleted_locks_let_no_two_into_a_folder(
+    tmp_path: Path, lose: Callable[[Path], None], resumable: bool
+) -> None:
+    """Where the lock files go while a build runs, another process waits for its folder, and reuses what it
+    publishes; gc and other builds leave it alone. A build that is not resumable has a folder of its own, and
+    the artifact is that of the first to end."""
+    store, log = Store(tmp_path / "store"), tmp_path / "log"
+    worker = multiprocessing.get_context("fork").Process(
+        target=_slow_build, args=(store.root, log, 0.5), kwargs={"resumable": resumable}
+    )
+    worker.start()
+    deadline = time.monotonic() + 10
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    lose(store.locks)
+    assert store.sweep() == []
+    store.get_or_build("train", {**MATERIAL, "settings": {}}, write)
+    artifact, reused = store.get_or_build("train", MATERIAL, write, resumable=resumable)
+    worker.join()
+    assert (worker.exitcode, reused) == (0, resumable)
+    assert artifact.damage(digests=True) is None
+    assert store.leftovers() == []
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another filesystem than the store."""
+    shared = Path("/dev/shm")  # of every Linux
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second filesystem here")
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_stage_may_have_a_folder_on_another_filesystem(store: Store, other: Path, resumable: bool) -> None:
+    """Where the stage's folder is a link to another disk, artifacts are built and published there, set aside
+    when they are damaged, and removed."""
+    store.root.mkdir()
+    (store.root / "train").symlink_to(other)
+    artifact, _ = store.get_or_build("train", MATERIAL, write, resumable=resumable)
+    assert (other / artifact.key / MANIFEST).is_file()
+    (artifact.path / "adapters.safetensors").unlink()
+    again, reused = store.get_or_build("train", MATERIAL, write, resumable=resumable)
+    assert (reused, again.damage(digests=True)) == (False, None)
+    assert [path.parent for path in store.leftovers()] == [store.root / "train" / ".damaged"]
+    assert len(store.sweep()) == 1
+    store.remove(again)
+    assert list(store.artifacts()) == store.leftovers() == []
+    assert not [path for path in other.rglob("*") if path.name[0] != "."]
+
+
+def test_an_interrupted_build_goes_on_where_its_stage_is_now(
+    store: Store, resumable: Path, other: Path
+) -> None:
+    """Someone gives the stage another disk, because the first was full: what was done so far moves there."""
+    (store.root / "train").rename(store.root / "old")
+    (store.root / "train").symlink_to(other)
+    found = []
+
+    def resume(out: Path) -> None:
+        found.append((out / "half").read_text())
+
+    store.get_or_build("train", MATERIAL, resume, resumable=True)
+    assert found == ["half"]
+    assert not resumable.exists()
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_stage_may_move_while_it_is_built(store: Store, other: Path, resumable: bool) -> None:
+    """The night's training is published where its stage is in the morning, by copy and rename."""
+
+    def build(out: Path) -> Mapping[str, Any]:
+        (store.root / "train").rmdir()
+        (store.root / "train").symlink_to(other)
+        return write(out)
+
+    artifact, _ = store.get_or_build("train", MATERIAL, build, resumable=resumable)
+    assert artifact.damage(digests=True) is None
+    assert (other / artifact.key / MANIFEST).is_file()
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "loop"])
+def test_what_would_stop_a_publication_stops_the_build(store: Store, kind: str) -> None:
+    """A stage that can have no folder is met before the hours of its build, with the next step."""
+    store.root.mkdir()
+    place = store.root / "train"
+    if kind == "file":
+        place.write_text("")
+    else:
+        place.symlink_to(place if kind == "loop" else store.root / "gone")
+    with pytest.raises(StoreError, match="has no folder in the store") as caught:
+        store.get_or_build("train", MATERIAL, lambda _: pytest.fail("built"))
+    assert caught.value.next_step
+
+
+_ANNA, _BERT, _GROUP = 64001, 64002, 64000
+"""Made-up users of one group."""
+
+
+def _as(user: int, work: Callable[[], object]) -> None:
+    """Do something as a user of the group whose files the group may write."""
+
+    def become() -> None:
+        os.umask(0o002)
+        os.setgroups([])
+        os.setgid(_GROUP)
+        os.setuid(user)
+        verified.clear()
+        work()
+
+    worker = multiprocessing.get_context("fork").Process(target=become)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can be two users")
+def test_two_users_of_a_group_share_a_store() -> None:
+    """Each goes on with the other's interrupted build, sets the other's damaged artifact aside, and holds and
+    drops what the other has built."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        store = Store(Path(place) / "store")
+        store.root.mkdir()
+        os.chown(store.root, -1, _GROUP)
+        store.root.chmod(0o2775)
+
+        def interrupted() -> None:
+            with pytest.raises(KeyboardInterrupt):
+                store.get_or_build("train", MATERIAL, stop, resumable=True)
+
+        def resumed() -> None:
+            def go_on(out: Path) -> None:
+                assert (out / "half").read_text() == "half"
+                write(out)
+
+            artifact, _ = store.get_or_build("train", MATERIAL, go_on, resumable=True)
+            (artifact.path / "adapters.safetensors").write_bytes(b"weighty")
+
+        def repaired() -> None:
+            artifact, reused = store.get_or_build("train", MATERIAL, write, resumable=True)
+            assert not reused
+            with lease(store, "train", artifact.key), slot(store, 1):
+                assert drop(store, [artifact]) == []
+
+        def dropped() -> None:
+            (artifact,) = store.artifacts()
+            with slot(store, 1):
+                assert drop(store, [artifact]) == [artifact]
+            assert len(store.sweep()) == 1
+
+        for user, work in [(_ANNA, interrupted), (_BERT, resumed), (_ANNA, repaired), (_BERT, dropped)]:
+            _as(user, work)
+        assert list(store.artifacts()) == store.leftovers() == []
 
 
 def test_a_file_that_cannot_be_read_is_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,9 @@ def test_a_leased_artifact_stays(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = built(store)
     with lease(store, "quantize", artifact.key), lease(store, "quantize", artifact.key):
-        assert not drop(store, artifact)
+        assert not drop(store, [artifact])
         assert store.find("quantize", artifact.key)
-    assert drop(store, artifact)
+    assert drop(store, [artifact])
     assert store.find("quantize", artifact.key) is None
     assert store.leftovers() == []
     assert built(store).key == artifact.key
@@ -41,7 +41,7 @@ def test_a_lease_can_come_before_the_artifact(tmp_path: Path) -> None:
     store = Store(tmp_path)
     key = built(Store(tmp_path / "other")).key
     with lease(store, "quantize", key):
-        assert not drop(store, built(store))
+        assert not drop(store, [built(store)])
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
@@ -55,7 +55,7 @@ def test_a_store_that_cannot_be_written_is_used_without(
     with lease(store, "quantize", artifact.key):
         assert store.find("quantize", artifact.key)
     with pytest.raises(StoreError, match=r"store\.dir"):
-        drop(store, artifact)
+        drop(store, [artifact])
 
 
 def test_a_lease_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,3 +33,14 @@ def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path, monkeypatch:
     assert set(tmp_path.iterdir()) != before
     files.sweep(tmp_path)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_file_gets_the_permissions_of_the_umask(tmp_path: Path, umask: int) -> None:
+    """A group that shares a folder can write what is in it, and a private umask keeps it private."""
+    before = os.umask(umask)
+    try:
+        files.write_json(tmp_path / "status.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o666 & ~umask
