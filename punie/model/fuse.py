@@ -80,21 +80,11 @@ def fuse(
     writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
     if short := disk_shortage(out, writer.total_bytes, "the quantized model"):
         raise short
-    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
     writer.create()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    for piece in _ahead(_pieces(layout)):
-        for name, array, finite in piece:
-            if finite is not None and not finite.item():
-                raise PunieError(
-                    "The fused weights are not finite.",
-                    where=name,
-                    found=f"an infinity or a NaN in {dtypes[name]}",
-                    next_step="a smaller lora.scale or lora.learning_rate, or a base in bfloat16: float16 "
-                    "ends at 65,504",
-                )
-            writer.write(name, memoryview(cast(Any, array)))
+    for name, array in computed(layout):
+        writer.write(name, memoryview(cast(Any, array)))
     measured = mx.get_peak_memory() - before
     mx.clear_cache()
     writer.finish(layout.parameters)
@@ -113,6 +103,26 @@ def fuse(
             "measured": {"disk_mb": _mb(size), "memory_mb": _mb(measured)},
         },
     }
+
+
+def computed(layout: Layout) -> Iterator[tuple[str, mx.array]]:
+    """The tensors of a layout in order, each in pieces of whole rows, viewed as words of the elements' size.
+
+    Raises:
+        PunieError: A weight is not finite.
+    """
+    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
+    for piece in _ahead(_pieces(layout)):
+        for name, array, finite in piece:
+            if finite is not None and not finite.item():
+                raise PunieError(
+                    "The fused weights are not finite.",
+                    where=name,
+                    found=f"an infinity or a NaN in {dtypes[name]}",
+                    next_step="a smaller lora.scale or lora.learning_rate, or a base in bfloat16: float16 "
+                    "ends at 65,504",
+                )
+            yield name, array
 
 
 def working_bytes(module: nn.Module) -> int:

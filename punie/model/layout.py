@@ -59,12 +59,34 @@ class Layout:
 
 
 def plan(
-    base: Path, adapter: Path, *, base_key: str, bits: int | None, group_size: int, recipe: str | None = None
+    base: Path,
+    adapter: Path,
+    *,
+    base_key: str,
+    bits: int | None,
+    group_size: int,
+    recipe: str | None = None,
+    float32: bool = False,
 ) -> Layout:
     """Plan the fused model of two folders from their headers; see ``fuse.fuse`` for the arguments.
 
+    ``float32`` computes the sum in float32 and does not round it, whatever the base's type.
+
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
+    """
+    model, config = adapted(base, adapter, base_key=base_key)
+    if float32:
+        model.set_dtype(mx.float32)
+        config = config | {"torch_dtype": "float32"}
+    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+
+
+def adapted(base: Path, adapter: Path, *, base_key: str) -> tuple[nn.Module, ModelJson]:
+    """The base with its adapter attached, of which no weight is read yet, and its config.
+
+    Raises:
+        PunieError: The adapter and the base do not fit.
     """
     parameters(base)  # checks that every file is as long as its header states
     about = json.loads((adapter / "adapter_config.json").read_text())
@@ -93,7 +115,7 @@ def plan(
             expected=f"rank {rank} in the last {layers} layers of {base}",
             next_step="train again; the files in the adapter's folder belong to different runs",
         ) from error
-    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+    return model, config
 
 
 def lay_out(
