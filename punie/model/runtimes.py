@@ -127,10 +127,10 @@ def _llama(model: str, _: str, requests: Sequence[Request]) -> Iterator[Answer]:
                 n_probs=1,
                 return_tokens=True,
             )
-            chosen = found["completion_probabilities"]
-            tokens = [one["id"] for one in chosen]
             ended = found["stop_type"] == "eos"
-            yield Answer(tokens, [one["logprob"] for one in chosen], ended, rendered, ids)
+            chosen = found["completion_probabilities"][: -1 if ended else None]
+            tokens, values = ([one[key] for one in chosen] for key in ("id", "logprob"))
+            yield Answer(tokens, values, ended, rendered, ids)
 
 
 def _peft(model: str, base: str, requests: Sequence[Request]) -> Iterator[Answer]:

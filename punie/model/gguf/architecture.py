@@ -264,8 +264,8 @@ def stated(name: str, config: ModelJson) -> dict[str, Any]:
         for key, each in numbers.items()
         if isinstance(each, Number) and config.get(key) is not None
     }
-    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    found |= {f"{name}.{field}": head for field in ("rope.dimension_count", "attention.value_length")}
+    for field in ("rope.dimension_count", "attention.value_length"):
+        found[f"{name}.{field}"] = config["head_dim"]
     scaling = scaled(config)
     if scaling and scaling["rope_type"] in _SCALINGS:
         found[f"{name}.rope.scaling.type"] = scaling["rope_type"]

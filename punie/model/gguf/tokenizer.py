@@ -6,9 +6,7 @@ patterns are those of the models' own tokenizer.json. docs/howto/model.md names 
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +15,11 @@ from punie.util.jsonl import excerpt
 
 Json = dict[str, Any]
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = range(1, 7)
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 """Types of tokens."""
 _LONGEST = 1000
 """Limit on a token; characters. All of its divisions are tried where merges are made from scores."""
-_ENDS = (
+ENDS = (
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
@@ -126,9 +124,9 @@ def files(metadata: Metadata, vocabulary: int) -> dict[str, Json]:
     family = require_known(metadata)
     read = _Vocabulary.of(metadata, vocabulary)
     built = _byte_level(read, family) if family else _sentencepiece(read)
-    ends = [read.special("eos"), read.special("eot"), read.special("eom"), *map(read.tokens.get, _ENDS)]
+    ends = [read.special("eos"), read.special("eot"), read.special("eom"), *map(read.tokens.get, ENDS)]
     stops = sorted({each for each in ends if each is not None})
-    named = {f"{name}_token": read.special(key) for name, key in _NAMES.items()}
+    named = {f"{name}_token": read.special(key) for name, key in NAMES.items()}
     config: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{name: read.texts[each] for name, each in named.items() if each is not None},
@@ -168,139 +166,8 @@ def require_known(metadata: Metadata) -> Family | None:
     )
 
 
-_NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Special tokens: transformers' name, and the GGUF's."""
-
-
-def metadata(tokenizer: Any, vocabulary: int, *, pre: str | None = None) -> dict[str, Any]:
-    """The metadata of a tokenizer of transformers; :func:`files` undoes it, which is checked.
-
-    ``vocabulary`` is the number of rows of the embedding. ``pre`` names the family that is to divide text if
-    the tokenizer's way has no name; prompts may then have other tokens.
-
-    Raises:
-        Refused: llama.cpp has no such tokenizer.
-    """
-    given = json.loads(tokenizer.backend_tokenizer.to_str())
-    whole = _effects(given)
-    texts, merges = whole["tokens"], whole["merges"]
-    if beyond := [text for text, number in texts.items() if number >= vocabulary]:
-        raise Refused(
-            "The tokenizer has tokens for which the model's embedding has no row.",
-            where="tokenizer.json",
-            found=f"{excerpt(beyond[0])}, one of {len(beyond)}",
-            expected=f"ids below {vocabulary}",
-        )
-    found: dict[str, Any] = {"model": "llama"}
-    if not whole["byte_fallback"]:
-        found = {"model": "gpt2", "pre": pre or _named(whole), "merges": [" ".join(pair) for pair in merges]}
-    special = {text: flags[0] for text, flags in whole["added"].items()}
-    unknown = getattr(tokenizer, "unk_token", None) if whole["byte_fallback"] else None
-    filler = {f"[PAD{number}]": number for number in {*range(vocabulary)} - {*texts.values()}}
-    every = dict(sorted((texts | filler).items(), key=lambda each: each[1]))
-
-    def kind(text: str) -> int:
-        if text == unknown:
-            return _UNKNOWN
-        if text in special:
-            return _CONTROL if special[text] else _USER
-        if text in filler:
-            return _UNUSED
-        return _BYTE if whole["byte_fallback"] and _BYTES.fullmatch(text) else _NORMAL
-
-    found |= {"tokens": list(every), "token_type": [kind(text) for text in every]}
-    if whole["byte_fallback"]:
-        ranks = {"".join(pair): -float(rank) for rank, pair in reversed([*enumerate(merges)])}
-        found["scores"] = [ranks.get(text, -float(len(merges))) for text in every]
-        found["add_space_prefix"] = any(step["type"] == "Prepend" for step in whole["normalizer"])
-    ids = {key: getattr(tokenizer, f"{name}_token_id", None) for name, key in _NAMES.items()}
-    ends = sorted({*tokenizer.eos_token_ids} - {ids["eos"]} - {texts.get(text) for text in _ENDS})
-    ids |= dict(zip(("eot", "eom"), ends, strict=False))
-    found |= {f"{key}_token_id": number for key, number in ids.items() if number is not None}
-    framed = tokenizer.backend_tokenizer.encode("a")
-    found["add_bos_token"] = framed.ids[0] == ids["bos"] and bool(framed.special_tokens_mask[0])
-    result = {f"tokenizer.ggml.{key}": value for key, value in found.items()}
-    template = tokenizer.chat_template
-    for name, text in ({"default": template} if isinstance(template, str) else template).items():
-        result[f"tokenizer.chat_template{'' if name == 'default' else f'.{name}'}"] = text
-    _require_same(whole, result, vocabulary, {*tokenizer.eos_token_ids}, set() if pre is None else _DIVISION)
-    return result
-
-
-_BYTES = re.compile(r"<0x[0-9A-F]{2}>")
-_DIVISION = {"normalizer", "pre_tokenizer", "ignore_merges"}
-"""What a family decides."""
-
-
-def _effects(built: Json) -> Json:
-    """What of a tokenizer.json decides the tokens of a text, in a form that can be compared."""
-    model = built["model"]
-    if model["type"] != "BPE":
-        raise Refused("llama.cpp has no such tokenizer.", found=model["type"], expected="BPE")
-    flags = ("special", "lstrip", "rstrip", "single_word")
-    added = {each["content"]: each for each in built["added_tokens"]}
-    pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"]]
-    return {
-        "normalizer": list(_steps(built["normalizer"])),
-        "pre_tokenizer": list(_steps(built["pre_tokenizer"])),
-        "added": {text: [each[flag] for flag in flags] for text, each in added.items()},
-        "tokens": model["vocab"] | {text: each["id"] for text, each in added.items()},
-        "merges": [tuple(pair) for pair in pairs],
-        "byte_fallback": model["byte_fallback"],
-        "ignore_merges": model["ignore_merges"],
-    }
-
-
-def _steps(part: Json | None) -> Iterator[Json]:
-    """The steps of a normalizer or pre-tokenizer, without what changes offsets only."""
-    if part is None:
-        return
-    if part["type"] == "Sequence":
-        for each in part.get("normalizers", part.get("pretokenizers", ())):
-            yield from _steps(each)
-    else:
-        yield {key: value for key, value in part.items() if key != "trim_offsets"}
-
-
-def _named(whole: Json) -> str:
-    """The name of the family that divides text as a tokenizer does.
-
-    Raises:
-        Refused: There is none.
-    """
-    for name, family in FAMILIES.items():
-        steps = {"normalizer": _normalizer(family), "pre_tokenizer": _pre_tokenizer(family)}
-        same = all(list(_steps(part)) == whole[key] for key, part in steps.items())
-        if same and family.whole_words == whole["ignore_merges"]:
-            return name
-    raise Refused(
-        "llama.cpp has no name for the way in which the model's tokenizer divides text.",
-        where="tokenizer.json, pre_tokenizer",
-        found=excerpt([each.get("pattern", each["type"]) for each in whole["pre_tokenizer"]]),
-        expected=f"that of one of {', '.join(FAMILIES)}",
-        next_step="--pre NAME takes one of these: the weights are right, but prompts may get other tokens; "
-        "--prove shows which",
-    )
-
-
-def _require_same(whole: Json, written: Metadata, vocabulary: int, ends: set[int], decided: set[str]) -> None:
-    """Refuse a tokenizer that is not read back as it was; but for what was ``decided``."""
-    read = files(written, vocabulary)
-    back = _effects(read["tokenizer.json"])
-    for each in [text for text in back["tokens"] if text not in whole["tokens"]]:
-        del back["tokens"][each]
-    if whole["byte_fallback"]:  # of splits of the same token, the order is lost, and does not matter
-        for each in (whole, back):
-            each["merges"] = [set(each["merges"]), list(dict.fromkeys("".join(p) for p in each["merges"]))]
-    wrong = [key for key in whole.keys() - decided if whole[key] != back[key]]
-    if lost := ends - set(read["generation_config.json"].get("eos_token_id", ())):
-        wrong.append(f"the end tokens {sorted(lost)}")
-    if wrong:
-        raise Refused(
-            "A GGUF file cannot hold the model's tokenizer.",
-            where="tokenizer.json",
-            found=f"other {', '.join(sorted(wrong))} when read back",
-        )
 
 
 @dataclass(frozen=True)
@@ -318,7 +185,7 @@ class _Vocabulary:
     def of(cls, metadata: Metadata, vocabulary: int) -> _Vocabulary:
         texts, kinds = _listed(metadata, "tokens", str), metadata.get("tokenizer.ggml.token_type")
         if kinds is None:
-            kinds = [_NORMAL] * len(texts)
+            kinds = [NORMAL] * len(texts)
         tokens = {text: number for number, text in enumerate(texts)}
         if long := next((text for text in texts if len(text) > _LONGEST), None):
             raise Refused(
@@ -348,11 +215,11 @@ class _Vocabulary:
         """Tokens that are found in a text as they are, before it is divided."""
         return [
             {
-                "id": number, "content": self.texts[number], "special": kind != _USER,
+                "id": number, "content": self.texts[number], "special": kind != USER,
                 "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
             }
             for number, kind in enumerate(self.kinds)
-            if kind in (_UNKNOWN, _CONTROL, _USER) and self.texts[number]
+            if kind in (UNKNOWN, CONTROL, USER) and self.texts[number]
         ]  # fmt: skip
 
     def whole(self, *, begins: bool, **parts: Any) -> Json:
@@ -383,8 +250,8 @@ def _byte_level(read: _Vocabulary, family: Family) -> Json:
     """GPT-2's way: the bytes of a text as printable characters, merged within the pieces of a pattern."""
     return read.whole(
         begins=family.begins,
-        normalizer=_normalizer(family),
-        pre_tokenizer=_pre_tokenizer(family),
+        normalizer=normalizer(family),
+        pre_tokenizer=pre_tokenizer(family),
         decoder={**_LEVEL, "use_regex": True},
         model=_bpe(read.tokens, _merges(read), ignore_merges=family.whole_words),
     )
@@ -393,11 +260,13 @@ def _byte_level(read: _Vocabulary, family: Family) -> Json:
 _LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 
 
-def _normalizer(family: Family) -> Json | None:
+def normalizer(family: Family) -> Json | None:
+    """The normalizer of a family in tokenizer.json."""
     return {"type": "NFC"} if family.nfc else None
 
 
-def _pre_tokenizer(family: Family) -> Json:
+def pre_tokenizer(family: Family) -> Json:
+    """How a family divides text, in tokenizer.json."""
     steps: list[Json] = [{"type": "Digits", "individual_digits": True}] if family.digits else []
     steps += [_split({"Regex": each}, "Isolated") for each in family.patterns]
     steps.append({**_LEVEL, "use_regex": family.gpt2})
@@ -472,7 +341,7 @@ def _merges_by_score(read: _Vocabulary) -> list[tuple[str, str]]:
             found=f"{0 if scores is None else len(scores)} scores",
             expected=len(read.texts),
         )
-    plain = {text for text, kind in zip(read.texts, read.kinds, strict=True) if kind not in (_CONTROL, _BYTE)}
+    plain = {text for text, kind in zip(read.texts, read.kinds, strict=True) if kind not in (CONTROL, BYTE)}
     pairs = [
         (-scores[number], len(text[:at]), read.tokens[text[:at]], text[:at], text[at:])
         for number, text in enumerate(read.texts)

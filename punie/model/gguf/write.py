@@ -19,7 +19,7 @@ from mlx_lm.utils import MODEL_REMAPPING
 
 from punie.model import blas, fuse, load
 from punie.model.folders import ModelJson
-from punie.model.gguf import architecture, tokenizer
+from punie.model.gguf import architecture, tokenizer_fields
 from punie.model.gguf.file import Metadata, Refused, library, read
 from punie.model.gguf.weights import Weight, stored
 from punie.model.layout import Layout, plan
@@ -31,8 +31,6 @@ TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 """Types of the large matrices, and llama.cpp's name for such a file."""
 _LARGEST_F16 = 65504.0
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-_EXACT = ("norm.weight", "bias", "mlp.gate.weight")
-"""How the names of tensors end that llama.cpp wants in float32."""
 _ROPE = "rope_freqs.weight"
 _IGNORED = {"model_type", "rope_parameters"}
 """Options of mlx-lm's models that are another name of others."""
@@ -44,7 +42,7 @@ def write(
     """Write the sum of base and adapter, computed in float32, to a new GGUF file.
 
     ``base_key`` is as for ``fuse.fuse``; ``name`` is the model's, for people; ``kind`` is one of ``TYPES``;
-    ``pre`` is as for ``tokenizer.metadata``. Memory is that of a layer.
+    ``pre`` is as for ``tokenizer_fields.fields``. Memory is that of a layer.
 
     Returns:
         How many tensors have which type.
@@ -68,7 +66,7 @@ def write(
         "general.file_type": int(gguf.LlamaFileType[TYPES[kind]]),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **architecture.stated(arch, config),
-        **tokenizer.metadata(load.tokenizer(base), config["vocab_size"], pre=pre),
+        **tokenizer_fields.fields(load.tokenizer(base), config["vocab_size"], pre=pre),
     }
     factors = _rope(config)
     tensors |= {} if factors is None else {_ROPE: (factors.shape, types.F32)}
@@ -104,6 +102,7 @@ def _stated(layout: Layout) -> tuple[str, ModelJson]:
         if known.model_type == kind:
             options = {key: value for key, value in _options(kind, config).items() if value is not None}
             return arch, {
+                "head_dim": config["hidden_size"] // config["num_attention_heads"],
                 **config,
                 **options,
                 "tie_word_embeddings": "lm_head.weight" not in held,
@@ -146,8 +145,8 @@ def _names(layout: Layout, arch: str, config: ModelJson) -> dict[str, str]:
 
 
 def _type(kind: Any, tensor: Any, types: Any) -> Any:
-    """The type of a tensor: blocks have 32 weights of a row."""
-    if len(tensor.shape) == 1 or tensor.name.endswith(_EXACT):
+    """The type of a tensor: llama.cpp wants norms, biases and routers in float32, and 32 weights a block."""
+    if len(tensor.shape) == 1 or tensor.name.endswith("mlp.gate.weight"):
         return types.F32
     return types.F16 if kind is types.Q8_0 and tensor.shape[-1] % 32 else kind
 
@@ -157,8 +156,7 @@ def _rope(config: ModelJson) -> np.ndarray | None:
     scaling = architecture.scaled(config)
     if scaling is None or scaling["rope_type"] != "llama3":
         return None
-    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    factors = architecture.llama3_factors(head // 2, config["rope_theta"], scaling["factor"])
+    factors = architecture.llama3_factors(config["head_dim"] // 2, config["rope_theta"], scaling["factor"])
     return factors.astype(np.float32)
 
 
