@@ -173,7 +173,7 @@ def _tuned(arguments: argparse.Namespace, source: Run) -> int:
     from punie.stages.proof import prove
 
     runtime = TARGETS[arguments.to] or ""
-    return _told(runtime, prove(settings, adapter.path, runtime, model, arguments.prove or None))
+    return told(runtime, prove(settings, adapter.path, runtime, model, arguments.prove or None))
 
 
 def _notes(arguments: argparse.Namespace, source: Run, options: Mapping[str, Any]) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _modelfile(source: Run, settings: Any, folder: Path, file: str) -> str:
     return modelfile(file=file, stops=stops, system=system, sampling=source.results.sampling, context=context)
 
 
-def _told(runtime: str, found: Sequence[Compared]) -> int:
+def told(runtime: str, found: Sequence[Compared]) -> int:
     """Print a proof; the exit code."""
     from tabulate import tabulate
 

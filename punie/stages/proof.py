@@ -86,11 +86,11 @@ def prove(
         said = answer.tokens + ends[:1] * answer.ended
         own = fidelity.choices(loaded.model, request.prompt, said, len(shared), cache) if said else []
         name = item.named_turns[number - 1][0]
-        found.append(_compared(name, tokenizer, request, answer, said, own))
+        found.append(compared(name, tokenizer, request, answer, said, own))
     return found
 
 
-def _compared(
+def compared(
     name: str,
     tokenizer: Any,
     request: Request,
@@ -98,6 +98,7 @@ def _compared(
     said: Sequence[int],
     own: Sequence[tuple[float, int, float]],
 ) -> Compared:
+    """Compare an answer with punie's ``fidelity.choices`` for the tokens that the runtime ``said``."""
     difference, gap = None, 0.0
     for at, (token, (logprob, best, highest)) in enumerate(zip(said, own, strict=True)):
         ending = at == len(answer.tokens) and best in request.ends
