@@ -40,6 +40,8 @@ TARGETS = {"mlx": None, "gguf": "llama.cpp", "ollama": "llama.cpp", "lmstudio": 
 """By name, the runtime that proves it."""
 TYPES = ("f16", "bf16", "q8_0")
 _CALLED = {"quantize": "model", "train": "adapter"}
+_CONTEXT = 4096
+"""Tokens of Ollama's context, if they are enough."""
 _SHOWN = 10
 """Prompts that a proof shows."""
 
@@ -83,6 +85,8 @@ def _require_options(arguments: argparse.Namespace, *, quantized: bool) -> None:
         proved = "these files are those that were scored, digest by digest" if option == "--prove" else None
         raise PunieError(f"{option} is not for --to {arguments.to}.", where=option, found=proved)
     if arguments.prove is not None:
+        if arguments.prove < 0:
+            raise PunieError("--prove takes a number of prompts.", found=arguments.prove)
         from punie.model import runtimes
 
         runtimes.require(TARGETS[arguments.to] or "")
@@ -202,7 +206,7 @@ def _modelfile(source: Run, settings: Any, folder: Path, file: str) -> str:
     Raises:
         PunieError: A text cannot be written into it.
     """
-    from punie.model import load
+    from punie.model import folders, load
     from punie.results.pages.report import modelfile
     from punie.stages import chats
 
@@ -212,7 +216,8 @@ def _modelfile(source: Run, settings: Any, folder: Path, file: str) -> str:
     if wrong := [text for text in (*stops, system) if '"""' in text]:
         raise PunieError("A Modelfile cannot hold this text.", found=excerpt(wrong[0]), next_step="--to gguf")
     longest = max(turn.prompt_tokens for sample in source.samples for turn in sample.reached)
-    context = max(4096, 1 << (longest + settings.eval.max_tokens).bit_length())
+    context = max(_CONTEXT, 1 << (longest + source.results.sampling.max_tokens).bit_length())
+    context = min(context, folders.context(folders.read_config(folder)) or context)
     return modelfile(file=file, stops=stops, system=system, sampling=source.results.sampling, context=context)
 
 
@@ -274,6 +279,7 @@ def _artifact(arguments: argparse.Namespace, source: Run, stage: str) -> Artifac
     if artifact is None and not arguments.rebuild:
         raise _missing(arguments, store, source.results.artifacts, stage)
     artifact = artifact or _rebuilt(source, store, stage, recorded.key)
+    artifact.verify_once()
     now, then = (
         {name: sha for name, sha in files.items() if stage == "quantize" or name.startswith("adapter")}
         for files in (artifact.digests, recorded.files)

@@ -54,6 +54,11 @@ class Answer:
     """The tokens of that prompt."""
 
 
+def installed(name: str) -> bool:
+    """Whether a runtime is installed."""
+    return all(importlib.util.find_spec(each) for each in NEEDS[name][1])
+
+
 def require(name: str) -> None:
     """Check that a runtime is installed.
 
@@ -61,10 +66,10 @@ def require(name: str) -> None:
         PunieError: It is not.
     """
     extra, packages = NEEDS[name]
-    if missing := [each for each in packages if importlib.util.find_spec(each) is None]:
+    if not installed(name):
         raise PunieError(
             f"{name} is not installed here, so that nothing can be proved.",
-            found=f"no package {' and no '.join(missing)}",
+            expected=f"the packages {' and '.join(packages)}",
             next_step=f"pip install 'punie[{extra}]'; docs/export.md says more",
         )
 

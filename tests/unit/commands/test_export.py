@@ -112,6 +112,7 @@ def test_broken_records_are_named_with_their_line(tmp_path: Path, capsys: pytest
         (("--to", "gguf", "--type", "mlx"), "--type is not for --to gguf"),
         (("--to", "peft", "--pre", "qwen2"), "--pre is not for --to peft"),
         (("--to", "lmstudio", "--type", "mlx", "--prove"), "those that were scored, digest by digest"),
+        (("--to", "gguf", "--prove", "-2"), "a number of prompts"),
     ],
 )
 def test_an_option_that_the_target_has_no_use_for_is_refused(
