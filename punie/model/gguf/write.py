@@ -100,11 +100,10 @@ def _stated(layout: Layout) -> tuple[str, ModelJson]:
     kind = MODEL_REMAPPING.get(config["model_type"], config["model_type"])
     for arch, known in architecture.ARCHITECTURES.items():
         if known.model_type == kind:
-            options = {key: value for key, value in _options(kind, config).items() if value is not None}
+            given = {**config, **_options(kind, config)}
             return arch, {
                 "head_dim": config["hidden_size"] // config["num_attention_heads"],
-                **config,
-                **options,
+                **{key: value for key, value in given.items() if value is not None},
                 "tie_word_embeddings": "lm_head.weight" not in held,
                 "attention_bias": "model.layers.0.self_attn.o_proj.bias" in held,
             }

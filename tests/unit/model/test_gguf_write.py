@@ -159,6 +159,19 @@ def test_a_named_pre_tokenizer_takes_the_place_of_one_without_a_name(tmp_path: P
     assert other["pre_tokenizer"] != one["pre_tokenizer"]
 
 
+def test_what_a_config_leaves_out_is_what_mlx_lm_computes(tmp_path: Path) -> None:
+    """A config without the width of heads, or with null for it, gives the same file as one that states it."""
+    given = base(tmp_path, "llama")
+    adapter = adapters.write(given, tmp_path / "adapter")
+    config = json.loads((given / "config.json").read_text())
+    without = {key: value for key, value in config.items() if key != "head_dim"}
+    files = [tmp_path / name for name in ("stated", "null", "without")]
+    for file, changed in zip(files, (config, config | {"head_dim": None}, without), strict=True):
+        (given / "config.json").write_text(json.dumps(changed))
+        write(given, adapter, file, base_key=adapters.KEY, name="mine", kind="f16")
+    assert len({*content_digests(files).values()}) == 1
+
+
 def test_the_same_model_gives_the_same_file(tmp_path: Path) -> None:
     """Two files of one base and adapter are byte for byte the same."""
     given = base(tmp_path, "llama 3")
