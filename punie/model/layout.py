@@ -59,26 +59,14 @@ class Layout:
 
 
 def plan(
-    base: Path,
-    adapter: Path,
-    *,
-    base_key: str,
-    bits: int | None,
-    group_size: int,
-    recipe: str | None = None,
-    float32: bool = False,
+    base: Path, adapter: Path, *, base_key: str, bits: int | None, group_size: int, recipe: str | None = None
 ) -> Layout:
     """Plan the fused model of two folders from their headers; see ``fuse.fuse`` for the arguments.
-
-    ``float32`` computes the sum in float32 and does not round it, whatever the base's type.
 
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
     model, config = adapted(base, adapter, base_key=base_key)
-    if float32:
-        model.set_dtype(mx.float32)
-        config = config | {"torch_dtype": "float32"}
     return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
 
 

@@ -139,16 +139,17 @@ def _llama(model: str, _: str, requests: Sequence[Request]) -> Iterator[Answer]:
 
 
 def _peft(model: str, base: str, requests: Sequence[Request]) -> Iterator[Answer]:
-    import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BatchEncoding
 
-    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    plain = AutoModelForCausalLM.from_pretrained(
+        base, dtype="float32", local_files_only=True, use_safetensors=True
+    )
     adapted = PeftModel.from_pretrained(plain, model).eval()
     for each in requests:
+        given = {"input_ids": [each.prompt], "attention_mask": [[1] * len(each.prompt)]}
         found = adapted.generate(
-            input_ids=torch.tensor([each.prompt]),
-            attention_mask=torch.ones(1, len(each.prompt), dtype=torch.long),
+            **BatchEncoding(given, tensor_type="pt"),
             do_sample=False,
             max_new_tokens=each.max_tokens,
             eos_token_id=each.ends,

@@ -5,18 +5,23 @@ CONTRIBUTING says how to run the tests of the runtimes.
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from punie.__main__ import main
+from punie.formats.chat import Conversation
 from punie.model import load
 from punie.model.gguf.convert import convert
 from punie.model.runtimes import NEEDS, installed
+from punie.stages import chats
+from tests import families
 from tests.conftest import World, read_json
 from tests.processes import punie
 
-pytest.importorskip("gguf", reason="needs punie[gguf]")
+gguf_files = pytest.importorskip("tests.gguf_files", reason="needs punie[gguf]")
 DENSE = ("model=tiny_dense", "data=native_tools", "eval=native27", "lora.iters=60", "lora.save_every=60",
          "eval.temperature=0", "eval.max_tokens=32")  # fmt: skip
 
@@ -93,3 +98,50 @@ def test_the_runtime_answers_as_punie_does(
     assert ("(the same text)" in said) == llama
     largest = float(said.partition("log-probability ")[2].split()[0])
     assert largest < (0.05 if llama else 1e-3)
+
+
+THINKING = {
+    "Bielik-11B-v3.0-Instruct", "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
+    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-V3.1", "deepseek-ai-DeepSeek-V3.2",
+    "deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-V4-Flash-0731", "google-gemma-4-31B-it",
+    "google-gemma-4-31B-it-interleaved", "llama-cpp-rwkv-world", "openbmb-MiniCPM5-1B",
+}  # fmt: skip
+"""Templates that do not think unless told to: llama.cpp tells them."""
+DATED = {"meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.3-70B-Instruct"}
+"""Templates with a date of their own: llama.cpp gives them today's."""
+
+
+@pytest.mark.runtimes
+def test_llama_cpp_renders_tools_as_transformers_does(tmp_path: Path) -> None:
+    """Every template renders messages and tools to the same text, but for the options that llama.cpp sets."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="needs llama.cpp; see CONTRIBUTING")
+    if not (paths := sorted(families.FOLDER.glob("*.jinja"))):
+        pytest.skip("needs the templates; see CONTRIBUTING")
+    gguf_files.write(tmp_path / "m.gguf", "llama")
+    (folder := tmp_path / "model").mkdir()
+    convert(tmp_path / "m.gguf", folder, dtype="float32")
+    tokenizer = load.tokenizer(folder)
+    today = {"template_date": datetime.date.today().isoformat()}
+    talk = Conversation([families.user("Größe? <b> it's 5 & more")], families.TOOLS)
+    same, other = set(), set()
+    for path in paths:
+        tokenizer.chat_template = path.read_text("utf-8")
+        try:
+            chat = chats.build(tokenizer, "native", today)
+            prompt, request = chat.prompt(talk), chat.request(talk)
+        except Exception:  # families.REASONS has the templates that do not work without options
+            continue
+        options = xllamacpp.CommonParams()
+        options.model.path, options.chat_template = str(tmp_path / "m.gguf"), tokenizer.chat_template
+        options.n_ctx, options.port, options.use_jinja, options.warmup = 64, 0, True, False
+        server, own = xllamacpp.Server(options), request.get("chat_template_kwargs", {})
+        set_back = {"enable_thinking": False} if path.stem in THINKING else {"date_string": "26 Jul 2024"}
+        with httpx2.Client(base_url=server.listening_address, trust_env=False) as client:
+            found, told = (
+                client.post("/apply-template", json=request | {"chat_template_kwargs": own | each}).json()
+                for each in ({}, set_back if path.stem in THINKING | DATED else {})
+            )
+        (same if found.get("prompt") == prompt else other).add(path.stem)
+        assert told.get("prompt") == prompt, path.stem
+    assert other == THINKING | DATED
+    assert len(same) > 40

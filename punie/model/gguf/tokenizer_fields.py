@@ -66,6 +66,13 @@ def fields(given: Any, vocabulary: int, *, pre: str | None = None) -> dict[str, 
     result = {f"tokenizer.ggml.{key}": value for key, value in found.items()}
     template = given.chat_template
     for name, text in ({"default": template} if isinstance(template, str) else template).items():
+        if ids["bos"] is None and "bos_token" in text:
+            raise Refused(
+                "The chat template writes bos_token, which the tokenizer does not have.",
+                where=f"chat template {name}",
+                found="nothing is written in training; llama.cpp would write its token 11",
+                next_step="take {{ bos_token }} out of the template, and run again",
+            )
         result[f"tokenizer.chat_template{'' if name == 'default' else f'.{name}'}"] = text
     _require_same(whole, result, vocabulary, {*given.eos_token_ids}, set() if pre is None else _DIVISION)
     return result

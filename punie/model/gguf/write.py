@@ -6,7 +6,6 @@ is computed. It also says where in the file each weight belongs, in what order, 
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import mlx.core as mx
 import numpy as np
 from mlx_lm.utils import MODEL_REMAPPING
 
@@ -22,7 +22,7 @@ from punie.model.folders import ModelJson
 from punie.model.gguf import architecture, tokenizer_fields
 from punie.model.gguf.file import Metadata, Refused, library, read
 from punie.model.gguf.weights import Weight, stored
-from punie.model.layout import Layout, plan
+from punie.model.layout import Layout, adapted, lay_out
 from punie.util.errors import PunieError
 from punie.util.files import disk_shortage, flush
 from punie.util.jsonl import excerpt
@@ -53,8 +53,12 @@ def write(
     """
     gguf = library()
     blas.set_threads(0)  # as for fuse.fuse
-    layout = plan(base, adapter, base_key=base_key, bits=None, group_size=64, float32=True)
-    arch, config = _stated(layout)
+    model, plain = adapted(base, adapter, base_key=base_key)
+    options = type(cast(Any, model).args)
+    model.set_dtype(mx.float32)
+    plain = plain | {"torch_dtype": "float32"}
+    layout = lay_out(model, plain, bits=None, group_size=64, recipe=None)
+    arch, config = _stated(layout, options)
     own = _names(layout, arch, config)
     types = gguf.GGMLQuantizationType
     tensors = {
@@ -75,7 +79,7 @@ def write(
     if factors is not None:
         stored(out, Weight("", file.tensors[_ROPE]), "r+")[0][:] = factors.view(np.uint8)
     back = architecture.config(file)
-    _require_same(arch, config, back)
+    _require_same(options, config, back)
     places = {each.name: each for each in architecture.weights(file, back)}
     filled = Counter[str]()
     for inner, words in fuse.computed(layout):
@@ -90,7 +94,7 @@ def write(
     return Counter(kind.name for _, kind in tensors.values())
 
 
-def _stated(layout: Layout) -> tuple[str, ModelJson]:
+def _stated(layout: Layout, options: Any) -> tuple[str, ModelJson]:
     """The architecture's name in a GGUF, and the config with what mlx-lm adds to it.
 
     Raises:
@@ -100,7 +104,7 @@ def _stated(layout: Layout) -> tuple[str, ModelJson]:
     kind = MODEL_REMAPPING.get(config["model_type"], config["model_type"])
     for arch, known in architecture.ARCHITECTURES.items():
         if known.model_type == kind:
-            given = {**config, **_options(kind, config)}
+            given = {**config, **_options(options, config)}
             return arch, {
                 "head_dim": config["hidden_size"] // config["num_attention_heads"],
                 **{key: value for key, value in given.items() if value is not None},
@@ -116,10 +120,9 @@ def _stated(layout: Layout) -> tuple[str, ModelJson]:
     )
 
 
-def _options(kind: str, config: ModelJson) -> dict[str, Any]:
-    """The options with which mlx-lm computes a model."""
-    options = importlib.import_module(f"mlx_lm.models.{kind}").ModelArgs.from_dict(config)
-    return {key: value for key, value in vars(options).items() if key not in _IGNORED}
+def _options(options: Any, config: ModelJson) -> dict[str, Any]:
+    """What mlx-lm's ``ModelArgs`` make of a config: the options with which it computes the model."""
+    return {key: value for key, value in vars(options.from_dict(config)).items() if key not in _IGNORED}
 
 
 def _names(layout: Layout, arch: str, config: ModelJson) -> dict[str, str]:
@@ -187,13 +190,12 @@ def _write_header(out: Path, arch: str, fields: Metadata, tensors: Mapping[str, 
     os.truncate(out, start + room)
 
 
-def _require_same(arch: str, config: ModelJson, back: ModelJson) -> None:
+def _require_same(options: Any, config: ModelJson, back: ModelJson) -> None:
     """Refuse a model that mlx-lm would compute otherwise if it came from the file."""
-    kind = architecture.ARCHITECTURES[arch].model_type
 
     def plain(given: ModelJson) -> dict[str, Any]:
-        options = _options(kind, given)
-        return options | ({"rope_scaling": architecture.scaled(given)} if "rope_scaling" in options else {})
+        found = _options(options, given)
+        return found | ({"rope_scaling": architecture.scaled(given)} if "rope_scaling" in found else {})
 
     own, read_back = plain(config), plain(back)
     wrong = [f"{key}={value!r}" for key, value in own.items() if not _equal(value, read_back[key])]

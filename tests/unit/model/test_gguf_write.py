@@ -117,6 +117,12 @@ def unusual(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
+def beginning(folder: Path) -> None:
+    """A template that begins with the token that begins texts, where there is none."""
+    path = folder / "tokenizer_config.json"
+    amend(path, bos_token=None, chat_template="{{ bos_token }}" + gguf_files.TEMPLATE)
+
+
 def beyond(folder: Path) -> None:
     """A token that the embedding has no row for."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -134,6 +140,7 @@ def beyond(folder: Path) -> None:
         (whole_words, "no name for the way.*Whitespace.*--pre NAME"),
         (unusual, "other added when read back"),
         (beyond, "<one more>.*288"),
+        (beginning, "token 11"),
         (scaled, "65,504.*embed_tokens.*--type bf16"),
     ],
 )  # fmt: skip
