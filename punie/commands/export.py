@@ -143,6 +143,8 @@ def _tuned(arguments: argparse.Namespace, source: Run) -> int:
     from punie.model import blas
 
     blas.activate(settings.runtime.blas)  # before what follows imports mlx
+    from punie.model import load
+
     out, model, folder = arguments.out, arguments.out, base_folder(settings)
     if arguments.to == "peft":
         from punie.model import peft
@@ -170,7 +172,7 @@ def _tuned(arguments: argparse.Namespace, source: Run) -> int:
             return exported_card(source, f"a GGUF file of type {kind.upper()}", made, file=model.name)
 
     _publish(out, make)
-    for line in _notes(arguments, source, settings.model.template_args):
+    for line in _notes(arguments, source, settings.model.template_args, load.tokenizer(folder)):
         print(line)
     if arguments.prove is None:
         return 0
@@ -180,15 +182,19 @@ def _tuned(arguments: argparse.Namespace, source: Run) -> int:
     return told(runtime, prove(settings, adapter.path, runtime, model, arguments.prove or None))
 
 
-def _notes(arguments: argparse.Namespace, source: Run, options: Mapping[str, Any]) -> Iterator[str]:
+def _notes(
+    arguments: argparse.Namespace, source: Run, options: Mapping[str, Any], tokenizer: Any
+) -> Iterator[str]:
     """What the result is not, and what to do with it."""
     out = arguments.out
+    if "enable_thinking" in str(tokenizer.chat_template):  # mlx-lm's default, and llama.cpp has its own
+        options = {"enable_thinking": tokenizer.has_thinking, **options}
     if "quantize" in source.results.artifacts:
         yield "note: base and adapter, not the quantized weights that were scored"
     if arguments.pre:
         yield f"note: text is divided as by {arguments.pre}, not as in training"
     if options and arguments.to != "peft":
-        yield f"note: the file cannot hold template options; send chat_template_kwargs={json.dumps(options)}"
+        yield f"note: prompts as in training need chat_template_kwargs={json.dumps(options)}"
     if arguments.to == "ollama":
         yield "note: Ollama does not run the model's chat template; Modelfile says what it does instead"
         yield f"next: ollama create {shlex.quote(out.name)} -f {shlex.quote(str(out / 'Modelfile'))}"

@@ -5,6 +5,7 @@ CONTRIBUTING says how to run the tests of the runtimes.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from pathlib import Path
 
@@ -27,13 +28,9 @@ DENSE = ("model=tiny_dense", "data=native_tools", "eval=native27", "lora.iters=6
 
 
 def export(world: World, run: Path, out: Path, *options: str) -> int:
-    return main(["export", str(run), str(out), "--store", str(world.cwd / "outputs/store"), *options])
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative paths of a run's config belong to the folder in which it ran."""
-    monkeypatch.chdir(world.cwd)
+    """Export where the run ran, to which relative paths of its config belong."""
+    with contextlib.chdir(world.cwd):
+        return main(["export", str(run), str(out), *options])
 
 
 def test_a_tokenizer_without_a_name_is_refused(
@@ -100,20 +97,15 @@ def test_the_runtime_answers_as_punie_does(
     assert largest < (0.05 if llama else 1e-3)
 
 
-THINKING = {
-    "Bielik-11B-v3.0-Instruct", "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-V3.1", "deepseek-ai-DeepSeek-V3.2",
-    "deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-V4-Flash-0731", "google-gemma-4-31B-it",
-    "google-gemma-4-31B-it-interleaved", "llama-cpp-rwkv-world", "openbmb-MiniCPM5-1B",
-}  # fmt: skip
-"""Templates that do not think unless told to: llama.cpp tells them."""
 DATED = {"meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.3-70B-Instruct"}
 """Templates with a date of their own: llama.cpp gives them today's."""
+ESCAPED = {"meetkai-functionary-medium-v3.1"}
+"""Templates that mark text as safe, for which transformers escapes the quotes of the text beside it."""
 
 
 @pytest.mark.runtimes
 def test_llama_cpp_renders_tools_as_transformers_does(tmp_path: Path) -> None:
-    """Every template renders messages and tools to the same text, but for the options that llama.cpp sets."""
+    """Every template renders messages and tools to the same text, but for those named above."""
     xllamacpp = pytest.importorskip("xllamacpp", reason="needs llama.cpp; see CONTRIBUTING")
     if not (paths := sorted(families.FOLDER.glob("*.jinja"))):
         pytest.skip("needs the templates; see CONTRIBUTING")
@@ -121,27 +113,30 @@ def test_llama_cpp_renders_tools_as_transformers_does(tmp_path: Path) -> None:
     (folder := tmp_path / "model").mkdir()
     convert(tmp_path / "m.gguf", folder, dtype="float32")
     tokenizer = load.tokenizer(folder)
-    today = {"template_date": datetime.date.today().isoformat()}
+    given = {"template_date": datetime.date.today().isoformat(), "enable_thinking": True}
     talk = Conversation([families.user("Größe? <b> it's 5 & more")], families.TOOLS)
-    same, other = set(), set()
+    same, other, wrong = set(), set(), set()
     for path in paths:
         tokenizer.chat_template = path.read_text("utf-8")
         try:
-            chat = chats.build(tokenizer, "native", today)
+            chat = chats.build(tokenizer, "native", given)
             prompt, request = chat.prompt(talk), chat.request(talk)
         except Exception:  # families.REASONS has the templates that do not work without options
             continue
         options = xllamacpp.CommonParams()
         options.model.path, options.chat_template = str(tmp_path / "m.gguf"), tokenizer.chat_template
         options.n_ctx, options.port, options.use_jinja, options.warmup = 64, 0, True, False
-        server, own = xllamacpp.Server(options), request.get("chat_template_kwargs", {})
-        set_back = {"enable_thinking": False} if path.stem in THINKING else {"date_string": "26 Jul 2024"}
+        server, own = xllamacpp.Server(options), request["chat_template_kwargs"]
+        dated = {"date_string": "26 Jul 2024"} if path.stem in DATED else {}
         with httpx2.Client(base_url=server.listening_address, trust_env=False) as client:
             found, told = (
                 client.post("/apply-template", json=request | {"chat_template_kwargs": own | each}).json()
-                for each in ({}, set_back if path.stem in THINKING | DATED else {})
+                for each in ({}, dated)
             )
         (same if found.get("prompt") == prompt else other).add(path.stem)
-        assert told.get("prompt") == prompt, path.stem
-    assert other == THINKING | DATED
+        if told.get("prompt") != prompt:
+            wrong.add(path.stem)
+    print(f"{len(same)} of {len(same | other)} templates")
+    assert wrong == ESCAPED
+    assert other == DATED | ESCAPED
     assert len(same) > 40
