@@ -36,7 +36,7 @@ COMMANDS = {
     "show": "a finished run: scores, sampling, and the digests behind them",
     "ship": "whether a run's model may replace its base, by criteria fixed before it ran",
     "rescore": "score a run's recorded responses again, without a model",
-    "export": "copy a run's quantized model out of the store, with a model card",
+    "export": "a run's model for mlx-lm, llama.cpp, Ollama, LM Studio or PEFT, with a model card",
     "export-inspect": "write a run's responses and scores as an Inspect log",
     "tiny": "rebuild an embedded model",
 }

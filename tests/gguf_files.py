@@ -163,11 +163,12 @@ def _add_config(writer: Any, config: dict[str, Any]) -> None:
 
 
 def _add_bpe(writer: Any, size: int) -> None:
-    """A byte-level vocabulary with two merges, and the two special tokens of the template."""
+    """A byte-level vocabulary: two merges, tokens for thoughts, the template's special ones and Qwen's."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    texts = [*bytes_to_unicode().values(), "he", "hel", "<|im_start|>", "<|im_end|>"]
-    kinds = [1] * (len(texts) - 2) + [3, 3]
+    texts = [*bytes_to_unicode().values(), "he", "hel", "<think>", "</think>"]
+    kinds = [1] * (len(texts) - 2) + [4] * 2 + [3] * 3
+    texts += ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     filler = size - len(texts)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")

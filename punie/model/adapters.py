@@ -25,7 +25,8 @@ from punie.util.processes import run_alone
 STAGE = "fused"
 _VERSION = 1
 CONFIG = "adapter_config.json"
-_WEIGHTS = {"mlx-lm": "adapters.safetensors", "PEFT": "adapter_model.safetensors"}
+WEIGHTS = {"mlx-lm": "adapters.safetensors", "PEFT": "adapter_model.safetensors"}
+"""Files of an adapter, by its format."""
 _TENSOR = re.compile(
     r"base_model\.model\.(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|"
     r"lora_magnitude_vector)(?:\.weight)?"
@@ -77,7 +78,7 @@ class Adapter:
     @property
     def file(self) -> Path:
         """Its weights."""
-        return self.folder / _WEIGHTS[self.kind]
+        return self.folder / WEIGHTS[self.kind]
 
 
 def read(folder: Path) -> Adapter:
@@ -100,14 +101,14 @@ def read(folder: Path) -> Adapter:
         )
     config = read_config(folder, CONFIG)
     kind = "PEFT" if "peft_type" in config else "mlx-lm"
-    file = folder / _WEIGHTS[kind]
+    file = folder / WEIGHTS[kind]
     if not file.is_file():
         pickled = sorted(path.name for each in ("*.bin", "*.npz") for path in folder.glob(each))
         raise PunieError(
             f"The {kind} adapter has no safetensors file.",
             where=folder,
             found=f"{pickled[0]}, which punie does not read" if pickled else None,
-            expected=_WEIGHTS[kind],
+            expected=WEIGHTS[kind],
             next_step="save it again as safetensors, where you trust it",
         )
     shapes = {name: tuple(entry["shape"]) for name, entry in read_header(file).tensors.items()}
@@ -245,4 +246,4 @@ def _material(base: Path, adapter: Path) -> stored.Material:
         "libraries": {"mlx": version("mlx")},
         "device": device_kind(),
     }
-    return sourced(material, "model/adapters.py", "model/fuse.py", "model/layout.py")
+    return sourced(material, "model/adapters.py", "model/fuse.py", "model/layout.py", "model/peft.py")

@@ -9,11 +9,12 @@ Shapes: P positions compared in an example, T tokens of it, V the vocabulary.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -153,6 +154,20 @@ def token_logprobs(model: nn.Module, tokens: list[int], prompt: int) -> list[flo
     """The log-probability of every token after the first ``prompt`` ones, of which there is at least one."""
     ((logprobs, answer),) = _read(model, [(tokens, prompt)], len(tokens))
     return cast(list[float], _of(logprobs, answer).tolist())
+
+
+def choices(
+    model: nn.Module, prompt: Sequence[int], answer: Sequence[int], prefix: int, cache: list[Any]
+) -> list[tuple[float, int, float]]:
+    """For every token of an answer: its log-probability; the likeliest token; and that one's.
+
+    ``cache`` holds the first ``prefix`` tokens of the prompt, and is not changed.
+    """
+    tokens = mx.array([[*prompt, *answer][prefix:-1]])
+    logits = model(tokens, cache=copy.deepcopy(cache))[0, -len(answer) :].astype(mx.float32)  # (P, V)
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    found = _of(logprobs, mx.array(list(answer))), logprobs.argmax(-1), logprobs.max(-1)
+    return list(zip(*(cast(list[Any], each.tolist()) for each in found), strict=True))
 
 
 def _read(

@@ -21,10 +21,11 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.lora import LoRASwitchLinear
 from mlx_lm.utils import dequantize_model, save_config
 
-from punie.model import blas, folders
+from punie.model import blas, folders, peft
 from punie.model.adapters import Adapter
-from punie.model.layout import Layout, plan, plan_merge
-from punie.model.shards import Writer
+from punie.model.layout import Layout, attach, lay_out, plan, types
+from punie.model.load import load_lazily
+from punie.model.shards import Writer, parameters
 from punie.util.errors import PunieError
 from punie.util.files import disk_shortage
 
@@ -90,7 +91,14 @@ def merge(base: Path, adapter: Adapter, out: Path) -> dict[str, Any]:
     Raises:
         PunieError: The adapter, the base or the disk do not fit; found before anything is written.
     """
-    layout = plan_merge(base, adapter)
+    parameters(base)  # checks that every file is as long as its header states
+    model, config = load_lazily(base)
+    before = types(model)
+    if adapter.kind == "PEFT":
+        peft.attach(model, base, adapter)
+    else:
+        model = attach(model, base, adapter.folder, adapter.config)
+    layout = lay_out(model, config, bits=None, group_size=0, recipe=None, keep=before)
     changed = sum(hasattr(module, "fuse") for module in layout.sources.values())
     return {"kind": adapter.kind, "layers": changed, **_write(layout, base, out, _SHARD_MB)}
 
@@ -102,21 +110,11 @@ def _write(layout: Layout, base: Path, out: Path, shard_mb: int) -> dict[str, An
     writer = Writer(out, layout.tensors, shard_mb * 1_000_000)
     if short := disk_shortage(out, writer.total_bytes, "the fused model"):
         raise short
-    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
     writer.create()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    for piece in _ahead(_pieces(layout)):
-        for name, array, finite in piece:
-            if finite is not None and not finite.item():
-                raise PunieError(
-                    "The fused weights are not finite.",
-                    where=name,
-                    found=f"an infinity or a NaN in {dtypes[name]}",
-                    next_step="a smaller lora.scale or lora.learning_rate, or a base in bfloat16: float16 "
-                    "ends at 65,504",
-                )
-            writer.write(name, memoryview(cast(Any, array)))
+    for name, array in computed(layout):
+        writer.write(name, memoryview(cast(Any, array)))
     measured = mx.get_peak_memory() - before
     mx.clear_cache()
     writer.finish(layout.parameters)
@@ -134,6 +132,26 @@ def _write(layout: Layout, base: Path, out: Path, shard_mb: int) -> dict[str, An
             "measured": {"disk_mb": _mb(size), "memory_mb": _mb(measured)},
         },
     }
+
+
+def computed(layout: Layout) -> Iterator[tuple[str, mx.array]]:
+    """The tensors of a layout in order, each in pieces of whole rows, viewed as words of the elements' size.
+
+    Raises:
+        PunieError: A weight is not finite.
+    """
+    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
+    for piece in _ahead(_pieces(layout)):
+        for name, array, finite in piece:
+            if finite is not None and not finite.item():
+                raise PunieError(
+                    "The fused weights are not finite.",
+                    where=name,
+                    found=f"an infinity or a NaN in {dtypes[name]}",
+                    next_step="a smaller lora.scale or lora.learning_rate, or a base in bfloat16: float16 "
+                    "ends at 65,504",
+                )
+            yield name, array
 
 
 def working_bytes(module: nn.Module) -> int:

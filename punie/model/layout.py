@@ -20,13 +20,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
-from mlx_lm.tuner.dora import DoRALinear
-from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import compute_bits_per_weight, dequantize_model, get_total_parameters, quantize_model
 
-from punie.model import adapters
-from punie.model.adapters import Adapter
 from punie.model.folders import ModelJson
 from punie.model.load import load_lazily
 from punie.model.shards import Tensor, parameters, read_header
@@ -39,11 +35,6 @@ Cast = Callable[[str, mx.array], mx.array]
 _GROUPS = (32, 64, 128)
 """Group sizes that MLX has."""
 _QUANTIZATION = ("quantization", "quantization_config")
-_PEFT = (
-    ((nn.Linear, nn.QuantizedLinear), LoRALinear),
-    ((nn.Embedding, nn.QuantizedEmbedding), LoRAEmbedding),
-)
-"""Kinds of layers that a PEFT adapter may change, and what takes their place."""
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 _DTYPES = {
     mx.bool_: "BOOL", mx.uint8: "U8", mx.int8: "I8", mx.uint16: "U16", mx.int16: "I16", mx.uint32: "U32",
@@ -79,6 +70,16 @@ def plan(
     Raises:
         PunieError: The adapter, the base or the settings do not fit.
     """
+    model, config = adapted(base, adapter, base_key=base_key)
+    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+
+
+def adapted(base: Path, adapter: Path, *, base_key: str) -> tuple[nn.Module, ModelJson]:
+    """The base with its adapter attached, of which no weight is read yet, and its config.
+
+    Raises:
+        PunieError: The adapter and the base do not fit.
+    """
     parameters(base)  # checks that every file is as long as its header states
     about = json.loads((adapter / "adapter_config.json").read_text())
     if about.get("base_key") != base_key:
@@ -90,28 +91,17 @@ def plan(
             next_step="fuse it into the model it was trained on, or train again on this one",
         )
     model, config = load_lazily(base)
-    model = _adapted(model, base, adapter, about)
-    return lay_out(model, config, bits=bits, group_size=group_size, recipe=recipe)
+    return attach(model, base, adapter, about), config
 
 
-def plan_merge(base: Path, adapter: Adapter) -> Layout:
-    """Plan the base model with an adapter fused into it, all other layers as they are.
+def attach(model: nn.Module, base: Path, adapter: Path, about: Mapping[str, Any]) -> nn.Module:
+    """The lazy model with an adapter in mlx-lm's format, of which every tensor has its place.
+
+    ``about`` is the adapter's config.
 
     Raises:
-        PunieError: The adapter does not fit the base.
+        PunieError: The adapter's files do not fit each other or the model.
     """
-    parameters(base)
-    model, config = load_lazily(base)
-    types = _types(model)
-    if adapter.kind == "PEFT":
-        attach_peft(model, adapter, base)
-    else:
-        model = _adapted(model, base, adapter.folder, adapter.config)
-    return lay_out(model, config, bits=None, group_size=0, recipe=None, keep=types)
-
-
-def _adapted(model: nn.Module, base: Path, adapter: Path, about: Mapping[str, Any]) -> nn.Module:
-    """The model with an adapter in mlx-lm's format, of which every tensor has its place."""
     given = read_header(adapter / "adapters.safetensors").tensors
     try:
         model = load_adapters(model, str(adapter))
@@ -130,50 +120,6 @@ def _adapted(model: nn.Module, base: Path, adapter: Path, about: Mapping[str, An
             next_step="train again; the files in the adapter's folder belong to different runs",
         ) from error
     return model
-
-
-def attach_peft(model: nn.Module, adapter: Adapter, base: Path) -> None:
-    """Put the layers of a PEFT adapter on a lazy model.
-
-    Raises:
-        PunieError: The model has no such layer, or one of another size.
-    """
-    arrays = cast("dict[str, mx.array]", mx.load(str(adapter.file)))
-    there, made, unknown = dict(model.named_modules()), [], []
-    for name, about in adapter.layers.items():
-        path = next((each for each in (name, f"language_model.{name}") if each in there), None)
-        kind = path and next((made for known, made in _PEFT if isinstance(there[path], known)), None)
-        if path is None or kind is None or ("m" in about.parts) > (kind is LoRALinear):
-            unknown.append(name)
-            continue
-        if "m" in about.parts:
-            kind = DoRALinear
-        layer = cast(Any, kind).from_base(there[path], r=about.rank, scale=about.scale)
-        for part, tensor in about.parts.items():
-            array = arrays[tensor].flatten() if part == "m" else arrays[tensor].T
-            if array.shape != layer[part].shape:
-                raise PunieError(
-                    "The adapter belongs to a model of other sizes.",
-                    where=adapter.folder,
-                    found=f"{tensor} {tuple(arrays[tensor].shape)}",
-                    expected=f"{tuple(layer[part].T.shape)}, as {path} of {base} needs",
-                    next_step=f"give the model that it was trained on: {adapter.base or 'its card names it'}",
-                )
-            layer[part] = array
-        made.append((path, layer))
-    if unknown:
-        raise PunieError(
-            "The adapter changes layers that punie cannot adapt, or that the model does not have.",
-            where=adapter.folder,
-            found=unknown[0] + _more(unknown),
-            expected=f"linear layers and embeddings of {base}",
-            next_step=adapters.BY_PEFT,
-        )
-    model.update_modules(tree_unflatten(made))
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def lay_out(
@@ -235,7 +181,7 @@ def _without(config: ModelJson, paths: Sequence[str]) -> ModelJson:
     }
 
 
-def _types(model: nn.Module) -> Types:
+def types(model: nn.Module) -> Types:
     """Types of the floating-point tensors of a lazy model; for a quantized weight, that of its scales."""
     flat = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
     found = {name: array.dtype for name, array in flat if mx.issubdtype(array.dtype, mx.floating)}

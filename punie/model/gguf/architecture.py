@@ -5,10 +5,11 @@ The tensors' names and the metadata's fields are those of llama.cpp's converters
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,17 +60,41 @@ _EXPERTS: Parts = {
     "ffn_up_exps.weight": ("mlp.switch_mlp.up_proj.weight", "experts inner hidden"),
     "ffn_down_exps.weight": ("mlp.switch_mlp.down_proj.weight", "experts hidden inner"),
 }
+_OUTER: Parts = {
+    "token_embd.weight": ("model.embed_tokens.weight", "vocabulary hidden"),
+    "output_norm.weight": ("model.norm.weight", "hidden"),
+    "output.weight": ("lm_head.weight", "vocabulary hidden"),
+}
+_SCALINGS = ("linear", "yarn")
+_SCALING = {"factor": "factor", "original_max_position_embeddings": "original_context_length"}
+"""What scales rope: by config.json's key the field after ``rope.scaling``."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of config.json, and the field of the metadata that holds it."""
+
+    field: str
+    """Its name after the architecture's."""
+    default: float | None = None
+    """What it is where the field is missing."""
+    whole: bool = True
+    """It is an integer."""
+
+
+Stated = Mapping[str, Any]
+"""By key of config.json: a ``Number``, a function of the ``Fields``, or what all models have."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the models of an architecture are written."""
+    """How the models of an architecture are written, and so, how they are read."""
 
     model_type: str
     """mlx-lm's name."""
     parts: Parts
-    more: Callable[[Fields], ModelJson] = lambda _: {}
-    """Fields of config.json that only this architecture has."""
+    more: Stated = dataclasses.field(default_factory=dict)
+    """What only this architecture has in config.json."""
     interleaved: bool = False
     """The rows of q and k are in the order that llama.cpp's rope wants: pairs, where the model has halves."""
     shifted: bool = False
@@ -82,7 +107,6 @@ class Fields:
 
     metadata: Metadata
     prefix: str
-    read: dict[str, Any] = field(default_factory=dict)
 
     def number(self, name: str, default: float | None = None) -> Any:
         """A positive number.
@@ -113,55 +137,74 @@ class Fields:
             )
         return found
 
+    def stated(self, given: Stated) -> ModelJson:
+        """What the fields say, by key of config.json."""
+        return {key: self._value(each) for key, each in given.items()}
 
-def _experts(fields: Fields) -> ModelJson:
-    return {
-        "num_experts": fields.extent("expert_count"),
-        "num_experts_per_tok": fields.extent("expert_used_count"),
-        "moe_intermediate_size": fields.extent("expert_feed_forward_length"),
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": [],
-        "norm_topk_prob": True,
-    }
+    def _value(self, given: Any) -> Any:
+        if isinstance(given, Number):
+            return (self.extent if given.whole else self.number)(given.field, given.default)
+        return given(self) if callable(given) else given
 
 
-def _query_scalar(fields: Fields, layers: int) -> float:
+def _query_scalar(layers: int) -> Callable[[Fields], float]:
     """What queries are divided by the root of: of the largest model the width per head, else the head's.
 
     No field holds it; llama.cpp, too, knows it by the number of layers.
     """
-    if fields.extent("block_count") == layers:
-        return fields.extent("embedding_length") / fields.extent("attention.head_count")
-    return fields.extent("attention.key_length")
+
+    def read(fields: Fields) -> float:
+        if fields.extent("block_count") == layers:
+            return fields.extent("embedding_length") / fields.extent("attention.head_count")
+        return fields.extent("attention.key_length")
+
+    return read
 
 
-def _gemma2(fields: Fields) -> ModelJson:
-    return {
-        "attn_logit_softcapping": fields.number("attn_logit_softcapping", 50.0),
-        "final_logit_softcapping": fields.number("final_logit_softcapping", 30.0),
-        "query_pre_attn_scalar": _query_scalar(fields, 46),
-        "sliding_window": fields.extent("attention.sliding_window", 4096),
-    }
-
-
-def _gemma3(fields: Fields) -> ModelJson:
-    return {
-        "query_pre_attn_scalar": _query_scalar(fields, 62),
-        "sliding_window": fields.extent("attention.sliding_window"),
-        "sliding_window_pattern": fields.extent("attention.sliding_window_pattern", 6),
-        "rope_local_base_freq": fields.number("rope.freq_base_swa", 10000.0),
-    }
-
-
+_SIZES: Stated = {
+    "hidden_size": Number("embedding_length"),
+    "intermediate_size": Number("feed_forward_length"),
+    "num_hidden_layers": Number("block_count"),
+    "num_attention_heads": Number("attention.head_count"),
+}
+_HEADS: Stated = {
+    "num_key_value_heads": Number("attention.head_count_kv"),
+    "head_dim": Number("attention.key_length"),
+}
+_COMMON: Stated = {
+    "max_position_embeddings": Number("context_length"),
+    "rms_norm_eps": Number("attention.layer_norm_rms_epsilon", whole=False),
+    "rope_theta": Number("rope.freq_base", 10000.0, whole=False),
+}
+_MOE: Stated = {
+    "num_experts": Number("expert_count"),
+    "num_experts_per_tok": Number("expert_used_count"),
+    "moe_intermediate_size": Number("expert_feed_forward_length"),
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "norm_topk_prob": True,
+}
+_GEMMA2: Stated = {
+    "attn_logit_softcapping": Number("attn_logit_softcapping", 50.0, whole=False),
+    "final_logit_softcapping": Number("final_logit_softcapping", 30.0, whole=False),
+    "query_pre_attn_scalar": _query_scalar(46),
+    "sliding_window": Number("attention.sliding_window", 4096),
+}
+_GEMMA3: Stated = {
+    "query_pre_attn_scalar": _query_scalar(62),
+    "sliding_window": Number("attention.sliding_window"),
+    "sliding_window_pattern": Number("attention.sliding_window_pattern", 6),
+    "rope_local_base_freq": Number("rope.freq_base_swa", 10000.0, whole=False),
+}
 ARCHITECTURES = {
     "llama": Architecture("llama", {**_ATTENTION, **_NORM, **_MLP}, interleaved=True),
     "qwen2": Architecture("qwen2", {**_ATTENTION, **_BIASES, **_NORM, **_MLP}),
     "qwen3": Architecture("qwen3", {**_ATTENTION, **_HEAD_NORMS, **_NORM, **_MLP}),
-    "qwen3moe": Architecture("qwen3_moe", {**_ATTENTION, **_HEAD_NORMS, **_NORM, **_EXPERTS}, _experts),
+    "qwen3moe": Architecture("qwen3_moe", {**_ATTENTION, **_HEAD_NORMS, **_NORM, **_EXPERTS}, _MOE),
     "gemma": Architecture("gemma", {**_ATTENTION, **_NORM, **_MLP}, shifted=True),
-    "gemma2": Architecture("gemma2", {**_ATTENTION, **_GEMMA_NORMS, **_MLP}, _gemma2, shifted=True),
+    "gemma2": Architecture("gemma2", {**_ATTENTION, **_GEMMA_NORMS, **_MLP}, _GEMMA2, shifted=True),
     "gemma3": Architecture(
-        "gemma3_text", {**_ATTENTION, **_HEAD_NORMS, **_GEMMA_NORMS, **_MLP}, _gemma3, shifted=True
+        "gemma3_text", {**_ATTENTION, **_HEAD_NORMS, **_GEMMA_NORMS, **_MLP}, _GEMMA3, shifted=True
     ),
 }
 """By the name in general.architecture."""
@@ -194,21 +237,16 @@ def config(file: File, *, dtype: str = "float32") -> ModelJson:
     kind, fields = architecture(file.metadata)
     hidden, heads = fields.extent("embedding_length"), fields.extent("attention.head_count")
     embedding = file.tensors.get("token_embd.weight")
+    defaults = {"num_key_value_heads": heads, "head_dim": hidden // heads}
     found: ModelJson = {
         "model_type": kind.model_type,
-        "hidden_size": hidden,
-        "intermediate_size": fields.extent("feed_forward_length"),
-        "num_hidden_layers": fields.extent("block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": fields.extent("attention.head_count_kv", heads),
-        "head_dim": fields.extent("attention.key_length", hidden // heads),
+        **fields.stated(_SIZES),
+        **{key: fields.extent(each.field, defaults[key]) for key, each in _HEADS.items()},
         "vocab_size": embedding.shape[0] if embedding else 0,
-        "max_position_embeddings": fields.extent("context_length"),
-        "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
-        "rope_theta": fields.number("rope.freq_base", 10000.0),
+        **fields.stated(_COMMON),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "torch_dtype": dtype,
-        **kind.more(fields),
+        **fields.stated(kind.more),
     }
     if "attn_q.bias" not in kind.parts and "blk.0.attn_q.bias" in file.tensors:
         found["attention_bias"] = True
@@ -216,6 +254,46 @@ def config(file: File, *, dtype: str = "float32") -> ModelJson:
         found["rope_scaling"] = scaling
     _require_plain(fields, found)
     return found
+
+
+def stated(name: str, config: ModelJson) -> dict[str, Any]:
+    """The metadata of an architecture that say what a config.json says; ``config`` undoes it."""
+    numbers = {**_SIZES, **_HEADS, **_COMMON, **ARCHITECTURES[name].more}
+    found = {
+        f"{name}.{each.field}": (int if each.whole else float)(config[key])
+        for key, each in numbers.items()
+        if isinstance(each, Number) and config.get(key) is not None
+    }
+    for field in ("rope.dimension_count", "attention.value_length"):
+        found[f"{name}.{field}"] = config["head_dim"]
+    scaling = scaled(config)
+    if scaling and scaling["rope_type"] in _SCALINGS:
+        found[f"{name}.rope.scaling.type"] = scaling["rope_type"]
+        for key, field in _SCALING.items():
+            found |= {f"{name}.rope.scaling.{field}": scaling[key]} if key in scaling else {}
+    return found
+
+
+def scaled(config: ModelJson) -> ModelJson | None:
+    """How a config.json scales rope, in the form that ``config`` gives it; None if it does not."""
+    given = config.get("rope_scaling") or {}
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind == "default":
+        return None
+    return {
+        "rope_type": kind,
+        **{k: v for k, v in given.items() if k not in ("type", "rope_type", "rope_theta")},
+    }
+
+
+def names(kind: Architecture, config: ModelJson) -> tuple[Parts, Parts]:
+    """The tensors of a block, and those outside of the blocks."""
+    parts, outer = dict(kind.parts), dict(_OUTER)
+    if config.get("attention_bias"):
+        parts |= {**_BIASES, "attn_output.bias": ("self_attn.o_proj.bias", "hidden")}
+    if config["tie_word_embeddings"]:
+        del outer["output.weight"]
+    return parts, outer
 
 
 def weights(file: File, stated: ModelJson) -> list[Weight]:
@@ -234,16 +312,7 @@ def weights(file: File, stated: ModelJson) -> list[Weight]:
         "kv": stated["num_key_value_heads"] * stated["head_dim"],
         "vocabulary": stated["vocab_size"],
     }
-    parts = dict(kind.parts)
-    if stated.get("attention_bias"):
-        parts |= {**_BIASES, "attn_output.bias": ("self_attn.o_proj.bias", "hidden")}
-    outer = {
-        "token_embd.weight": ("model.embed_tokens.weight", "vocabulary hidden"),
-        "output_norm.weight": ("model.norm.weight", "hidden"),
-        "output.weight": ("lm_head.weight", "vocabulary hidden"),
-    }
-    if stated["tie_word_embeddings"]:
-        del outer["output.weight"]
+    parts, outer = names(kind, stated)
     used = {name for name in file.tensors if name != "rope_freqs.weight"}
     numbers = {int(each["number"]) for name in used if (each := _BLOCK.fullmatch(name))}
     missing = [name for name in outer if name not in used]
@@ -309,7 +378,7 @@ def _rope(file: File, fields: Fields, stated: ModelJson) -> ModelJson | None:
         return _llama3(file, stated)
     if scaling in ("none", ""):
         return None
-    if scaling not in ("linear", "yarn") or fields.prefix in ("gemma", "gemma2"):
+    if scaling not in _SCALINGS or fields.prefix in ("gemma", "gemma2"):
         raise Refused(
             "The GGUF file scales rope in a way that punie does not read.",
             where=f"{fields.prefix}.rope.scaling.type",

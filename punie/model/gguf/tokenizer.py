@@ -15,11 +15,11 @@ from punie.util.jsonl import excerpt
 
 Json = dict[str, Any]
 
-_UNKNOWN, _CONTROL, _USER, _BYTE = 2, 3, 4, 6
-"""Types of tokens that are not ordinary text."""
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
+"""Types of tokens."""
 _LONGEST = 1000
 """Limit on a token; characters. All of its divisions are tried where merges are made from scores."""
-_ENDS = (
+ENDS = (
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
@@ -124,9 +124,9 @@ def files(metadata: Metadata, vocabulary: int) -> dict[str, Json]:
     family = require_known(metadata)
     read = _Vocabulary.of(metadata, vocabulary)
     built = _byte_level(read, family) if family else _sentencepiece(read)
-    ends = [read.special("eos"), read.special("eot"), read.special("eom"), *map(read.tokens.get, _ENDS)]
+    ends = [read.special("eos"), read.special("eot"), read.special("eom"), *map(read.tokens.get, ENDS)]
     stops = sorted({each for each in ends if each is not None})
-    named = {f"{name}_token": read.special(key) for name, key in _NAMES.items()}
+    named = {f"{name}_token": read.special(key) for name, key in NAMES.items()}
     config: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{name: read.texts[each] for name, each in named.items() if each is not None},
@@ -166,7 +166,7 @@ def require_known(metadata: Metadata) -> Family | None:
     )
 
 
-_NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Special tokens: transformers' name, and the GGUF's."""
 
 
@@ -185,7 +185,7 @@ class _Vocabulary:
     def of(cls, metadata: Metadata, vocabulary: int) -> _Vocabulary:
         texts, kinds = _listed(metadata, "tokens", str), metadata.get("tokenizer.ggml.token_type")
         if kinds is None:
-            kinds = [1] * len(texts)
+            kinds = [NORMAL] * len(texts)
         tokens = {text: number for number, text in enumerate(texts)}
         if long := next((text for text in texts if len(text) > _LONGEST), None):
             raise Refused(
@@ -215,11 +215,11 @@ class _Vocabulary:
         """Tokens that are found in a text as they are, before it is divided."""
         return [
             {
-                "id": number, "content": self.texts[number], "special": kind != _USER,
+                "id": number, "content": self.texts[number], "special": kind != USER,
                 "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
             }
             for number, kind in enumerate(self.kinds)
-            if kind in (_UNKNOWN, _CONTROL, _USER) and self.texts[number]
+            if kind in (UNKNOWN, CONTROL, USER) and self.texts[number]
         ]  # fmt: skip
 
     def whole(self, *, begins: bool, **parts: Any) -> Json:
@@ -248,18 +248,30 @@ class _Vocabulary:
 
 def _byte_level(read: _Vocabulary, family: Family) -> Json:
     """GPT-2's way: the bytes of a text as printable characters, merged within the pieces of a pattern."""
-    steps: list[Json] = [{"type": "Digits", "individual_digits": True}] if family.digits else []
-    steps += [_split({"Regex": each}, "Isolated") for each in family.patterns]
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": family.gpt2}
-    steps.append(level)
-    steps += [_split({"Regex": each}, "Isolated") for each in family.last]
     return read.whole(
         begins=family.begins,
-        normalizer={"type": "NFC"} if family.nfc else None,
-        pre_tokenizer={"type": "Sequence", "pretokenizers": steps},
-        decoder={**level, "use_regex": True},
+        normalizer=normalizer(family),
+        pre_tokenizer=pre_tokenizer(family),
+        decoder={**_LEVEL, "use_regex": True},
         model=_bpe(read.tokens, _merges(read), ignore_merges=family.whole_words),
     )
+
+
+_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+
+
+def normalizer(family: Family) -> Json | None:
+    """The normalizer of a family in tokenizer.json."""
+    return {"type": "NFC"} if family.nfc else None
+
+
+def pre_tokenizer(family: Family) -> Json:
+    """How a family divides text, in tokenizer.json."""
+    steps: list[Json] = [{"type": "Digits", "individual_digits": True}] if family.digits else []
+    steps += [_split({"Regex": each}, "Isolated") for each in family.patterns]
+    steps.append({**_LEVEL, "use_regex": family.gpt2})
+    steps += [_split({"Regex": each}, "Isolated") for each in family.last]
+    return {"type": "Sequence", "pretokenizers": steps}
 
 
 def _sentencepiece(read: _Vocabulary) -> Json:
@@ -329,7 +341,7 @@ def _merges_by_score(read: _Vocabulary) -> list[tuple[str, str]]:
             found=f"{0 if scores is None else len(scores)} scores",
             expected=len(read.texts),
         )
-    plain = {text for text, kind in zip(read.texts, read.kinds, strict=True) if kind not in (_CONTROL, _BYTE)}
+    plain = {text for text, kind in zip(read.texts, read.kinds, strict=True) if kind not in (CONTROL, BYTE)}
     pairs = [
         (-scores[number], len(text[:at]), read.tokens[text[:at]], text[:at], text[at:])
         for number, text in enumerate(read.texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,13 +33,9 @@ def values(path: Path, weight: Weight) -> Iterator[np.ndarray]:
         Refused: A weight is not finite.
     """
     gguf, source = library(), weight.source
-    rows = source.shape[0] if weight.interleaved_heads else source.rows  # a bias has one number a row
-    packed = np.memmap(path, np.uint8, "r", source.start, (rows, source.size // rows))
-    order = None
-    if heads := weight.interleaved_heads:
-        order = np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+    packed, order = stored(path, weight, "r")
     step = max(1, PIECE // source.shape[-1])
-    for start in range(0, rows, step):
+    for start in range(0, len(packed), step):
         some = packed[start : start + step] if order is None else packed[order[start : start + step]]
         with np.errstate(all="ignore"):
             found = gguf.dequantize(np.ascontiguousarray(some), source.kind) + np.float32(weight.shift)
@@ -49,6 +46,18 @@ def values(path: Path, weight: Weight) -> Iterator[np.ndarray]:
                 next_step="fetch or copy the file again, or take another quantization of the model",
             )
         yield found
+
+
+def stored(
+    path: Path, weight: Weight, mode: Literal["r", "r+"]
+) -> tuple[np.memmap[Any, Any], np.ndarray | None]:
+    """The bytes of a tensor in its file, by row, and which row each of the model's is; None if the same."""
+    source = weight.source
+    rows = source.shape[0] if weight.interleaved_heads else source.rows  # a bias has one number a row
+    packed = np.memmap(path, np.uint8, mode, source.start, (rows, source.size // rows))
+    if heads := weight.interleaved_heads:
+        return packed, np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+    return packed, None
 
 
 def require_readable(found: Sequence[Weight]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -17,6 +18,7 @@ from punie.results.pages import tables
 from punie.results.pages.plots import category_scores, lock_curves, loss_curves
 from punie.results.pages.render import TEMPLATES, environment, page_style
 from punie.results.records import Call, Metric, Phase, Results, Sample
+from punie.store.keys import content_digests
 
 if TYPE_CHECKING:
     from punie.results.run import Run
@@ -144,6 +146,27 @@ def model_card(run: Run, *, folder: str, quantize: Mapping[str, Any], files: Map
         score_table=tables.score_table(run.results),
         rates_table=tables.rates_table(run.results),
     )
+
+
+def exported_card(run: Run, what: str, folder: Path, *, file: str = "", base: str = "") -> str:
+    """README.md of a folder with a GGUF file, or an adapter for a base; all other files are there by now."""
+    digests = content_digests(sorted(folder.iterdir()))
+    template = environment(autoescape=False).get_template("exported_card.md.jinja")
+    return template.render(
+        config=run.config,
+        results=run.results,
+        what=what,
+        file=file,
+        base=base,
+        files=digests,
+        score_table=tables.score_table(run.results),
+        rates_table=tables.rates_table(run.results),
+    )
+
+
+def modelfile(**values: Any) -> str:
+    """Ollama's Modelfile."""
+    return environment(autoescape=False).get_template("Modelfile.jinja").render(**values)
 
 
 def responses(samples: Sequence[Sample]) -> list[Response]:

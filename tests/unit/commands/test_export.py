@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from punie.__main__ import main, parser
 from punie.commands import export
 from punie.model.folders import TEMPLATES
 from punie.run import pipeline
+from punie.stages.proof import Compared
 from punie.store.artifacts import Artifact, Store
 from punie.util.errors import PunieError
 from tests.unit.results.made import amend, make_run, records, write_records
@@ -100,3 +102,65 @@ def test_broken_records_are_named_with_their_line(tmp_path: Path, capsys: pytest
     write_records(run, [{"id": "git-01", "output": "x"}])
     assert main(["export-inspect", str(run), str(tmp_path / "run.eval")]) == 1
     assert "samples.jsonl:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--type", "f16"), "--type is not for --to mlx"),
+        (("--to", "peft", "--type", "q8_0"), "--type is not for --to peft"),
+        (("--to", "gguf", "--type", "mlx"), "--type is not for --to gguf"),
+        (("--to", "peft", "--pre", "qwen2"), "--pre is not for --to peft"),
+        (("--to", "lmstudio", "--type", "mlx", "--prove"), "those that were scored, digest by digest"),
+        (("--to", "gguf", "--prove", "-2"), "a number of prompts"),
+    ],
+)
+def test_an_option_that_the_target_has_no_use_for_is_refused(
+    world: tuple[Path, Artifact, Store], options: tuple[str, ...], words: str
+) -> None:
+    """Nothing is ignored: an option that changes nothing is an error, and no folder is made."""
+    with pytest.raises(PunieError, match=words):
+        export_run(world[0], "out", *options)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(("target", "extra"), [("ollama", "llamacpp"), ("peft", "peft")])
+def test_a_proof_without_its_runtime_names_the_extra(
+    world: tuple[Path, Artifact, Store], target: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that is not installed is said first, with the command that installs it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PunieError, match=rf"pip install 'punie\[{extra}\]'"):
+        export_run(world[0], "out", "--to", target, "--prove")
+    assert not Path("out").exists()
+
+
+def test_lm_studio_gets_the_scored_model_if_it_is_to_have_mlx(world: tuple[Path, Artifact, Store]) -> None:
+    """--to lmstudio --type mlx copies the same files, into PUBLISHER/MODEL."""
+    assert export_run(world[0], "models/me/mine", "--to", "lmstudio", "--type", "mlx") == 0
+    assert Path("models/me/mine/model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_run_that_trained_nothing_is_refused(tmp_path: Path) -> None:
+    """A run of the base alone has no adapter."""
+    run = make_run(tmp_path / "run", records())
+    with pytest.raises(PunieError, match="trained nothing"):
+        export_run(run, tmp_path / "out", "--to", "gguf")
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ({}, 0, "1 of 1 prompts have the tokens of training"),
+        ({"difference": "token 3", "gap": 0.002}, 0, "0 of 1 greedy answers are equal token for token, 1"),
+        ({"difference": "token 3", "gap": 0.02}, 1, "Not proved."),
+        ({"rendering": "token 7"}, 1, "item      prompt     token 7"),
+    ],
+)  # fmt: skip
+def test_a_proof_says_what_differs(
+    found: dict[str, Any], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 0 if prompts and answers are the same, but for ties; what differs is shown."""
+    same = Compared("item", 9, None, 4, None, 0.0, 0.001)
+    assert export.told("llama.cpp", [dataclasses.replace(same, **found)]) == code
+    assert words in capsys.readouterr().out
