@@ -29,6 +29,8 @@ _STATE = 4 * 4
 """Bytes per trainable weight: value, gradient and Adam's two moments, all float32."""
 _ACCUMULATED = 4
 """Bytes more where gradients are summed over micro-batches."""
+LOGITS = 1 << 26
+"""Logits that a training computes at a time; 256 MB in float32."""
 _HEAD = 4 + 4
 """Bytes per logit beyond its own: its float32 copy, and its gradient."""
 _KEPT = 0.4
@@ -60,7 +62,7 @@ class Training:
 
     def step(self, tokens: int, *, batch_size: int, grad_checkpoint: bool) -> int:
         """Bytes that a step on examples of this many tokens takes beyond them."""
-        logits = batch_size * tokens * self.vocabulary * (self.number + _HEAD)
+        logits = min(batch_size * tokens * self.vocabulary, LOGITS) * (self.number + _HEAD)
         layer = math.ceil(_KEPT * self._layer(tokens) * batch_size)
         if grad_checkpoint:  # the input of each layer, and the inside of one
             inputs = self.trained_layers * tokens * self.width * self.number * batch_size

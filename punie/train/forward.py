@@ -24,13 +24,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from punie.model.shapes import LOGITS
 from punie.train.batches import Batch, Row, pad
 from punie.train.states import States
 
 Calls = dict[int, Callable[..., Any]]
 """What stands in for layers, by their number."""
-LOGITS = 1 << 26
-"""Logits computed at a time; 256 MB in float32."""
 _TRIAL = [*range(1, 13)]
 """Token ids on which the shortened pass is compared with the whole one."""
 _CLOSE = {mx.float32: 1e-3, mx.float16: 2e-2, mx.bfloat16: 1e-1}

@@ -13,7 +13,7 @@ from tests.conftest import read_json
 
 COUNTS = {
     **{"kills": 4, "calls": 4, "power": 2, "gc": 2, "damage": 2},
-    **{"disk": 1, "signals": 2, "clock": 1, "crowd": 1, "readonly": 1, "collect": 1, "spread": 1},
+    **{"disk": 1, "signals": 2, "clock": 1, "crowd": 1, "readonly": 1, "collect": 1},
 }
 KILLED = {f"kills in {stage}" for stage in ("train", "quantize")}
 """Of the stages in which the seed has a run killed, those that are not over at once."""

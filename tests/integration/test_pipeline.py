@@ -97,7 +97,7 @@ def test_a_second_run_reuses_everything(world: World) -> None:
     [
         ("lora.scale=7", {"train", "quantize", "evaluate", "report"}, "train", "lora.scale 20.0 → 7.0"),
         ("quantize=q8", {"quantize", "evaluate", "report"}, "evaluate", "quantize changed"),
-        ("eval.temperature=0.3", {"evaluate", "report"}, "evaluate", "eval.temperature 0.7 → 0.3"),
+        ("eval.top_k=7", {"evaluate", "report"}, "evaluate", "eval.top_k 0 → 7"),
         ("eval.batch_size=3", {"evaluate", "report"}, "report", "evaluate changed"),
         ("lora.steps_per_report=3", set(), "", ""),
         ("name=other", {"report"}, "", ""),

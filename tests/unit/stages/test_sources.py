@@ -46,7 +46,7 @@ INDIRECT = {
     "base": "data/load.py formats model/fuse.py model/layout.py",
     "preflight": "model stages/answering.py stages/memory.py results train",
     "report": "data evals formats model stages",
-    "train": "model/fuse.py model/layout.py",
+    "train": "model/fuse.py model/layout.py model/shapes.py",
     "evaluate": "model/fuse.py model/layout.py",
     "likelihood": "evals model/fuse.py model/layout.py",
 }
