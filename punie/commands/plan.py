@@ -91,7 +91,7 @@ def _run(composition: Composition, arguments: argparse.Namespace) -> Figures:
 
     from punie.model.resolve import NotCached
     from punie.run import pipeline
-    from punie.stages import preflight
+    from punie.stages import machine
     from punie.store.artifacts import Store
     from punie.util.errors import each_problem
 
@@ -111,7 +111,7 @@ def _run(composition: Composition, arguments: argparse.Namespace) -> Figures:
         "data": _data(config),
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
-        "problems": [*problems, *preflight.machine(config, plan.bytes, plan.parameters)],
+        "problems": [*problems, *machine.shortages(config, plan.bytes, plan.parameters)],
         "power": None,
     }
     if config.phase or arguments.like:
@@ -167,7 +167,7 @@ def _power(configs: Sequence[RunConfig], like: Path | None) -> Expected | None:
 
 def _sweep(line: Sequence[str], like: Path | None) -> Figures:
     """The plan of a sweep, as plain values."""
-    from punie.stages import preflight
+    from punie.stages import machine
     from punie.sweep import preview
 
     plan = preview.plan(line)
@@ -179,7 +179,7 @@ def _sweep(line: Sequence[str], like: Path | None) -> Figures:
         if not keys <= seen:  # memory and disk space depend on the model and its quantization
             seen |= keys
             needed, parameters = {"": found["needed_bytes"]}, plan.parameters[job.number]
-            found["problems"] += preflight.machine(job.typed(), needed, parameters)
+            found["problems"] += machine.shortages(job.typed(), needed, parameters)
     return found
 
 

@@ -13,7 +13,7 @@ from punie.config.schema import Config
 from punie.model.device import device_kind
 from punie.model.resolve import NotCached, NotEstimated
 from punie.run.plan import SHOWN, Plan, Step, mark_needed, plan, reject, resolve_key
-from punie.stages import COPIES, STAGES, base, preflight
+from punie.stages import COPIES, STAGES, base, machine, preflight
 from punie.stages.inputs import base_folder, conversion
 from punie.store.artifact import read
 from punie.store.artifacts import Artifact, Store
@@ -80,11 +80,11 @@ class _Running:
     def require_ready(self) -> None:
         """Gather every problem before anything expensive runs: inputs, machine, and the preflight's own."""
         plan = self.plan
-        preflight.require_files()
+        machine.require_files()
         found = [
             step.problem for step in plan.steps if step.problem and not isinstance(step.problem, NotCached)
         ]
-        found += preflight.machine(self.config, plan.bytes, plan.parameters)
+        found += machine.shortages(self.config, plan.bytes, plan.parameters)
         found += [] if found else self._unpublishable()
         first = plan.steps[0]
         if found and first.material is not None and first.artifact is None:

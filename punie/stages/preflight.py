@@ -1,25 +1,20 @@
 """preflight: reports together all problems that can be known before weights load.
 
-The inputs are checked once, and the result is this stage's artifact; the machine (``machine``: memory, disk)
-is checked before every run.
+The inputs are checked once, and the result is this stage's artifact; ``machine`` is checked before every run.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from punie.config.schema import Config
 from punie.formats.tools import TOOLS, Tool
 from punie.model import folders
-from punie.model.device import device_kind
 from punie.model.folders import read_config
 from punie.model.resolve import NotCached
-from punie.stages import answering, chats, tokens
+from punie.stages import answering, chats, machine, tokens
 from punie.stages.contract import READING, Contents, Inputs, Stage
 from punie.stages.inputs import (
     SPLITS,
@@ -31,14 +26,11 @@ from punie.stages.inputs import (
     suite_digest,
     suite_path,
 )
-from punie.stages.memory import weights_shortage
 from punie.stages.slices import Preflight
 from punie.util.errors import DataError, Problems, PunieError, each_problem
-from punie.util.files import disk_shortage, write_json
+from punie.util.files import write_json
 from punie.util.progress import Reporter
 
-_FILES = 4096
-"""Open files that mlx_lm asks for when it is imported; it fails if it may not have them."""
 MEANING = {
     "over-long": "the response is cut off at lora.max_seq_length (data.too_long decides)",
     "dropped": "left out, being over lora.max_seq_length (data.too_long=drop)",
@@ -147,69 +139,9 @@ def run(settings: Preflight, inputs: Inputs, out: Path, reporter: Reporter) -> C
     return found
 
 
-def machine(config: Config, needed: Mapping[str, int], parameters: int | None) -> Iterator[PunieError]:
-    """What this machine lacks for the run, each with what would help.
-
-    ``needed`` are bytes of disk by stage; a stage may have its folder on a disk of its own.
-    """
-    store, disks = Path(config.store.dir), Counter[Path]()
-    for name, size in needed.items():
-        folder = store / name.partition(":")[0]
-        disks[folder if folder.is_dir() and folder.stat().st_dev != store.stat().st_dev else store] += size
-    for place, size in disks.items():
-        if found := disk_shortage(place, size, "the stages to run"):
-            yield found
-    sizes = _config(config)
-    experts = bool(sizes.get("num_experts"))
-    if device_kind() == "cpu" and not config.runtime.cpu_float32 and experts and "quantization" not in sizes:
-        yield PunieError(
-            "MLX on a CPU cannot compute experts in half precision.",
-            where="runtime.cpu_float32=false",
-            next_step="runtime.cpu_float32=true, or a quantized or dense model",
-        )
-    if config.eval.server.url:
-        from punie.evals.transport import api_key, checked_url
-
-        server = config.eval.server
-        for check in (lambda: checked_url(str(server.url), server.api), lambda: api_key(server.api_key_env)):
-            try:
-                check()
-            except PunieError as error:
-                yield error
-    if found := weights_shortage(config, parameters):
-        yield found
-
-
-def require_files() -> None:
-    """Refuse a limit on open files under which mlx_lm cannot be imported.
-
-    Raises:
-        PunieError: The limit is lower, and cannot be raised.
-    """
-    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) != resource.RLIM_INFINITY and files < _FILES:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, _FILES))  # as mlx_lm does when it is imported
-        except (ValueError, OSError):
-            raise PunieError(
-                "A process may open too few files for mlx-lm.",
-                where="ulimit -Hn",
-                found=files,
-                expected=f"{_FILES} or more",
-                next_step="a shell with a higher limit; only root can raise it",
-            ) from None
-
-
-def _config(settings: Settings) -> folders.ModelJson:
-    """The model's config.json; empty if it cannot be read yet."""
-    try:
-        return read_config(base_folder(settings))
-    except PunieError:
-        return {}
-
-
 def _depth(settings: Settings) -> int | None:
     """Number of the model's layers; None if it cannot be read, which another check reports."""
-    return folders.depth(_config(settings))
+    return folders.depth(machine.model_json(settings))
 
 
 def _unfit(settings: Preflight, sizes: Mapping[str, int]) -> Iterator[PunieError]:
@@ -407,6 +339,7 @@ STAGE = Stage(
         "evals",
         *READING,
         "model/folders.py",
+        "stages/machine.py",
         "stages/preflight.py",
         "stages/tokens.py",
     ),

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from punie.__main__ import main
 from punie.run.directory import LOCK, RunDirectory, require_free, writing
-from punie.stages import preflight
+from punie.stages import machine
 from punie.util.errors import PunieError
 from punie.util.processes import run_alone
 from tests.unit.results.made import make_run, records
@@ -119,10 +119,10 @@ def test_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "setrlimit", refuse)
     for limit in (resource.RLIM_INFINITY, 4096, 1 << 20):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (256, limit))
-        preflight.require_files()
+        machine.require_files()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     with pytest.raises(PunieError, match="too few files"):
-        preflight.require_files()
+        machine.require_files()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mlx_lm.utils import MODEL_REMAPPING
 
 from punie.model import blas, fuse, load
 from punie.model.folders import ModelJson
-from punie.model.gguf import architecture, tokenizer_fields
+from punie.model.gguf import architecture, rope, tokenizer_fields
 from punie.model.gguf.file import Metadata, Refused, library, read
 from punie.model.gguf.weights import Weight, stored
 from punie.model.layout import Layout, adapted, lay_out
@@ -155,10 +155,10 @@ def _type(kind: Any, tensor: Any, types: Any) -> Any:
 
 def _rope(config: ModelJson) -> np.ndarray | None:
     """The factors to which Llama 3's scaling of rope leads, which a GGUF holds in its place."""
-    scaling = architecture.scaled(config)
+    scaling = rope.scaled(config)
     if scaling is None or scaling["rope_type"] != "llama3":
         return None
-    factors = architecture.llama3_factors(config["head_dim"] // 2, config["rope_theta"], scaling["factor"])
+    factors = rope.llama3_factors(config["head_dim"] // 2, config["rope_theta"], scaling["factor"])
     return factors.astype(np.float32)
 
 
@@ -195,7 +195,7 @@ def _require_same(options: Any, config: ModelJson, back: ModelJson) -> None:
 
     def plain(given: ModelJson) -> dict[str, Any]:
         found = _options(options, given)
-        return found | ({"rope_scaling": architecture.scaled(given)} if "rope_scaling" in found else {})
+        return found | ({"rope_scaling": rope.scaled(given)} if "rope_scaling" in found else {})
 
     own, read_back = plain(config), plain(back)
     wrong = [f"{key}={value!r}" for key, value in own.items() if not _equal(value, read_back[key])]
