@@ -153,7 +153,8 @@ def _tuned(arguments: argparse.Namespace, source: Run, leases: contextlib.ExitSt
     if arguments.to == "peft":
         from punie.model import peft
 
-        name = settings.model.repo or str(folder.absolute())
+        # With an adapter to start from, the base is the sum of it and the repo's model.
+        name = (not settings.model.adapter and settings.model.repo) or str(folder.absolute())
 
         def make(made: Path) -> str:
             count = peft.write(folder, adapter.path, made, base_key=was, base_name=name)

@@ -94,7 +94,7 @@ def read(folder: Path) -> Adapter:
             if model
             else "The folder holds no adapter."
             if folder.is_dir()
-            else "The adapter's folder does not exist.",
+            else "There is no such folder of an adapter.",
             where=f"model.adapter={folder}",
             expected=f"a folder with {CONFIG}, as mlx-lm, PEFT or a run of punie writes one",
             next_step=f"model=local model.path={folder}" if model else None,
@@ -112,8 +112,18 @@ def read(folder: Path) -> Adapter:
             next_step="save it again as safetensors, where you trust it",
         )
     shapes = {name: tuple(entry["shape"]) for name, entry in read_header(file).tensors.items()}
+    recipe = config.get("lora_parameters")
+    if kind == "mlx-lm" and isinstance(recipe, dict) and not _is_number(recipe.get("scale", 1)):
+        raise PunieError(
+            "The adapter's scale is no number.", where=folder / CONFIG, found=excerpt(recipe["scale"])
+        )
     layers = _peft(folder, config, shapes) if kind == "PEFT" else {}
     return Adapter(folder, kind, config, layers, _dense(shapes))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a factor from elsewhere is a finite number that float32 holds."""
+    return type(value) in (int, float) and abs(value) < 1e30
 
 
 def _dense(shapes: dict[str, tuple[int, ...]]) -> int:
@@ -175,12 +185,7 @@ def _peft(folder: Path, config: ModelJson, shapes: dict[str, tuple[int, ...]]) -
             )
         rank = shapes[names["lora_a"]][0]
         alpha = _of_layer(config, "alpha_pattern", path, config.get("lora_alpha", 8))
-        if (
-            isinstance(alpha, bool)
-            or not isinstance(alpha, int | float)
-            or not math.isfinite(alpha)
-            or rank < 1
-        ):
+        if not _is_number(alpha) or rank < 1:
             raise refuse("The adapter's scale is no number.", f"lora_alpha {alpha!r}, rank {rank}")
         stated = _of_layer(config, "rank_pattern", path, config.get("r", rank))
         if stated != rank:
@@ -201,8 +206,9 @@ def _of_layer(config: ModelJson, field: str, path: str, default: Any) -> Any:
         if not _PLAIN.fullmatch(pattern):
             raise PunieError(
                 "Punie takes names of layers here, not regular expressions.",
-                where=field,
+                where=f"{field} of the adapter's {CONFIG}",
                 found=excerpt(pattern, 100),
+                next_step=BY_PEFT,
             )
         if path == pattern or path.endswith(f".{pattern}"):
             return value

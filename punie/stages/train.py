@@ -71,8 +71,6 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
             kind = record.get("kind")
             if kind == "frozen":
                 latest[kind] = f"frozen layers: {record['done']} of {record['of']} examples"
-            elif kind == "note":
-                reporter.line(f"  note: {record['text']}", style="yellow")
             else:
                 latest.pop("frozen", None)
             if kind in ("train", "valid"):

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from punie.model import stored
 from punie.model.device import device_kind, version
 from punie.stages.contract import LOADING, Contents
-from punie.store.artifact import verified
-from punie.store.artifacts import Artifact, Store
+from punie.store.artifacts import Store
 from punie.store.keys import SCHEMA, artifact_key, digest
 from punie.store.leases import lease
 from punie.store.sources import sourced
 from punie.train import callbacks
 from punie.util.errors import PunieError, StoreError
-from punie.util.files import write_json
+from punie.util.files import free_bytes, write_json
 from punie.util.locks import empty_file, locked
 from punie.util.printable import in_bytes
 from punie.util.processes import end_with
@@ -99,14 +99,13 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         method.load(Path(path), name)
         for path, name in ((job.train, "train.jsonl"), (job.valid, "valid.jsonl"))
     )
-    if how.note is not None:
-        report({"kind": "note", "iter": 0, "text": how.note})
+    notes = [] if how.note is None else [how.note]
     writes = group is None or group.rank() == 0
     with contextlib.ExitStack() as held:
         if writes:
             held.enter_context(locked(Path(job.lock), make=empty_file))
         if how.cut:
-            how.states = _states(job, loaded.model, how, train, valid, report, held)
+            how.states = _states(job, loaded.model, how, train, valid, report, held, notes)
         trained = loop.Training(
             model=loaded.model,
             method=method,
@@ -120,7 +119,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
             score=score if job.select_suite else None,
             group=group,
         ).run()
-    return dataclasses.asdict(trained)
+    return {**dataclasses.asdict(trained), "warnings": [*notes, *trained.warnings]}
 
 
 def _states(
@@ -131,10 +130,11 @@ def _states(
     valid: Sequence[Row],
     report: Report,
     leases: contextlib.ExitStack,
+    notes: list[str],
 ) -> States:
     """What the frozen layers give for the examples; kept in the store where that pays.
 
-    Nothing deletes it before ``leases`` ends.
+    Nothing deletes it before ``leases`` ends. ``notes`` gets why it is not kept, where that was wanted.
     """
     from punie.model import blas
     from punie.train import forward, states
@@ -160,34 +160,25 @@ def _states(
     material = sourced(material, *LOADING, "train/forward.py", "train/states.py")
     store, size = Store(Path(job.store)), states.bytes_of(below, lengths.values())
     leases.enter_context(lease(store, "frozen", artifact_key(material)))
-    if store.find("frozen", artifact_key(material)) is None:
+    if stored.find("frozen", material, store) is None:
         comes_back = lora["iters"] * lora["batch_size"] >= len(train)
         if lora["cache_frozen"] != "on" and not comes_back:
             return found
-        if size > lora["cache_gb"] * 1e9:
-            text = f"the frozen layers' output ({in_bytes(size)}) is over lora.cache_gb, and is not kept"
-            report({"kind": "note", "iter": 0, "text": text})
+        if size > min(lora["cache_gb"] * 1e9, free_bytes(store.root) / 2):
+            limit = "lora.cache_gb or half of the free disk"
+            notes.append(f"the frozen layers' output ({in_bytes(size)}) is over {limit}, and is not kept")
             return found
+
+    def write(out: Path) -> Contents:
+        return states.write(below, rows, out, done)
 
     def done(count: int) -> None:
         report({"kind": "frozen", "iter": 0, "done": count, "of": len(lengths)})
 
-    def kept() -> Artifact:
-        def write(out: Path) -> Contents:
-            return states.write(below, rows, out, done)
-
-        return store.get_or_build("frozen", material, write)[0]
-
     try:
-        artifact = kept()
-        if artifact.path not in verified and artifact.damage(digests=True):
-            store.set_aside(artifact.path)
-            artifact = kept()
+        found.read(stored.build("frozen", material, store, write))
     except (OSError, StoreError) as error:
-        text = f"the frozen layers' output cannot be kept; it is computed when it is needed: {error}"
-        report({"kind": "note", "iter": 0, "text": text})
-        return found
-    found.read(artifact.path)
+        notes.append(f"the frozen layers' output cannot be kept; it is computed when it is needed: {error}")
     return found
 
 

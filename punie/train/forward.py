@@ -27,6 +27,7 @@ from mlx.utils import tree_flatten
 from punie.model.shapes import LOGITS
 from punie.train.batches import Batch, Row, pad
 from punie.train.states import States
+from punie.util.jsonl import excerpt
 
 Calls = dict[int, Callable[..., Any]]
 """What stands in for layers, by their number."""
@@ -101,7 +102,8 @@ def fit(model: Any, *, frozen: bool) -> Forward:
         except Exception as error:  # whatever an architecture leads to
             found.only_loss = depth > 0
             what = f"{depth} frozen layers" if depth else "the head where there is no loss"
-            found.note = f"leaving out {what} does not work with this model ({error}); all is computed"
+            why = excerpt(str(error), 200)
+            found.note = f"leaving out {what} does not work with this model ({why}); all is computed"
             break
     model.train(training)
     return found

@@ -163,6 +163,7 @@ def pickled(folder: Path) -> None:
         ({"alpha_pattern": {".*q_proj$": 1}}, None, ["regular expressions", ".*q_proj$"]),
         ({"lora_alpha": "NaN"}, None, ["scale is no number"]),
         ({"lora_alpha": True}, None, ["scale is no number"]),
+        ({"lora_alpha": 10**400}, None, ["scale is no number"]),
         ({"r": 8}, None, ["belongs to other weights", "r 8"]),
         ({"use_dora": True}, None, ["incomplete"]),
         ({}, renamed("lora_A", "lora_C"), ["does not know", "lora_C"]),
@@ -202,6 +203,7 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("adapter_config.json", None, ["holds no adapter"]),
         ("adapters.safetensors", None, ["no safetensors file"]),
         ("adapter_config.json", {"fine_tune_type": "lora"}, ["do not fit", "num_layers"]),
+        ("adapter_config.json", {"num_layers": 2, "lora_parameters": {"scale": "x"}}, ["scale is no number"]),
         ("adapter_config.json", {"num_layers": 2, "lora_parameters": {"rank": 4}}, ["do not fit"]),
         (
             "adapter_config.json",

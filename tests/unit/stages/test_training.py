@@ -51,7 +51,8 @@ def train(splits: dict[str, list[Any]], tmp_path: Path) -> Train:
             tools=[], options={}, system="", select_suite=None, float32=True, blas=True, threads=1,
             store=str(tmp_path / "store"),
         )  # fmt: skip
-        training.work(job, lambda each: notes.append(each.get("text", each.get("kind"))))
+        trained = training.work(job, lambda each: notes.append(each.get("kind")))
+        notes += [each for each in trained["warnings"] if "has not moved" not in each]
         return file_digest(out / adapter.WEIGHTS), [
             note for note in notes if note not in ("train", "valid", None)
         ]
