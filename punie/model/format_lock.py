@@ -48,7 +48,7 @@ class Lock:
     @property
     def total(self) -> np.ndarray:
         """Probability of any of the spellings, (K,)."""
-        return np.sum(list(self.curves.values()), axis=0)
+        return np.minimum(np.sum(list(self.curves.values()), axis=0), 1.0)
 
 
 def branches(tokenizer: Any, spellings: Mapping[str, str]) -> list[Branch]:
@@ -142,7 +142,7 @@ def _curves(
         sampled = np.exp(steps / warm - norms[:, path].sum(axis=1)) * np.exp(ends / warm[:, None]).sum(axis=1)
         greedy = all(likeliest[at] == token for at, token in on_path) and likeliest[path[-1]] in branch.last
         curves[branch.name] = np.full(len(temperatures), float(greedy))
-        curves[branch.name][np.array(temperatures) > 0] = sampled
+        curves[branch.name][np.array(temperatures) > 0] = np.minimum(sampled, 1.0)  # rounding goes beyond
     return curves
 
 
