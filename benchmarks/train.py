@@ -8,6 +8,7 @@ Both sides train on data/code_mode with the prompt masked, LoRA rank 8 on every 
 supervised tokens are counted the same way for both. The large models get the 64 shortest rows. Each figure
 is the median of several rounds, ours and theirs in turn. SmolLM2's frozen layers are computed in the first
 epoch and read in later ones; writing their output is not counted, a training of one epoch does without.
+A second data set has the declarations of eight tools in the system prompt of every row.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ recipe = loop.Recipe(iters=iters, batch_size=batch, grad_accumulation_steps=1, a
                       keep_checkpoints=1, select="last", grad_checkpoint=False, seed=0)
 out = Path(tempfile.mkdtemp(dir=sys.argv[5]))  # a finished training would not be repeated
 how = forward.fit(loaded.model, frozen=True)
+how.share(loaded.model, rows)
 if how.cut:
-    parts = forward.Parts(loaded.model, how.arity)
-    how.states = states.States(lambda tokens: parts.below(how.cut, tokens))
+    parts = forward.Parts(loaded.model, how.arity, how.opening)
+    how.states = states.States(lambda tokens: parts.below(how.cut, tokens), left=how.left)
 if kept:
     below = how.states.below
     (out / "kept").mkdir()
@@ -106,9 +108,17 @@ def theirs(command: list[object]) -> float:
     return told[-1]["trained_tokens"] / sum(1 / each["iterations_per_second"] for each in told)
 
 
-def training_rows(folder: Path, count: int | None) -> Path:
-    """A data set of the training rows alone: without validation rows mlx-lm does not validate."""
+def training_rows(folder: Path, count: int | None, *, tools: int = 0) -> Path:
+    """A data set of the training rows alone: without validation rows mlx-lm does not validate.
+
+    ``tools`` is how many are declared in the system prompt.
+    """
     rows = (resource("data/code_mode") / "train.jsonl").read_text("utf-8").splitlines()
+    if tools:
+        declared = json.loads(resource("data/tools/punie26.json").read_text("utf-8"))[:tools]
+        for number, chat in enumerate(map(json.loads, rows)):
+            chat["messages"][0]["content"] += "".join(f"\n{json.dumps(tool)}" for tool in declared)
+            rows[number] = json.dumps(chat)
     folder.mkdir()
     kept = rows if count is None else sorted(rows, key=len)[:count]
     (folder / "train.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
@@ -135,6 +145,11 @@ def measure(rounds: int, iters: int, large: bool, smollm2: bool) -> Iterator[Row
                 side = Side(folder, 16, layers=8, threads=2, kept=epoch != "first")
                 what = f"SmolLM2, 8 of 30 layers, batch 4, {epoch} epoch, float32, OpenBLAS for both"
                 yield compared(what, side, side, data, 4, True, aim)
+            data = training_rows(work / "tools", 64, tools=8)
+            for epoch in ("first", "a later"):
+                side = Side(folder, 4, layers=8, threads=2, kept=epoch != "first")
+                what = f"the same with eight tools in the system prompt, {epoch} epoch"
+                yield compared(what, side, side, data, 4, True, None)
             return
         data = training_rows(work / "data", None)
         model = models.write(work / "float32", "--float32")

@@ -69,6 +69,9 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
 
         def report(record: Record) -> None:
             kind = record.get("kind")
+            if kind == "opening":
+                reporter.line(f"  all examples begin with the same {record['tokens']:,} tokens: once a batch")
+                return
             if kind == "frozen":
                 latest[kind] = f"frozen layers: {record['done']} of {record['of']} examples"
             else:

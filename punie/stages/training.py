@@ -99,6 +99,10 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         method.load(Path(path), name)
         for path, name in ((job.train, "train.jsonl"), (job.valid, "valid.jsonl"))
     )
+    if lora["dropout"] == 0 and not lora["grad_checkpoint"]:
+        how.share(loaded.model, (*train, *valid))
+    if how.left:
+        report({"kind": "opening", "iter": 0, "tokens": how.left})
     notes = [] if how.note is None else [how.note]
     writes = group is None or group.rank() == 0
     with contextlib.ExitStack() as held:
@@ -139,26 +143,26 @@ def _states(
     from punie.model import blas
     from punie.train import forward, states
 
-    parts = forward.Parts(model, how.arity)
+    parts = forward.Parts(model, how.arity, how.opening)
 
     def below(tokens: Sequence[int]) -> mx.array:
         return parts.below(how.cut, tokens)
 
     lora, rows = job.lora, (*train, *valid)
-    lengths = {states.name_of(row): len(row.tokens) - 1 for row in rows}
-    found = states.States(below, held=frozenset(map(states.name_of, valid)))
+    names = {*map(states.name_of, rows)}
+    found = states.States(below, held=frozenset(map(states.name_of, valid)), left=how.left)
     material = {
         "schema": SCHEMA,
         "stage": "frozen",
         "version": states.VERSION,
-        "settings": {"layers": how.cut, "float32": job.float32},
+        "settings": {"layers": how.cut, "float32": job.float32, "opening": how.left},
         "upstream": {"base": job.base_key},
-        "contents": {"examples": digest("examples", sorted(lengths))},
+        "contents": {"examples": digest("examples", sorted(names))},
         "libraries": {name: version(name) for name in ("mlx", "mlx-lm")},
         "device": [device_kind(), blas.in_use()],
     }
     material = sourced(material, *LOADING, "train/forward.py", "train/states.py")
-    store, size = Store(Path(job.store)), states.bytes_of(below, lengths.values())
+    store, size = Store(Path(job.store)), states.bytes_of(below, rows)
     leases.enter_context(lease(store, "frozen", artifact_key(material)))
     if stored.find("frozen", material, store) is None:
         comes_back = lora["iters"] * lora["batch_size"] >= len(train)
@@ -173,7 +177,7 @@ def _states(
         return states.write(below, rows, out, done)
 
     def done(count: int) -> None:
-        report({"kind": "frozen", "iter": 0, "done": count, "of": len(lengths)})
+        report({"kind": "frozen", "iter": 0, "done": count, "of": len(names)})
 
     try:
         found.read(stored.build("frozen", material, store, write))

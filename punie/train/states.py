@@ -1,6 +1,7 @@
 """What the frozen layers give for each example: read where it was kept, else computed.
 
-Shape letters: B = sequences in a batch, T = tokens of the longest of them, D = width.
+Shape letters: B = sequences in a batch, T = tokens of the longest of them, O = tokens of the opening, which
+all share, D = width.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class States:
     below: Below
     held: frozenset[str] = frozenset()
     """Names of examples that come again, of those that are computed."""
+    left: int = 0
+    """Tokens of the opening, which ``below`` gives no state for."""
     _files: dict[str, tuple[Path, Header]] = field(default_factory=dict)
     _held: dict[str, mx.array] = field(default_factory=dict)
 
@@ -45,9 +48,12 @@ class States:
             self._files |= dict.fromkeys(header.tensors, (path, header))
 
     def of(self, examples: Sequence[Row]) -> mx.array:
-        """The states of a batch, (B, T - 1, D): the last token predicts nothing. Padding is 0."""
+        """The states of a batch after the opening, (B, T - 1 - O, D), padded with 0.
+
+        The last token predicts nothing.
+        """
         rows = [self._one(example) for example in examples]
-        length = width(examples) - 1
+        length = width(examples) - 1 - self.left
         return mx.stack([mx.pad(row, [(0, length - len(row)), *[(0, 0)] * (row.ndim - 1)]) for row in rows])
 
     def _one(self, example: Row) -> mx.array:
@@ -68,10 +74,12 @@ def name_of(example: Row) -> str:
     return hashlib.sha256(np.asarray(example.tokens, np.int32).tobytes()).hexdigest()
 
 
-def bytes_of(below: Below, lengths: Iterable[int]) -> int:
-    """Bytes of the states of sequences of these lengths; computes nothing."""
-    one = below([0])
-    return sum(lengths) * one.nbytes // len(one)
+def bytes_of(below: Below, examples: Iterable[Row]) -> int:
+    """Bytes of the states of examples, equal ones once; computes nothing."""
+    distinct = {name_of(example): example.tokens[:-1] for example in examples}
+    tokens = next(iter(distinct.values()))
+    one = below(tokens)
+    return sum(len(each) - len(tokens) + len(one) for each in distinct.values()) * one[0].nbytes
 
 
 def write(
@@ -87,8 +95,9 @@ def write(
     """
     distinct = {name_of(example): example.tokens[:-1] for example in examples}
     first = below(next(iter(distinct.values())))
+    left = len(next(iter(distinct.values()))) - len(first)
     tensors = [
-        Tensor(name, _NAMES[first.dtype], (len(tokens), *first.shape[1:]))
+        Tensor(name, _NAMES[first.dtype], (len(tokens) - left, *first.shape[1:]))
         for name, tokens in distinct.items()
     ]
     writer = Writer(folder, tensors, _FILE_BYTES)

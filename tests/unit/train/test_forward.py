@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 from punie.model.trainable import unfreeze
 from punie.train import forward, states
 from punie.train.batches import Batch, Row, pad
-from punie.train.forward import Forward, Parts, fit
+from punie.train.forward import Forward, Parts, common, fit
 from punie.train.methods.sft import Sft
 from punie.train.states import States, name_of
 from tests.integration.test_architectures import COMMON, CONFIGS
@@ -62,10 +62,10 @@ def whole(model: Any, batch: Batch) -> mx.array:
     return nn.losses.cross_entropy(logits, batch.targets).mean()
 
 
-def require_equal(model: Any, how: Forward) -> None:
+def require_equal(model: Any, how: Forward, rows: list[Row] = ROWS) -> None:
     """The mean loss and every gradient are those of the whole model."""
-    right, gradient = nn.value_and_grad(model, whole)(model, pad(ROWS, None))
-    batch = how.batch(ROWS)
+    right, gradient = nn.value_and_grad(model, whole)(model, pad(rows, None))
+    batch = how.batch(rows)
     ours, shortened = nn.value_and_grad(model, lambda model, batch: how.losses(model, batch).mean())(
         model, batch
     )
@@ -79,7 +79,8 @@ def require_equal(model: Any, how: Forward) -> None:
 
 
 def with_states(model: Any, how: Forward) -> Forward:
-    how.states = States(lambda tokens: Parts(model, how.arity).below(how.cut, tokens)) if how.cut else None
+    parts = Parts(model, how.arity, how.opening)
+    how.states = States(lambda tokens: parts.below(how.cut, tokens), left=how.left) if how.cut else None
     return how
 
 
@@ -93,6 +94,45 @@ def test_the_gradient_is_the_whole_models(kind: str) -> None:
     require_equal(model, how)
     assert [name for name, _ in tree_flatten(model.parameters())] == names
     assert not any(isinstance(layer, forward._StandIn) for layer in model.layers)
+
+
+OPENING = [11, 3, 60, 4, 9]
+OPENED = [
+    Row(row.name, [*OPENING, *row.tokens], tuple((start + 5, end + 5) for start, end in row.spans))
+    for row in ROWS
+]
+
+
+@pytest.mark.parametrize("layers", [LAYERS - CUT, -1], ids=["frozen layers", "all trained"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_opening_is_computed_once(kind: str, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient through it is that of every example; a layer that keeps no keys computes it with each."""
+    monkeypatch.setattr(forward, "SHARED", 5)
+    model = make(kind, layers=layers)
+    how = fit(model, frozen=True)
+    how.share(model, OPENED)
+    if kind == "lfm2":
+        assert how.opening is None
+        assert "keeps something else than keys and values" in (how.note or "")
+    else:
+        assert how.note is None
+        assert how.opening is not None
+        assert how.opening.ids.tolist() == [OPENING]
+    require_equal(model, with_states(model, how), OPENED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        (OPENED, 5),
+        ([*OPENED, ROWS[0]], 0),
+        (OPENED[:1], 9),  # its first token with loss is predicted by the one at 9
+        ([OPENED[0], Row("d", [*OPENING, 1, 2], ((3, 5),))], 2),
+    ],
+    ids=["all", "not all", "one", "before the loss"],
+)
+def test_an_opening_ends_before_what_is_predicted(rows: list[Row], length: int) -> None:
+    assert common(rows) == length
 
 
 def test_logits_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +187,7 @@ def test_kept_states_have_the_computed_bits(tmp_path: Path) -> None:
         counts: list[int] = []
         info = states.write(compute, [*ROWS, ROWS[0]], folder, counts.append)
         assert (info["examples"], counts) == (3, [1, 2, 3])
-        assert info["bytes"] > states.bytes_of(compute, [len(row.tokens) - 1 for row in ROWS])
+        assert info["bytes"] > states.bytes_of(compute, ROWS)
         kept, computed = States(lambda _: pytest.fail("it is kept")), States(compute)
         kept.read(folder)
         assert kept.of(ROWS).dtype == dtype
@@ -168,26 +208,37 @@ def test_only_examples_that_come_again_are_held() -> None:
     assert calls == [7, 20, 2, 20, 2]
 
 
-def test_a_training_ends_with_the_same_bytes(trainer: Trainer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [forward.SHARED, 4], ids=["whole", "opening"])
+def test_a_training_ends_with_the_same_bytes(
+    least: int, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether the states were read or computed, also when it was killed between; near the whole model's."""
-    attach = {"num_layers": 2}
+    monkeypatch.setattr(forward, "SHARED", least)
+    attach, rows = {"num_layers": 2}, (*trainer.splits["train"], *trainer.splits["valid"])
     model, _ = trainer.fresh(**attach)
     how = fit(model, frozen=True)
+    how.share(model, rows)
     assert how.cut == len(model.layers) - 2
+    assert (how.opening is not None) == (least == 4)
+    parts = Parts(model, how.arity, how.opening)
 
     def compute(tokens: Any) -> mx.array:
-        return Parts(model).below(how.cut, tokens)
+        return parts.below(how.cut, tokens)
 
     folder = tmp_path / "kept"
     folder.mkdir()
-    states.write(compute, (*trainer.splits["train"], *trainer.splits["valid"]), folder)
-    kept = States(compute)
+    states.write(compute, rows, folder)
+    kept = States(compute, left=how.left)
     kept.read(folder)
+    methods = {
+        name: Sft(Forward(how.cut, given, opening=how.opening), {})
+        for name, given in (("computed", States(compute, left=how.left)), ("kept", kept))
+    }
     digests = {}
-    for name, given in (("computed", States(compute)), ("kept", kept)):
-        trainer(name, method=Sft(Forward(how.cut, given), {}), attach=attach)
+    for name, method in methods.items():
+        trainer(name, method=method, attach=attach)
         digests[name] = trainer.digest()
-    trainer.resumed(5, method=Sft(Forward(how.cut, kept), {}), attach=attach, save_every=3)
+    trainer.resumed(5, method=methods["kept"], attach=attach, save_every=3)
     assert {trainer.digest(), *digests.values()} == {digests["kept"]}
     losses = [record["loss"] for record in trainer.kind("valid")]
     trainer("whole", attach=attach)
