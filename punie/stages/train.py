@@ -121,7 +121,7 @@ _SELECTING = (
 """Further ones where a suite selects the checkpoint."""
 STAGE = Stage(
     name="train",
-    version=3,
+    version=4,
     reads=Train,
     needs=lambda _: ("base",),
     sources=lambda settings: _SOURCES + (_SELECTING if settings.lora.select == "best_eval" else ()),
