@@ -60,6 +60,7 @@ class Benchmark:
 BENCHMARKS = {
     "startup": Benchmark("Start-up"),
     "train": Benchmark("Training", full="--large"),
+    "smollm2": Benchmark("Training SmolLM2", None),
     "cpu": Benchmark("The CPU path"),
     "quantize": Benchmark("Fuse and quantize"),
     "evaluate": Benchmark("Evaluation", "--quick"),

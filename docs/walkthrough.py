@@ -93,6 +93,10 @@ class Walk:
         """A JSON file of the working folder; the last that matches, of the newest run."""
         return json.loads(max(self.folder.glob(pattern)).read_text("utf-8"))
 
+    def read_all(self, pattern: str) -> list[Any]:
+        """The JSON files of the working folder that match, in the order of their paths."""
+        return [json.loads(path.read_text("utf-8")) for path in sorted(self.folder.glob(pattern))]
+
     def _run(self, command: str, code: int) -> str:
         kept = self.folder / "transcript.json"
         transcript = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
@@ -146,7 +150,7 @@ def render(page: str, walk: Walk) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template(f"{PAGES[page]}.md.jinja")
-    return template.render(console=walk.console, picture=walk.picture, read=walk.read)
+    return template.render(console=walk.console, picture=walk.picture, read=walk.read, read_all=walk.read_all)
 
 
 def main() -> None:
