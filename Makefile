@@ -10,7 +10,7 @@ CREATE  := $(UV) venv --quiet --seed --allow-existing --python "$(PYTHON)" $(VEN
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 else
 CREATE  := $(PYTHON) -m venv $(VENV)
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 endif
 
 .DEFAULT_GOAL := help
@@ -76,9 +76,9 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.run $@
 
 # llama.cpp's collections of chat templates and vocabularies, from the source distribution of its Python package.
 LLAMA := llama_cpp_python-0.3.36
