@@ -1,4 +1,4 @@
-"""The short form of ``make faults``: a few cases of each kind, with a fixed seed."""
+"""The short form of ``make faults``: a few cases of most kinds, with a fixed seed."""
 
 from __future__ import annotations
 
