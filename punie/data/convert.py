@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from punie.data import hub
+from punie.data import TRAIN, VALID, hub
 from punie.data.load import ROW_KEYS
 from punie.store.artifacts import Artifact, Store
 from punie.store.keys import SCHEMA, content_digests, user_cache
@@ -24,8 +24,6 @@ from punie.util.plain import parse_json
 from punie.util.progress import Reporter
 
 VERSION = 1
-TRAIN, VALID = SPLITS = ("train.jsonl", "valid.jsonl")
-"""The files of a converted data set, and of a folder that needs no conversion."""
 _VALIDATION = ("validation", "valid", "val", "dev")
 """Names of the validation split where data.valid_split names none."""
 _ABSENT = ("tools", "arguments", "function_call")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from punie.model import adapters, folders, resolve
+from punie.model import folders, resolve
 from punie.model.resolve import NotCached
 from punie.model.shards import not_finite, parameters
 from punie.stages.contract import LOADING, Contents, Inputs, Stage
@@ -35,6 +35,8 @@ def notes(settings: Settings) -> Iterator[str]:
     """What no key tells of the model: files that do not count, and what its adapter is."""
     with contextlib.suppress(PunieError):  # another check reports it
         if (adapter := adapter_folder(settings)) is not None:
+            from punie.model import adapters
+
             about = adapters.read(adapter)
             trained = f", trained on {about.base}" if about.base else ""
             yield f"the model has the {about.kind} adapter {adapter} fused into it{trained}"

@@ -28,6 +28,8 @@ _REREAD = (b'"weight":', b'"train":', b'"training":', b'"loss":', b'"chat_templa
 """Keys that earlier versions left unread; what was made of examples with them is not reused."""
 _NO_CALL = (b'"expect": []', b'"expect":[]')
 """How items of a suite say that no call is expected."""
+_BLOCK = 2**20
+"""Bytes of examples that are searched at once."""
 _ASKED_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
@@ -76,7 +78,8 @@ def _mentions(path: Path, marks: tuple[bytes, ...]) -> bool:
 @functools.lru_cache(maxsize=64)
 def _search(path: Path, marks: tuple[bytes, ...], _time: int, _size: int) -> bool:
     with path.open("rb") as file:
-        return any(mark in line for line in file for mark in marks)
+        blocks = (b"".join(lines) for lines in iter(lambda: file.readlines(_BLOCK), []))
+        return any(mark in block for block in blocks for mark in marks)
 
 
 def contents(settings: Settings) -> Contents:

@@ -112,11 +112,13 @@ class Stage(Generic[S]):
 _NEVER = object()
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 @functools.cache
 def _part(slice_: type, name: str) -> type[DataclassInstance] | None:
     """The dataclass that narrows a group; None where the slice has the group, or a single field, itself."""
-    hint = typing.get_type_hints(slice_)[name]
-    whole = typing.get_type_hints(Config)[name]
+    hint, whole = _hints(slice_)[name], _hints(Config)[name]
     return hint if dataclasses.is_dataclass(hint) and hint is not whole else None
 
 

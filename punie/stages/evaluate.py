@@ -14,7 +14,7 @@ from punie.config.targets import TARGETS
 from punie.evals.scores import ALWAYS, SCORERS
 from punie.model import folders
 from punie.model.resolve import NotCached
-from punie.stages import answering, chats
+from punie.stages import chats
 from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
 from punie.stages.inputs import base_folder, suite_digest, suite_path, target_folders
 from punie.stages.slices import Evaluate
@@ -48,7 +48,7 @@ def evaluate(settings: Evaluate, inputs: Inputs, out: Path, reporter: Reporter) 
     from punie.model import generate, load
     from punie.results import files, run, scoring
     from punie.results.records import Evaluation, Format, Generation, Sampling
-    from punie.stages import locking, serving
+    from punie.stages import answering, locking, serving
 
     options, float32, threads = settings.eval, settings.runtime.float32, settings.runtime.threads
     folder, adapter = target_folders(settings, options.target, inputs)

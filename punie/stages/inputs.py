@@ -7,14 +7,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from punie.config.schema import ModelConfig, StoreConfig
-from punie.data import convert
-from punie.data.convert import SPLITS, VALID
-from punie.evals import bfcl_suites
-from punie.model import adapters, folders, resolve, shards
-from punie.model.adapters import Adapter
+from punie.data import SPLITS, VALID
+from punie.model import folders, resolve, shards
 from punie.model.folders import ModelJson
 from punie.model.gguf import file, stored
 from punie.model.resolve import NotCached, NotInstalled
@@ -25,6 +22,9 @@ from punie.util.errors import DataError, PunieError
 from punie.util.paths import resource
 from punie.util.printable import in_bytes
 from punie.util.progress import Reporter
+
+if TYPE_CHECKING:
+    from punie.model.adapters import Adapter
 
 _HUB_BITS = 4.5
 """Bits a parameter of the presets' hub models, which are 4-bit in groups of 64."""
@@ -89,6 +89,8 @@ def data_folder(data: Data) -> Path:
     """
     if (converted := conversion(data)) is not None:
         if not (converted.path / VALID).is_file():
+            from punie.data import convert
+
             raise DataError(
                 "The data set has no validation split.",
                 where="data.valid_split",
@@ -125,13 +127,16 @@ def conversion(data: Data) -> Artifact | None:
         NotCached: The data set has to be downloaded.
     """
     parts = (data.train_split, data.valid_split, data.config)
-    if data.repo is not None:
-        return convert.convert_repo(data.repo, data.revision, *parts)
     path = resource_or_path(data.path or "")
     whole = all((path / name).is_file() for name in SPLITS)
-    if path.exists() and (any(parts) or (not whole and _is_parquet(path))):
-        return convert.convert(path, *parts)
-    return None
+    other = path.exists() and (any(parts) or (not whole and _is_parquet(path)))
+    if data.repo is None and not other:
+        return None
+    from punie.data import convert  # not above, like others below: what few runs use
+
+    if data.repo is not None:
+        return convert.convert_repo(data.repo, data.revision, *parts)
+    return convert.convert(path, *parts)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -160,6 +165,8 @@ def suite_path(suite: str) -> Path:
     for path in (own / f"{suite}.jsonl", Path(suite).expanduser()):
         if path.is_file():
             return path
+    from punie.evals import bfcl_suites
+
     if suite == bfcl_suites.ALL or suite in bfcl_suites.SUITES:
         return bfcl_suites.find(suite)
     known = [*sorted(path.stem for path in own.glob("*.jsonl")), bfcl_suites.ALL, *bfcl_suites.SUITES]
@@ -216,6 +223,8 @@ def base_folder(settings: Settings) -> Path:
     folder = plain_folder(settings)
     if (adapter := adapter_folder(settings)) is None:
         return folder
+    from punie.model import adapters
+
     if fused := adapters.find(folder, adapter, Store(Path(settings.store.dir))):
         return fused
     raise NotConverted(
@@ -288,6 +297,8 @@ def prepared_bytes(settings: Settings) -> int:
         return copies * described(settings).parameters * (4 if model.dtype == "float32" else 2)
     if adapter is None:
         return 0
+    from punie.model import adapters
+
     return _stored_bytes(folder) + 2 * adapters.read(adapter).weights
 
 
@@ -310,6 +321,8 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
         reporter.line(f"  reading {path.name} ({in_bytes(path.stat().st_size)}) as {model.dtype} ...")
         folder = stored.build(path, dtype=model.dtype, store=store)
     if adapter := adapter_folder(settings):
+        from punie.model import adapters
+
         about = adapters.read(adapter)
         _require_its_base(about, folder, store)
         reporter.line(f"  fusing the {about.kind} adapter {adapter} into the model ...")

@@ -14,7 +14,7 @@ from punie.formats.tools import TOOLS, Tool
 from punie.model import folders
 from punie.model.folders import read_config
 from punie.model.resolve import NotCached
-from punie.stages import answering, chats, machine, tokens
+from punie.stages import chats, machine, tokens
 from punie.stages.contract import READING, Contents, Inputs, Stage
 from punie.stages.inputs import (
     SPLITS,
@@ -239,6 +239,7 @@ def _rendered(
     Noted as problems are examples that cannot be trained on, and prompts that do not render.
     """
     from punie.model.load import tokenizer
+    from punie.stages import answering
 
     try:
         folder = base_folder(settings)

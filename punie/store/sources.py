@@ -47,8 +47,8 @@ def edited(*places: str) -> dict[str, str | None]:
         The digest of each file by its name in the package; None for one that is gone.
     """
     recorded, now = _recorded(), present()
-    names = [name for name in {**recorded, **now} if any(_is_in(name, place) for place in places)]
-    return {name: now.get(name) for name in sorted(names) if now.get(name) != recorded.get(name)}
+    changed = [name for name in {**recorded, **now} if now.get(name) != recorded.get(name)]
+    return {name: now.get(name) for name in sorted(changed) if any(_is_in(name, each) for each in places)}
 
 
 @functools.cache

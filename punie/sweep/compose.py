@@ -94,7 +94,7 @@ def compose_all(
     """Compose and check every job."""
     compose = _composer(loader, hydra_overrides, config_name)
     found: list[Composed] = []
-    phases = phases_of(loader, config_name, hydra_overrides)
+    phases = functools.cache(lambda: phases_of(loader, config_name, hydra_overrides))
     mistakes: dict[str, tuple[PunieError, list[int]]] = {}
     for number, overrides in enumerate(jobs):
         try:

@@ -1,4 +1,4 @@
-"""The short form of ``make faults``: a few cases of each kind, with a fixed seed."""
+"""The short form of ``make faults``: a few cases of most kinds, with a fixed seed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 
 from tests.conftest import read_json
 
-COUNTS = {
-    **{"kills": 4, "calls": 4, "power": 2, "gc": 2, "damage": 2},
-    **{"disk": 1, "signals": 2, "clock": 1, "crowd": 1, "readonly": 1, "collect": 1},
-}
+COUNTS = {"kills": 4, "calls": 4, "power": 2, "gc": 2, "damage": 2, "clock": 1, "crowd": 1, "collect": 1}
+"""Without disk, signals and readonly, of which tests/integration has a case each."""
 KILLED = {f"kills in {stage}" for stage in ("train", "quantize")}
 """Of the stages in which the seed has a run killed, those that are not over at once."""
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -50,7 +48,6 @@ def test_the_faults_really_happened(figures: dict[str, Any]) -> None:
     assert sum(figures["gc"].get(name, 0) for name in ("I/O faults", "crash points")) >= COUNTS["gc"] - 1
     assert figures["power"]["power losses"] >= COUNTS["power"] - 1
     assert figures["damage"]["damaged"] >= COUNTS["damage"] - 1
-    assert figures["signals"]["clean stops"] >= 1
     assert figures["clock"]["runs"] == COUNTS["clock"]
     assert figures["collect"]["runs"] == COUNTS["collect"]
     assert figures["crowd"]["processes"] == 8 * figures["crowd"]["trainings"]

@@ -82,10 +82,17 @@ def make_inputs(folder: Path) -> None:
     (folder / "suite.jsonl").write_text("\n".join(items))
 
 
+BRIEFLY = {"mistral3", "gemma4_text", "gpt_oss", "lfm2"}
+"""Those least like the embedded models; tests/unit/train/test_forward.py has the gradients of all."""
+CASES = [
+    *(pytest.param(*each, 2, id=f"{each[1]}-2") for each in TRAINED.items() if each[1] in BRIEFLY),
+    *(pytest.param(*each, 30, id=f"{each[1]}-30", marks=pytest.mark.long) for each in TRAINED.items()),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="`make templates` fetches the templates")
-@pytest.mark.parametrize(("template", "kind"), TRAINED.items(), ids=TRAINED.values())
-@pytest.mark.parametrize("iters", [2, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("template", "kind", "iters"), CASES)
 def test_an_architecture_goes_through(tmp_path: Path, template: str, kind: str, iters: int) -> None:
     """Rows with calls train, the model is quantized and scored on a suite with its own tools; mlx-lm loads it
     and generates the same text twice."""

@@ -82,7 +82,7 @@ def _alive(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kills", "iters"), [(3, ITERS), pytest.param(20, 400, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("kills", "iters"), [(2, ITERS), pytest.param(20, 400, marks=pytest.mark.long)])
 def test_kills_change_nothing(tmp_path: Path, kills: int, iters: int) -> None:
     """A training that is killed several times resumes each time from its last checkpoint, also if a neutral
     field has changed, and ends with the undisturbed run's bytes; nothing is left over. A run that is killed

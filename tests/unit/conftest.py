@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from punie.data import SPLITS
 from punie.util.paths import resource
 
 RECIPE: dict[str, Any] = {
@@ -47,16 +48,18 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
-def splits(tokenizer: Any) -> dict[str, list[Any]]:
+def splits(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """The first rows of code_mode, tokenized."""
     from punie.data.rows import Check
     from punie.formats.chat import Chat
     from punie.formats.code_mode import FORMAT
     from punie.stages.tokens import tokenize
 
-    check = Check(FORMAT, Chat(tokenizer, FORMAT))
-    folder = resource("data/code_mode")
-    return {name: tokenize(folder / f"{name}.jsonl", check).examples[:30] for name in ("train", "valid")}
+    check, folder = Check(FORMAT, Chat(tokenizer, FORMAT)), tmp_path_factory.mktemp("splits")
+    for name in SPLITS:
+        rows = resource(f"data/code_mode/{name}").read_text("utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(rows[:30]), "utf-8")
+    return {name.partition(".")[0]: tokenize(folder / name, check).examples for name in SPLITS}
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ UNDECIDING = {
     "config": "what it resolves is in the keys",
     "store": "it keeps bytes",
     "util": "general helpers",
+    "data/__init__.py": "it names files",
     "data/convert.py": "the digest of what it writes is in the keys; so is what the next three write",
     "data/hub.py": "it downloads",
     "evals/bfcl_suites.py": "it imports suites",
@@ -152,7 +153,8 @@ def test_a_stage_declares_what_it_uses(imports: ImportGraph, config: Config, sta
 
 def _file(module: str) -> str:
     path = PACKAGE.joinpath(*module.split(".")[1:])
-    return (path if path.is_dir() else path.with_suffix(".py")).relative_to(PACKAGE).as_posix()
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.relative_to(PACKAGE).as_posix()
 
 
 @pytest.mark.parametrize(
