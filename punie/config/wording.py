@@ -14,6 +14,7 @@ from punie.config.fields import did_you_mean, find_field, own_fields, schema_fie
 from punie.config.schema import Config
 from punie.util.errors import ConfigError, PunieError
 from punie.util.jsonl import excerpt
+from punie.util.paths import resource
 
 TARGET = "_target_"
 """The key under which Hydra looks for the name of what to instantiate."""
@@ -117,6 +118,8 @@ def unreadable(override: str, error: Exception) -> ConfigError:
 def _no_option(error: MissingConfigException) -> ConfigError:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
     options = sorted(map(str, error.options or []))
+    if not options and group:  # of several, as in track=[a,b], Hydra does not say
+        options = sorted(path.stem for path in (resource("conf") / group).glob("*.yaml"))
     extra = _EXTRAS.get(choice) if group == "hydra/launcher" else None
     other = "any other of the hub: model=hub model.repo=OWNER/NAME" if group == "model" else None
     return ConfigError(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from punie.train.callbacks import CALLBACKS, METRICS, Callback, Callbacks, MetricsFile, Record, build
+from punie.train.callbacks import METRICS, Callback, Callbacks, MetricsFile, Record
 from tests.flushed import Flushed
 
 
 class Recorder(Callback):
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder, self.records = folder, list[Record]()
+    def __init__(self) -> None:
+        self.records = list[Record]()
 
     def metrics(self, record: Record) -> None:
         self.records.append(record)
@@ -42,16 +42,6 @@ def test_the_tables_are_light() -> None:
     code = "import sys, punie.train.methods, punie.train.callbacks; print({'mlx', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-def test_a_callback_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is added to the table builds its entry with the folder."""
-    monkeypatch.setitem(CALLBACKS, "recorder", f"{__name__}:Recorder")
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[Recorder.__module__])
-    added = build("recorder", tmp_path)
-    assert isinstance(added, Recorder)
-    assert added.folder == tmp_path
-    assert isinstance(build("metrics_file", tmp_path), MetricsFile)
 
 
 def test_a_callback_that_raises_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
