@@ -88,12 +88,19 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
         return ConfigError(what, where=override, next_step=remedy)
     owner = group.inner if group else None if parent else Config
     siblings = {name: f"{parent}.{name}".lstrip(".") for name in own_fields(owner)} if owner else {}
+    if parent == "track":
+        remedy = "servers and keys are in the libraries' environment variables, such as MLFLOW_TRACKING_URI"
+        return ConfigError(
+            f"Unknown key {key}.", expected="track.trackers or track.project", next_step=remedy
+        )
     everywhere = {known.key.rpartition(".")[2]: known.key for known in schema_fields()}
+    same = {name: field for name, field in everywhere.items() if name == leaf}
     return ConfigError(
         f"Unknown key {excerpt(key, 200)}.",
         where=override,
         expected=f"one of {', '.join(siblings)}" if siblings else None,
-        next_step=did_you_mean(leaf, siblings, everywhere) or "python -m punie --cfg job lists every key",
+        next_step=did_you_mean(leaf, same, siblings, everywhere)
+        or "python -m punie --cfg job lists every key",
     )
 
 

@@ -34,7 +34,7 @@ from punie.util.processes import end_with
 
 BACKLOG = 10_000
 """Most messages that wait for a tracker; further metrics are left out, and counted."""
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds that the end of a run waits for a tracker which takes nothing."""
 LONGEST = 60.0
 """Seconds that it waits at most."""
