@@ -56,7 +56,7 @@ class Campaign:
         self.plan, self.folder = plan, folder
         self._launch = launch
         self._reporter = Reporter()
-        self._trackers = delivery.begin(plan.jobs[0].typed().track, folder)
+        self._trackers: list[delivery.Delivery] = []
         self._untracked: list[str] = []
         self._failed: dict[str, PlannedJob] = {}
         """Keys of stages that failed in this sweep, each with the job it failed in."""
@@ -105,6 +105,7 @@ class Campaign:
 
     def _begin_tracking(self, began: str) -> None:
         """Start the parent of the jobs in each tracker, and record which one the jobs need not try."""
+        self._trackers = delivery.begin(self.plan.jobs[0].typed().track, self.folder)
         for each in self._trackers:
             each.run_started(name=self.plan.name, folder=self.folder, config={})
         self._untracked = [each.name for each in self._trackers if not each.reached()]

@@ -16,11 +16,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from punie.config.schema import TrackConfig
 from punie.results.run import read_status
@@ -30,7 +28,9 @@ from punie.train.callbacks import CALLBACKS, Callback, Record
 from punie.util.errors import Problems, PunieError
 from punie.util.jsonl import excerpt
 from punie.util.printable import printable, without_passwords
-from punie.util.processes import end_with
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 BACKLOG = 10_000
 """Most messages that wait for a tracker; further metrics are left out, and counted."""
@@ -69,10 +69,15 @@ class Delivery(Callback):
         """Messages that the tracker did not take."""
         return self.told - self.taken
 
+    @property
+    def _waiting(self) -> int:
+        return self.told - self.left_out - self._answered
+
     def run_started(self, **arguments: Any) -> None:
         """Start the tracker's process, and tell it."""
         if not self._off:
-            self._heard = time.monotonic()
+            from multiprocessing import get_context  # a plan, which must be quick, needs none of it
+
             context = get_context("spawn")
             self._pipe, other = context.Pipe()
             self._process = context.Process(target=_serve, args=(other, os.getpid(), *self._entry))
@@ -88,7 +93,7 @@ class Delivery(Callback):
 
     def metrics(self, record: Record) -> None:
         """Tell it, unless too many messages wait."""
-        if self.told - self.left_out - self._answered < BACKLOG:
+        if self._waiting < BACKLOG:
             self._tell("metrics", {"record": record})
         else:
             self.told += 1
@@ -120,6 +125,8 @@ class Delivery(Callback):
         return bool(self.taken)
 
     def _tell(self, method: str, arguments: Mapping[str, Any]) -> None:
+        if self._waiting == 0:
+            self._heard = time.monotonic()  # it was not silent: nobody told it anything
         self.told += 1
         self._queue.put((method, arguments))
 
@@ -216,6 +223,8 @@ def _is_installed(package: str) -> bool:
 
 def _serve(pipe: Connection, parent: int, entry: str, project: str | None) -> None:
     """Be a tracker's process: answer each message with None, or with what went wrong."""
+    from punie.util.processes import end_with
+
     for number in (signal.SIGINT, signal.SIGTERM):  # its parent ends it, when all is delivered
         signal.signal(number, signal.SIG_IGN)
     end_with(parent)

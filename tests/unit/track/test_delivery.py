@@ -63,7 +63,12 @@ def test_a_tracker_gets_every_message_in_order(
     monkeypatch.setattr(delivery, "PATIENCE", 60.0)
     monkeypatch.setattr(delivery, "LONGEST", 60.0)
     to, before = make(trackers.Counting), children()
-    follow_a_run(to, tmp_path, 300)
+    to.run_started(name="x", folder=tmp_path, config={})
+    assert to.reached()
+    to._heard = 0.0  # long ago, because it was told nothing
+    for it in range(300):
+        to.metrics({"kind": "train", "iter": it})
+    to.run_ended(status="finished", folder=tmp_path)
     nice, *iters = (tmp_path / "told").read_text().split()
     assert iters == [str(it) for it in range(300)]
     assert (int(nice) - psutil.Process().nice(), to.lost, to.told) == (10, 0, 302)
