@@ -31,6 +31,7 @@ from punie.util.printable import printable, without_passwords
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 BACKLOG = 10_000
 """Most messages that wait for a tracker; further metrics are left out, and counted."""
@@ -38,6 +39,7 @@ PATIENCE = 30.0
 """Seconds that the end of a run waits for a tracker which takes nothing."""
 LONGEST = 60.0
 """Seconds that it waits at most."""
+UNREACHED = "the sweep did not reach it"
 _NICE = 10
 _SHORTEST_SECRET = 6
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
@@ -62,6 +64,7 @@ class Delivery(Callback):
         self._entry = (CALLBACKS[name], project)
         self._heard = time.monotonic()
         self._off = off is not None
+        self._process: BaseProcess | None = None
         self._thread = threading.Thread(target=self._feed, daemon=True)
 
     @property
@@ -76,16 +79,23 @@ class Delivery(Callback):
     def run_started(self, **arguments: Any) -> None:
         """Start the tracker's process, and tell it."""
         if not self._off:
-            from multiprocessing import get_context  # a plan, which must be quick, needs none of it
-
-            context = get_context("spawn")
-            self._pipe, other = context.Pipe()
-            self._process = context.Process(target=_serve, args=(other, os.getpid(), *self._entry))
-            self._process.start()
-            atexit.register(self._process.kill)  # for a run that breaks off: Python waits for it otherwise
-            other.close()
-            self._thread.start()
+            try:
+                self._start()
+            except Exception as error:  # such as too many processes; nothing of a tracker may end the run
+                self.error, self._off = problem(error), True
         self._tell("run_started", arguments)
+
+    def _start(self) -> None:
+        from multiprocessing import get_context  # a plan, which must be quick, needs none of it
+
+        context = get_context("spawn")
+        self._pipe, other = context.Pipe()
+        process = context.Process(target=_serve, args=(other, os.getpid(), *self._entry))
+        process.start()
+        self._process = process
+        atexit.register(process.kill)  # for a run that breaks off: Python waits for its processes
+        other.close()
+        self._thread.start()
 
     def stage_ended(self, **arguments: Any) -> None:
         """Tell it."""
@@ -103,13 +113,14 @@ class Delivery(Callback):
         """Tell it, wait for a limited time until it has taken everything, and say what it has not."""
         self._tell("run_ended", {"status": status, "folder": folder})
         self._queue.put(None)
-        if not self._off:
+        if self._process is not None:
             try:
                 self._wait(LONGEST)
             finally:
-                self._close()
+                self._close(self._process)
         if self.lost:
-            log.warning(
+            log.log(
+                logging.INFO if self.error == UNREACHED else logging.WARNING,  # the sweep says it once
                 "%s did not take %d of %d messages: %s; to send them again: punie track %s",
                 self.name,
                 self.lost,
@@ -144,11 +155,11 @@ class Delivery(Callback):
                 self.error = self.error or f"it was not done {longest:g} s after the run"
                 return
 
-    def _close(self) -> None:
-        self._process.join(1.0 if not self._thread.is_alive() else 0.0)
-        self._process.kill()
-        self._process.join()
-        atexit.unregister(self._process.kill)
+    def _close(self, process: BaseProcess) -> None:
+        process.join(0.0 if self._thread.is_alive() else 1.0)
+        process.kill()
+        process.join()
+        atexit.unregister(process.kill)
 
     def _feed(self) -> None:
         """Send the queue, one message at a time; in a thread, since a process may take its time."""
@@ -174,8 +185,9 @@ def begin(options: TrackConfig, folder: Path) -> list[Delivery]:
     """
     sweep = folder.parent.parent
     unreached = read_status(sweep).untracked if (sweep / PLAN).exists() else ()
-    why = "the sweep did not reach it"
-    return [Delivery(name, options.project, why if name in unreached else None) for name in chosen(options)]
+    return [
+        Delivery(name, options.project, UNREACHED if name in unreached else None) for name in chosen(options)
+    ]
 
 
 def chosen(options: TrackConfig) -> list[str]:

@@ -114,6 +114,17 @@ def test_the_queue_is_bounded(make: Make, tmp_path: Path, monkeypatch: pytest.Mo
     assert (to.told, to.left_out, to.lost) == (102, 96, 102)
 
 
+def test_a_tracker_without_a_process_ends_no_run(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no further process can be started, it counts as lost."""
+    monkeypatch.setattr(Delivery, "_start", lambda _: (_ for _ in ()).throw(BlockingIOError("no process")))
+    to = make(trackers.Counting)
+    follow_a_run(to, tmp_path, 3)
+    assert to.lost == 5
+    assert "BlockingIOError: no process" in caplog.text
+
+
 def test_a_job_leaves_alone_what_its_sweep_did_not_reach(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,7 +135,7 @@ def test_a_job_leaves_alone_what_its_sweep_did_not_reach(
     files.write(tmp_path / "status.json", Status(version=1, status="running", untracked=["mlflow"]))
     off, on = delivery.begin(TrackConfig({"mlflow": True, "wandb": True, "trackio": False}), job)
     clock = time.monotonic()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         follow_a_run(off, job, 3)
     assert time.monotonic() - clock < 1
     assert (off.name, off.lost, on.name, on.error) == ("mlflow", 5, "wandb", None)
