@@ -84,6 +84,18 @@ def test_each_record_is_followed_once(tmp_path: Path) -> None:
     assert recorder.records == [record(1), record(2, 0.123456), record(3)]
 
 
+def test_what_was_written_before_is_delivered(tmp_path: Path) -> None:
+    """The records of a training that is reused come like those of one that runs; a file need not exist."""
+    file, recorder = MetricsFile(tmp_path), Recorder()
+    for it in (1, 2):
+        file.metrics(record(it))
+    file.close()
+    callbacks = Callbacks([Broken(), recorder])
+    callbacks.written(tmp_path / METRICS)
+    callbacks.written(tmp_path / "absent")
+    assert recorder.records == [record(1), record(2)]
+
+
 def test_a_line_that_is_cut_is_not_reported(tmp_path: Path) -> None:
     """Half a line at the end, and a line that is no record, are passed over; a file need not exist."""
     recorder = Recorder()
