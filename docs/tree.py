@@ -15,7 +15,7 @@ from punie.util.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/architecture.md"
 ROOMS = (
-    "commands", "embedded", "sweep", "run", "stages", "results", "config",
+    "commands", "embedded", "sweep", "run", "stages", "track", "results", "config",
     "evals", "data", "formats", "train", "model", "store", "util",
 )  # fmt: skip
 """From the top down, as pyproject.toml layers them."""

@@ -38,6 +38,7 @@ COMMANDS = {
     "rescore": "score a run's recorded responses again, without a model",
     "export": "a run's model for mlx-lm, llama.cpp, Ollama, LM Studio or PEFT, with a model card",
     "export-inspect": "write a run's responses and scores as an Inspect log",
+    "track": "send a run or a sweep to MLflow, TensorBoard, Trackio or Weights & Biases, again or afterwards",
     "tiny": "rebuild an embedded model",
 }
 """Each is a module of ``punie.commands`` with ``add_arguments(parser)`` and ``run(arguments)``, which returns

@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,15 +21,12 @@ from punie.util.progress import Reporter
 if TYPE_CHECKING:
     from punie.config.schema import Config, EvalConfig
     from punie.results.records import Results, Scores
-    from punie.train.callbacks import Callback
 
 log = logging.getLogger(__name__)
 
 
-def task(
-    composed: DictConfig, reporter: Reporter | None = None, callbacks: Sequence[Callback] = ()
-) -> float | None:
-    """Run the pipeline and show its result, unless it has a reporter of its own; callbacks are told.
+def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None:
+    """Run the pipeline and show its result, unless it has a reporter of its own.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -50,6 +46,7 @@ def task(
     from punie.stages.inputs import data_source
     from punie.store.artifacts import Store
     from punie.store.keys import digest
+    from punie.track import delivery
     from punie.train.callbacks import Callbacks
 
     config = resolve(composed)
@@ -63,7 +60,8 @@ def task(
         overrides=list(job.overrides.task),
         config_digest=digest("config", plain),
     )
-    plan, told, error = pipeline.Plan(), Callbacks(callbacks), None
+    trackers = delivery.begin(config.track, directory.path)
+    plan, told, error = pipeline.Plan(), Callbacks(trackers), None
     status, source = "failed", {}
     try:
         directory.begin(OmegaConf.to_yaml(composed, resolve=True), provenance, store=config.store.dir)
@@ -123,6 +121,8 @@ def task(
             log.warning("the run directory cannot be written: %s", unwritable)  # what failed first matters
         finally:
             told.each(lambda each: each.run_ended(status=status, folder=directory.path))
+            if any(each.lost for each in trackers):
+                directory.note(untracked=[each.name for each in trackers if each.lost])
     results = Run(directory.path).results
     if shown:
         _show(config, results, directory.path, [*flags, *job.overrides.task])

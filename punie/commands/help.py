@@ -35,7 +35,7 @@ PUNIE_DEBUG=1 shows tracebacks; --hydra-help explains Hydra's own flags.
 """
 _COMPOSING = ("plan", "prereg", "data")
 """Subcommands that take overrides; the others mostly take folders, which the shell completes itself."""
-_SHOWN = ("phase", "model", "data", "lora", "quantize", "eval")
+_SHOWN = ("phase", "model", "data", "lora", "quantize", "eval", "track")
 
 
 def text(commands: dict[str, str]) -> str:

@@ -58,13 +58,16 @@ class Known:
         limits = [f"{LIMITS[name][0]} {bound:g}" for name, bound in self.limits()]
         if self.listed and (choices or limits):
             words = f"a list, each {words}" if choices else "a list, each"
+        if choices and typing.get_origin(self.hint) is dict:
+            words = f"a mapping, each key {words}"
         return " ".join([words, *limits])
 
     def allows(self, value: object) -> bool:
-        """Whether the value, or each one of a list, is finite, within the limits and among the choices."""
-        if isinstance(value, list):
+        """Whether the value, each one of a list, or each key, is finite, in the limits, among the choices."""
+        choices = self.about.get("choices")
+        if isinstance(value, list) or (choices and isinstance(value, Mapping)):
             return all(map(self.allows, value))
-        if choices := self.about.get("choices"):
+        if choices:
             return value in choices
         return value is None or (
             _finite(value) and all(LIMITS[name][1](value, bound) for name, bound in self.limits())

@@ -14,6 +14,7 @@ from punie.config.option import neutral, option
 from punie.config.targets import TARGETS
 from punie.evals.scores import SCORERS, SHIPPED_ON
 from punie.formats import AUTO, FORMATS
+from punie.train.callbacks import CALLBACKS
 from punie.train.methods import METHODS
 
 
@@ -351,6 +352,18 @@ class RuntimeConfig:
 
 
 @dataclass
+class TrackConfig:
+    """Trackers that a run reports to. Servers and keys are in their libraries' environment variables."""
+
+    trackers: dict[str, bool] = neutral(
+        "Trackers by name; track=NAME or track=[NAME,NAME] sets them.", {}, choices=tuple(CALLBACKS)
+    )
+    project: str | None = neutral(
+        "Project, in MLflow the experiment; null: the one of the library's own variable, or punie.", None
+    )
+
+
+@dataclass
 class SweepConfig:
     """How a sweep runs."""
 
@@ -379,3 +392,4 @@ class Config:
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)

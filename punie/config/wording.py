@@ -14,6 +14,7 @@ from punie.config.fields import did_you_mean, find_field, own_fields, schema_fie
 from punie.config.schema import Config
 from punie.util.errors import ConfigError, PunieError
 from punie.util.jsonl import excerpt
+from punie.util.paths import resource
 
 TARGET = "_target_"
 """The key under which Hydra looks for the name of what to instantiate."""
@@ -87,12 +88,19 @@ def unknown_key(key: str, override: str | None = None) -> ConfigError:
         return ConfigError(what, where=override, next_step=remedy)
     owner = group.inner if group else None if parent else Config
     siblings = {name: f"{parent}.{name}".lstrip(".") for name in own_fields(owner)} if owner else {}
+    if parent == "track":
+        remedy = "servers and keys are in the libraries' environment variables, such as MLFLOW_TRACKING_URI"
+        return ConfigError(
+            f"Unknown key {key}.", expected="track.trackers or track.project", next_step=remedy
+        )
     everywhere = {known.key.rpartition(".")[2]: known.key for known in schema_fields()}
+    same = {name: field for name, field in everywhere.items() if name == leaf}
     return ConfigError(
         f"Unknown key {excerpt(key, 200)}.",
         where=override,
         expected=f"one of {', '.join(siblings)}" if siblings else None,
-        next_step=did_you_mean(leaf, siblings, everywhere) or "python -m punie --cfg job lists every key",
+        next_step=did_you_mean(leaf, same, siblings, everywhere)
+        or "python -m punie --cfg job lists every key",
     )
 
 
@@ -117,6 +125,8 @@ def unreadable(override: str, error: Exception) -> ConfigError:
 def _no_option(error: MissingConfigException) -> ConfigError:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
     options = sorted(map(str, error.options or []))
+    if not options and group:  # of several, as in track=[a,b], Hydra does not say
+        options = sorted(path.stem for path in (resource("conf") / group).glob("*.yaml"))
     extra = _EXTRAS.get(choice) if group == "hydra/launcher" else None
     other = "any other of the hub: model=hub model.repo=OWNER/NAME" if group == "model" else None
     return ConfigError(

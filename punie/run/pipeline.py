@@ -195,6 +195,8 @@ class _Running:
             )
             step.running = False
         artifact, reused = step.artifact, step.reused
+        if reused and step.stage.computes:
+            self.callbacks.written(artifact.path / METRICS)
         seconds = step.seconds = round(time.monotonic() - clock, 3)
         detail = step.reason if reused else f"{artifact.size / 1e6:.1f} MB"
         mark = f"✓ {name:<10} {'reused' if reused else 'done':<6} {artifact.key[:SHORT]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from punie.sweep import summary
 from punie.sweep.job import GATE, STOP, SweepInterrupted, end, headline
 from punie.sweep.plan import shown
 from punie.sweep.watch import watching
+from punie.track import delivery
 from punie.util.errors import PunieError
 from punie.util.files import sweep
 from punie.util.interrupts import check, heeded
@@ -54,6 +56,8 @@ class Campaign:
         self.plan, self.folder = plan, folder
         self._launch = launch
         self._reporter = Reporter()
+        self._trackers: list[delivery.Delivery] = []
+        self._untracked: list[str] = []
         self._failed: dict[str, PlannedJob] = {}
         """Keys of stages that failed in this sweep, each with the job it failed in."""
 
@@ -66,6 +70,7 @@ class Campaign:
         self._clear()
         began, interrupted, broken = now(), False, None
         try:
+            self._begin_tracking(began)
             with (
                 heeded(SweepInterrupted),  # not the job that happens to run in this process
                 prepared(self.plan, self.folder, self._reporter),
@@ -84,14 +89,42 @@ class Campaign:
         found = summary.write(self.folder, facts)
         self._record(facts.status, began)
         print(summary.terminal(facts, self.folder, found))
+        self._end_tracking(facts.status, began)
         if broken is not None:
             raise broken
         self._require_success(facts)
 
     def _record(self, status: str, began: str) -> None:
         ended = None if status == "running" else now()
-        record = Status(version=Status.VERSION, status=status, started=began, ended=ended)
-        files.write(self.folder / STATUS, record)
+        files.write(
+            self.folder / STATUS,
+            Status(
+                version=Status.VERSION, status=status, started=began, ended=ended, untracked=self._untracked
+            ),
+        )
+
+    def _begin_tracking(self, began: str) -> None:
+        """Start the parent of the jobs in each tracker, and record which one the jobs need not try."""
+        self._trackers = delivery.begin(self.plan.jobs[0].typed().track, self.folder)
+        for each in self._trackers:
+            each.run_started(name=self.plan.name, folder=self.folder, config={})
+        self._untracked = [each.name for each in self._trackers if not each.reached()]
+        if self._untracked:
+            self._record("running", began)
+
+    def _end_tracking(self, status: str, began: str) -> None:
+        """End the parent, and say which trackers lack something of the sweep."""
+        for each in self._trackers:
+            each.run_ended(status=status, folder=self.folder)
+        jobs = Counter(name for job in self.plan.jobs for name in job.status(self.folder).untracked)
+        self._untracked = sorted({*jobs, *(each.name for each in self._trackers if each.lost)})
+        for name in self._untracked:
+            print(
+                f"{name} lacks messages of {jobs[name]} of {len(self.plan.jobs)} jobs; to send them again: "
+                f"punie track {shown(self.folder)}"
+            )
+        if self._untracked:
+            self._record(status, began)
 
     def _clear(self) -> None:
         """Delete the status of jobs that are to be run again; some may still be running elsewhere."""

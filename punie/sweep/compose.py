@@ -52,6 +52,8 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
     try:
         for override in parsed:
             key = override.get_key_element()
+            if key == "track" and override.is_sweep_override():
+                raise _no_axis(str(override.input_line))
             axes[key], given[key] = _lines(override), str(override.input_line)
     except (HydraException, OmegaConfBaseException, ArithmeticError, ValueError) as error:
         raise ConfigError(
@@ -70,6 +72,15 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
             expected=f"1 to {MAX_JOBS:,} combinations of values",
         )
     return [list(job) for job in itertools.product(*axes.values())]
+
+
+def _no_axis(line: str) -> ConfigError:
+    """The error for jobs that differ in their tracker alone."""
+    return ConfigError(
+        "Trackers are no axis of a sweep: its jobs would be the same.",
+        where=line,
+        next_step=f"track=[{line.partition('=')[2]}] reports each job to all of them",
+    )
 
 
 def _lines(override: Override) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from punie.train.callbacks import CALLBACKS, Callback, Record, build
+from punie.train.callbacks import CALLBACKS, Callback, Record
 from punie.train.methods import METHODS
 
 METHODS["doubled"] = "tests.integration.doubled:Doubled"
@@ -19,8 +18,8 @@ CALLBACKS |= {name.lower(): f"tests.integration.additions:{name}" for name in ("
 class Events(Callback):
     """Writes every event to ``events.jsonl``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "events.jsonl"
+    def __init__(self, project: str | None) -> None:
+        self.path = Path("events.jsonl")
 
     def write(self, *event: Any) -> None:
         with self.path.open("a") as stream:
@@ -42,23 +41,14 @@ class Events(Callback):
 class Broken(Callback):
     """Raises."""
 
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, project: str | None) -> None: ...
 
     def run_started(self, *, name: str, folder: Path, config: Mapping[str, Any]) -> None:
         raise RuntimeError("the tracker is down")
 
 
 def main() -> None:
-    """Run punie with both callbacks; the schema, which is imported here, takes its choices from the table."""
-    import punie.main
-
-    task = punie.main.task
-
-    @functools.wraps(task)
-    def told(composed: Any) -> float | None:
-        return task(composed, callbacks=[build(name, Path.cwd()) for name in ("broken", "events")])
-
-    punie.main.task = told  # ty: ignore[invalid-assignment]
+    """Run punie; the schema, which is imported here, takes its choices from the tables."""
     from punie.__main__ import main as front
 
     sys.exit(front(sys.argv[1:]))

@@ -130,6 +130,7 @@ def test_a_method_and_a_callback_that_are_added_take_part(world: World, tmp_path
     four events in order, also from a stage in its own process; one that raises changes nothing."""
     shutil.copytree(world.cwd / "outputs/store", tmp_path / "outputs/store")
     command = [sys.executable, str(Path(__file__).with_name("additions.py")), *QUICK, *BRIEF]
+    command += [f"+track.trackers.{name}=true" for name in ("broken", "events")]
     done = subprocess.run(
         [*command, "lora.method=doubled", "runtime.isolation=process", "eval.target=adapter"],
         cwd=tmp_path,
@@ -139,7 +140,8 @@ def test_a_method_and_a_callback_that_are_added_take_part(world: World, tmp_path
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert (done.stdout + done.stderr).count("Broken is switched off: RuntimeError: the tracker is down") == 1
+    assert (done.stdout + done.stderr).count("broken did not take ") == 1
+    assert "messages: RuntimeError: the tracker is down; to send them again: punie track" in done.stderr
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert events[0] == ["run started", "tiny", True, "doubled"]
     assert events[-1] == ["run ended", "finished", True]

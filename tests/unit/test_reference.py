@@ -56,6 +56,9 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "
         elif word == "items":
             for index, item in enumerate(value if isinstance(value, list) else []):
                 yield from faults(item, wanted, root, f"{at}[{index}]")
+        elif word == "propertyNames":
+            for name in value if isinstance(value, dict) else ():
+                yield from faults(name, wanted, root, f"{at}.{name}")
         elif word == "required":
             missing = set(wanted) - value.keys() if isinstance(value, dict) else set()
             yield from (f"{at} lacks {name}" for name in sorted(missing))

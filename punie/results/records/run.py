@@ -74,6 +74,8 @@ class Status(File):
     """The stage being built."""
     error: str | None = None
     exit_code: int = 0
+    untracked: list[str] = []
+    """Trackers that do not have all of it."""
 
 
 class Git(Record):

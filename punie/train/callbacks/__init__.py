@@ -9,17 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any
+from typing import Any, ClassVar
 
 from punie.util.files import flush
 
 Record = Mapping[str, Any]
 """A record of a training, as JSON values: ``kind`` (train, valid, select), ``iter``, ``update``, figures."""
 
-CALLBACKS = {"metrics_file": "punie.train.callbacks:MetricsFile"}
-"""By name, the ``module:attribute`` of what makes a callback of a folder, the run's or the training's. Adding
-one is one file and one line here."""
+CALLBACKS = {
+    "mlflow": "punie.track.mlflow:Mlflow",
+    "tensorboard": "punie.track.tensorboard:Tensorboard",
+    "trackio": "punie.track.trackio:Trackio",
+    "wandb": "punie.track.wandb:Wandb",
+}
+"""By the name in ``track=NAME``, the ``module:attribute`` of what makes a callback of a project's name. An
+addition is one file, one line here, and a preset in conf/track."""
 
 METRICS = "train.jsonl"
 """The metrics of a training, a JSON object a line: in an artifact of ``train`` and in a run directory."""
@@ -30,6 +34,9 @@ log = logging.getLogger(__name__)
 
 class Callback:
     """Base of the callbacks, which ignores every event: an entry overrides those it needs."""
+
+    package: ClassVar[str | None] = None
+    """What has to be installed for it: the name to import, which is that of punie's extra, too."""
 
     def run_started(self, *, name: str, folder: Path, config: Mapping[str, Any]) -> None:
         """A run has begun; its ``name``, its directory, and its resolved config as JSON values."""
@@ -75,11 +82,6 @@ class MetricsFile(Callback):
         self._stream.close()
 
 
-def build(name: str, folder: Path) -> Callback:
-    """The callback of a name in ``CALLBACKS``."""
-    return resolve_name(CALLBACKS[name])(folder)
-
-
 class Callbacks:
     """Delivers events. A callback that raises is logged, and gets no further event of this run."""
 
@@ -109,14 +111,21 @@ class Callbacks:
             yield
             return
         ended = threading.Event()
-        deliver = lambda record: self.each(lambda callback: callback.metrics(record))  # noqa: E731
-        thread = threading.Thread(target=follow, args=(stream, ended.is_set, deliver), daemon=True)
+        thread = threading.Thread(target=follow, args=(stream, ended.is_set, self._deliver), daemon=True)
         thread.start()
         try:
             yield
         finally:
             ended.set()
             thread.join()
+
+    def written(self, stream: Path) -> None:
+        """Deliver the records of a ``train.jsonl`` that was written before."""
+        if self._active:
+            follow(stream, lambda: True, self._deliver)
+
+    def _deliver(self, record: Record) -> None:
+        self.each(lambda callback: callback.metrics(record))
 
 
 def follow(stream: Path, ended: Callable[[], bool], report: Callable[[Record], None]) -> None:

@@ -14,7 +14,7 @@ from punie.util.paths import resource
 CONF = resource("conf")
 GROUPS = {
     group: sorted(p.stem for p in (CONF / group).glob("*.yaml"))
-    for group in ("model", "data", "lora", "quantize", "eval")
+    for group in ("model", "data", "lora", "quantize", "eval", "track")
 }
 PHASES = sorted(p.stem for p in (CONF / "phase").glob("*.yaml"))
 NEEDS_PATH = {

@@ -38,7 +38,8 @@ UNDECIDING = {
     "results/run.py": "it names files",
     "stages/contract.py": "it declares",
     "stages/slices.py": "it declares",
-    "train/callbacks": "it tells others",
+    "track": "it tells others; so do callbacks",
+    "train/callbacks": "",
     "train/methods": "which there are; a training declares them",
     "evals/scores.py": "which there are; an evaluation declares them",
 }

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from punie.train.callbacks import CALLBACKS, METRICS, Callback, Callbacks, MetricsFile, Record, build
+from punie.train.callbacks import METRICS, Callback, Callbacks, MetricsFile, Record
 from tests.flushed import Flushed
 
 
 class Recorder(Callback):
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder, self.records = folder, list[Record]()
+    def __init__(self) -> None:
+        self.records = list[Record]()
 
     def metrics(self, record: Record) -> None:
         self.records.append(record)
@@ -42,16 +42,6 @@ def test_the_tables_are_light() -> None:
     code = "import sys, punie.train.methods, punie.train.callbacks; print({'mlx', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-def test_a_callback_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is added to the table builds its entry with the folder."""
-    monkeypatch.setitem(CALLBACKS, "recorder", f"{__name__}:Recorder")
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[Recorder.__module__])
-    added = build("recorder", tmp_path)
-    assert isinstance(added, Recorder)
-    assert added.folder == tmp_path
-    assert isinstance(build("metrics_file", tmp_path), MetricsFile)
 
 
 def test_a_callback_that_raises_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
@@ -92,6 +82,18 @@ def test_each_record_is_followed_once(tmp_path: Path) -> None:
         file.metrics(record(3))
     file.close()
     assert recorder.records == [record(1), record(2, 0.123456), record(3)]
+
+
+def test_what_was_written_before_is_delivered(tmp_path: Path) -> None:
+    """The records of a training that is reused come like those of one that runs; a file need not exist."""
+    file, recorder = MetricsFile(tmp_path), Recorder()
+    for it in (1, 2):
+        file.metrics(record(it))
+    file.close()
+    callbacks = Callbacks([Broken(), recorder])
+    callbacks.written(tmp_path / METRICS)
+    callbacks.written(tmp_path / "absent")
+    assert recorder.records == [record(1), record(2)]
 
 
 def test_a_line_that_is_cut_is_not_reported(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Trackers: what MLflow, TensorBoard, Trackio and Weights & Biases are told of runs and sweeps."""
