@@ -82,15 +82,6 @@ def is_within_null(error: BaseException) -> bool:
     )
 
 
-def key_at(error: BaseException) -> str | None:
-    """The key of the override that Hydra was applying when it raised the error."""
-    for each in _causes(error):
-        for frame, _ in traceback.walk_tb(each.__traceback__):
-            if frame.f_code.co_name == "_apply_overrides_to_config":
-                return frame.f_locals.get("key")
-    return None
-
-
 def version_base() -> dict[str, str]:
     """The argument that fixes Hydra's defaults: 1.3 warns where it is missing, 1.4 where it is given."""
     import hydra
@@ -122,14 +113,22 @@ def store_schema(name: str, node: type) -> None:
 
 @functools.cache
 def store_names(group: str, names: tuple[str, ...]) -> None:
-    """Make presets known to Hydra that set a ``name`` and nothing else, once in a process.
-
-    Hydra cannot set a field of a value that is null; a preset makes it one that is not.
-    """
+    """Make presets known to Hydra that set a ``name`` and nothing else, once in a process."""
     from hydra.core.config_store import ConfigStore
 
     for name in names:
         ConfigStore.instance().store(group=group, name=name, node={"name": name})
+
+
+@functools.cache
+def store_nothing(group: str, name: str) -> None:
+    """Make a preset known to Hydra that sets nothing, once in a process.
+
+    Hydra cannot set a field of a value that is null; this makes it one that is not.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(group=group, name=name, node={})
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

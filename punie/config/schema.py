@@ -84,19 +84,36 @@ class ToolsConfig:
 
 
 SCHEDULES = {
-    "cosine_decay": "[1e-4,100]",
-    "exponential_decay": "[1e-4,0.999]",
-    "linear_schedule": "[1e-4,0,100]",
-    "step_decay": "[1e-4,0.1,100]",
+    "cosine_decay": {"init": "1e-4", "decay_steps": "100", "end": ""},
+    "exponential_decay": {"init": "1e-4", "decay_rate": "0.999"},
+    "linear_schedule": {"init": "1e-4", "end": "0", "steps": "100"},
+    "step_decay": {"init": "1e-4", "decay_rate": "0.1", "step_size": "100"},
 }
-"""Schedules of mlx.optimizers whose arguments are numbers, each with an example of all that it needs."""
+"""Schedules of mlx.optimizers whose arguments are numbers, each with an example; empty: not required."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"betas": [0.9, 0.999], "eps": 1e-8, "bias_correction": False},
+    "adamw": {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01, "bias_correction": False},
+    "muon": {"momentum": 0.95, "weight_decay": 0.01, "nesterov": True, "ns_steps": 5},
+    "sgd": {"momentum": 0.0, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False},
+    "adafactor": {
+        "eps": [1e-30, 1e-3],
+        "clip_threshold": 1.0,
+        "decay_rate": -0.8,
+        "beta_1": None,
+        "weight_decay": 0.0,
+        "scale_parameter": True,
+        "relative_step": True,
+        "warmup_init": False,
+    },
+}
+"""Optimizers of mlx, each with its options and their defaults."""
 
 
 @dataclass
 class Schedule:
     """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count optimizer steps."""
 
-    name: str = option("The schedule; +lora/lr_schedule=NAME selects one.", choices=tuple(SCHEDULES))
+    name: str = option("The schedule.", choices=tuple(SCHEDULES))
     arguments: list[float] = option("Its arguments; the first is the initial learning rate.", [])
     warmup: int = option("Optimizer steps of linear warm-up before it.", 0, ge=0)
     warmup_init: float = option("Learning rate at the start of the warm-up.", 0.0, ge=0.0)
@@ -104,7 +121,25 @@ class Schedule:
     @property
     def example(self) -> str:
         """Arguments that it takes."""
-        return SCHEDULES.get(self.name, "[]")
+        return f"[{','.join(filter(None, self._known.values()))}]"
+
+    @property
+    def takes(self) -> str:
+        """The names of its arguments."""
+        return ", ".join(name if example else f"{name} (optional)" for name, example in self._known.items())
+
+    @property
+    def fits(self) -> bool:
+        """Whether it takes these arguments: as many, none negative, and at least one step."""
+        given = dict(zip(self._known, self.arguments, strict=False))
+        return not self._known or (
+            self.example.count(",") < len(self.arguments) <= len(self._known)
+            and all(value >= ("step" in name) for name, value in given.items())
+        )
+
+    @property
+    def _known(self) -> dict[str, str]:
+        return SCHEDULES.get(self.name, {})
 
 
 @dataclass
@@ -129,8 +164,10 @@ class LoraConfig:
         choices=("per_token", "per_batch"),
     )
     learning_rate: float = option("Learning rate, unless lr_schedule is set.", 1e-4, gt=0.0)
-    lr_schedule: Schedule | None = option("Learning rate as a function of the optimizer step.", None)
-    optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw", "muon", "sgd", "adafactor"))
+    lr_schedule: Schedule | None = option(
+        "Learning rate by optimizer step, such as {name: cosine_decay, arguments: [1e-4, 100]}.", None
+    )
+    optimizer: str = option("Optimizer.", "adam", choices=tuple(OPTIMIZERS))
     optimizer_config: dict[str, Any] = option("Further arguments of the optimizer.", {})
     max_seq_length: int = option("Longest example, in tokens; longer ones are cut at the end.", 2048, ge=8)
     mask_prompt: bool = option("Compute loss on assistant turns only; otherwise on every token.", True)

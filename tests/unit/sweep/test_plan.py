@@ -53,6 +53,7 @@ def test_equal_jobs_are_dropped(planned: Planner) -> None:
         ["+phase=44", "model=tiny", "seed=1"],
         ["lora=format_fix", "++model.recipe.iters=700", "eval.stop=[a,b]", "quantize=q8"],
         ["~model.recipe.iters"],
+        ["lora.lr_schedule.name=cosine_decay", "lora.lr_schedule.arguments=[1e-4,100]"],
     ],
     ids=" ".join,
 )
