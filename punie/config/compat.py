@@ -42,13 +42,19 @@ def failed_override(error: BaseException) -> str | None:
 
 
 def confine() -> None:
-    """Replace OmegaConf's ``oc.env``, which reads any environment variable.
+    """Replace OmegaConf's ``oc.env``, which reads any environment variable; add ``punie.given``.
 
     A config may come from elsewhere and is written into the run's files, which must not disclose a token.
+    ``${punie.given:A,B,C}`` is B where A is given, and C where it is null.
     """
     newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters  # 2.4
     register = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
     register("oc.env", _environment, replace=True)  # ty: ignore[unknown-argument]
+    register("punie.given", _given, replace=True)  # ty: ignore[unknown-argument]
+
+
+def _given(value: object, then: object, otherwise: object) -> object:
+    return otherwise if value is None else then
 
 
 def _environment(name: str, *_default: object) -> str:

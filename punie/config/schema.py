@@ -155,7 +155,12 @@ class LoraConfig:
     dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
     num_layers: int = option("Transformer blocks to train, counted from the last; -1 for all.", 8, ge=-1)
     keys: list[str] | None = option("Layers within a block to adapt; null for every linear layer.", None)
-    iters: int = option("Micro-batches to train on (not optimizer steps).", 800, ge=1)
+    iters: int | None = option(
+        "Micro-batches to train on (not optimizer steps); null where epochs says it.", 800, ge=1
+    )
+    epochs: int | None = option(
+        "Passes over the training examples, in place of iters.", None, ge=1, omit_if=None
+    )
     batch_size: int = option("Examples in a micro-batch, over all workers.", 1, ge=1)
     grad_accumulation_steps: int = option("Micro-batches in an optimizer step.", 4, ge=1)
     accumulation: str = option(
@@ -193,6 +198,12 @@ class LoraConfig:
         choices=("last", "best_val", "best_eval"),
     )
     select_suite: str = neutral("Suite of select=best_eval; never the evaluated one.", "select52")
+    patience: int | None = option(
+        "Stop after so many checkpoints in a row that are no better, by what select goes by; null: never.",
+        None,
+        ge=1,
+        omit_if=None,
+    )
     seed: int = option("Training seed: data order and, from its own stream, the initial adapter.", 0, ge=0)
     workers: int = option("Processes that share every batch, under mlx.launch.", 1, ge=1)
     hosts: list[str] = neutral("Hosts of the workers; empty for this machine.", [])

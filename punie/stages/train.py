@@ -7,12 +7,14 @@ import dataclasses
 import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
+from punie.config.schema import LoraConfig
 from punie.model import folders, resolve
 from punie.model.shards import adapter_bytes
 from punie.stages import chats, tokens
 from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
-from punie.stages.inputs import SPLITS, base_folder, data_digests, suite_digest, suite_path
+from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
 from punie.stages.slices import Train
 from punie.train.callbacks import Record
 from punie.util.progress import Reporter
@@ -29,6 +31,48 @@ def contents(settings: Train) -> Contents:
     return found
 
 
+class Length(NamedTuple):
+    """How long a training is."""
+
+    iters: int
+    updates: int
+    """Optimizer steps."""
+    examples: int
+    """That it trains on."""
+    in_words: str
+
+
+def length(lora: LoraConfig, examples: int) -> Length:
+    """The planned length of a training on so many examples."""
+    epoch = math.ceil(examples / lora.batch_size)
+    iters = lora.iters if lora.iters is not None else (lora.epochs or 1) * epoch
+    updates = math.ceil(iters / lora.grad_accumulation_steps)
+    epochs = f"{iters / epoch:.2f}".rstrip("0").rstrip(".")
+    epochs += " epoch" if epochs == "1" else " epochs"
+    words = f"{iters:,} iterations, {updates:,} optimizer steps: {epochs} of {examples:,} examples"
+    if lora.patience is not None:
+        waits = f"{lora.patience} checkpoint{'s' * (lora.patience > 1)}"
+        can = (lora.patience + 1) * lora.save_every < iters
+        words += f"; it stops after {waits} without improvement" if can else f"; {waits} cannot stop it"
+        words += f" (there is one every {lora.save_every:,} iterations)"
+    return Length(iters, updates, examples, words)
+
+
+def planned(settings: Train) -> tuple[Length, bool]:
+    """The planned length, and whether it is certain: until the examples are rendered, each row counts as one.
+
+    Raises:
+        PunieError: The data cannot be read.
+    """
+    (train, _), found = SPLITS, None
+    with contextlib.suppress(resolve.NotCached):
+        found = tokens.known(settings, train, folders.tokenizer_contents(base_folder(settings)))
+    if found is not None:
+        return length(settings.lora, found.info["rows"]), True
+    with (data_folder(settings.data) / train).open("rb") as lines:
+        return length(settings.lora, max(1, sum(bool(line.strip()) for line in lines))), False
+
+
 def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
     """Write the adapter in mlx-lm's format, ``train.jsonl`` and ``checkpoints/``.
 
@@ -42,18 +86,19 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
     digests = folders.tokenizer_contents(folder)
     with contextlib.ExitStack() as held:
         train, valid = (
-            str(tokens.tokenized(settings, split, tokenizer, digests, leases=held).file(tokens.FILE))
-            for split in SPLITS
+            tokens.tokenized(settings, split, tokenizer, digests, leases=held) for split in SPLITS
         )
+        iters, *_, words = length(lora, train.info["rows"])
+        reporter.line(f"  {words}")
         job = training.Job(
             out=str(out),
             base=str(folder),
             base_key=inputs["base"].key,
-            train=train,
-            valid=valid,
+            train=str(train.file(tokens.FILE)),
+            valid=str(valid.file(tokens.FILE)),
             lock=str(Path(settings.store.dir).absolute() / ".locks" / f"{out.name}.lock"),
             parent=os.getpid(),
-            lora=dataclasses.asdict(lora),
+            lora={**dataclasses.asdict(lora), "iters": iters},
             format=chats.name(settings),
             tools=[tool.declaration for tool in chats.tools(settings)],
             options=chats.options(settings),
@@ -64,7 +109,7 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
             threads=settings.runtime.threads,
             store=settings.store.dir,
         )
-        bar = held.enter_context(reporter.bar("training", lora.iters, "iterations"))
+        bar = held.enter_context(reporter.bar("training", iters, "iterations"))
         latest: dict[str, str] = {}
 
         def report(record: Record) -> None:
@@ -81,6 +126,9 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
         trained = training.launch(job, report) if lora.workers > 1 else training.work(job, report)
     if trained["resumed_from"]:
         reporter.line(f"  resumed from the checkpoint at iteration {trained['resumed_from']}")
+    if trained["stopped"]:
+        after = f"stopped at iteration {trained['iters']} of {trained['planned_iters']}"
+        reporter.line(f"  {after}: {trained['stopped']}, whose weights are the result")
     for warning in trained["warnings"]:
         reporter.line(f"  note: {warning}", style="yellow")
     return trained
@@ -99,7 +147,8 @@ def disk(settings: Train, parameters: int) -> int:
         )
     except resolve.NotCached:
         return 0
-    return (1 + min(lora.keep_checkpoints, math.ceil(lora.iters / lora.save_every))) * adapter
+    most = lora.keep_checkpoints if lora.iters is None else math.ceil(lora.iters / lora.save_every)
+    return (1 + min(lora.keep_checkpoints, most)) * adapter
 
 
 _SOURCES = (

@@ -182,14 +182,17 @@ def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:
 
 
 def _seconds(step: pipeline.Step, nearest: Artifact) -> float | None:
-    """What the nearest artifact took; a training scaled by its iterations."""
+    """What the nearest artifact took; a training scaled by its iterations or its epochs."""
     if step.material is None:
         return None
     seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
-    then, now_is = (
-        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
-    )
-    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
+    for unit in ("lora.iters", "lora.epochs"):
+        then, now_is = (
+            material["settings"].get(unit) for material in (nearest.manifest["material"], step.material)
+        )
+        if then and now_is and step.stage.name == "train":
+            return seconds * now_is / then
+    return seconds
 
 
 class _Remembering(Store):

@@ -34,6 +34,7 @@ class Recipe:
     select: str
     grad_checkpoint: bool
     seed: int
+    patience: int | None = None
 
 
 def build_optimizer(recipe: Recipe) -> optimizers.Optimizer:

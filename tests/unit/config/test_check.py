@@ -85,6 +85,14 @@ def refusal(*overrides: str) -> str:
         (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
         (["lora.rank=0"], ["lora.rank", "0", ">= 1"]),
         (["lora.iters=-3"], ["lora.iters", "-3", "Micro-batches"]),
+        (["lora.iters=9", "lora.epochs=2"], ["given twice", "lora.iters=null, or lora.epochs=null for 9"]),
+        (["lora.iters=null"], ["how long", "lora.epochs=3"]),
+        (["lora.epochs=0"], ["lora.epochs", ">= 1"]),
+        (["+model.recipe.epochs=2"], ["The model's recipe gives the length of the training twice"]),
+        (
+            ["lora.patience=2", "lora.select=last"],
+            ["the best checkpoint", "lora.select=best_val for the loss"],
+        ),
         (["quantize.bits=7"], ["quantize.bits", "7", "null, 2, 3, 4, 5, 6, 8"]),
         (["eval.top_p=0"], ["eval.top_p", "> 0"]),
         (["lora.select=best"], ["lora.select", "last, best_val"]),
@@ -169,6 +177,17 @@ def test_the_optimizers_are_those_of_mlx() -> None:
         assert {each.name: each.default is each.empty for each in known} == {
             key: bool(example) for key, example in examples.items()
         }
+
+
+def test_epochs_take_the_place_of_iterations() -> None:
+    """The default number of iterations, or a model's, is none where epochs are given; with patience the best
+    checkpoint is the result."""
+    lora = resolve(compose(["lora.epochs=3", "lora.patience=2"])).lora
+    assert (lora.iters, lora.epochs, lora.select) == (None, 3, "best_val")
+    lora = resolve(compose(["~model.recipe.iters", "+model.recipe.epochs=2", "lora.select=best_eval"])).lora
+    assert (lora.iters, lora.epochs, lora.select) == (None, 2, "best_eval")
+    lora = resolve(compose([])).lora
+    assert (lora.iters, lora.epochs, lora.select, lora.patience) == (400, None, "last", None)
 
 
 def test_numbers_written_differently_are_one_value() -> None:
