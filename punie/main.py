@@ -28,9 +28,15 @@ log = logging.getLogger(__name__)
 
 
 def task(
-    composed: DictConfig, reporter: Reporter | None = None, callbacks: Sequence[Callback] = ()
+    composed: DictConfig,
+    reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    shares: bool = False,
 ) -> float | None:
     """Run the pipeline and show its result, unless it has a reporter of its own; callbacks are told.
+
+    With ``shares`` other runs will use the frozen layers' output, too: ``lora.cache_frozen=auto`` keeps it.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -53,6 +59,8 @@ def task(
     from punie.train.callbacks import Callbacks
 
     config = resolve(composed)
+    if shares and config.lora.cache_frozen == "auto":
+        config.lora.cache_frozen = "on"
     job = cast("DictConfig", HydraConfig.get())
     shown, reporter = reporter is None, reporter or Reporter()
     plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))

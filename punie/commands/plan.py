@@ -137,11 +137,17 @@ def _training(config: Config) -> dict[str, Any] | None:
     """How long the training is; None if the data are not there."""
     from punie.stages import train
 
+    settings = train.STAGE.settings(config)
     try:
-        length, certain = train.planned(train.STAGE.settings(config))
+        length, certain = train.planned(settings)
+        kept = train.frozen(settings, length.passes(config.lora))
     except PunieError:
         return None
-    return {**length._asdict(), "certain": certain}
+    return {
+        **length._asdict(),
+        "certain": certain,
+        "frozen": kept and {**kept._asdict(), "words": kept.in_words},
+    }
 
 
 def _format(config: Config) -> str | None:
@@ -215,7 +221,8 @@ def _text(found: Figures) -> str:
         blocks.append(f"data: {source} at commit {commit}, as on this machine (data.revision)")
     if length := found.get("training"):
         each = "" if length["certain"] else " (each row counts as one example until they are rendered)"
-        blocks.append(f"training: {length['in_words']}{each}")
+        kept = f"\nfrozen layers: {length['frozen']['words']}" if length["frozen"] else ""
+        blocks.append(f"training: {length['in_words']}{each}{kept}")
     rendered = found["rendered"]
     if "opening" in rendered and rendered["format"] != "code_mode":
         begins = f", calls begin with {json.dumps(rendered['opening'])}" if rendered["opening"] else ""

@@ -14,10 +14,25 @@ from punie.model import folders, resolve
 from punie.model.shards import adapter_bytes
 from punie.stages import chats, tokens
 from punie.stages.contract import LOADING, READING, Contents, Inputs, Stage
-from punie.stages.inputs import SPLITS, base_folder, data_digests, data_folder, suite_digest, suite_path
+from punie.stages.inputs import (
+    SPLITS,
+    base_folder,
+    data_digests,
+    data_folder,
+    model_config,
+    suite_digest,
+    suite_path,
+)
 from punie.stages.slices import Train
+from punie.store.artifacts import Artifact
 from punie.train.callbacks import Record
+from punie.util.errors import PunieError
+from punie.util.files import free_bytes
+from punie.util.printable import in_bytes
 from punie.util.progress import Reporter
+
+_TOKEN = 3
+"""Bytes of a data file for each token, roughly, until the examples are rendered."""
 
 
 def contents(settings: Train) -> Contents:
@@ -26,7 +41,7 @@ def contents(settings: Train) -> Contents:
     if settings.lora.select == "best_eval":
         found["select_suite"] = suite_digest(settings.lora.select_suite)
         found |= chats.judged(settings, settings.lora.select_suite)
-    if settings.lora.cache_frozen == "off":  # it rounds otherwise
+    if settings.lora.cache_frozen == "off" and _frozen_layers(settings)[0] != 0:  # it rounds otherwise
         found["frozen_layers"] = "computed with every batch"
     return found
 
@@ -40,6 +55,10 @@ class Length(NamedTuple):
     examples: int
     """That it trains on."""
     in_words: str
+
+    def passes(self, lora: LoraConfig) -> float:
+        """How often it takes an example, on average."""
+        return self.iters * lora.batch_size / self.examples
 
 
 def length(lora: LoraConfig, examples: int) -> Length:
@@ -64,13 +83,82 @@ def planned(settings: Train) -> tuple[Length, bool]:
     Raises:
         PunieError: The data cannot be read.
     """
-    (train, _), found = SPLITS, None
-    with contextlib.suppress(resolve.NotCached):
-        found = tokens.known(settings, train, folders.tokenizer_contents(base_folder(settings)))
-    if found is not None:
+    train, _ = SPLITS
+    if (found := _known(settings, train)) is not None:
         return length(settings.lora, found.info["rows"]), True
     with (data_folder(settings.data) / train).open("rb") as lines:
         return length(settings.lora, max(1, sum(bool(line.strip()) for line in lines))), False
+
+
+class Frozen(NamedTuple):
+    """What keeping the frozen layers' output takes and saves, roughly."""
+
+    layers: int
+    depth: int
+    """All layers of the model."""
+    bytes: int
+    passes: float
+    """How often these layers would be computed for an example otherwise."""
+
+    @property
+    def in_words(self) -> str:
+        """For a plan."""
+        return (
+            f"the output of {self.layers} of {self.depth} layers is kept (about {in_bytes(self.bytes)}): "
+            f"computed once for an example, not {self.passes:.1f} times"
+        )
+
+
+def frozen(settings: Train, passes: float) -> Frozen | None:
+    """What is kept where so many passes over the examples are made; None where nothing is.
+
+    Whether the model's architecture allows it shows when it is loaded.
+
+    Raises:
+        PunieError: The data cannot be read.
+    """
+    lora, store = settings.lora, Path(settings.store.dir)
+    layers, depth = _frozen_layers(settings)
+    width = folders.width(_config(settings))
+    if not layers or depth is None or width is None:
+        return None
+    if lora.cache_frozen == "off" or (lora.cache_frozen == "auto" and passes < 1):
+        return None
+    found = [_known(settings, split) for split in SPLITS]
+    files = [data_folder(settings.data) / split for split in SPLITS]
+    tokens = sum(
+        file.stat().st_size // _TOKEN if each is None else each.info["tokens"]
+        for each, file in zip(found, files, strict=True)
+    )
+    size = tokens * width * (4 if settings.runtime.float32 else 2)
+    return None if size > most_kept(lora.cache_gb, store) else Frozen(layers, depth, size, passes)
+
+
+def most_kept(gigabytes: float, store: Path) -> float:
+    """Most bytes that the frozen layers' output may take: half of the free disk, or less."""
+    return min(gigabytes * 1e9, free_bytes(store) / 2)
+
+
+def _frozen_layers(settings: Train) -> tuple[int | None, int | None]:
+    """Layers below the first trained one, and all layers; None as long as that is not known."""
+    depth, trained = folders.depth(_config(settings)), settings.lora.num_layers
+    if depth is None:
+        return None if trained > 0 else 0, None
+    return max(0, depth - trained) if trained > 0 else 0, depth
+
+
+def _config(settings: Train) -> folders.ModelJson:
+    try:
+        return model_config(settings)
+    except PunieError:  # another stage reports it
+        return {}
+
+
+def _known(settings: Train, split: str) -> Artifact | None:
+    """The tokenized examples of a split, if the model and they are on this machine."""
+    with contextlib.suppress(resolve.NotCached):
+        return tokens.known(settings, split, folders.tokenizer_contents(base_folder(settings)))
+    return None
 
 
 def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Contents:
@@ -135,7 +223,7 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
 
 
 def disk(settings: Train, parameters: int) -> int:
-    """Bytes of the adapter and of its checkpoints; 0 while the model is not on this machine."""
+    """Bytes of adapter, checkpoints and the frozen layers' output; 0 where the model is not here yet."""
     lora = settings.lora
     try:
         adapter = adapter_bytes(
@@ -148,7 +236,10 @@ def disk(settings: Train, parameters: int) -> int:
     except resolve.NotCached:
         return 0
     most = lora.keep_checkpoints if lora.iters is None else math.ceil(lora.iters / lora.save_every)
-    return (1 + min(lora.keep_checkpoints, most)) * adapter
+    kept = None
+    with contextlib.suppress(PunieError):  # the data's, which another stage reports
+        kept = frozen(settings, planned(settings)[0].passes(lora))
+    return (1 + min(lora.keep_checkpoints, most)) * adapter + (kept.bytes if kept else 0)
 
 
 _SOURCES = (

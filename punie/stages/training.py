@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 from punie.model import stored
 from punie.model.device import device_kind, version
 from punie.stages.contract import LOADING, Contents
+from punie.stages.train import most_kept
 from punie.store.artifacts import Store
 from punie.store.keys import SCHEMA, artifact_key, digest
 from punie.store.leases import lease
 from punie.store.sources import sourced
 from punie.train import callbacks
 from punie.util.errors import PunieError, StoreError
-from punie.util.files import free_bytes, write_json
+from punie.util.files import write_json
 from punie.util.locks import empty_file, locked
 from punie.util.printable import in_bytes
 from punie.util.processes import end_with
@@ -164,7 +165,7 @@ def _states(
         comes_back = lora["iters"] * lora["batch_size"] >= len(train)
         if lora["cache_frozen"] != "on" and not comes_back:
             return found
-        if size > min(lora["cache_gb"] * 1e9, free_bytes(store.root) / 2):
+        if size > most_kept(lora["cache_gb"], store.root):
             limit = "lora.cache_gb or half of the free disk"
             notes.append(f"the frozen layers' output ({in_bytes(size)}) is over {limit}, and is not kept")
             return found

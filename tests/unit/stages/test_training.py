@@ -91,6 +91,17 @@ def test_it_is_kept_where_it_pays_and_never_decides(
     assert (other != expected, notes, len([*store.artifacts("frozen")])) == (True, [], 1)
 
 
+def test_off_is_in_the_key_where_something_is_frozen() -> None:
+    """cache_frozen=off rounds otherwise, and so has its own key, unless every layer is trained."""
+    for layers, differs in ((2, True), (4, False), (-1, False)):
+        configs = [
+            check(compose([f"lora.num_layers={layers}", f"lora.cache_frozen={how}"]))
+            for how in ("auto", "off")
+        ]
+        kept, computed = (trains.STAGE.contents(trains.STAGE.settings(each)) for each in configs)
+        assert (kept != computed) == differs
+
+
 def full(*_: Any) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
 
