@@ -181,8 +181,8 @@ class LoraConfig:
     )
     grad_checkpoint: bool = option("Recompute activations in the backward pass to save memory.", False)
     cache_frozen: str = neutral(
-        "Output of the layers below the first trained one: auto keeps it where a training, or those of a sweep "
-        "together, come back to their examples, on always; off computes every layer with every batch.",
+        "Output of the layers below the first trained one: auto keeps it where a training, or those of a "
+        "sweep together, come back to their examples, on always; off computes all with every batch.",
         "auto",
         choices=("auto", "on", "off"),
     )

@@ -201,7 +201,13 @@ def run(settings: Train, inputs: Inputs, out: Path, reporter: Reporter) -> Conte
         latest: dict[str, str] = {}
 
         def report(record: Record) -> None:
+            nonlocal latest
             kind = record.get("kind")
+            latest.pop("doing", None)
+            if kind == "doing":
+                latest = {kind: record["what"]}
+                if not reporter.console.is_terminal:
+                    reporter.line(f"  {record['what']} …")
             if kind == "frozen":
                 latest[kind] = f"frozen layers: {record['done']} of {record['of']} examples"
             else:

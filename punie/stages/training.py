@@ -84,7 +84,11 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     from punie.stages.answering import strict_score
     from punie.train import adapter, forward, loop, methods
 
+    def doing(what: str) -> None:
+        report({"kind": "doing", "iter": 0, "what": what})
+
     lora, out = job.lora, Path(job.out)
+    doing("loading the model")
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
     names = ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")
     description = adapter.attach(loaded.model, **{name: lora[name] for name in names})
@@ -106,7 +110,9 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         if writes:
             held.enter_context(locked(Path(job.lock), make=empty_file))
         if how.cut:
+            doing(f"{how.cut} frozen layers: their output is read, or computed now")
             how.states = _states(job, loaded.model, how, train, valid, report, held, notes)
+        doing("validation, then the first iteration")
         trained = loop.Training(
             model=loaded.model,
             method=method,

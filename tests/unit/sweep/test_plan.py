@@ -42,7 +42,7 @@ def test_a_sweep_shares_its_trainings(planned: Planner) -> None:
 
 def test_seeds_share_the_frozen_layers(planned: Planner) -> None:
     """Trainings with the same frozen layers and examples share their output where they come back to it
-    together; its disk is counted once. Where that does not pay, is switched off, or nothing is frozen, none do."""
+    together; its disk is counted once. None do where that does not pay, is off, or nothing is frozen."""
     short = ["lora.num_layers=2", "lora.iters=200"]  # of the tiny model's four; 0.7 passes each
     plan = planned("seed=0,1", "lora.rank=4,8", *short)
     ((words, numbers),) = plan.sharing.items()
