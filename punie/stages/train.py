@@ -66,7 +66,7 @@ def length(lora: LoraConfig, examples: int) -> Length:
     epoch = math.ceil(examples / lora.batch_size)
     iters = lora.iters if lora.iters is not None else (lora.epochs or 1) * epoch
     updates = math.ceil(iters / lora.grad_accumulation_steps)
-    epochs = f"{iters / epoch:.2f}".rstrip("0").rstrip(".")
+    epochs = f"{iters / epoch:.3g}"
     epochs += " epoch" if epochs == "1" else " epochs"
     words = f"{iters:,} iterations, {updates:,} optimizer steps: {epochs} of {examples:,} examples"
     if lora.patience is not None:

@@ -110,7 +110,7 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         if writes:
             held.enter_context(locked(Path(job.lock), make=empty_file))
         if how.cut:
-            doing(f"{how.cut} frozen layers: their output is read, or computed now")
+            doing(f"{how.cut} frozen layers: their output is read, or computed")
             how.states = _states(job, loaded.model, how, train, valid, report, held, notes)
         doing("validation, then the first iteration")
         trained = loop.Training(

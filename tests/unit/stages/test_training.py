@@ -124,7 +124,7 @@ def test_the_length_is_known_beforehand(tmp_path: Path, tokenizer: Any) -> None:
     digests = folders.tokenizer_contents(resource("data/models/tiny"))
     rendered = tokens.tokenized(settings, "train.jsonl", tokenizer, digests).info["rows"]
     assert trains.length(settings.lora, 64).in_words.startswith(
-        "7 iterations, 2 optimizer steps: 0.22 epochs of"
+        "7 iterations, 2 optimizer steps: 0.219 epochs of"
     )
     assert trains.planned(settings) == (trains.length(settings.lora, rendered), True)
     assert about.examples == rendered
