@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None:
+def task(composed: DictConfig, reporter: Reporter | None = None, *, shares: bool = False) -> float | None:
     """Run the pipeline and show its result, unless it has a reporter of its own.
+
+    With ``shares`` other runs will use the frozen layers' output, too: ``lora.cache_frozen=auto`` keeps it.
 
     Returns:
         The overall score that the phase's criteria speak of (keyword without a phase); None if answers
@@ -50,6 +52,8 @@ def task(composed: DictConfig, reporter: Reporter | None = None) -> float | None
     from punie.train.callbacks import Callbacks
 
     config = resolve(composed)
+    if shares and config.lora.cache_frozen == "auto":
+        config.lora.cache_frozen = "on"
     job = cast("DictConfig", HydraConfig.get())
     shown, reporter = reporter is None, reporter or Reporter()
     plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))

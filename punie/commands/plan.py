@@ -109,6 +109,7 @@ def _run(composition: Composition, arguments: argparse.Namespace) -> Figures:
         "format": _format(config),
         "rendered": {key: checked[key] for key in ("format", "opening") if key in checked},
         "data": _data(config),
+        "training": _training(config) if "train" in plan.by_name else None,
         "store": config.store.dir,
         "needed_bytes": plan.needed_bytes,
         "problems": [*problems, *machine.shortages(config, plan.bytes, plan.parameters)],
@@ -130,6 +131,23 @@ def _data(config: Config) -> dict[str, Any]:
         return data_source(config.data)
     except PunieError:
         return {}
+
+
+def _training(config: Config) -> dict[str, Any] | None:
+    """How long the training is; None if the data are not there."""
+    from punie.stages import train
+
+    settings = train.STAGE.settings(config)
+    try:
+        length, certain = train.planned(settings)
+        kept = train.frozen(settings, length.passes(config.lora))
+    except PunieError:
+        return None
+    return {
+        **length._asdict(),
+        "certain": certain,
+        "frozen": kept and {**kept._asdict(), "words": kept.in_words},
+    }
 
 
 def _format(config: Config) -> str | None:
@@ -201,6 +219,10 @@ def _text(found: Figures) -> str:
     if source := found["data"].get("source", {}).get("repo"):
         commit = found["data"]["source"]["commit"]
         blocks.append(f"data: {source} at commit {commit}, as on this machine (data.revision)")
+    if length := found.get("training"):
+        each = "" if length["certain"] else " (each row counts as one example until they are rendered)"
+        kept = f"\nfrozen layers: {length['frozen']['words']}" if length["frozen"] else ""
+        blocks.append(f"training: {length['in_words']}{each}{kept}")
     rendered = found["rendered"]
     if "opening" in rendered and rendered["format"] != "code_mode":
         begins = f", calls begin with {json.dumps(rendered['opening'])}" if rendered["opening"] else ""

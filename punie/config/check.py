@@ -6,6 +6,7 @@ OmegaConf checks types while Hydra composes. The rest is checked here.
 from __future__ import annotations
 
 import dataclasses
+import json
 import operator
 import re
 import typing
@@ -17,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from punie.config.fields import did_you_mean, find_field, own_fields
-from punie.config.schema import Config, LoraConfig
+from punie.config.schema import OPTIMIZERS, Config, LoraConfig
 from punie.config.wording import TARGET, from_omegaconf, instantiates, unknown_key
 from punie.util.errors import ConfigError, Problems
 from punie.util.jsonl import excerpt
@@ -40,9 +41,30 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule("lora.lr_schedule.arguments",
-         lambda c: (s := c.lora.lr_schedule) and len(s.arguments) < s.example.count(",") + 1,
-         "The learning-rate schedule lacks arguments.",
+         lambda c: c.lora.lr_schedule and not c.lora.lr_schedule.fits,
+         "The learning-rate schedule does not take these arguments.",
+         "{c.lora.lr_schedule.name} takes {c.lora.lr_schedule.takes}, none below 0, steps from 1: "
          "'lora.lr_schedule.arguments={c.lora.lr_schedule.example}', for example"),
+    Rule("lora.lr_schedule",
+         lambda c: c.lora.lr_schedule and c.lora.optimizer == "adafactor"
+         and c.lora.optimizer_config.get("relative_step", True),
+         "The schedule would not be used: adafactor finds its own learning rate.",
+         "+lora.optimizer_config.relative_step=false, or lora.lr_schedule=null"),
+    Rule("lora.optimizer_config",
+         lambda c: c.lora.optimizer == "sgd" and (o := c.lora.optimizer_config).get("nesterov") is True
+         and (not _above(o.get("momentum", 0), 0) or o.get("dampening", 0) != 0),
+         "Nesterov's momentum needs a momentum, and no dampening.",
+         "+lora.optimizer_config.momentum=0.9, without dampening"),
+    Rule("lora.iters", lambda c: c.lora.iters is None and c.lora.epochs is None,
+         "Nothing says how long to train.", "lora.iters=800, or lora.epochs=3"),
+    Rule("lora.epochs", lambda c: c.lora.iters is not None and c.lora.epochs is not None,
+         "The length of the training is given twice.",
+         "lora.iters=null, or lora.epochs=null for {c.lora.iters} iterations"),
+    Rule("model.recipe", lambda c: None not in (c.model.recipe.get(n) for n in ("iters", "epochs")),
+         "The model's recipe gives the length of the training twice.", "remove iters or epochs"),
+    Rule("lora.patience", lambda c: c.lora.patience is not None and c.lora.select == "last",
+         "With patience the result is the best checkpoint, not the last.",
+         "lora.select=best_val for the loss, or lora.select=best_eval for the score"),
     Rule("lora.num_layers", lambda c: c.lora.num_layers == 0,
          "No layer would be trained.", "set it to 1 or more, or -1 for all"),
     Rule("lora.val_batches", lambda c: c.lora.val_batches == 0,
@@ -149,6 +171,7 @@ def _broken(config: Config, phases: Callable[[], Collection[str]] | None) -> Ite
             )
             yield ConfigError(rule.what, where=rule.key, found=found, next_step=rule.remedy.format(c=config))
     yield from _places(config)
+    yield from _optimizer(config.lora)
     fields = own_fields(LoraConfig)
     for key in config.model.recipe.keys() - fields.keys():
         what, near = f"Unknown key model.recipe.{excerpt(key, 200)}.", did_you_mean(str(key), list(fields))
@@ -166,6 +189,42 @@ def _broken(config: Config, phases: Callable[[], Collection[str]] | None) -> Ite
                 found=f"next: {following!r}",
                 expected=f"one of {', '.join(known)}, followed by overrides",
             )
+
+
+def _optimizer(lora: LoraConfig) -> Iterator[ConfigError]:
+    """Options that the optimizer does not have, or with values of another kind."""
+    options = OPTIMIZERS.get(lora.optimizer, {})
+    for name, value in lora.optimizer_config.items() if options else ():
+        key = f"lora.optimizer_config.{excerpt(name, 200)}"
+        if name not in options:
+            what, near = f"{lora.optimizer} has no option {excerpt(name, 200)}.", [*options]
+            yield ConfigError(
+                what, where=key, expected=", ".join(near), next_step=did_you_mean(str(name), near)
+            )
+        elif not _alike(value, options[name]):
+            expected = f"a value such as {json.dumps(options[name])}"
+            yield ConfigError(f"{key} is of another type.", found=excerpt(value, 200), expected=expected)
+        elif name.startswith("beta") and not all(0 <= each < 1 for each in _listed(value)):
+            yield ConfigError(f"{key} is out of range.", found=excerpt(value, 200), expected=">= 0 and < 1")
+
+
+def _alike(value: object, default: object) -> bool:
+    """Whether an option's value is of the kind of its default."""
+    if isinstance(default, list):
+        numbers = isinstance(value, list) and len(value) == len(default)
+        return numbers and all(_alike(each, 0.0) for each in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return type(value) is type(default)
+    whole = isinstance(default, int)
+    return isinstance(value, int if whole else (int, float)) or (value is None and default is None)
+
+
+def _listed(value: Any) -> list[float]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _above(value: object, bound: float) -> bool:
+    return isinstance(value, (int, float)) and value > bound
 
 
 def _places(config: Config) -> Iterator[ConfigError]:

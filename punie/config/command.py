@@ -37,6 +37,8 @@ _MODE = "hydra.mode="
 _DIR, _NAME, _SEARCHPATH = CARRIED
 _SUBDIR = "jobs/${hydra.job.num}"
 _SWEEPER = "hydra_plugins.punie_sweeper.PunieSweeper"
+_SCHEDULE = "lora.lr_schedule"
+_MAPPING = f"+lora/schedule@{_SCHEDULE}=own"
 _CLASSES, _STREAMS = ("logging.", "colorlog."), ("ext://sys.stdout", "ext://sys.stderr")
 _LOG = "${hydra.runtime.output_dir}/"
 _PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.searchpath")
@@ -82,7 +84,7 @@ class CommandLine:
         for word in found.overrides:
             if "=" not in word and not word.startswith("~"):
                 raise _no_override(word, arguments, commands)
-        overrides = quote_options(_expanded(found.overrides))
+        overrides = with_schedule(quote_options(_expanded(found.overrides)))
         parse([line for line in overrides if "=" in line])  # an error names the one that cannot be parsed
         if found.config_dir is not None and not Path(found.config_dir).expanduser().is_dir():
             raise ConfigError(
@@ -216,6 +218,13 @@ def quote_options(arguments: Iterable[str]) -> list[str]:
     Values of ``phase`` are always quoted, others only where they are no text without quotes.
     """
     return [_quoted(each) for each in arguments]
+
+
+def with_schedule(overrides: Sequence[str]) -> list[str]:
+    """Overrides that may set fields of ``lora.lr_schedule``, which is null: one is added that makes it a
+    mapping."""
+    sets = any(re.match(rf"\+*{re.escape(_SCHEDULE)}(\.|=.*{{)", each) for each in overrides)
+    return [_MAPPING, *overrides] if sets and _MAPPING not in overrides else [*overrides]
 
 
 def _quoted(argument: str) -> str:

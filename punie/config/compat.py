@@ -42,13 +42,19 @@ def failed_override(error: BaseException) -> str | None:
 
 
 def confine() -> None:
-    """Replace OmegaConf's ``oc.env``, which reads any environment variable.
+    """Replace OmegaConf's ``oc.env``, which reads any environment variable; add ``punie.given``.
 
     A config may come from elsewhere and is written into the run's files, which must not disclose a token.
+    ``${punie.given:A,B,C}`` is B where A is given, and C where it is null.
     """
     newer = "replace" in inspect.signature(OmegaConf.register_resolver).parameters  # 2.4
     register = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
     register("oc.env", _environment, replace=True)  # ty: ignore[unknown-argument]
+    register("punie.given", _given, replace=True)  # ty: ignore[unknown-argument]
+
+
+def _given(value: object, then: object, otherwise: object) -> object:
+    return otherwise if value is None else then
 
 
 def _environment(name: str, *_default: object) -> str:
@@ -82,15 +88,6 @@ def is_within_null(error: BaseException) -> bool:
     )
 
 
-def key_at(error: BaseException) -> str | None:
-    """The key of the override that Hydra was applying when it raised the error."""
-    for each in _causes(error):
-        for frame, _ in traceback.walk_tb(each.__traceback__):
-            if frame.f_code.co_name == "_apply_overrides_to_config":
-                return frame.f_locals.get("key")
-    return None
-
-
 def version_base() -> dict[str, str]:
     """The argument that fixes Hydra's defaults: 1.3 warns where it is missing, 1.4 where it is given."""
     import hydra
@@ -122,14 +119,22 @@ def store_schema(name: str, node: type) -> None:
 
 @functools.cache
 def store_names(group: str, names: tuple[str, ...]) -> None:
-    """Make presets known to Hydra that set a ``name`` and nothing else, once in a process.
-
-    Hydra cannot set a field of a value that is null; a preset makes it one that is not.
-    """
+    """Make presets known to Hydra that set a ``name`` and nothing else, once in a process."""
     from hydra.core.config_store import ConfigStore
 
     for name in names:
         ConfigStore.instance().store(group=group, name=name, node={"name": name})
+
+
+@functools.cache
+def store_nothing(group: str, name: str) -> None:
+    """Make a preset known to Hydra that sets nothing, once in a process.
+
+    Hydra cannot set a field of a value that is null; this makes it one that is not.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(group=group, name=name, node={})
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -37,6 +37,7 @@ def prepare() -> str:
     """
     compat.store_schema("punie_schema", Config)
     compat.store_names("lora/lr_schedule", tuple(SCHEDULES))
+    compat.store_nothing("lora/schedule", "own")
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     os.environ.setdefault(RUN_ID, f"{moment}-{secrets.token_hex(3)}")
     return str(resource("conf"))

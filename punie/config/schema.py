@@ -85,19 +85,36 @@ class ToolsConfig:
 
 
 SCHEDULES = {
-    "cosine_decay": "[1e-4,100]",
-    "exponential_decay": "[1e-4,0.999]",
-    "linear_schedule": "[1e-4,0,100]",
-    "step_decay": "[1e-4,0.1,100]",
+    "cosine_decay": {"init": "1e-4", "decay_steps": "100", "end": ""},
+    "exponential_decay": {"init": "1e-4", "decay_rate": "0.999"},
+    "linear_schedule": {"init": "1e-4", "end": "0", "steps": "100"},
+    "step_decay": {"init": "1e-4", "decay_rate": "0.1", "step_size": "100"},
 }
-"""Schedules of mlx.optimizers whose arguments are numbers, each with an example of all that it needs."""
+"""Schedules of mlx.optimizers whose arguments are numbers, each with an example; empty: not required."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"betas": [0.9, 0.999], "eps": 1e-8, "bias_correction": False},
+    "adamw": {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01, "bias_correction": False},
+    "muon": {"momentum": 0.95, "weight_decay": 0.01, "nesterov": True, "ns_steps": 5},
+    "sgd": {"momentum": 0.0, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False},
+    "adafactor": {
+        "eps": [1e-30, 1e-3],
+        "clip_threshold": 1.0,
+        "decay_rate": -0.8,
+        "beta_1": None,
+        "weight_decay": 0.0,
+        "scale_parameter": True,
+        "relative_step": True,
+        "warmup_init": False,
+    },
+}
+"""Optimizers of mlx, each with its options and their defaults."""
 
 
 @dataclass
 class Schedule:
     """A learning-rate schedule of mlx.optimizers, in mlx-lm's form; steps count optimizer steps."""
 
-    name: str = option("The schedule; +lora/lr_schedule=NAME selects one.", choices=tuple(SCHEDULES))
+    name: str = option("The schedule.", choices=tuple(SCHEDULES))
     arguments: list[float] = option("Its arguments; the first is the initial learning rate.", [])
     warmup: int = option("Optimizer steps of linear warm-up before it.", 0, ge=0)
     warmup_init: float = option("Learning rate at the start of the warm-up.", 0.0, ge=0.0)
@@ -105,7 +122,25 @@ class Schedule:
     @property
     def example(self) -> str:
         """Arguments that it takes."""
-        return SCHEDULES.get(self.name, "[]")
+        return f"[{','.join(filter(None, self._known.values()))}]"
+
+    @property
+    def takes(self) -> str:
+        """The names of its arguments."""
+        return ", ".join(name if example else f"{name} (optional)" for name, example in self._known.items())
+
+    @property
+    def fits(self) -> bool:
+        """Whether it takes these arguments: as many, none negative, and at least one step."""
+        given = dict(zip(self._known, self.arguments, strict=False))
+        return not self._known or (
+            self.example.count(",") < len(self.arguments) <= len(self._known)
+            and all(value >= ("step" in name) for name, value in given.items())
+        )
+
+    @property
+    def _known(self) -> dict[str, str]:
+        return SCHEDULES.get(self.name, {})
 
 
 @dataclass
@@ -121,7 +156,12 @@ class LoraConfig:
     dropout: float = option("Dropout before the low-rank product.", 0.0, ge=0.0, le=0.99)
     num_layers: int = option("Transformer blocks to train, counted from the last; -1 for all.", 8, ge=-1)
     keys: list[str] | None = option("Layers within a block to adapt; null for every linear layer.", None)
-    iters: int = option("Micro-batches to train on (not optimizer steps).", 800, ge=1)
+    iters: int | None = option(
+        "Micro-batches to train on (not optimizer steps); null where epochs says it.", 800, ge=1
+    )
+    epochs: int | None = option(
+        "Passes over the training examples, in place of iters.", None, ge=1, omit_if=None
+    )
     batch_size: int = option("Examples in a micro-batch, over all workers.", 1, ge=1)
     grad_accumulation_steps: int = option("Micro-batches in an optimizer step.", 4, ge=1)
     accumulation: str = option(
@@ -130,8 +170,10 @@ class LoraConfig:
         choices=("per_token", "per_batch"),
     )
     learning_rate: float = option("Learning rate, unless lr_schedule is set.", 1e-4, gt=0.0)
-    lr_schedule: Schedule | None = option("Learning rate as a function of the optimizer step.", None)
-    optimizer: str = option("Optimizer.", "adam", choices=("adam", "adamw", "muon", "sgd", "adafactor"))
+    lr_schedule: Schedule | None = option(
+        "Learning rate by optimizer step, such as {name: cosine_decay, arguments: [1e-4, 100]}.", None
+    )
+    optimizer: str = option("Optimizer.", "adam", choices=tuple(OPTIMIZERS))
     optimizer_config: dict[str, Any] = option("Further arguments of the optimizer.", {})
     max_seq_length: int = option("Longest example, in tokens; longer ones are cut at the end.", 2048, ge=8)
     mask_prompt: bool = option("Compute loss on assistant turns only; otherwise on every token.", True)
@@ -140,8 +182,8 @@ class LoraConfig:
     )
     grad_checkpoint: bool = option("Recompute activations in the backward pass to save memory.", False)
     cache_frozen: str = neutral(
-        "Output of the layers below the first trained one: auto keeps it where a training comes back to its "
-        "examples, on always (the seeds of a sweep share it); off computes every layer with every batch.",
+        "Output of the layers below the first trained one: auto keeps it where a training, or those of a "
+        "sweep together, come back to their examples, on always; off computes all with every batch.",
         "auto",
         choices=("auto", "on", "off"),
     )
@@ -157,6 +199,12 @@ class LoraConfig:
         choices=("last", "best_val", "best_eval"),
     )
     select_suite: str = neutral("Suite of select=best_eval; never the evaluated one.", "select52")
+    patience: int | None = option(
+        "Stop after so many checkpoints in a row that are no better, by what select goes by; null: never.",
+        None,
+        ge=1,
+        omit_if=None,
+    )
     seed: int = option("Training seed: data order and, from its own stream, the initial adapter.", 0, ge=0)
     workers: int = option("Processes that share every batch, under mlx.launch.", 1, ge=1)
     hosts: list[str] = neutral("Hosts of the workers; empty for this machine.", [])

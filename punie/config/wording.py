@@ -37,9 +37,6 @@ def translate(error: Exception) -> PunieError:
         return _no_option(error)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, error)
-    if compat.is_within_null(error) and (compat.key_at(error) or "").startswith("lora.lr_schedule"):
-        example = "+lora/lr_schedule=cosine_decay 'lora.lr_schedule.arguments=[1e-4,100]'"
-        return ConfigError("No learning-rate schedule is selected.", next_step=f"select one: {example}")
     if compat.is_within_null(error):
         return ConfigError(
             "`phase.*` is set, but no phase is selected.", next_step="add one before it: +phase=43a"

@@ -150,6 +150,11 @@ def depth(config: ModelJson) -> int | None:
     return _size(config, "num_hidden_layers")
 
 
+def width(config: ModelJson) -> int | None:
+    """Numbers in a model's hidden state, by its config.json; None if that does not say."""
+    return _size(config, "hidden_size")
+
+
 def context(config: ModelJson) -> int | None:
     """Most tokens that a model has positions for, by its config.json; None if that does not say."""
     return _size(config, "max_position_embeddings", "n_positions")

@@ -117,6 +117,8 @@ class SweepPlan(File):
     punie: str = ""
     problems: list[str] = Field(default=[], exclude=True)
     """What stands in the way of a job, as far as it is known; not written."""
+    sharing: dict[str, list[int]] = Field(default={}, exclude=True)
+    """Jobs whose trainings share the frozen layers' output, by what that takes and saves; not written."""
     parameters: list[int | None] = Field(default=[], exclude=True)
     """Of each job's base model, None if it is not on this machine; not written."""
 

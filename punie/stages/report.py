@@ -85,6 +85,7 @@ def run(settings: Report, inputs: Inputs, out: Path, reporter: Reporter) -> Cont
         {
             **dict(own),
             "version": Results.VERSION,
+            "training": dict(inputs["train"].info) if "train" in inputs else None,
             "targets": {target: found for target, (found, _) in others.items()},
             "paired": [
                 pair

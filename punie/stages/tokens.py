@@ -49,28 +49,7 @@ def tokenized(
     Raises:
         Problems: Examples that cannot be trained on, the first twenty of them.
     """
-    lora = settings.lora
-    form = chats.contents(settings)
-    material = {
-        "schema": SCHEMA,
-        "stage": "tokens",
-        "version": VERSION,
-        "settings": {
-            "lora.max_seq_length": lora.max_seq_length,
-            "lora.mask_prompt": lora.mask_prompt,
-            "lora.supervise": lora.supervise,
-            **({"data.too_long": settings.data.too_long} if settings.data.too_long != "truncate" else {}),
-            **chats.decisive_options(settings),
-        },
-        "contents": {
-            "data": data_digests(settings.data)[split],
-            "tokenizer": tokenizer_digests,
-            **form,
-        },
-        "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
-    }
-
-    material = sourced(material, *_SOURCES)
+    material = _material(settings, split, tokenizer_digests)
 
     def build(out: Path) -> Contents:
         from punie.train.batches import save_rows
@@ -93,6 +72,35 @@ def tokenized(
         leases.enter_context(lease(store, "tokens", artifact_key(material)))
     artifact, _ = store.get_or_build("tokens", material, build)
     return artifact
+
+
+def known(settings: Preflight | Train, split: str, tokenizer_digests: dict[str, str]) -> Artifact | None:
+    """The tokenized examples of a split, if the store has them."""
+    material = _material(settings, split, tokenizer_digests)
+    return Store(Path(settings.store.dir)).find("tokens", artifact_key(material))
+
+
+def _material(settings: Preflight | Train, split: str, tokenizer_digests: dict[str, str]) -> Contents:
+    lora = settings.lora
+    material = {
+        "schema": SCHEMA,
+        "stage": "tokens",
+        "version": VERSION,
+        "settings": {
+            "lora.max_seq_length": lora.max_seq_length,
+            "lora.mask_prompt": lora.mask_prompt,
+            "lora.supervise": lora.supervise,
+            **({"data.too_long": settings.data.too_long} if settings.data.too_long != "truncate" else {}),
+            **chats.decisive_options(settings),
+        },
+        "contents": {
+            "data": data_digests(settings.data)[split],
+            "tokenizer": tokenizer_digests,
+            **chats.contents(settings),
+        },
+        "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
+    }
+    return sourced(material, *_SOURCES)
 
 
 def check(settings: Preflight | Train, tokenizer: Any, files: Iterable[Path]) -> Check:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 from punie.model import stored
 from punie.model.device import device_kind, version
 from punie.stages.contract import LOADING, Contents
+from punie.stages.train import most_kept
 from punie.store.artifacts import Store
 from punie.store.keys import SCHEMA, artifact_key, digest
 from punie.store.leases import lease
 from punie.store.sources import sourced
 from punie.train import callbacks
 from punie.util.errors import PunieError, StoreError
-from punie.util.files import free_bytes, write_json
+from punie.util.files import write_json
 from punie.util.locks import empty_file, locked
 from punie.util.printable import in_bytes
 from punie.util.processes import end_with
@@ -83,7 +84,11 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     from punie.stages.answering import strict_score
     from punie.train import adapter, forward, loop, methods
 
+    def doing(what: str) -> None:
+        report({"kind": "doing", "iter": 0, "what": what})
+
     lora, out = job.lora, Path(job.out)
+    doing("loading the model")
     loaded = load.load(Path(job.base), float32=job.float32, threads=job.threads)
     names = ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys", "seed")
     description = adapter.attach(loaded.model, **{name: lora[name] for name in names})
@@ -109,7 +114,9 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
         if writes:
             held.enter_context(locked(Path(job.lock), make=empty_file))
         if how.cut:
+            doing(f"{how.cut} frozen layers: their output is read, or computed")
             how.states = _states(job, loaded.model, how, train, valid, report, held, notes)
+        doing("validation, then the first iteration")
         trained = loop.Training(
             model=loaded.model,
             method=method,
@@ -168,7 +175,7 @@ def _states(
         comes_back = lora["iters"] * lora["batch_size"] >= len(train)
         if lora["cache_frozen"] != "on" and not comes_back:
             return found
-        if size > min(lora["cache_gb"] * 1e9, free_bytes(store.root) / 2):
+        if size > most_kept(lora["cache_gb"], store.root):
             limit = "lora.cache_gb or half of the free disk"
             notes.append(f"the frozen layers' output ({in_bytes(size)}) is over {limit}, and is not kept")
             return found

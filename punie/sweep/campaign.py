@@ -22,7 +22,7 @@ from punie.run.directory import is_locked
 from punie.store.artifacts import Store
 from punie.store.leases import drop, lease
 from punie.sweep import summary
-from punie.sweep.job import GATE, STOP, SweepInterrupted, end, headline
+from punie.sweep.job import GATE, SHARED, STOP, SweepInterrupted, end, headline
 from punie.sweep.plan import shown
 from punie.sweep.watch import watching
 from punie.track import delivery
@@ -176,7 +176,16 @@ class Campaign:
         """
         cause: Exception | None = None
         place = sweep_dir(self.folder)
-        lines = [[*job.overrides, place, f"hydra.sweep.subdir={job.folder}"] for job in jobs]
+        sharing = {number for numbers in self.plan.sharing.values() for number in numbers}
+        lines = [
+            [
+                *job.overrides,
+                *([f"+hydra.job.env_set.{SHARED}='1'"] if job.number in sharing else []),
+                place,
+                f"hydra.sweep.subdir={job.folder}",
+            ]
+            for job in jobs
+        ]
         try:
             self._launch(lines, jobs[0].number)
         except Exception as error:  # a launcher raises what it likes when a worker is killed

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from punie.config import Config, resolve
-from punie.config.command import CONFIG_NAME, parse, quote_options, require_taken
+from punie.config.command import CONFIG_NAME, parse, quote_options, require_taken, with_schedule
 from punie.config.compose import phases_of, worded
 from punie.results.config import RunConfig
 from punie.results.sweep import LONG, brief, varied
@@ -48,7 +48,7 @@ def grid(loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequ
     """
     axes: dict[str, list[str]] = {}
     given: dict[str, str] = {}
-    parsed = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
+    parsed = parse(with_schedule([*(f"{key}={value}" for key, value in params.items()), *arguments]), loader)
     try:
         for override in parsed:
             key = override.get_key_element()

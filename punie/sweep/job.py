@@ -33,6 +33,8 @@ TRACEBACK = "traceback.txt"
 PROGRESS = "progress.log"
 STOP = "stopped"
 """In the sweep's folder: no further job starts."""
+SHARED = "PUNIE_SHARED"
+"""Set in ``hydra.job.env_set`` of a job that shares its frozen layers' output with others."""
 GATE = 3
 """Exit code of a run that is complete and fails ``eval.fail_under``."""
 _FOLDER = re.compile(rf"\d+-(?P<id>[0-9a-f]{{{SHORT}}})")
@@ -72,7 +74,8 @@ def _run(composed: DictConfig, folder: Path) -> float | None:
     try:
         _require_planned(composed, folder)
         with (folder / PROGRESS).open("a", encoding="utf-8") as stream:
-            return task(composed, Reporter(Console(file=stream, highlight=False, width=110)))
+            reporter = Reporter(Console(file=stream, highlight=False, width=110))
+            return task(composed, reporter, shares=SHARED in HydraConfig.get().job.env_set)
     except SweepInterrupted:
         end(folder, "interrupted", "the sweep was interrupted")
         raise

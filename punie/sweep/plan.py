@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,24 @@ from punie.results.config import RunConfig
 from punie.results.sweep import PLAN, Part, PlannedJob, SweepPlan
 from punie.run import pipeline
 from punie.run.capture import now
+from punie.stages import train
+from punie.stages.slices import Train
 from punie.store.artifacts import Artifact, Miss, Store
 from punie.store.keys import SHORT, artifact_key, differences, digest
 from punie.sweep.compose import compose_all, grid
 from punie.util.errors import PunieError
 from punie.util.files import TEMPORARY
 from punie.util.jsonl import excerpt
+
+_NOT_READ = {
+    f"lora.{name}"
+    for name in (
+        *("seed", "rank", "scale", "dropout", "iters", "epochs", "batch_size", "grad_accumulation_steps"),
+        *("accumulation", "learning_rate", "lr_schedule", "optimizer", "optimizer_config", "val_batches"),
+        *("save_every", "select", "patience", "grad_checkpoint", "workers"),
+    )
+}
+"""Fields of a training that its frozen layers' output does not depend on."""
 
 
 def make(
@@ -50,6 +62,7 @@ def make(
     parts: dict[str, Part] = {}
     problems: dict[str, None] = {}
     parameters: list[int | None] = []
+    trainings: dict[str, Train] = {}
     for overrides, config, values in composed:
         if (whole := values.sha256) in jobs:
             continue
@@ -64,8 +77,10 @@ def make(
             if part.key not in parts or parts[part.key].state == "skip":  # another job may need it
                 parts[part.key] = part
         parameters.append(plan.parameters)
+        trainings |= {step.key: step.settings for step in plan.steps if step.name == "train" and step.key}
         found_problems = [step.problem for step in plan.steps if step.problem is not None]
         problems |= {str(each): None for each in found_problems if not isinstance(each, NotCached)}
+    sharing = _sharing(jobs.values(), parts, trainings)
     missing = {job.number: {key for key in job.stages if parts[key].expensive} for job in jobs.values()}
     return SweepPlan(
         version=SweepPlan.VERSION,
@@ -80,8 +95,45 @@ def make(
         created=now(),
         punie=__version__,
         problems=list(problems),
+        sharing=sharing,
         parameters=parameters,
     )
+
+
+def _sharing(
+    jobs: Iterable[PlannedJob], parts: dict[str, Part], settings: Mapping[str, Train]
+) -> dict[str, list[int]]:
+    """See ``SweepPlan.sharing``. Of the trainings' disk, what they share is counted once.
+
+    ``settings`` are those of each training, by key.
+    """
+    groups: dict[str, dict[str, list[PlannedJob]]] = {}
+    for job in jobs:
+        for part in (parts[key] for key in job.stages if parts[key].stage == "train" and parts[key].missing):
+            if part.material is not None:
+                read = {key: v for key, v in part.material["settings"].items() if key not in _NOT_READ}
+                group = digest("sharing", {**part.material, "settings": read})
+                groups.setdefault(group, {}).setdefault(part.key, []).append(job)
+    found: dict[str, list[int]] = {}
+    for group in (each for each in groups.values() if len(each) > 1):
+        trainings = {key: settings[key] for key in group}
+        try:
+            first = next(iter(trainings.values()))
+            examples = train.planned(first)[0].examples
+            passes = {k: train.length(s.lora, examples).passes(s.lora) for k, s in trainings.items()}
+            kept = train.frozen(first, sum(passes.values()))
+        except PunieError:  # one of the plan's problems
+            continue
+        if kept is None:
+            continue
+        for number, (key, each) in enumerate(trainings.items()):
+            alone = kept.bytes if each.lora.cache_frozen == "on" or passes[key] >= 1 else 0
+            counted = parts[key].bytes - alone + (0 if number else kept.bytes)
+            parts[key] = parts[key].model_copy(update={"bytes": max(0, counted)})
+        numbers = sorted(job.number for jobs in group.values() for job in jobs)
+        words = f"{kept.in_words}, by {len(group)} trainings"
+        found[words] = [*found.get(words, []), *numbers]
+    return found
 
 
 def waves(missing: Mapping[int, Set[str]]) -> list[list[int]]:
@@ -182,14 +234,17 @@ def _parts(plan: pipeline.Plan, config: Config) -> list[Part]:
 
 
 def _seconds(step: pipeline.Step, nearest: Artifact) -> float | None:
-    """What the nearest artifact took; a training scaled by its iterations."""
+    """What the nearest artifact took; a training scaled by its iterations or its epochs."""
     if step.material is None:
         return None
     seconds = float(nearest.manifest["seconds"]) - nearest.info.get("waited_seconds", 0.0)
-    then, now_is = (
-        material["settings"].get("lora.iters") for material in (nearest.manifest["material"], step.material)
-    )
-    return seconds * now_is / then if then and now_is and step.stage.name == "train" else seconds
+    for unit in ("lora.iters", "lora.epochs"):
+        then, now_is = (
+            material["settings"].get(unit) for material in (nearest.manifest["material"], step.material)
+        )
+        if then and now_is and step.stage.name == "train":
+            return seconds * now_is / then
+    return seconds
 
 
 class _Remembering(Store):

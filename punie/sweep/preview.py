@@ -62,6 +62,7 @@ def figures(plan: SweepPlan) -> Figures:
         "waves": [len(wave) for wave in plan.waves],
         "needed_bytes": sum(part.bytes for part in missing),
         "seconds": round(sum(part.seconds or 0.0 for part in missing), 1) if known else None,
+        "sharing": list(plan.sharing),
         "problems": list(plan.problems),
     }
 
@@ -91,7 +92,7 @@ def text(found: Figures) -> str:
         f"{tabulate(stages, headers, disable_numparse=True, maxcolwidths=[None] * 5 + [60])}\n\n"
         f"jobs: {len(jobs)}{dropped}, in {count} wave{'s' * (count > 1)} of {waves}\n"
         f"disk space: about {in_bytes(found['needed_bytes'])} for the stages to run\n"
-        f"time: {time}"
+        f"time: {time}" + "".join(f"\nfrozen layers: {each}" for each in found["sharing"])
     )
 
 

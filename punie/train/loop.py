@@ -44,6 +44,7 @@ class Training:
     (sft: its tokens with loss); by batch, it is the mean of the micro-batches' means. A window that the end
     cuts short is applied too. Validation scores the same examples each time: before the first update, every
     ``steps_per_eval`` micro-batches, at the checkpoints among which one is to be selected, and at the end.
+    With ``patience`` it ends before, once so many checkpoints in a row were no better than the best.
     """
 
     model: nn.Module
@@ -100,13 +101,17 @@ class Training:
             with wired_memory(), gradient_checkpointing(self.model, recipe.grad_checkpoint):
                 if resumed == 0:
                     self.totals.first_valid = self._validate(0)
-                for it, batch in enumerate(itertools.islice(batches, resumed, recipe.iters), resumed + 1):
-                    self._step(it, batch)
+                it, batches = resumed, itertools.islice(batches, resumed, None)
+                while it < recipe.iters and not self._waited(it):
+                    it += 1
+                    self._step(it, next(batches))
                     self._after(it)
+                if self.totals.window_weight:  # patience ended it
+                    self._tell(it)
         finally:
             if self.stream is not None:
                 self.stream.close()
-        return self._finish(resumed)
+        return self._finish(it, resumed)
 
     def _finished(self) -> Trained | None:
         """The outcome of a training that ended, but whose process was killed before it was published."""
@@ -174,20 +179,24 @@ class Training:
 
     def _after(self, it: int) -> None:
         """Report, validate and save, where a micro-batch is one to do so after."""
-        recipe, totals, last = self.recipe, self.totals, it == self.recipe.iters
+        recipe, last = self.recipe, it == self.recipe.iters
         if it % recipe.steps_per_report == 0 or last:
-            norm = totals.gradient_norm
-            figures = totals.close_window(
-                learning_rate=_number(self.optimizer.learning_rate),
-                gradient_norm=round(norm, 6) if math.isfinite(norm) else None,
-                peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
-            )
-            self._record("train", it, **figures)
+            self._tell(it)
         saving = it % recipe.save_every == 0 or last
         if it % recipe.steps_per_eval == 0 or last or (saving and recipe.select != "last"):
             self._validate(it)
         if saving:
             self._save(it)
+
+    def _tell(self, it: int) -> None:
+        """Record the training since the last such record."""
+        norm, rate = self.totals.gradient_norm, _number(self.optimizer.learning_rate)
+        figures = self.totals.close_window(
+            learning_rate=rate if math.isfinite(rate) else None,  # a schedule may grow without end
+            gradient_norm=round(norm, 6) if math.isfinite(norm) else None,
+            peak_memory_mb=round(mx.get_peak_memory() / 1e6, 1),
+        )
+        self._record("train", it, **figures)
 
     def _validate(self, it: int) -> float:
         """The mean loss over the fixed validation examples."""
@@ -239,6 +248,13 @@ class Training:
         )
         self.checkpoints.thin(self.recipe.keep_checkpoints, spare=[self.best[1]] if self.best else [])
 
+    def _waited(self, it: int) -> bool:
+        """Whether the last ``patience`` checkpoints were no better than the best one."""
+        recipe = self.recipe
+        if recipe.patience is None or self.best is None:
+            return False
+        return it - self.best[1] >= recipe.patience * recipe.save_every
+
     def _resume(self) -> int:
         """Restore the newest whole checkpoint; returns the iterations it has done, 0 without one."""
         found = self.checkpoints.newest()
@@ -261,10 +277,15 @@ class Training:
         mx.eval(self.model.trainable_parameters(), self.optimizer.state, self.gradient)
         return int(state["iter"])
 
-    def _finish(self, resumed: int) -> Trained:
+    def _finish(self, it: int, resumed: int) -> Trained:
         """Write the selected adapter and the record that the training has ended."""
         recipe, totals = self.recipe, self.totals
-        selected = self.best[1] if self.best else recipe.iters
+        selected = self.best[1] if self.best else it
+        stopped = ""
+        if it < recipe.iters:
+            what = "lower validation loss" if self.score is None else "higher score"
+            waited = f"{recipe.patience} checkpoint{'s' * (recipe.patience != 1)}"
+            stopped = f"no {what} in {waited} after iteration {selected}"
         if self.rank == 0:
             for name in (adapter.WEIGHTS, adapter.CONFIG):
                 shutil.copyfile(self.checkpoints.path(selected) / name, self.out / name)
@@ -277,7 +298,7 @@ class Training:
                 f"{totals.updates} updates; raise lora.learning_rate or lora.iters, or look at the data"
             )
         trained = Trained(
-            iters=recipe.iters,
+            iters=it,
             updates=totals.updates,
             selected_iter=selected,
             resumed_from=resumed,
@@ -291,6 +312,8 @@ class Training:
             trainable=_size(self.model.trainable_parameters()),
             parameters=_size(self.model.parameters()),
             warnings=warnings,
+            planned_iters=recipe.iters,
+            stopped=stopped,
         )
         if self.rank == 0:  # a process killed after this is not missed: the next one reads the record
             write_json(self.out / RESULT, {"identity": self.identity, "trained": asdict(trained)})

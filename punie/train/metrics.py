@@ -13,6 +13,7 @@ class Trained:
     """The outcome of a training."""
 
     iters: int
+    """Done, by this process and those before it."""
     updates: int
     selected_iter: int
     """The iteration whose weights are the result."""
@@ -38,6 +39,9 @@ class Trained:
     """All parameters of the model in memory."""
     warnings: list[str]
     """Shown to the user."""
+    planned_iters: int = 0
+    stopped: str = ""
+    """Why it ended before the planned iterations."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ from mlx_lm.tuner.utils import build_schedule
 from punie.util.errors import PunieError
 
 _KINDS = (optimizers.Adam, optimizers.AdamW, optimizers.Muon, optimizers.SGD, optimizers.Adafactor)
-OPTIMIZERS = {kind.__name__.lower(): kind for kind in _KINDS}
+_CLASSES = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Recipe:
     select: str
     grad_checkpoint: bool
     seed: int
+    patience: int | None = None
 
 
 def build_optimizer(recipe: Recipe) -> optimizers.Optimizer:
@@ -52,8 +53,8 @@ def build_optimizer(recipe: Recipe) -> optimizers.Optimizer:
             expected="name and arguments of one of mlx.optimizers' schedules, such as cosine_decay",
         ) from error
     try:
-        return OPTIMIZERS[recipe.optimizer](learning_rate=schedule, **recipe.optimizer_config)
-    except TypeError as error:
+        return _CLASSES[recipe.optimizer](learning_rate=schedule, **recipe.optimizer_config)
+    except (TypeError, ValueError) as error:
         raise PunieError(
             "The optimizer does not take these options.", where="lora.optimizer_config", found=error
         ) from error

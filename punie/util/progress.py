@@ -67,9 +67,9 @@ class Reporter:
             nonlocal last
             check()
             now = time.monotonic()
-            if done and now - last >= _LINE_EVERY:
+            if now - last >= _LINE_EVERY:
                 last = now
-                left = (now - began) * (total - done) / done
-                self.line(f"  {what} {done}/{total} {unit}  {note}  {left:.0f} s left")
+                left = f"  {(now - began) * (total - done) / done:.0f} s left" if done else ""
+                self.line(f"  {what} {done}/{total} {unit}  {note}{left}")
 
         yield print_line

@@ -65,7 +65,7 @@ def test_secrets_reach_no_file_and_no_terminal(
     run = said[0].run_directory
     said += [
         door("-m", *LEAST, "name=sweep", "eval.temperature=0"),
-        door(*LEAST, "name=failed", "+lora.optimizer_config.nonsense=1"),
+        door(*LEAST, "name=failed", "+lora.optimizer_config.eps=-1"),
         door(*LEAST, "name=${oc.env:HF_TOKEN}"),
         door(*LEAST, "name=served", "eval.backend=server"),
         door(

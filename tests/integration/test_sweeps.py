@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from punie.util.paths import resource
-from tests.conftest import FIXTURES, read_json
+from tests.conftest import FIXTURES, LEAST, read_json
 from tests.processes import Finished, Started, punie, start
 
 SHORT = (
@@ -213,3 +213,17 @@ def test_only_the_same_sweep_goes_on(fresh: Place) -> None:
     assert done.code == 1
     assert "data.valid.jsonl" in done.err
     assert "Traceback" not in done.err
+
+
+def test_seeds_share_what_the_frozen_layers_give(tmp_path: Path) -> None:
+    """Two seeds that together come back to their examples compute the frozen layers' output once; a run alone
+    does not keep it."""
+    asked = ("lora.num_layers=2", "lora.iters=12", "lora.batch_size=4", "eval.target=adapter")
+    done = punie("-m", *LEAST, *asked, "seed=0,1", cwd=tmp_path)
+    assert done.code == 0, done.err
+    (kept,) = tmp_path.glob("outputs/store/frozen/*/manifest.json")
+    assert read_json(kept)["info"]["examples"] > 60
+    assert len([*tmp_path.glob("outputs/store/train/*/manifest.json")]) == 2
+    done = punie(*LEAST, *asked, f"store.dir={tmp_path}/other", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert [*tmp_path.glob("other/frozen/*")] == []

@@ -187,3 +187,26 @@ def test_the_suite_that_selects_is_not_the_one_that_is_evaluated(world: World, t
     asked = ("lora.select=best_eval", f"lora.select_suite={tmp_path}/select2.jsonl", "eval.target=adapter")
     run = world.run(*asked, "lora.iters=2", "lora.save_every=1", quick=LEAST)
     assert (run / "train.jsonl").read_text().count('"select"') == 2
+
+
+def test_patience_ends_a_run_early_and_says_so(world: World) -> None:
+    """The planned length is said first; what ended the training, at the terminal, in results and reports."""
+    rising = "lora.lr_schedule={name: linear_schedule, arguments: [1e-3,0.3,4]}"
+    asked = ("lora.iters=null", "lora.epochs=1", "lora.batch_size=4", "lora.patience=1", "lora.save_every=2")
+    done = punie(
+        *QUICK, *BRIEF, *asked, rising, "lora.grad_accumulation_steps=2", "eval.target=adapter", cwd=world.cwd
+    )
+    assert done.code == 0, done.err
+    run = world.cwd / done.run_directory
+    found = read_json(run / "results.json")["training"]
+    assert found["iters"] == found["selected_iter"] + 2 < found["planned_iters"] == 16
+    why = f"no lower validation loss in 1 checkpoint after iteration {found['selected_iter']}"
+    assert found["stopped"] == why
+    assert (
+        "  16 iterations, 8 optimizer steps: 1 epoch of 64 examples; it stops after 1 checkpoint" in done.err
+    )
+    assert f"stopped at iteration {found['iters']} of 16: {why}, whose weights are the result" in done.err
+    sentence = f"raining stopped at iteration {found['iters']} of 16: {why}"
+    assert [
+        sentence in text for text in (done.out, *(path.read_text() for path in run.glob("report.*")))
+    ] == [True] * 3

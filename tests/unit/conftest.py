@@ -27,6 +27,7 @@ RECIPE: dict[str, Any] = {
     "select": "last",
     "grad_checkpoint": False,
     "seed": 0,
+    "patience": None,
 }
 ADAPTER: dict[str, Any] = {
     "fine_tune_type": "lora",

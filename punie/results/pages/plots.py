@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from xml.sax.saxutils import quoteattr
 
 from punie.evals.scores import heading
@@ -32,6 +32,17 @@ _STYLE: dict[Any, Any] = dict.fromkeys(_COLOURED, _GREY) | {
     "legend.frameon": False,
 }
 """The salt makes identifiers reproducible."""
+MOST_POINTS = 200
+"""Of a curve; more would only make the page large."""
+_LINES = ("-", "--", ":")
+_CURVES = {
+    "learning_rate": "Learning rate",
+    "gradient_norm": "Gradient norm",
+    "tokens_per_second": "Tokens per second",
+    "peak_memory_mb": "Peak memory, MB",
+}
+"""Figures of a training's records, with their names."""
+T = TypeVar("T")
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -142,6 +153,49 @@ def loss_curves(metrics: Sequence[Metric], checkpoints: Sequence[int], selected:
         axes.set(xlabel="iteration", ylabel="nats per token")
         _finish(axes, "y")
     return svg[0]
+
+
+def training_curves(metrics: Sequence[Metric]) -> list[str]:
+    """An ``<svg>`` each for learning rate, gradient norm, speed and memory of a training, by iteration."""
+    found = []
+    for name, label in _CURVES.items():
+        points = [(each.iter, y) for each in metrics if (y := getattr(each, name)) is not None]
+        if len(points) < 2:
+            continue
+        with picture(f"{label} by iteration", height=1.9, width=3.5) as (axes, svg):
+            axes.plot(*zip(*thinned(points), strict=True), linewidth=1.5)
+            axes.set_title(label, fontsize="medium", color=_GREY)
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", scilimits=(-3, 5))
+            axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.8)
+        found += svg
+    return found
+
+
+def losses(runs: Mapping[str, Sequence[Metric]]) -> str:
+    """An ``<svg>``: training loss, and validation loss as points, of several runs, by their labels."""
+    with picture("Training and validation loss of the runs by iteration", height=3.6) as (axes, svg):
+        for number, (label, metrics) in enumerate(runs.items()):
+            style = _LINES[number // 4 % len(_LINES)]
+            for kind, marker in (("train", ""), ("valid", "o")):
+                points = [(m.iter, m.loss) for m in metrics if m.kind == kind and m.loss is not None]
+                if points:
+                    line: dict[str, Any] = (
+                        {"label": label, "linestyle": style} if kind == "train" else {"linestyle": ""}
+                    )
+                    x, y = zip(*thinned(points), strict=True)
+                    colour = f"C{number % 4}"
+                    axes.plot(x, y, marker=marker, markersize=3.5, linewidth=1.4, color=colour, **line)
+        axes.set(xlabel="iteration", ylabel="nats per token")
+        axes.set_ylim(bottom=0)
+        _finish(axes, "y")
+    return svg[0]
+
+
+def thinned(points: Sequence[T]) -> Sequence[T]:
+    """At most ``MOST_POINTS`` of some points, evenly, the first and the last among them."""
+    step = (len(points) - 1) / (MOST_POINTS - 1)
+    return points if step <= 1 else [points[round(index * step)] for index in range(MOST_POINTS)]
 
 
 def lock_curves(lock: Lock) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from punie import formats
 from punie.evals.scores import heading
 from punie.results.pages import tables
-from punie.results.pages.plots import category_scores, lock_curves, loss_curves
+from punie.results.pages.plots import category_scores, lock_curves, loss_curves, training_curves
 from punie.results.pages.render import TEMPLATES, environment, page_style
 from punie.results.records import Call, Metric, Phase, Results, Sample
 from punie.store.keys import content_digests
@@ -122,6 +122,7 @@ def html(facts: Facts) -> str:
         marks=MARKS,
         scores_svg=category_scores(facts.results.scores, baseline),
         loss_svg=train and loss_curves(facts.metrics, facts.checkpoints, train["selected_iter"]),
+        training_svgs=training_curves(facts.metrics) if train else [],
         lock_svg=lock and lock_curves(lock),
     )
 

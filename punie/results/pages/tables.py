@@ -205,6 +205,7 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
     lines += [*map(paired_sentence, results.paired), *uncompared(results)]
     lines += [f"identity: unverified ({doubt})" for doubt in doubts(results)]
     lines += [f"note: {note}" for note in results.generation.notes]
+    lines += [words] if (words := stopped_sentence(results)) else []
     lines.append(results.verdict.summary)
     lines += [ship_sentence(results.ship)] if results.ship else []
     parts = [in_text(score_table(results, baseline)), ""]
@@ -213,6 +214,14 @@ def terminal(results: Results, baseline: Baseline | None) -> str:
     if results.ship:
         parts += [in_text(ship_table(results.ship)), ""]
     return "\n".join([*parts, *map(printable, lines)])
+
+
+def stopped_sentence(results: Results) -> str:
+    """That the training ended early, and why; empty if it did not."""
+    found = results.training
+    if found is None or not found.stopped:
+        return ""
+    return f"the training stopped at iteration {found.iters} of {found.planned_iters}: {found.stopped}"
 
 
 def digests(identity: Identity, *, tensors: bool = False) -> dict[str, str]:

@@ -30,6 +30,7 @@ from punie.results.records.evaluation import (
     ShipRow,
     Tally,
     Text,
+    Training,
     Weights,
 )
 from punie.results.records.run import (

@@ -314,11 +314,26 @@ class Ship(Record):
     rows: list[ShipRow]
 
 
+class Training(Record):
+    """How a training ended."""
+
+    iters: int
+    """Micro-batches that were done."""
+    planned_iters: int = 0
+    """0 in records of before there was patience."""
+    selected_iter: int
+    """The iteration whose weights are the result."""
+    stopped: str = ""
+    """Why it ended before the planned ones; empty if it did not."""
+
+
 class Results(Evaluation):
     """A run's results.json: its evaluation, the other targets, the verdict and the artifacts."""
 
     KIND = "a run's results"
 
+    training: Training | None = None
+    """None if nothing was trained, and in older records."""
     targets: dict[str, Evaluation] = {}
     """The targets beside the one whose score counts."""
     paired: list[Pair] = []

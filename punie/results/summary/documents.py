@@ -19,18 +19,21 @@ from punie.evals.scores import METRICS
 from punie.results import files
 from punie.results.pages.render import environment, page_style
 from punie.results.pages.text import cell
+from punie.results.records import Metric
+from punie.results.run import METRICS as METRICS_FILE
 from punie.results.summary import axes
 from punie.results.summary.findings import in_text
 from punie.results.summary.summary import RunRow, Summary, summarize
 from punie.results.summary.tables import Table
 from punie.results.sweep import SweepFacts
+from punie.util.errors import PunieError
 from punie.util.files import write_text
 from punie.util.jsonl import excerpt
 from punie.util.printable import folded, printable
 
 LONGEST = 60
 """Rows of a table that a terminal is shown."""
-_MOST_PICTURES = 12
+_MOST_PICTURES = _MOST_LOSSES = 12
 _NUMBER = re.compile(r"[-+<[]?[+-]?\d[\d.,]*($|[ ,\]])")
 """A number at the beginning of a cell, alone or before its interval."""
 _INCH, _POINTS = 6.5, 72
@@ -124,6 +127,7 @@ def _html(summary: Summary, start: Path) -> str:
             summary=summary,
             style=page_style(),
             pictures=_pictures(summary),
+            losses=_losses(summary, start),
             numeric=_numeric,
             reports={run: quote(path) for run, path in reports.items() if (start / path).is_file()},
             values=lambda run: _values(summary, run, "–"),
@@ -165,6 +169,45 @@ def _pictures(summary: Summary) -> list[dict[str, Any]]:
         caption = axes.in_words(grid.rows[:-1], outer) or f"{summary.metric}, mean over prompts"
         found.append({"svg": svg, "width": round(width, 1), "caption": caption})
     return found
+
+
+def _losses(summary: Summary, start: Path) -> dict[str, str] | None:
+    """The losses of the trainings in one picture, each once, and what it leaves out; None without any."""
+    from punie.results.pages.plots import losses
+
+    found: dict[str, Sequence[Metric]] = {}
+    seen, unread, more = set[tuple[Any, ...]](), 0, 0
+    for run in summary.runs:
+        path = start / run.run / METRICS_FILE
+        if not path.is_file():
+            continue
+        if len(found) == _MOST_LOSSES:
+            more += 1
+            continue
+        try:
+            metrics = files.read_metrics(path)
+        except PunieError:
+            unread += 1
+            continue
+        points = tuple((each.kind, each.iter, each.loss) for each in metrics)
+        if len(points) > 1 and points not in seen:  # the runs of one training have copies of its metrics
+            seen.add(points)
+            found[_label(summary, run, len(found))] = metrics
+    if not found:
+        return None
+    words = ["Lines: training loss", "points: validation loss"]
+    words += [f"{more} more runs are not shown"] if more else []
+    words += [f"the metrics of {unread} run{'s' * (unread > 1)} cannot be read"] if unread else []
+    return {"svg": losses(found), "caption": f"{'; '.join(words)}."}
+
+
+def _label(summary: Summary, run: RunRow, number: int) -> str:
+    """A run's values on the axes of the training, with its number so that no two are the same."""
+    values = run.axes or {}
+    named = [
+        f"{key.rpartition('.')[2]}={axes.shown(v)}" for key, v in values.items() if key.startswith("lora.")
+    ]
+    return printable(excerpt(f"{number + 1}: {' '.join(named) or run.name}", _WIDE))
 
 
 def _beside(value: Any) -> str:

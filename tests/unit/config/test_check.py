@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from punie.config import resolve
 from punie.config.command import quote_options
 from punie.config.compose import compose, composition
 from punie.config.fields import find_field, schema_fields
-from punie.config.schema import Schedule
+from punie.config.schema import OPTIMIZERS, SCHEDULES, Schedule
 from punie.sweep import preview
 from punie.util.errors import PunieError
 
@@ -36,16 +37,44 @@ def refusal(*overrides: str) -> str:
         (["phase.id=1"], ["no phase is selected", "+phase=43a"]),
         (
             ["lora.lr_schedule.name=cosine_decay"],
-            ["No learning-rate schedule", "+lora/lr_schedule=cosine_decay"],
+            ["does not take", "[]", "init, decay_steps, end (optional)"],
         ),
-        (["lora.lr_schedule={name: step_decay, arguments: [1.0]}"], ["+lora/lr_schedule=cosine_decay"]),
+        (
+            ["lora.lr_schedule.arguments=[1e-4,100]"],
+            ["lora.lr_schedule.name has no value", "cosine_decay, e"],
+        ),
+        (["lora.lr_schedule=cosine_decay"], ["lora.lr_schedule", "such as {name: cosine_decay, arguments:"]),
+        (["lora.lr_schedule={name: step_decay, arguments: [1.0]}"], ["[1.0]", "[1e-4,0.1,100]"]),
+        (["lora.lr_schedule={name: cosine_decay, arguments: [1.0,0]}"], ["[1.0, 0.0]", "steps from 1"]),
+        (
+            ["+lora.lr_schedule={name: exponential_decay, arguments: [1,1,1]}"],
+            ["takes init, decay_rate, none"],
+        ),
+        (["lora.lr_schedule={name: linear_schedule, arguments: [-1,0,9]}"], ["none below 0"]),
+        (
+            ["lora.optimizer=adafactor", "lora.lr_schedule={name: exponential_decay, arguments: [1,1]}"],
+            ["adafactor finds its own", "relative_step=false"],
+        ),
+        (
+            ["+lora.optimizer_config.weight_decay=1"],
+            ["adam has no option weight_decay", "betas, eps, bias_c"],
+        ),
+        (["lora.optimizer=nope", "+lora.optimizer_config.eps=1"], ["lora.optimizer is", "adam, adamw, muon"]),
+        (["lora.optimizer=muon", "+lora.optimizer_config.ns_step=1"], ["did you mean ns_steps"]),
+        (
+            ["++lora.optimizer_config={betas: 0.9, eps: true}"],
+            ["1. ", "2. ", "another type", "[0.9, 0"],
+        ),
+        (["lora.optimizer=muon", "+lora.optimizer_config.ns_steps=2.5"], ["another type", "such as 5"]),
+        (["+lora.optimizer_config.betas=[0.9,1]"], ["betas is out of range", ">= 0 and < 1"]),
+        (["lora.optimizer=sgd", "+lora.optimizer_config.nesterov=true"], ["momentum=0.9"]),
         (
             ["+lora/lr_schedule=cosine"],
             ["no lora/lr_schedule called cosine", "cosine_decay, expo", "did you"],
         ),
         (
             ["+lora/lr_schedule=step_decay", "lora.lr_schedule.arguments=[1.0,0.1]"],
-            ["lacks", "[1e-4,0.1,100]"],
+            ["does not take", "[1e-4,0.1,100]"],
         ),
         (
             ["+lora/lr_schedule=cosine_decay", "lora.lr_schedule.name=nope"],
@@ -56,6 +85,14 @@ def refusal(*overrides: str) -> str:
         (["lora.learning_rate=fast"], ["lora.learning_rate", "fast", "a number"]),
         (["lora.rank=0"], ["lora.rank", "0", ">= 1"]),
         (["lora.iters=-3"], ["lora.iters", "-3", "Micro-batches"]),
+        (["lora.iters=9", "lora.epochs=2"], ["given twice", "lora.iters=null, or lora.epochs=null for 9"]),
+        (["lora.iters=null"], ["how long", "lora.epochs=3"]),
+        (["lora.epochs=0"], ["lora.epochs", ">= 1"]),
+        (["+model.recipe.epochs=2"], ["The model's recipe gives the length of the training twice"]),
+        (
+            ["lora.patience=2", "lora.select=last"],
+            ["the best checkpoint", "lora.select=best_val for the loss"],
+        ),
         (["quantize.bits=7"], ["quantize.bits", "7", "null, 2, 3, 4, 5, 6, 8"]),
         (["eval.top_p=0"], ["eval.top_p", "> 0"]),
         (["lora.select=best"], ["lora.select", "last, best_val"]),
@@ -95,9 +132,62 @@ def test_all_problems_are_reported_together() -> None:
 
 def test_a_schedule_and_a_short_run_from_the_command_line() -> None:
     """A learning-rate schedule is selected and then filled in; fewer iterations than save_every are a run."""
-    overrides = ["+lora/lr_schedule=cosine_decay", "lora.lr_schedule.arguments=[1e-4,100]", "lora.iters=12"]
-    lora = resolve(compose([*overrides, "lora.lr_schedule.warmup=5", "lora.save_every=200"])).lora
-    assert lora.lr_schedule == Schedule("cosine_decay", [1e-4, 100.0], 5)
+    more = ["lora.lr_schedule.arguments=[1e-4,100]", "lora.iters=12"]
+    whole = "lora.lr_schedule={name: cosine_decay, arguments: [1,1]}"
+    for first in (
+        "+lora/lr_schedule=",
+        "lora.lr_schedule.name=",
+        "+lora.lr_schedule.name=",
+        whole,
+        f"+{whole}",
+    ):
+        first += "cosine_decay" if first.endswith("=") else ""
+        lora = resolve(compose([first, *more, "lora.lr_schedule.warmup=5", "lora.save_every=200"])).lora
+        assert lora.lr_schedule == Schedule("cosine_decay", [1e-4, 100.0], 5)
+
+
+def test_a_schedule_of_a_preset_is_changed(tmp_path: Path) -> None:
+    """A schedule that a preset has, selected or written out, is changed as other fields are, or removed."""
+    (tmp_path / "lora").mkdir()
+    for name, how in (
+        ("selected", "defaults: [reference, lr_schedule: step_decay, _self_]\n"),
+        ("written", "defaults: [reference, _self_]\nlr_schedule: {name: step_decay}\n"),
+    ):
+        (tmp_path / "lora" / f"{name}.yaml").write_text(how)
+        given = [f"hydra.searchpath=[{tmp_path}]", f"lora={name}"]
+        lora = resolve(compose([*given, "lora.lr_schedule.arguments=[1e-4,0.1,100]"])).lora
+        assert lora.lr_schedule == Schedule("step_decay", [1e-4, 0.1, 100.0])
+        assert resolve(compose([*given, "lora.lr_schedule=null"])).lora.lr_schedule is None
+
+
+def test_the_optimizers_are_those_of_mlx() -> None:
+    """The options and defaults that the check knows, and the schedules' arguments, are mlx's own."""
+    import mlx.optimizers as optimizers
+
+    kinds = {
+        name.lower(): kind for name, kind in vars(optimizers.optimizers).items() if isinstance(kind, type)
+    }
+    for name, options in OPTIMIZERS.items():
+        known = dict(inspect.signature(kinds[name].__init__).parameters)
+        del known["self"], known["learning_rate"]
+        defaults = {key: each.default for key, each in known.items()}
+        assert {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()} == options
+    for name, examples in SCHEDULES.items():
+        known = inspect.signature(getattr(optimizers, name)).parameters.values()
+        assert {each.name: each.default is each.empty for each in known} == {
+            key: bool(example) for key, example in examples.items()
+        }
+
+
+def test_epochs_take_the_place_of_iterations() -> None:
+    """The default number of iterations, or a model's, is none where epochs are given; with patience the best
+    checkpoint is the result."""
+    lora = resolve(compose(["lora.epochs=3", "lora.patience=2"])).lora
+    assert (lora.iters, lora.epochs, lora.select) == (None, 3, "best_val")
+    lora = resolve(compose(["~model.recipe.iters", "+model.recipe.epochs=2", "lora.select=best_eval"])).lora
+    assert (lora.iters, lora.epochs, lora.select) == (None, 2, "best_eval")
+    lora = resolve(compose([])).lora
+    assert (lora.iters, lora.epochs, lora.select, lora.patience) == (400, None, "last", None)
 
 
 def test_numbers_written_differently_are_one_value() -> None:

@@ -12,14 +12,16 @@ import pytest
 
 from punie.config import resolve as check
 from punie.config.compose import compose
-from punie.model import blas
-from punie.stages import training
+from punie.model import blas, folders
+from punie.stages import tokens, training
+from punie.stages import train as trains
 from punie.store.artifact import verified
 from punie.store.artifacts import Store
 from punie.store.keys import file_digest
 from punie.train import adapter, states
 from punie.train.batches import save_rows
 from punie.util.paths import resource
+from tests.conftest import FIXTURES
 
 Train = Callable[..., tuple[str, list[str]]]
 ROWS = 6
@@ -54,7 +56,7 @@ def train(splits: dict[str, list[Any]], tmp_path: Path) -> Train:
         trained = training.work(job, lambda each: notes.append(each.get("kind")))
         notes += [each for each in trained["warnings"] if "has not moved" not in each]
         return file_digest(out / adapter.WEIGHTS), [
-            note for note in notes if note not in ("train", "valid", None)
+            note for note in notes if note not in ("train", "valid", "doing", None)
         ]
 
     return run
@@ -89,5 +91,40 @@ def test_it_is_kept_where_it_pays_and_never_decides(
     assert (other != expected, notes, len([*store.artifacts("frozen")])) == (True, [], 1)
 
 
+def test_off_is_in_the_key_where_something_is_frozen() -> None:
+    """cache_frozen=off rounds otherwise, and so has its own key, unless every layer is trained."""
+    for layers, differs in ((2, True), (4, False), (-1, False)):
+        configs = [
+            check(compose([f"lora.num_layers={layers}", f"lora.cache_frozen={how}"]))
+            for how in ("auto", "off")
+        ]
+        kept, computed = (trains.STAGE.contents(trains.STAGE.settings(each)) for each in configs)
+        assert (kept != computed) == differs
+
+
 def full(*_: Any) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_length_is_known_beforehand(tmp_path: Path, tokenizer: Any) -> None:
+    """An epoch is every example once, in batches of which the last may be smaller; a row counts as one
+    example until the examples are rendered."""
+    given = [f"data.path={FIXTURES / 'data'}", f"store.dir={tmp_path}", "lora.grad_accumulation_steps=4"]
+    lora = check(compose([*given, "lora.epochs=3", "lora.batch_size=4"])).lora
+    assert trains.length(lora, 10)[:3] == (9, 3, 10)
+    assert trains.length(lora, 10).in_words == "9 iterations, 3 optimizer steps: 3 epochs of 10 examples"
+    patient = dataclasses.replace(lora, patience=2, save_every=2)
+    assert trains.length(patient, 10).in_words.endswith(
+        "it stops after 2 checkpoints without improvement (there is one every 2 iterations)"
+    )
+    assert "cannot stop it" in trains.length(dataclasses.replace(patient, save_every=3), 10).in_words
+    settings = trains.STAGE.settings(check(compose([*given, "lora.iters=7", "lora.batch_size=2"])))
+    about, certain = trains.planned(settings)
+    assert (about[:2], certain) == ((7, 2), False)
+    digests = folders.tokenizer_contents(resource("data/models/tiny"))
+    rendered = tokens.tokenized(settings, "train.jsonl", tokenizer, digests).info["rows"]
+    assert trains.length(settings.lora, 64).in_words.startswith(
+        "7 iterations, 2 optimizer steps: 0.219 epochs of"
+    )
+    assert trains.planned(settings) == (trains.length(settings.lora, rendered), True)
+    assert about.examples == rendered

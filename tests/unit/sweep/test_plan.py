@@ -40,6 +40,32 @@ def test_a_sweep_shares_its_trainings(planned: Planner) -> None:
     assert plan.values(plan.jobs[-1]) == {"seed": "42", "eval.temperature": "0.7"}
 
 
+def test_seeds_share_the_frozen_layers(planned: Planner) -> None:
+    """Trainings with the same frozen layers and examples share their output where they come back to it
+    together; its disk is counted once. None do where that does not pay, is off, or nothing is frozen."""
+    short = ["lora.num_layers=2", "lora.iters=200"]  # of the tiny model's four; 0.7 passes each
+    plan = planned("seed=0,1", "lora.rank=4,8", *short)
+    ((words, numbers),) = plan.sharing.items()
+    assert numbers == [0, 1, 2, 3]
+    assert words.startswith("the output of 2 of 4 layers is kept (about 100")
+    assert words.endswith("computed once for an example, not 2.8 times, by 4 trainings")
+    assert words in preview.text(preview.figures(plan))
+    sizes = [part.bytes for part in plan.parts.values() if part.stage == "train"]
+    assert [size > 100_000_000 for size in sizes] == [True, False, False, False]
+    longer = planned("seed=0,1", "lora.num_layers=2", "lora.epochs=1")
+    assert [part.bytes > 100_000_000 for part in longer.parts.values() if part.stage == "train"] == [
+        True,
+        False,
+    ]
+    for alone in (
+        ["lora.num_layers=2", "lora.iters=20"],
+        [*short, "lora.cache_frozen=off"],
+        ["lora.num_layers=4"],
+    ):
+        assert planned("seed=0,1", *alone).sharing == {}
+    assert planned("lora.num_layers=1,2", "lora.iters=200").sharing == {}
+
+
 def test_equal_jobs_are_dropped(planned: Planner) -> None:
     """Axis values that compose to one config, such as 0 and 0.0, are one job."""
     plan = planned("eval.temperature=0,0.0,0.5")
@@ -53,6 +79,7 @@ def test_equal_jobs_are_dropped(planned: Planner) -> None:
         ["+phase=44", "model=tiny", "seed=1"],
         ["lora=format_fix", "++model.recipe.iters=700", "eval.stop=[a,b]", "quantize=q8"],
         ["~model.recipe.iters"],
+        ["lora.lr_schedule.name=cosine_decay", "lora.lr_schedule.arguments=[1e-4,100]"],
     ],
     ids=" ".join,
 )

@@ -76,6 +76,39 @@ def test_a_killed_training_ends_as_if_it_had_not_been(trainer: Trainer, accumula
         assert [getattr(resumed, name) for name in known] == [getattr(whole, name) for name in known]
 
 
+@pytest.mark.parametrize("cut", ["waiting", pytest.param("anywhere", marks=pytest.mark.long)])
+def test_patience_ends_a_training_with_its_best_checkpoint(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """Once so many checkpoints in a row are no better, the best one is the result; killed while it waits, or
+    after the last of them, a training ends with the same bytes, losses and words."""
+    options: dict[str, Any] = {
+        "iters": 40, "save_every": 2, "select": "best_val", "patience": 2, "grad_accumulation_steps": 3,
+        "steps_per_report": 50, "val_batches": 1,
+        "lr_schedule": {"name": "linear_schedule", "arguments": [1e-3, 0.3, 4], "warmup": 0},
+    }  # fmt: skip
+    whole, expected = trainer("whole", **options), trainer.digest()
+    losses = {record["iter"]: record["loss"] for record in trainer.kind("valid")}
+    best = min(losses, key=lambda it: (losses[it], it))
+    assert (whole.selected_iter, whole.iters, whole.planned_iters) == (best, best + 4, 40)
+    assert whole.valid_loss == pytest.approx(losses[best], abs=1e-6)
+    assert whole.stopped == f"no lower validation loss in 2 checkpoints after iteration {best}"
+    assert expected == file_digest(trainer.out / "checkpoints" / f"{best:07d}" / adapter.WEIGHTS)
+    written = trainer.written("loss")
+    for at in (best + 3,) if cut == "waiting" else range(1, best + 5):
+        with pytest.raises(Killed):
+            trainer(f"cut {at}", kill_at=at, **options)
+        with monkeypatch.context() as patched:
+            patched.setattr(loop.Training, "_finish", MagicMock(side_effect=Killed))
+            with pytest.raises(Killed):  # from the last checkpoint to the end of the waiting
+                trainer(f"cut {at}", **options)
+        resumed = trainer(f"cut {at}", **options)
+        assert resumed.resumed_from == whole.iters
+        assert (trainer.digest(), trainer.written("loss")) == (expected, written)
+        same = ("iters", "selected_iter", "stopped", "updates", "valid_loss", "tokens")
+        assert [getattr(resumed, name) for name in same] == [getattr(whole, name) for name in same]
+
+
 @pytest.mark.parametrize("iters", [12, pytest.param(100, marks=pytest.mark.long)])
 def test_the_loss_is_that_of_mlx_lm(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, iters: int) -> None:
     """On the same batches, accumulated by batch and without mlx-lm's loss on a pad token, all updates have

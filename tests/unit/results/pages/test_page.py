@@ -189,6 +189,26 @@ def test_a_picture_has_a_label_and_the_same_bytes_each_time(samples: list[Sample
     assert "baseline" in plots.category_scores(scores, Baseline(overall=0.8, categories={"git": 1.0}))
 
 
+def test_what_a_training_took_is_drawn(samples: list[Sample]) -> None:
+    """Learning rate, gradient norm, speed and memory are a small labelled picture each, of a bounded number
+    of points; one that no record has is left out."""
+    figures: dict[str, float] = {
+        "loss": 1.0,
+        "learning_rate": 1e-4,
+        "gradient_norm": 2.0,
+        "tokens_per_second": 90.5,
+    }
+    metrics = [Metric.model_validate({"kind": "train", "iter": it, **figures}) for it in range(1, 2_000)]
+    page = Page(report.html(dataclasses.replace(trained(samples), metrics=metrics)))
+    labels = [tag.get("aria-label") for tag in page.all("svg")]
+    names = ("Learning rate", "Gradient norm", "Tokens per second")
+    assert labels[-3:] == [f"{name} by iteration" for name in names]
+    assert plots.training_curves(metrics[:1]) == []
+    assert [plots.thinned(range(n))[-1] for n in (1, 2, 200, 201, 9_999)] == [0, 1, 199, 200, 9_998]
+    assert len(plots.thinned(range(9_999))) == plots.MOST_POINTS
+    assert sum(map(len, plots.training_curves(metrics))) < 60_000
+
+
 def test_checkpoints_are_those_that_were_saved(samples: list[Sample]) -> None:
     """One every so often, and one in the end, which is not there twice."""
     assert "Checkpoints at 40, 80, 100." in report.markdown(trained(samples))

@@ -87,6 +87,31 @@ def test_a_long_table_is_cut(sweep: Path) -> None:
     assert "\n42 " not in text
 
 
+def test_the_losses_of_the_trainings_are_overlaid(sweep: Path) -> None:
+    """Each training is drawn once, whatever the temperatures of its runs, by its values on the axes; metrics
+    that cannot be read and further runs are counted."""
+    assert "Training and validation loss of the runs" not in rendered(sweep, "html")
+    line = '{"kind": "%s", "iter": %d, "loss": %s}\n'
+    for number, loss in enumerate((2.0, 2.0, 3.0)):
+        lines = [
+            line % ("valid", 0, 4.0),
+            *(line % ("train", it, loss) for it in (1, 2)),
+            line % ("valid", 2, loss),
+        ]
+        (sweep / "jobs" / f"00{number}-ab" / "train.jsonl").write_text("".join(lines))
+    (sweep / "jobs" / "003-ab" / "train.jsonl").write_text('{"kind": "train", "loss": "<b>"}\n')
+    text = rendered(sweep, "html")
+    assert text.count('aria-label="Training and validation loss of the runs by iteration"') == 1
+    drawn = text.partition("loss of the runs")[2].partition("</svg>")[0]
+    assert [drawn.count(f">{name}<") for name in ("1: seed=0", "2: seed=1", "3: seed")] == [1, 1, 0]
+    assert "points: validation loss; the metrics of 1 run cannot be read." in text
+    for number in range(4, 20):
+        place = sweep / "jobs" / f"{number:03d}-zz"
+        make_run(place, {"w": 1.0}, lora__seed=number, name=HOSTILE)
+        (place / "train.jsonl").write_text("".join(line % ("train", it, number) for it in (1, 2)))
+    assert re.search(r"[1-9] more runs are not shown", rendered(sweep, "html"))
+
+
 def test_the_page_is_self_contained(sweep: Path) -> None:
     """The page has a heatmap, every table and conclusion, and links to reports; words of a run stay text."""
     make_run(sweep / "jobs" / "000-ab", {HOSTILE: 1.0, "x": 0.0}, name=HOSTILE, category=HOSTILE)
