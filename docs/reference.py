@@ -20,8 +20,9 @@ from typing_extensions import TypeAliasType
 
 from punie.__main__ import COMMANDS, parser
 from punie.commands.help import text
+from punie.config.decisions import Criterion, Outcome, PhaseConfig
 from punie.config.fields import Known, own_fields
-from punie.config.schema import Config, Criterion, LoraConfig, Outcome, PhaseConfig
+from punie.config.schema import Config, LoraConfig
 from punie.results.pages.text import cell
 from punie.stages import STAGES
 from punie.util.files import write_text

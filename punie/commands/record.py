@@ -20,7 +20,7 @@ from punie.results.run import CONFIG, RESULTS, Run, unfinished
 from punie.util.errors import PunieError
 
 if TYPE_CHECKING:
-    from punie.config.schema import PhaseConfig
+    from punie.config.decisions import PhaseConfig
     from punie.sweep.plan import SweepPlan
 
 

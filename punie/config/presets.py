@@ -9,7 +9,7 @@ from typing import cast
 
 from omegaconf import OmegaConf
 
-from punie.config.schema import PhaseConfig
+from punie.config.decisions import PhaseConfig
 from punie.util.paths import resource
 
 CARRIED = ("--config-dir=", "--config-name=", "hydra.searchpath=")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from pydantic import ValidationError
 
+from punie.config.decisions import PhaseConfig
 from punie.config.fields import find_field
-from punie.config.schema import PhaseConfig
 from punie.results.files import problem, unreadable
 from punie.results.records import Phase
 from punie.store.keys import digest

@@ -22,7 +22,7 @@ from punie.results.records import Likelihood, Sample, Ship, ShipRow
 from punie.results.statistics import tango
 
 if TYPE_CHECKING:
-    from punie.config.schema import ShipConfig
+    from punie.config.decisions import ShipConfig
 
 ALPHA = 0.025
 """One-sided error of a criterion that is met."""

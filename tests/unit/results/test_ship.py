@@ -12,7 +12,7 @@ import pytest
 from punie.__main__ import main
 from punie.config import resolve
 from punie.config.compose import compose
-from punie.config.schema import ShipConfig, ShipCriterion
+from punie.config.decisions import ShipConfig, ShipCriterion
 from punie.evals.scores import LIKELIHOODS, SHIPPED_ON
 from punie.results.pages.tables import in_text, ship_sentence, ship_table
 from punie.results.records import Likelihood, Sample, Ship, Text

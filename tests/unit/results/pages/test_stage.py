@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from punie.config.schema import ShipConfig
+from punie.config.decisions import ShipConfig
 from punie.results import files
 from punie.results.records import Evaluation
 from punie.results.scoring import summary
