@@ -6,7 +6,6 @@ catch signals. Here they do so elsewhere: the run puts a message into a queue an
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import logging
 import os
@@ -39,6 +38,9 @@ PATIENCE = 30.0
 """Seconds that the end of a run waits for a tracker which takes nothing."""
 LONGEST = 60.0
 """Seconds that it waits at most."""
+GRACE = 60.0
+"""Seconds that a tracker has to end what it is at after the run: killed while MLflow makes its tables in a
+SQLite file, it would leave a file that no later run can use."""
 UNREACHED = "the sweep did not reach it"
 _NICE = 10
 _SHORTEST_SECRET = 6
@@ -86,14 +88,13 @@ class Delivery(Callback):
         self._tell("run_started", arguments)
 
     def _start(self) -> None:
-        from multiprocessing import get_context  # a plan, which must be quick, needs none of it
+        from multiprocessing import get_context, process  # a plan, which must be quick, needs none of it
 
         context = get_context("spawn")
         self._pipe, other = context.Pipe()
-        process = context.Process(target=_serve, args=(other, os.getpid(), *self._entry))
-        process.start()
-        self._process = process
-        atexit.register(process.kill)  # for a run that breaks off: Python waits for its processes
+        self._process = context.Process(target=_serve, args=(other, os.getpid(), *self._entry))
+        self._process.start()
+        process._children.discard(self._process)  # ty: ignore[missing-attribute] - Python waits for these
         other.close()
         self._thread.start()
 
@@ -114,10 +115,9 @@ class Delivery(Callback):
         self._tell("run_ended", {"status": status, "folder": folder})
         self._queue.put(None)
         if self._process is not None:
-            try:
-                self._wait(LONGEST)
-            finally:
-                self._close(self._process)
+            self._wait(LONGEST)
+            if not self._thread.is_alive():
+                self._process.join(1.0)
         if self.lost:
             log.log(
                 logging.INFO if self.error == UNREACHED else logging.WARNING,  # the sweep says it once
@@ -154,12 +154,6 @@ class Delivery(Callback):
             if time.monotonic() > until:
                 self.error = self.error or f"it was not done {longest:g} s after the run"
                 return
-
-    def _close(self, process: BaseProcess) -> None:
-        process.join(0.0 if self._thread.is_alive() else 1.0)
-        process.kill()
-        process.join()
-        atexit.unregister(process.kill)
 
     def _feed(self) -> None:
         """Send the queue, one message at a time; in a thread, since a process may take its time."""
@@ -239,7 +233,7 @@ def _serve(pipe: Connection, parent: int, entry: str, project: str | None) -> No
 
     for number in (signal.SIGINT, signal.SIGTERM):  # its parent ends it, when all is delivered
         signal.signal(number, signal.SIG_IGN)
-    end_with(parent)
+    end_with(parent, GRACE)
     os.nice(_NICE)
     if os.environ.get("PUNIE_DEBUG") != "1":
         quiet = os.open(os.devnull, os.O_WRONLY)

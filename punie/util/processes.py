@@ -53,8 +53,8 @@ def run_alone(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def end_with(pid: int) -> None:
-    """End this process as soon as another one has ended."""
+def end_with(pid: int, grace: float = 0.0) -> None:
+    """End this process as soon as another one has ended, or so many seconds later."""
     import psutil
 
     def lives() -> bool:
@@ -66,6 +66,7 @@ def end_with(pid: int) -> None:
     def watch() -> None:
         while lives():
             time.sleep(_LOOK)
+        time.sleep(grace)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
