@@ -41,7 +41,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     ) -> tuple[float | None, Status]:
         folder.mkdir(parents=True, exist_ok=True)
         runtime = SimpleNamespace(cwd=".", output_dir=str(folder))
-        hydra = SimpleNamespace(get=lambda: SimpleNamespace(runtime=runtime))
+        found = SimpleNamespace(runtime=runtime, job=SimpleNamespace(env_set={}))
+        hydra = SimpleNamespace(get=lambda: found)
         monkeypatch.setattr(job, "HydraConfig", hydra)
         monkeypatch.setattr(job, "task", task)
         returned = job.run_job(OmegaConf.create(dict(config)))
@@ -51,7 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
 
 def raising(error: BaseException) -> Callable[..., object]:
-    def task(*_: object) -> object:
+    def task(*_: object, **__: object) -> object:
         raise error
 
     return task
@@ -87,7 +88,7 @@ def test_an_interrupted_sweep_gets_out(run: Any, tmp_path: Path) -> None:
 def test_a_run_below_its_gate_is_finished(run: Any, tmp_path: Path) -> None:
     """An error with exit code 3 after a complete run leaves it finished, with the code."""
 
-    def task(*_: object) -> None:
+    def task(*_: object, **__: object) -> None:
         files.write(tmp_path / FOLDER / STATUS, FINISHED)
         raise GateError("below")
 
@@ -99,7 +100,7 @@ def test_a_job_runs_once(run: Any, tmp_path: Path) -> None:
     """Launched again while it runs, or after it has ended, a job does nothing."""
     ran, folder = [], tmp_path / FOLDER
 
-    def task(*_: object) -> float:
+    def task(*_: object, **__: object) -> float:
         ran.append(is_locked(folder))
         run(task)
         files.write(folder / STATUS, FINISHED)
@@ -126,7 +127,7 @@ def test_a_job_with_another_config_refuses_to_run(run: Any, planned: Planner, tm
     folder, config = tmp_path / "sweep" / plan.jobs[0].folder, dict(plan.jobs[0].config.values)
     edited = {**config, "lora": {**config["lora"], "rank": 4}}
     for given in (config, edited):
-        _, record = run(lambda composed, _: ran.append(composed), given, folder)
+        _, record = run(lambda composed, _, **__: ran.append(composed), given, folder)
     assert len(ran) == 1
     assert (record.status, record.exit_code) == ("failed", ConfigError.exit_code)
     assert "lora.rank 8 → 4" in (record.error or "")
