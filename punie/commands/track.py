@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from punie.results.run import CONFIG
     from punie.results.sweep import PLAN, SweepPlan
     from punie.run.directory import is_locked
-    from punie.track import delivery, tracker
+    from punie.track import packages, tracker
 
     folder: Path = arguments.folder
     if is_locked(folder):
@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
             expected="the path that a run or a sweep prints at its end",
         )
     options = _options(begun[0], arguments.to or ())
-    delivery.require(options)
+    packages.require(options)
     of = f" of {len(begun)} of {len(jobs)} jobs" if is_sweep else ""
-    for name in delivery.chosen(options):
+    for name in packages.chosen(options):
         told = [*([tracker.sweep_again(folder)] if is_sweep else []), *map(tracker.run_again, begun)]
         sent = sum(_send(name, options.project, messages) for messages in told)
         print(f"{name} took {sent} messages{of}")

@@ -12,7 +12,7 @@ from punie.model.device import device_kind
 from punie.model.folders import ModelJson, read_config
 from punie.stages.inputs import Settings, base_folder
 from punie.stages.memory import weights_shortage
-from punie.track import delivery
+from punie.track import packages
 from punie.util.errors import PunieError
 from punie.util.files import disk_shortage
 
@@ -51,7 +51,7 @@ def shortages(config: Config, needed: Mapping[str, int], parameters: int | None)
                 yield error
     if found := weights_shortage(config, parameters):
         yield found
-    yield from delivery.missing(delivery.chosen(config.track))
+    yield from packages.missing(packages.chosen(config.track))
 
 
 def require_files() -> None:

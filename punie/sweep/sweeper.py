@@ -17,7 +17,7 @@ from punie.run.directory import LOCK
 from punie.sweep import slurm
 from punie.sweep.campaign import Campaign
 from punie.sweep.plan import changes, freeze, make
-from punie.track import delivery
+from punie.track import packages
 from punie.util.errors import PunieError
 
 _OWN = ("hydra.mode=", "hydra.sweeper.resume=")
@@ -41,7 +41,7 @@ def sweep(
     overrides = [str(line) for line in config.hydra.overrides.hydra if not str(line).startswith(_OWN)]
     flags = [each for each in carried(config.hydra) if each.startswith("--")]
     plan = make(loader, arguments, params=params, hydra_overrides=overrides, flags=flags)
-    delivery.require(plan.jobs[0].typed().track)
+    packages.require(plan.jobs[0].typed().track)
     first = loader.load_sweep_config(config, list(plan.jobs[0].overrides))
     folder = Path(str(first.hydra.sweep.dir)).absolute()
     with open_dict(config):  # the launcher's too: an axis such as model= must not divide the folder

@@ -6,7 +6,6 @@ catch signals. Here they do so elsewhere: the run puts a message into a queue an
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import queue
@@ -14,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from punie.config.schema import TrackConfig
 from punie.results.run import read_status
 from punie.results.sweep import PLAN
+from punie.track.packages import chosen
 from punie.track.tracker import Message
 from punie.train.callbacks import CALLBACKS, Callback, Record
-from punie.util.errors import Problems, PunieError
 from punie.util.jsonl import excerpt
 from punie.util.printable import printable, without_passwords
 
@@ -184,34 +183,6 @@ def begin(options: TrackConfig, folder: Path) -> list[Delivery]:
     ]
 
 
-def chosen(options: TrackConfig) -> list[str]:
-    """The trackers of a config, by name."""
-    return [name for name, on in options.trackers.items() if on]
-
-
-def missing(names: list[str]) -> Iterator[PunieError]:
-    """The trackers whose package is not installed, each with the command that installs it."""
-    for name in names:
-        package = resolve_name(CALLBACKS[name]).package
-        if package is not None and not _is_installed(package):
-            yield PunieError(
-                f"The tracker {name} is not installed.",
-                where=f"track={name}",
-                found=f"no package {package}",
-                next_step=f"pip install 'punie[{package}]', or track=none",
-            )
-
-
-def require(options: TrackConfig) -> None:
-    """Refuse trackers whose package is not installed.
-
-    Raises:
-        Problems: All of them.
-    """
-    if found := [*missing(chosen(options))]:
-        raise Problems("The trackers cannot be used:", found)
-
-
 def problem(error: BaseException) -> str:
     """An error of a tracker's library in a line, without the secrets that it may quote."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -219,12 +190,6 @@ def problem(error: BaseException) -> str:
         if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return printable(excerpt(without_passwords(text), 300))
-
-
-def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; a folder that a tracker writes may have the name of its package."""
-    found = importlib.util.find_spec(package)
-    return found is not None and found.origin is not None
 
 
 def _serve(pipe: Connection, parent: int, entry: str, project: str | None) -> None:

@@ -16,7 +16,7 @@ from punie.config.compose import compose
 from punie.config.schema import TrackConfig
 from punie.results import files
 from punie.results.records import Status
-from punie.track import delivery
+from punie.track import delivery, packages
 from punie.track.delivery import Delivery
 from punie.train.callbacks import CALLBACKS
 from punie.util.errors import PunieError
@@ -150,7 +150,7 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / str(trackers.Absent.package)).mkdir()
     with pytest.raises(PunieError, match=r"pip install 'punie\[punie_has_no_such_package\]'"):
-        delivery.require(TrackConfig({"absent": True}))
+        packages.require(TrackConfig({"absent": True}))
 
 
 def test_planning_imports_no_tracker(
@@ -175,7 +175,7 @@ def test_planning_imports_no_tracker(
 )
 def test_trackers_are_chosen_by_the_group(overrides: list[str], names: list[str]) -> None:
     """One or several, off by default."""
-    assert delivery.chosen(resolve(compose(overrides)).track) == names
+    assert packages.chosen(resolve(compose(overrides)).track) == names
 
 
 @pytest.mark.parametrize(
