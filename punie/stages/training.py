@@ -109,6 +109,9 @@ def work(job: Job, report: Report, group: mx.distributed.Group | None = None) ->
     if how.left:
         report({"kind": "opening", "iter": 0, "tokens": how.left})
     notes = [] if how.note is None else [how.note]
+    if lora["optimizer"] == "adafactor" and lora["optimizer_config"].get("relative_step", True):
+        left = "adafactor finds its own learning rate, so lora.learning_rate is not used"
+        notes.append(f"{left}; +lora.optimizer_config.relative_step=false uses it")
     writes = group is None or group.rank() == 0
     with contextlib.ExitStack() as held:
         if writes:

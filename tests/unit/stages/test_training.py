@@ -128,3 +128,11 @@ def test_the_length_is_known_beforehand(tmp_path: Path, tokenizer: Any) -> None:
     )
     assert trains.planned(settings) == (trains.length(settings.lora, rendered), True)
     assert about.examples == rendered
+
+
+def test_adafactor_says_that_it_uses_no_learning_rate(train: Train) -> None:
+    """Unless it is told to: by itself it ignores ``lora.learning_rate``."""
+    own = [note for note in train("own", "lora.optimizer=adafactor")[1] if "adafactor" in note]
+    assert "lora.learning_rate is not used" in own[0]
+    given = train("given", "lora.optimizer=adafactor", "+lora.optimizer_config.relative_step=false")[1]
+    assert not any("adafactor" in note for note in given)
