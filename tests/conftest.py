@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has sta
 blas.activate()  # before any test imports mlx
 
 _MEMORY = Path("/dev/shm")
-"""A filesystem in memory. A short run waits 81 times for a disk, about a third of its time."""
+"""A filesystem in memory. A run waits for the disk whenever it publishes something."""
 _ROOM = 4 * 2**30
 if (
     os.access(_MEMORY, os.W_OK)

@@ -35,12 +35,13 @@ from punie.util.jsonl import excerpt
 _NOT_READ = {
     f"lora.{name}"
     for name in (
-        *("seed", "rank", "scale", "dropout", "iters", "epochs", "batch_size", "grad_accumulation_steps"),
+        *("seed", "rank", "scale", "iters", "epochs", "batch_size", "grad_accumulation_steps"),
         *("accumulation", "learning_rate", "lr_schedule", "optimizer", "optimizer_config", "val_batches"),
-        *("save_every", "select", "patience", "grad_checkpoint", "workers"),
+        *("save_every", "select", "patience", "workers"),
     )
 }
-"""Fields of a training that its frozen layers' output does not depend on."""
+"""Fields of a training that its frozen layers' output does not depend on. It does on dropout and
+grad_checkpoint: they decide whether a common opening is part of each example's."""
 
 
 def make(

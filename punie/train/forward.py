@@ -92,7 +92,7 @@ class Forward:
                 _compare(trial, self.cut, model(mx.array([_TRIAL]))[0])
                 self.opening = Parts(model, self.arity).opened(self.cut, examples[0].tokens[:length])
         except Exception as error:  # whatever an architecture leads to
-            left = _left(f"computing the {length} tokens that all examples begin with once", error)
+            left = _why(f"computing the {length} tokens that all examples begin with once", error)
             self.note = "; ".join(filter(None, (self.note, left)))
 
     def losses(self, model: nn.Module, batch: Batch) -> mx.array:
@@ -137,7 +137,7 @@ def fit(model: Any, *, frozen: bool) -> Forward:
             except Exception as error:  # whatever an architecture leads to
                 found.only_loss = depth > 0
                 what = f"{depth} frozen layers" if depth else "the head where there is no loss"
-                found.note = _left(f"leaving out {what}", error)
+                found.note = _why(f"leaving out {what}", error)
                 break
     return found
 
@@ -146,7 +146,7 @@ def common(examples: Sequence[Row]) -> int:
     """Tokens with which all examples begin, before the first that predicts one with loss."""
     first, last = min(each.tokens for each in examples), max(each.tokens for each in examples)
     same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return min(same, *(min(start - 1 for start, _ in each.spans) for each in examples if each.spans))
+    return min([same, *(start - 1 for each in examples for start, _ in each.spans)])
 
 
 def _compare(parts: Parts, cut: int, whole: mx.array) -> None:
@@ -167,7 +167,7 @@ def _compare(parts: Parts, cut: int, whole: mx.array) -> None:
         raise ValueError("it changes the logits")
 
 
-def _left(what: str, error: Exception) -> str:
+def _why(what: str, error: Exception) -> str:
     return f"{what} does not work with this model ({excerpt(str(error), 200)}); all is computed"
 
 
